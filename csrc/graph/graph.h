@@ -1,0 +1,103 @@
+// The engine's graph: what docs/format.md section "Graph" describes, parsed and typed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/span.h"
+
+namespace pqi {
+
+enum class DType : uint8_t { kF32, kU8 };
+inline size_t DTypeSize(DType t) { return t == DType::kF32 ? 4 : 1; }
+inline const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : "u8"; }
+
+// One dimension of a shape: a number, a named symbol of the graph, or "?" (known only once the inputs' shapes are).
+struct Dim {
+  enum Kind : uint8_t { kFixed, kSymbol, kDerived };
+  Kind kind = kFixed;
+  int64_t value = 0;  // the number, or the symbol's index
+
+  static Dim Fixed(int64_t v) { return {kFixed, v}; }
+  static Dim Symbol(int64_t index) { return {kSymbol, index}; }
+  static Dim Derived() { return {kDerived, 0}; }
+  bool fixed() const { return kind == kFixed; }
+  bool operator==(const Dim& o) const { return kind == o.kind && (kind == kDerived || value == o.value); }
+  bool operator!=(const Dim& o) const { return !(*this == o); }
+};
+using Shape = std::vector<Dim>;
+using ConcreteShape = std::vector<int64_t>;
+
+// Parameters of a quantized value: codes in [qmin, qmax] stand for (q - zero_point) * scale.
+struct Quant {
+  int32_t bits = 8;
+  int32_t zero_point = 0;
+  int32_t qmin = 0;
+  int32_t qmax = 255;
+  float scale = 1.0f;
+};
+
+// An activation. Row-major and dense in its shape.
+struct Value {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+  int32_t quant = -1;  // index into Graph::quants; -1 exactly for f32
+};
+
+enum class ConstType : uint8_t { kF32, kI32, kU8, kCode };
+enum class Packing : uint8_t { kNone, kNibble, kTrit5, kDense };
+
+// A constant, as it lies in the file: `bytes` views the model's own buffer.
+struct Constant {
+  std::string name;
+  ConstType type = ConstType::kF32;
+  std::vector<int64_t> shape;  // logical
+  int32_t bits = 0;            // kCode only
+  Packing packing = Packing::kNone;
+  Span<const uint8_t> bytes;   // packed
+
+  int64_t element_count() const {
+    int64_t n = 1;
+    for (int64_t d : shape) n *= d;
+    return n;  // proved not to overflow when the container was read
+  }
+};
+
+using DimOrName = std::variant<uint64_t, std::string>;
+using Attr = std::variant<uint64_t, std::string, std::vector<DimOrName>>;
+
+struct Node {
+  std::string op;
+  std::string name;
+  std::vector<uint32_t> inputs;   // value ids
+  std::vector<uint32_t> outputs;  // value ids
+  std::map<std::string, uint32_t> constants;
+  std::map<std::string, Attr> attrs;
+};
+
+struct Port {
+  std::string name;
+  uint32_t value = 0;
+};
+
+struct Sample {
+  std::map<std::string, uint32_t> inputs;   // constant ids
+  std::map<std::string, uint32_t> outputs;  // constant ids
+};
+
+struct Graph {
+  std::vector<std::string> symbols;
+  std::vector<Quant> quants;
+  std::vector<Constant> constants;
+  std::vector<Value> values;
+  std::vector<Node> nodes;
+  std::vector<Port> inputs;
+  std::vector<Port> outputs;
+  std::vector<Sample> samples;
+};
+
+}  // namespace pqi

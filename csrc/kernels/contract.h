@@ -1,0 +1,103 @@
+// The tile contract: the one interface between the engine and its matrix kernels.
+//
+// A kernel computes a tile of m <= mr output rows (pixels) by n <= nr output channels. Row i of the left operand is
+// `taps` pieces of k elements, piece t at a[t*mr + i]: a conv reads its input through these pointers (taps = kh*kw,
+// k = channels of the group), a linear layer has taps = 1. There is no im2col. Kernels are stateless, allocate nothing, and read
+// and write exactly the elements named here: a[t*mr+i][0..k) for every i < mr (callers repeat a valid row for i >= m),
+// the packed panel, and out[i*out_stride + j] for i < m, j < n.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace pqi::kernels {
+
+inline constexpr int kMaxMr = 16;
+
+// How a float32 result leaves the epilogue (docs/numerics.md: activation, quantize).
+struct Output {
+  float act_lo = 0, act_hi = 0;  // -inf, +inf = no activation
+  bool f32 = false;              // store float32 instead of codes
+  float inv_scale = 1;           // f32(1/s_out)
+  float v_lo = 0, v_hi = 255;    // qmin - z, qmax - z
+  int32_t zero_point = 0;
+};
+
+// A residual input, added after the bias. Exactly one pointer is set, or none.
+struct Residual {
+  const uint8_t* u8 = nullptr;
+  const float* f32 = nullptr;
+  size_t stride = 0;  // elements between rows
+  int32_t zero_point = 0;
+  float scale = 1;
+};
+
+// u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values (the last one zero-padded), nr channels x kr bytes.
+struct TileU8S8 {
+  const uint8_t* const* a;
+  uint32_t taps, k, m, n;
+  const int8_t* w;      // the panel, 64-byte aligned
+  const int32_t* init;  // [nr] -z_a * sum(code) (wrap-around)
+  const float* scale;   // [nr] f32(s_a * s_w)
+  const float* bias;    // [nr]; nullptr = none
+  int32_t step;         // 1 or 2
+  const int32_t* base;  // [nr]; nullptr = all 0
+  const int32_t* box;   // [mr] sum(q_a - z_a) of each row; read only where base is not null
+  Residual residual;
+  Output output;
+  void* out;
+  size_t out_stride;  // elements
+};
+
+// f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
+struct TileF32 {
+  const float* const* a;
+  uint32_t taps, k, m, n;
+  const float* w;
+  const float* bias;  // [nr]; nullptr = none
+  Residual residual;  // f32 only
+  float act_lo, act_hi;
+  float* out;
+  size_t out_stride;
+};
+
+using TileU8S8Fn = void (*)(const TileU8S8&) noexcept;
+using TileF32Fn = void (*)(const TileF32&) noexcept;
+
+struct TileShape {
+  int mr = 0, nr = 0, kr = 0;
+};
+
+// Parameters of elementwise kernels.
+struct Affine {  // a quantized tensor's parameters
+  int32_t zero_point = 0;
+  float scale = 1;
+};
+
+// Everything one ISA offers. Entry [i] of a tile array handles m <= i + 1 rows with mr = i + 1; entries up to shape.mr - 1 are set.
+struct KernelSet {
+  Isa isa;
+  TileShape u8s8;
+  TileU8S8Fn u8s8_tile[kMaxMr];
+  TileF32Fn f32_tile[kMaxMr];
+  TileShape f32;
+  // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
+  void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;
+  // NCHW planes to NHWC pixels: y[p*channels + c] = quantize(x[c*plane_stride + p]), p < pixels.
+  void (*quantize_to_nhwc)(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept;
+  void (*dequantize)(const uint8_t* x, float* y, size_t n, const Affine& p) noexcept;
+  // y = a + b, both codes or both float (a mixed pair is dequantized by the caller first).
+  void (*add_u8)(const uint8_t* a, const Affine& pa, const uint8_t* b, const Affine& pb, size_t n, const Output& o, void* y) noexcept;
+  void (*add_f32)(const float* a, const float* b, size_t n, const Output& o, void* y) noexcept;
+  void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
+  // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
+  void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;
+  void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
+};
+
+// The set compiled for an ISA, or nullptr if this build has none. Never selects by the running CPU: see base/isa.h.
+const KernelSet* GetKernelSet(Isa isa);
+
+}  // namespace pqi::kernels

@@ -1,0 +1,52 @@
+"""Native core: thin bindings over csrc/api. Arrays in, arrays out; errors are those of pyqinfer.errors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+def cpu_info() -> dict[str, Any]:
+    """``{"brand": str, "isas": [names this CPU runs and this build has, weakest first], "best": name, "threads": usable CPUs, "compiler": str}``."""
+
+def write_model(graph_json: str, constants: Sequence[NDArray[Any]], producer: str) -> bytes:
+    """Pack logical constants (one array per entry of the graph's ``constants``: int8 for ``code``, float32, int32, uint8), infer the
+    shapes of all values that nodes write (their ``shape`` may be left out of ``graph_json``), validate, and return the file's bytes.
+    The constant ``activation_scales`` is one of the list."""
+
+class Model:
+    @staticmethod
+    def from_bytes(data: bytes) -> Model: ...
+    @staticmethod
+    def load(path: str) -> Model: ...
+    def save(self, path: str) -> None:
+        """Atomic: temporary file, fsync, rename."""
+    def to_bytes(self) -> bytes: ...
+    @property
+    def graph_json(self) -> str:
+        """The graph with every shape filled in, and each quant with its float32 ``scale_bits`` pattern added."""
+    def constant(self, index: int) -> NDArray[Any]:
+        """Unpacked logical array: int8 for ``code``."""
+    def constant_nbytes(self, index: int) -> int:
+        """Bytes in the file."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+
+class Session:
+    def __init__(self, model: Model, threads: int, isa: str) -> None:
+        """``isa``: a name or ``"auto"``. ``threads`` >= 1."""
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    def run(self, inputs: Mapping[str, NDArray[Any]], capture: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Graph outputs by name, then captured values by node name. Releases the GIL; outputs are fresh arrays."""
+    def layers(self) -> list[dict[str, Any]]:
+        """One dict per node: name, op, weight_bits, act_bits (0 = float), executed_as, weight_bytes (packed, in memory)."""
+    def profile(self, inputs: Mapping[str, NDArray[Any]], repeat: int) -> list[tuple[str, float]]:
+        """Median milliseconds of each node over ``repeat`` runs."""
+    def memory(self) -> dict[str, int]:
+        """Bytes: packed weights, arena (largest plan so far)."""
