@@ -1,0 +1,55 @@
+# One OBJECT library per folder of csrc/, with explicit links: a folder can only use what it names in DEPS.
+# `make lint` checks the #include lines against these DEPS.
+
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+# Contraction would change result bits (docs/numerics.md), so it is off for every file.
+add_library(pqi_flags INTERFACE)
+target_compile_options(pqi_flags INTERFACE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(PYQINFER_WERROR)
+  target_compile_options(pqi_flags INTERFACE -Werror)
+endif()
+if(PYQINFER_SANITIZE)
+  target_compile_options(pqi_flags INTERFACE -fsanitize=${PYQINFER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(pqi_flags INTERFACE -fsanitize=${PYQINFER_SANITIZE})
+endif()
+target_include_directories(pqi_flags INTERFACE ${PROJECT_SOURCE_DIR}/csrc)
+
+find_package(Threads REQUIRED)
+
+# pqi_object_library(<folder> SOURCES <files> [DEPS <folders>] [LIBS <other targets>])
+function(pqi_object_library folder)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_library(pqi_${folder} OBJECT ${arg_SOURCES})
+  target_link_libraries(pqi_${folder} PRIVATE pqi_flags ${arg_LIBS})
+  set_property(GLOBAL APPEND PROPERTY PQI_FOLDERS ${folder})
+  foreach(dep IN LISTS arg_DEPS)
+    if(NOT TARGET pqi_${dep})
+      message(FATAL_ERROR "csrc/${folder} depends on csrc/${dep}, which is not below it")
+    endif()
+  endforeach()
+endfunction()
+
+# Every object of the library folders, for the static and shared library and for test executables.
+function(pqi_all_objects out)
+  get_property(folders GLOBAL PROPERTY PQI_FOLDERS)
+  set(objects)
+  foreach(folder IN LISTS folders)
+    list(APPEND objects $<TARGET_OBJECTS:pqi_${folder}>)
+  endforeach()
+  set(${out} ${objects} PARENT_SCOPE)
+endfunction()
+
+# pqi_test(<name> SOURCES <files> [LIBS <targets>]): a GoogleTest executable, linked with the whole core.
+function(pqi_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE pqi_flags pqi_core_for_tests GTest::gtest GTest::gtest_main ${arg_LIBS})
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 DISCOVERY_MODE PRE_TEST)
+endfunction()
