@@ -34,6 +34,8 @@ class Model:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole file."""
+    def infer_shapes(self, shapes: Mapping[str, Sequence[int]]) -> list[tuple[int, ...]]:
+        """Concrete shape of every value of the graph (by value index) for the given input shapes."""
 
 class Session:
     def __init__(self, model: Model, threads: int, isa: str) -> None:
