@@ -1,0 +1,91 @@
+# make demo   quantize, convert and run a trained network; prints a table, writes a picture
+# make test   everything that guards a change (15 minutes on two cores)
+# make test-all   also the slow tests, sanitizers and the aarch64 build under qemu
+# make bench  benchmarks (on a quiet machine)
+# make lint   ruff, mypy, import rules, clang-format
+# Each target installs what it needs: Debian packages (with root or sudo) and Python packages in .venv.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= $(shell nproc)
+CXX_BUILD := build/cxx
+AARCH64_BUILD := build/aarch64
+
+FONTS := fonts-dejavu-core fonts-liberation2 fonts-freefont-ttf fonts-lato fonts-roboto-unhinted fonts-cantarell fonts-open-sans fonts-linuxlibertine
+BUILD_PACKAGES := clang-19 lld-19 ninja-build cmake nlohmann-json3-dev libcli11-dev python3-dev python3-venv
+TEST_PACKAGES := g++ libgtest-dev libbenchmark-dev llvm-19 binutils
+ALL_PACKAGES := g++-aarch64-linux-gnu qemu-user-static libclang-rt-19-dev
+LINT_PACKAGES := clang-format-19
+
+export CC := $(shell command -v clang-19 || echo clang-19)
+export CXX := $(shell command -v clang++-19 || echo clang++-19)
+export CMAKE_GENERATOR := Ninja
+
+CMAKE_FLAGS := -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON
+
+.PHONY: demo test test-all bench lint format clean cxx python packages-build packages-test packages-all packages-lint
+
+demo: python
+	$(BIN)/pyqinfer demo
+
+test: packages-test python cxx
+	ctest --test-dir $(CXX_BUILD) --output-on-failure -j $(JOBS)
+	$(BIN)/pytest -m "not slow"
+
+test-all: test packages-all lint
+	$(BIN)/pytest -m slow
+	.ci/sanitizers $(JOBS)
+	cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake $(CMAKE_FLAGS)
+	cmake --build $(AARCH64_BUILD) -j $(JOBS)
+	ctest --test-dir $(AARCH64_BUILD) --output-on-failure -j $(JOBS)
+
+bench: packages-test python
+	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS) -DPYQINFER_BUILD_BENCH=ON
+	cmake --build $(CXX_BUILD) -j $(JOBS)
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds
+
+lint: packages-lint python
+	$(BIN)/ruff check pyqinfer tests benchmarks examples
+	$(BIN)/ruff format --check pyqinfer tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_includes.py
+	git ls-files 'csrc/*.cc' 'csrc/*.h' 'csrc/*.hpp' 'csrc/*.inc' 'examples/*.cpp' 'examples/*.c' | xargs clang-format-19 --dry-run --Werror
+
+format: packages-lint python
+	$(BIN)/ruff check --fix pyqinfer tests benchmarks examples
+	$(BIN)/ruff format pyqinfer tests benchmarks examples
+	git ls-files 'csrc/*.cc' 'csrc/*.h' 'csrc/*.hpp' 'csrc/*.inc' 'examples/*.cpp' 'examples/*.c' | xargs clang-format-19 -i
+
+cxx: packages-test
+	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS)
+	cmake --build $(CXX_BUILD) -j $(JOBS)
+
+# The package, editable: Python files are used in place, the native module is compiled again whenever a C++ source changes.
+SOURCES := $(shell git ls-files csrc cmake CMakeLists.txt pyproject.toml 2>/dev/null)
+python: $(VENV)/.installed
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/.dependencies: pyproject.toml constraints.txt | packages-build
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	@echo "Installing Python packages (torch is large: this takes minutes)"
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt $$($(PYTHON) .ci/requirements.py)
+	touch $@
+
+packages-build:
+	@.ci/system-packages $(BUILD_PACKAGES) $(FONTS)
+packages-test: packages-build
+	@.ci/system-packages $(TEST_PACKAGES)
+packages-all:
+	@.ci/system-packages $(ALL_PACKAGES)
+packages-lint: packages-build
+	@.ci/system-packages $(LINT_PACKAGES)
+
+clean:
+	rm -rf build dist demo-output $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""pyqinfer: quantized torch models, fast and bit-exact on CPUs."""

@@ -1,0 +1,58 @@
+"""MACs, BOPs and bytes, counted from the engine's own graph: what is reported is what runs.
+
+Convention ``mac*bw*ba/v1``: a conv or linear layer costs MACs x weight bits x activation bits; every other op costs nothing. Float is 32 bit,
+ternary is 2 bit. A layer whose input is float runs in float, whatever its weights are stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+BOPS_CONVENTION = "mac*bw*ba/v1"
+MAC_OPS = ("conv2d", "linear")
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One node of the graph. ``bytes``: constants of the node in the file."""
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    weight_bits: int  # 32 for float; 0 where the op has no weights
+    act_bits: int  # 32 for float
+    macs: int
+    params: int
+    bytes: int
+
+    @property
+    def integer(self) -> bool:
+        return self.act_bits < 32
+
+    @property
+    def bops(self) -> int:
+        return self.macs * self.weight_bits * self.act_bits
+
+
+def layer_costs(
+    graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], constant_bytes: Sequence[int]
+) -> list[LayerCost]:
+    """Costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
+    constants, values, quants = graph["constants"], graph["values"], graph["quants"]
+    costs = []
+    for node in graph["nodes"]:
+        x = values[node["inputs"][0]]
+        act_bits = quants[x["quant"]]["bits"] if x["dtype"] == "u8" else 32
+        output_shape = tuple(shapes[node["outputs"][0]])
+        weight = constants[node["constants"]["weight"]] if node["op"] in MAC_OPS else None
+        weight_bits = macs = params = 0
+        if weight is not None:
+            weight_bits = weight["bits"] if weight["dtype"] == "code" and act_bits < 32 else 32
+            macs = prod(output_shape) * prod(weight["shape"][1:])
+            params = prod(weight["shape"])
+        size = sum(constant_bytes[i] for i in node["constants"].values())
+        costs.append(LayerCost(node["name"], node["op"], output_shape, weight_bits, act_bits, macs, params, size))
+    return costs

@@ -1,0 +1,132 @@
+"""What the sub-commands share: option types, model references, inputs, progress."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pyqinfer.model import Model, load
+from pyqinfer.report import Report
+
+stderr = Console(stderr=True)
+
+
+class Style(str, Enum):
+    """How a report is printed."""
+
+    table = "table"
+    md = "md"
+    csv = "csv"
+    json = "json"
+
+
+MODEL_HELP = "module:callable, file.py:callable or file.pqi"
+OutputOption = typer.Option(Style.table, "--output", "-o", help="How to print the result.")
+IsaOption = typer.Option("auto", "--isa", help="Instruction set: auto, or one that `pyqinfer doctor` lists.")
+InputOption = typer.Option(None, "--input", help="Shape of an input, e.g. 1x3x224x224; give it once per input. Default: from the model.")
+
+
+def print_report(report: Report, style: Style) -> None:
+    """The result, on stdout."""
+    typer.echo(report.render(style.value))
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``1x3x224x224`` to a tuple. Raises ValueError."""
+    parts = text.lower().split("x")
+    if not all(part.isdigit() for part in parts):
+        raise ValueError(f"shape {text!r}: expected numbers joined by x, e.g. 1x3x224x224")
+    return tuple(int(part) for part in parts)
+
+
+def parse_list(text: str, option: str) -> list[int]:
+    """``1,2,4`` to numbers. Raises ValueError naming the option."""
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise ValueError(f"{option} {text!r}: expected numbers joined by commas, e.g. 1,2,4")
+    return [int(part) for part in parts]
+
+
+def load_reference(reference: str) -> Any:
+    """A ``.pqi`` file to a Model, or the object that ``module:callable`` returns.
+
+    Raises ValueError for anything else: .pt, .pt2 and pickle files can run code and are never opened.
+    """
+    if reference.endswith(".pqi"):
+        return load(reference)
+    name, separator, attribute = reference.rpartition(":")
+    if not separator or not name or not attribute:
+        hint = " (.pt, .pt2 and pickle files can run code and are never opened)" if reference.endswith((".pt", ".pt2", ".pth", ".pkl")) else ""
+        raise ValueError(f"model {reference!r}: expected {MODEL_HELP}{hint}")
+    module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    if not hasattr(module, attribute):
+        raise ValueError(f"model {reference!r}: {name} has no {attribute!r}")
+    found = getattr(module, attribute)
+    return found() if callable(found) and not hasattr(found, "state_dict") else found
+
+
+def load_pqi(reference: str) -> Model:
+    """A ``.pqi`` file. Raises ValueError if the reference is something else."""
+    if not reference.endswith(".pqi"):
+        raise ValueError(f"model {reference!r}: expected a .pqi file; make one with `pyqinfer convert` or `pyqinfer quantize`")
+    return load(reference)
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def random_inputs(shapes: list[tuple[int, ...]], seed: int) -> list[NDArray[np.float32]]:
+    """Normally distributed float32 inputs."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+def model_input_shapes(model: Any, texts: list[str] | None) -> list[tuple[int, ...]]:
+    """Shapes from ``--input``, else the model's own with batch 1."""
+    given = [parse_shape(text) for text in texts or []]
+    if isinstance(model, Model):
+        named = dict(zip(model.inputs, given, strict=False))
+        return list(model.input_shapes(named).values())
+    if not given:
+        raise ValueError("a torch model needs --input SHAPE, e.g. --input 1x3x224x224")
+    return given
+
+
+def load_arrays(path: Path) -> list[NDArray[Any]]:
+    """Arrays of an ``.npz`` (in name order) or ``.npy`` file; pickled objects are refused."""
+    data = np.load(path, allow_pickle=False)
+    return [data] if isinstance(data, np.ndarray) else [data[name] for name in sorted(data.files)]
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Any]:
+    """A progress bar on stderr; yields ``update(done, total)``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(text, total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,44 @@
+"""``pyqinfer compare``: a torch model against a ``.pqi`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from pyqinfer.cli.common import (
+    InputOption,
+    IsaOption,
+    OutputOption,
+    Style,
+    load_arrays,
+    load_pqi,
+    load_reference,
+    model_input_shapes,
+    print_report,
+    random_inputs,
+)
+from pyqinfer.measure.compare import compare
+from pyqinfer.session import Session
+
+
+def command(
+    torch_model: str = typer.Argument(help="module:callable or file.py:callable"),
+    model: str = typer.Argument(help="file.pqi"),
+    data: Path | None = typer.Option(None, "--data", help="Inputs (.npy or .npz). Default: random."),
+    input: list[str] = InputOption,
+    min_sqnr: float = typer.Option(0.0, "--min-sqnr", help="Exit code 1 if an output has less, in dB."),
+    seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
+    isa: str = IsaOption,
+    output: Style = OutputOption,
+) -> None:
+    """Compare the outputs of a torch model and of the engine on the same inputs."""
+    session = Session(load_pqi(model), threads=1, isa=isa)
+    module = load_reference(torch_model)
+    if hasattr(module, "eval") and not hasattr(module, "graph"):
+        module = module.eval()
+    arrays = load_arrays(data) if data is not None else random_inputs(model_input_shapes(session.model, input), seed)
+    report = compare(module, session, arrays)
+    print_report(report, output)
+    if any(float(row["sqnr_db"] or 0) < min_sqnr for row in report.rows):
+        raise typer.Exit(1)

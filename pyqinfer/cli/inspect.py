@@ -1,0 +1,28 @@
+"""``pyqinfer inspect``: what is in a ``.pqi`` file."""
+
+from __future__ import annotations
+
+import typer
+
+from pyqinfer.cli.common import InputOption, IsaOption, OutputOption, Style, load_pqi, model_input_shapes, print_report
+from pyqinfer.session import Session
+
+
+def command(
+    model: str = typer.Argument(help="file.pqi"),
+    size: bool = typer.Option(False, "--size", help="Bytes by layer against 32-bit floats."),
+    executed: bool = typer.Option(False, "--executed", help="The algorithm that runs each layer on this machine."),
+    input: list[str] = InputOption,
+    isa: str = IsaOption,
+    output: Style = OutputOption,
+) -> None:
+    """Show the layers of a file: bits, MACs, BOPs, bytes."""
+    loaded = load_pqi(model)
+    if size:
+        print_report(loaded.size_report(), output)
+        return
+    if executed:
+        print_report(Session(loaded, threads=1, isa=isa).layer_report(), output)
+        return
+    shapes = dict(zip(loaded.inputs, model_input_shapes(loaded, input), strict=True))
+    print_report(loaded.summary(shapes), output)

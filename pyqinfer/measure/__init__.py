@@ -1,0 +1,1 @@
+"""Measuring models: latency, per-layer time, agreement with torch."""

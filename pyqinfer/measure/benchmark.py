@@ -1,0 +1,164 @@
+"""Latency of several models against each other, interleaved so that a drifting machine drifts for all of them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyqinfer._core import cpu_info
+from pyqinfer.model import Model
+from pyqinfer.report import Column, Report
+from pyqinfer.session import Session
+
+Candidate = Any  # Model, Session, torch module, or a callable that takes the inputs
+Cells = dict[str, str | int | float | None]
+
+# One timed block holds at least this many calls and this long a time, after discarded calls that warm caches and clocks up.
+_DISCARDED_CALLS = 3
+_MIN_BLOCK_CALLS = 5
+
+
+@dataclass(frozen=True)
+class _Runner:
+    name: str
+    call: Callable[[], Any]
+    is_float: bool
+    model: Model | None
+
+
+def benchmark(
+    candidates: Mapping[str, Candidate],
+    inputs: Sequence[Any],
+    threads: int = 1,
+    rounds: int = 6,
+    min_time: float = 1.0,
+    isa: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Time each candidate on the same inputs.
+
+    Blocks of calls alternate (A B C A B C ...) for ``rounds`` rounds, three calls at each block's start are discarded, and the table gives the
+    median and the 90th percentile over all calls in ms. The speed-up is against the fastest float candidate, so that a weak float baseline flatters nobody.
+
+    Args:
+        candidates: name -> Model, Session, torch module (run in eval mode without gradients) or callable. Sessions keep their own threads and ISA.
+        inputs: positional inputs, numpy arrays or torch CPU tensors; each candidate gets the kind it wants.
+        threads: for Models and for torch, at least 1.
+        rounds: blocks per candidate, at least 1. min_time: seconds per candidate, over all rounds.
+        isa: for Models. on_progress: called with (blocks done, blocks in all).
+
+    Raises:
+        TypeError, ValueError: a candidate or an argument that cannot be used.
+    """
+    if not candidates:
+        raise ValueError("candidates: expected at least one model")
+    if threads < 1 or rounds < 1 or min_time <= 0:
+        raise ValueError(f"expected threads >= 1, rounds >= 1, min_time > 0; got {threads}, {rounds}, {min_time}")
+    runners = [_runner(name, candidate, inputs, threads, isa) for name, candidate in candidates.items()]
+    times: dict[str, list[float]] = {runner.name: [] for runner in runners}
+    with _torch_threads(threads):
+        for done in range(rounds):
+            for i, runner in enumerate(runners):
+                times[runner.name] += _block(runner.call, min_time / rounds)
+                if on_progress is not None:
+                    on_progress(done * len(runners) + i + 1, rounds * len(runners))
+    return _report(runners, times, threads)
+
+
+def _runner(name: str, candidate: Candidate, inputs: Sequence[Any], threads: int, isa: str) -> _Runner:
+    if isinstance(candidate, Model):
+        candidate = Session(candidate, threads=threads, isa=isa)
+    if isinstance(candidate, Session):
+        session = candidate
+        arrays = [np.asarray(x) for x in inputs]
+        shapes = {port: array.shape for port, array in zip(session.model.inputs, arrays, strict=True)}
+        return _Runner(name, lambda: session(*arrays), session.model.integer_share(shapes) == 0.0, session.model)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(candidate, torch.nn.Module):
+        tensors = [torch.as_tensor(x) for x in inputs]
+        is_graph = isinstance(candidate, torch.fx.GraphModule)
+        if not is_graph:  # an exported GraphModule refuses eval(): it was exported in that mode
+            candidate = candidate.eval()
+        simulated = is_graph and any("quantize" in str(node.target) for node in candidate.graph.nodes)
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return candidate(*tensors)
+
+        return _Runner(name, call, not simulated, None)
+    if callable(candidate):
+        return _Runner(name, lambda: candidate(*inputs), False, None)
+    raise TypeError(f"{name}: expected a pyqinfer Model or Session, a torch module or a callable, got {type(candidate).__name__}")
+
+
+def _block(call: Callable[[], Any], seconds: float) -> list[float]:
+    for _ in range(_DISCARDED_CALLS):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _MIN_BLOCK_CALLS or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _report(runners: Sequence[_Runner], times: Mapping[str, list[float]], threads: int) -> Report:
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    float_times = {runner.name: medians[runner.name] for runner in runners if runner.is_float}
+    baseline = min(float_times, key=lambda name: float_times[name]) if float_times else None
+    rows: list[Cells] = []
+    for runner in runners:
+        values = times[runner.name]
+        rows.append(
+            {
+                "name": runner.name,
+                "p50_ms": medians[runner.name],
+                "p90_ms": float(np.percentile(values, 90)),
+                "min_ms": min(values),
+                "calls": len(values),
+                "speedup": medians[baseline] / medians[runner.name] if baseline else None,
+            }
+        )
+    info = cpu_info()
+    columns = [
+        Column("name", "model", numeric=False),
+        Column("p50_ms", "p50 ms", ".3f"),
+        Column("p90_ms", "p90 ms", ".3f"),
+        Column("min_ms", "min ms", ".3f"),
+        Column("calls", "calls", "d"),
+        Column("speedup", "speed-up", ".2f"),
+    ]
+    notes = [f"speed-up against {baseline}, the fastest float candidate"] if baseline else []
+    facts = {
+        "cpu": info["brand"],
+        "isa": info["best"],
+        "threads": threads,
+        "baseline": baseline,
+        "compiler": info["compiler"],
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": str(sys.modules["torch"].__version__) if "torch" in sys.modules else None,
+    }
+    return Report(f"Latency: {info['brand']} ({info['best']}), threads {threads}", columns, rows, facts, notes)

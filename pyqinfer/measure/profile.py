@@ -1,0 +1,55 @@
+"""Time of each layer of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pyqinfer.report import Column, Report
+from pyqinfer.session import Session
+
+
+def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report:
+    """Median time of every layer over ``repeat`` runs, in the order of execution.
+
+    Args:
+        session: what to profile. inputs: positional inputs. repeat: runs, at least 1.
+
+    Returns:
+        Columns: layer, op, executed as, ms, share of the total in %, GMAC/s.
+    """
+    if repeat < 1:
+        raise ValueError(f"repeat: expected at least 1, got {repeat}")
+    names = list(session.model.inputs)
+    if len(inputs) != len(names):
+        raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+    arrays = {name: np.asarray(x) for name, x in zip(names, inputs, strict=True)}
+    times = dict(session.native.profile(arrays, repeat))
+    costs = {cost.name: cost for cost in session.model.layer_costs({name: a.shape for name, a in arrays.items()})}
+    executed = {layer["name"]: layer["executed_as"] for layer in session.layers()}
+    total = sum(times.values())
+    rows: list[dict[str, str | int | float | None]] = []
+    for name, ms in times.items():
+        cost = costs[name]
+        rows.append(
+            {
+                "name": name,
+                "op": cost.op,
+                "executed_as": executed[name],
+                "ms": ms,
+                "share": 100 * ms / total if total else 0.0,
+                "gmacs": cost.macs / ms / 1e6 if cost.macs and ms else None,
+            }
+        )
+    columns = [
+        Column("name", "layer", numeric=False),
+        Column("op", "op", numeric=False),
+        Column("executed_as", "executed as", numeric=False),
+        Column("ms", "ms", ".4f"),
+        Column("share", "%", ".1f"),
+        Column("gmacs", "GMAC/s", ".1f"),
+    ]
+    facts = {"isa": session.isa, "threads": session.threads, "repeat": repeat, "total_ms": total}
+    return Report(f"Profile ({session.isa}, {session.threads} threads)", columns, rows, facts, [f"sum of layers: {total:.3f} ms"])

@@ -1,0 +1,191 @@
+"""A converted model: an immutable, validated ``.pqi`` file in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqinfer import _core
+from pyqinfer.accounting import BOPS_CONVENTION, LayerCost, layer_costs
+from pyqinfer.report import Column, Report
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+class Model:
+    """A model that has passed the validator. Made by :func:`pyqinfer.convert` or :func:`pyqinfer.load`, run by :class:`pyqinfer.Session`.
+
+    Shapes of inputs are NCHW where torch's are; the first dimension is usually the symbol of the batch.
+    """
+
+    def __init__(self, native: _core.Model) -> None:
+        if not isinstance(native, _core.Model):
+            raise TypeError("a Model comes from pyqinfer.load(path), Model.from_bytes(data) or pyqinfer.convert(module, ...)")
+        self._native = native
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Model:
+        """Validate the bytes of a ``.pqi`` file. Raises ModelFormatError, IntegrityError or UnsupportedError."""
+        return cls(_core.Model.from_bytes(data))
+
+    @property
+    def native(self) -> _core.Model:
+        """The core's handle."""
+        return self._native
+
+    @cached_property
+    def graph(self) -> dict[str, Any]:
+        """The graph as docs/format.md describes it, every shape filled in. Treat it as read-only."""
+        graph: dict[str, Any] = json.loads(self._native.graph_json)
+        return graph
+
+    @property
+    def inputs(self) -> dict[str, tuple[int | str, ...]]:
+        """Input name -> shape; a dimension is a number or the name of a symbol."""
+        return {p["name"]: tuple(self.graph["values"][p["value"]]["shape"]) for p in self.graph["inputs"]}
+
+    @property
+    def outputs(self) -> dict[str, tuple[int | str, ...]]:
+        """Output name -> shape; ``"?"`` is a dimension that depends on the inputs' shapes."""
+        return {p["name"]: tuple(self.graph["values"][p["value"]]["shape"]) for p in self.graph["outputs"]}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        return self._native.nbytes
+
+    def constant(self, index: int) -> NDArray[Any]:
+        """The unpacked constant of that index: int8 codes, float32, int32 or uint8."""
+        return self._native.constant(index)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file atomically: the target is the old file or the new one, never a part. Raises OSError."""
+        self._native.save(os.fspath(path))
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes."""
+        return self._native.to_bytes()
+
+    def input_shapes(self, shapes: Shapes | None = None) -> dict[str, tuple[int, ...]]:
+        """Concrete input shapes: those given, else the file's with a batch of 1.
+
+        Raises ValueError if an input has another symbolic dimension and no shape is given.
+        """
+        given = dict(shapes or {})
+        unknown = sorted(set(given) - set(self.inputs))
+        if unknown:
+            raise ValueError(f"no such input: {', '.join(unknown)}; the model's inputs are {', '.join(self.inputs)}")
+        result = {}
+        for name, shape in self.inputs.items():
+            if name in given:
+                result[name] = tuple(int(d) for d in given[name])
+            elif any(isinstance(d, str) for d in shape[1:]):
+                raise ValueError(f"input {name!r} has shape {shape}: say for which, e.g. shapes={{{name!r}: (1, 3, 224, 224)}}")
+            else:
+                result[name] = tuple(1 if isinstance(d, str) else d for d in shape)
+        return result
+
+    def layer_costs(self, shapes: Shapes | None = None) -> list[LayerCost]:
+        """MACs, bits and bytes of every node for the given input shapes (default: batch 1)."""
+        concrete = self._native.infer_shapes(self.input_shapes(shapes))
+        sizes = [self._native.constant_nbytes(i) for i in range(len(self.graph["constants"]))]
+        return layer_costs(self.graph, concrete, sizes)
+
+    def macs(self, shapes: Shapes | None = None) -> int:
+        """Multiply-accumulates of all conv and linear layers."""
+        return sum(cost.macs for cost in self.layer_costs(shapes))
+
+    def bops(self, shapes: Shapes | None = None) -> int:
+        """MACs x weight bits x activation bits, float counted as 32 bit (convention ``mac*bw*ba/v1``)."""
+        return sum(cost.bops for cost in self.layer_costs(shapes))
+
+    def integer_share(self, shapes: Shapes | None = None) -> float:
+        """Share of the MACs that run in integers, 0 to 1 (1 for a model without MACs)."""
+        costs = self.layer_costs(shapes)
+        total = sum(cost.macs for cost in costs)
+        return sum(cost.macs for cost in costs if cost.integer) / total if total else 1.0
+
+    def summary(self, shapes: Shapes | None = None) -> Report:
+        """One row per layer: op, output shape, bits, MACs, BOPs, bytes in the file."""
+        costs = self.layer_costs(shapes)
+        columns = [
+            Column("name", "layer", numeric=False),
+            Column("op", "op", numeric=False),
+            Column("output", "output", numeric=False),
+            Column("bits", "bits w/a", numeric=False),
+            Column("macs", "MACs (M)", ",.2f"),
+            Column("bops", "BOPs (G)", ",.3f"),
+            Column("bytes", "bytes", ",d"),
+        ]
+        rows: list[dict[str, str | int | float | None]] = [
+            {
+                "name": c.name,
+                "op": c.op,
+                "output": "x".join(str(d) for d in c.output_shape),
+                "bits": f"{c.weight_bits}/{c.act_bits}" if c.macs else f"-/{c.act_bits}",
+                "macs": c.macs / 1e6 if c.macs else None,
+                "bops": c.bops / 1e9 if c.macs else None,
+                "bytes": c.bytes or None,
+            }
+            for c in costs
+        ]
+        macs = sum(c.macs for c in costs)
+        integer = sum(c.macs for c in costs if c.integer)
+        mac_layers = [c for c in costs if c.macs]
+        floats = [c.name for c in mac_layers if not c.integer]
+        notes = [
+            f"{macs / 1e6:,.2f} M MACs, {sum(c.bops for c in costs) / 1e9:,.3f} G BOPs, {self.nbytes:,} bytes",
+            f"{len(mac_layers) - len(floats)}/{len(mac_layers)} conv and linear layers run in integers"
+            f" ({100 * integer / macs if macs else 100:.1f} % of MACs)" + (f"; in float: {', '.join(floats)}" if floats else ""),
+        ]
+        facts = {"bops_convention": BOPS_CONVENTION, "inputs": {k: list(v) for k, v in self.input_shapes(shapes).items()}}
+        return Report("Layers", columns, rows, facts, notes)
+
+    def size_report(self) -> Report:
+        """Bytes by layer in the file against the same layer in 32-bit floats; the last rows make the sum equal to the file's size."""
+        rows: list[dict[str, str | int | float | None]] = []
+        counted = 0
+        for node in self.graph["nodes"]:
+            if not node["constants"]:
+                continue
+            size = sum(self._native.constant_nbytes(i) for i in node["constants"].values())
+            weights = [self.graph["constants"][i] for k, i in node["constants"].items() if k in ("weight", "bias")]
+            float_size = sum(4 * int(np.prod(c["shape"], dtype=np.int64)) for c in weights)
+            rows.append({"name": node["name"], "bytes": size, "float_bytes": float_size, "ratio": float_size / size if size else None})
+            counted += size
+        rows.append({"name": "(header, scales, alignment)", "bytes": self.nbytes - counted, "float_bytes": None, "ratio": None})
+        floats = sum(int(r["float_bytes"] or 0) for r in rows)
+        rows.append({"name": "file", "bytes": self.nbytes, "float_bytes": floats, "ratio": floats / self.nbytes})
+        columns = [
+            Column("name", "layer", numeric=False),
+            Column("bytes", "bytes", ",d"),
+            Column("float_bytes", "as 32-bit float", ",d"),
+            Column("ratio", "smaller", ".2f"),
+        ]
+        return Report("Size", columns, rows, {"file_bytes": self.nbytes})
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{k}{list(v)}" for k, v in self.inputs.items())
+        outputs = ", ".join(f"{k}{list(v)}" for k, v in self.outputs.items())
+        return f"<pyqinfer.Model {inputs} -> {outputs}, {len(self.graph['nodes'])} nodes, {self.nbytes:,} bytes>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Model is not pickled: save it with model.save(path) and load the path where it is needed")
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read and validate a ``.pqi`` file.
+
+    Raises OSError, ModelFormatError (the file breaks docs/format.md), IntegrityError (a checksum differs) or UnsupportedError (a newer
+    version, an unknown op). The file is read whole: changing or deleting it afterwards is harmless.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected str or os.PathLike, got {type(path).__name__}")
+    return Model(_core.Model.load(str(Path(path))))

@@ -1,0 +1,93 @@
+"""Tables that every measurement returns: readable in a terminal, in markdown, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its key in the rows, its heading (with the unit), and how a number is printed."""
+
+    key: str
+    heading: str
+    spec: str = ""  # format specification for numbers, e.g. ".2f"
+    numeric: bool = True
+
+    def text(self, value: Cell) -> str:
+        if value is None:
+            return "-"
+        return value if isinstance(value, str) else format(value, self.spec)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A titled table. ``rows`` hold raw values under the columns' keys; ``facts`` say under which conditions they were taken."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Cell]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def _cells(self) -> list[list[str]]:
+        return [[column.text(row.get(column.key)) for column in self.columns] for row in self.rows]
+
+    def table(self) -> str:
+        """Text for a terminal, columns aligned."""
+        headings = [column.heading for column in self.columns]
+        cells = self._cells()
+        widths = [max(len(line[i]) for line in [headings, *cells]) for i in range(len(headings))]
+
+        def line(texts: Sequence[str]) -> str:
+            padded = (
+                text.rjust(width) if column.numeric else text.ljust(width)
+                for text, width, column in zip(texts, widths, self.columns, strict=True)
+            )
+            return "  ".join(padded).rstrip()
+
+        rule = "  ".join("─" * width for width in widths)
+        parts = [self.title, "", line(headings), rule, *(line(row) for row in cells)]
+        if self.notes:
+            parts += ["", *self.notes]
+        return "\n".join(parts)
+
+    def to_markdown(self) -> str:
+        """A GitHub-flavoured markdown table with title and notes."""
+        lines = [f"**{self.title}**", ""]
+        lines.append("| " + " | ".join(column.heading for column in self.columns) + " |")
+        lines.append("|" + "|".join("---:" if column.numeric else ":---" for column in self.columns) + "|")
+        lines += ["| " + " | ".join(row) + " |" for row in self._cells()]
+        if self.notes:
+            lines += ["", *(f"{note}  " for note in self.notes)]
+        return "\n".join(lines)
+
+    def to_csv(self) -> str:
+        """Raw values under the columns' keys."""
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow([column.key for column in self.columns])
+        writer.writerows([[row.get(column.key) for column in self.columns] for row in self.rows])
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """``{"title", "facts", "rows", "notes"}``; stable for scripts."""
+        content = {"title": self.title, "facts": dict(self.facts), "rows": [dict(row) for row in self.rows]}
+        return json.dumps({**content, "notes": list(self.notes)}, indent=1)
+
+    def render(self, style: str) -> str:
+        """``style``: ``table``, ``md``, ``csv`` or ``json``."""
+        makers = {"table": self.table, "md": self.to_markdown, "csv": self.to_csv, "json": self.to_json}
+        if style not in makers:
+            raise ValueError(f"unknown output style {style!r}: choose one of {', '.join(makers)}")
+        return makers[style]()
+
+    def __str__(self) -> str:
+        return self.table()

@@ -1,0 +1,149 @@
+"""Running a model: numpy in, numpy out; torch in, torch out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqinfer import _core
+from pyqinfer.model import Model
+from pyqinfer.report import Column, Report
+
+
+def default_threads() -> int:
+    """``PYQINFER_NUM_THREADS``, else the CPUs this process may use, at most 8."""
+    text = os.environ.get("PYQINFER_NUM_THREADS")
+    if text is None:
+        return min(int(_core.cpu_info()["threads"]), 8)
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"PYQINFER_NUM_THREADS={text!r}: expected a number of threads >= 1")
+    return int(text)
+
+
+class Session:
+    """A model made ready for this machine: weights packed for an instruction set, memory planned per input shape.
+
+    Args:
+        model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`.
+        threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
+        isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``. Results do not depend on it.
+
+    Raises:
+        UnsupportedError: this CPU or build lacks the instruction set.
+
+    Any number of Python threads may call one session at once.
+    """
+
+    def __init__(self, model: Model, threads: int | None = None, isa: str = "auto") -> None:
+        if not isinstance(model, Model):
+            raise TypeError(f"model: expected pyqinfer.Model, got {type(model).__name__}; load a file with pyqinfer.load(path)")
+        if threads is None:
+            threads = default_threads()
+        if isinstance(threads, bool) or not isinstance(threads, int):
+            raise TypeError(f"threads: expected int, got {type(threads).__name__}")
+        if not 1 <= threads <= 1024:
+            raise ValueError(f"threads: expected 1 to 1024, got {threads}")
+        if isa == "auto":
+            isa = os.environ.get("PYQINFER_ISA", "auto")
+        self.model = model
+        self._native = _core.Session(model.native, threads, isa)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._native.isa
+
+    @property
+    def threads(self) -> int:
+        return self._native.threads
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Inputs in the model's order; one array, or a tuple where the model has several outputs."""
+        names = list(self.model.inputs)
+        if len(inputs) != len(names):
+            raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+        result = self.run(dict(zip(names, inputs, strict=True)))
+        outputs = tuple(result[name] for name in self.model.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = ()) -> dict[str, Any]:
+        """Named inputs to named outputs.
+
+        Args:
+            inputs: name -> array of the dtype and shape the model asks for (float32 or uint8; nothing is converted silently).
+            capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a quantized value
+                (see :meth:`dequantize`).
+
+        Raises:
+            TypeError: not an array, or another dtype. ValueError: a missing or unknown name, another shape.
+        """
+        arrays, as_torch = {}, False
+        for name, value in inputs.items():
+            arrays[name], is_torch = _as_numpy(name, value)
+            as_torch = as_torch or is_torch
+        result = self._native.run(arrays, list(capture))
+        if as_torch:
+            torch = sys.modules["torch"]
+            return {name: torch.from_numpy(array) for name, array in result.items()}
+        return dict(result)
+
+    def dequantize(self, layer: str, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Codes captured at a layer's output to float32 values."""
+        graph = self.model.graph
+        for node in graph["nodes"]:
+            if node["name"] == layer:
+                value = graph["values"][node["outputs"][0]]
+                if value["dtype"] != "u8":
+                    raise ValueError(f"the output of layer {layer!r} is float32 already")
+                quant = graph["quants"][value["quant"]]
+                scale = np.array([quant["scale_bits"]], np.uint32).view(np.float32)[0]
+                return (codes.astype(np.int32) - quant["zero_point"]).astype(np.float32) * scale
+        raise ValueError(f"no layer named {layer!r}")
+
+    def layers(self) -> list[dict[str, Any]]:
+        """One dict per layer: name, op, weight_bits, act_bits (0 = float), executed_as, weight_bytes (packed, in memory)."""
+        return self._native.layers()
+
+    def layer_report(self) -> Report:
+        """:meth:`layers` as a table."""
+        columns = [
+            Column("name", "layer", numeric=False),
+            Column("op", "op", numeric=False),
+            Column("weight_bits", "weight bits"),
+            Column("act_bits", "act. bits"),
+            Column("executed_as", "executed as", numeric=False),
+            Column("weight_bytes", "packed bytes", ",d"),
+        ]
+        return Report(f"Layers as executed ({self.isa}, {self.threads} threads)", columns, self.layers(), {"isa": self.isa})
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of packed weights and of the largest arena planned so far."""
+        return self._native.memory()
+
+    @property
+    def native(self) -> _core.Session:
+        """The core's handle."""
+        return self._native
+
+    def __repr__(self) -> str:
+        return f"<pyqinfer.Session isa={self.isa} threads={self.threads} of {self.model!r}>"
+
+
+def _as_numpy(name: str, value: Any) -> tuple[NDArray[Any], bool]:
+    """The value as a numpy array, and whether it was a torch tensor. torch is looked up, never imported."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"input {name!r}: masked arrays are not supported; fill it first")
+    if isinstance(value, np.ndarray):
+        return value, False
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if value.device.type != "cpu":
+            raise TypeError(f"input {name!r}: expected a CPU tensor, got one on {value.device}; call .cpu() first")
+        array: NDArray[Any] = value.detach().numpy()
+        return array, True
+    raise TypeError(f"input {name!r}: expected a numpy array or a torch tensor, got {type(value).__name__}")
