@@ -1,7 +1,7 @@
 """MACs, BOPs and bytes, counted from the engine's own graph: what is reported is what runs.
 
-Convention ``mac*bw*ba/v1``: a conv or linear layer costs MACs x weight bits x activation bits; every other op costs nothing. Float is 32 bit,
-ternary is 2 bit. A layer whose input is float runs in float, whatever its weights are stored in.
+Convention ``mac*bw*ba/v1``: a conv or linear layer costs MACs x weight bits x activation bits; every other op costs nothing. Float is
+32 bit, ternary is 2 bit. A layer whose input is float runs in float, whatever its weights are stored in.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class LayerCost:
         return self.macs * self.weight_bits * self.act_bits
 
 
-def layer_costs(
-    graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], constant_bytes: Sequence[int]
-) -> list[LayerCost]:
+def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], constant_bytes: Sequence[int]) -> list[LayerCost]:
     """Costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
     constants, values, quants = graph["constants"], graph["values"], graph["quants"]
     costs = []

@@ -68,7 +68,9 @@ def load_reference(reference: str) -> Any:
         return load(reference)
     name, separator, attribute = reference.rpartition(":")
     if not separator or not name or not attribute:
-        hint = " (.pt, .pt2 and pickle files can run code and are never opened)" if reference.endswith((".pt", ".pt2", ".pth", ".pkl")) else ""
+        hint = (
+            " (.pt, .pt2 and pickle files can run code and are never opened)" if reference.endswith((".pt", ".pt2", ".pth", ".pkl")) else ""
+        )
         raise ValueError(f"model {reference!r}: expected {MODEL_HELP}{hint}")
     module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     if not hasattr(module, attribute):

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import typer
 
-from pyqinfer.cli.common import MODEL_HELP, InputOption, OutputOption, Style, load_reference, model_input_shapes, print_report, random_inputs
+from pyqinfer.cli.common import (
+    MODEL_HELP,
+    InputOption,
+    OutputOption,
+    Style,
+    load_reference,
+    model_input_shapes,
+    print_report,
+    random_inputs,
+)
 
 
 def command(

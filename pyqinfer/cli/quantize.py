@@ -24,7 +24,9 @@ def command(
     model: str = typer.Argument(help=MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
-    calib: Path | None = typer.Option(None, "--calib", help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise."),
+    calib: Path | None = typer.Option(
+        None, "--calib", help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise."
+    ),
     method: str = typer.Option("ptq", "--method", help="Quantization method: ptq."),
     bits: str = typer.Option("8/8", "--bits", help="Weight bits/activation bits, e.g. 8/8, 4/8, t/8."),
     observer: str = typer.Option("mse", "--observer", help="Activation ranges: mse or minmax."),

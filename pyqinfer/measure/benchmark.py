@@ -44,11 +44,13 @@ def benchmark(
 ) -> Report:
     """Time each candidate on the same inputs.
 
-    Blocks of calls alternate (A B C A B C ...) for ``rounds`` rounds, three calls at each block's start are discarded, and the table gives the
-    median and the 90th percentile over all calls in ms. The speed-up is against the fastest float candidate, so that a weak float baseline flatters nobody.
+    Blocks of calls alternate (A B C A B C ...) for ``rounds`` rounds, three calls at each block's start are discarded, and the table
+    gives the median and the 90th percentile over all calls in ms. The speed-up is against the fastest float candidate, so that a weak
+    float baseline flatters nobody.
 
     Args:
-        candidates: name -> Model, Session, torch module (run in eval mode without gradients) or callable. Sessions keep their own threads and ISA.
+        candidates: name -> Model, Session, torch module (run in eval mode without gradients) or callable. Sessions keep their own
+            threads and ISA.
         inputs: positional inputs, numpy arrays or torch CPU tensors; each candidate gets the kind it wants.
         threads: for Models and for torch, at least 1.
         rounds: blocks per candidate, at least 1. min_time: seconds per candidate, over all rounds.

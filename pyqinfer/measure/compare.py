@@ -30,8 +30,8 @@ def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
         inputs: positional inputs, numpy arrays or torch CPU tensors.
 
     Returns:
-        One row per output: SQNR in dB, cosine, largest and mean absolute difference, share of equal elements in %, and for outputs of rank 2
-        the share of rows with the same argmax (top-1) in %.
+        One row per output: SQNR in dB, cosine, largest and mean absolute difference, share of equal elements in %, and for outputs of
+        rank 2 the share of rows with the same argmax (top-1) in %.
     """
     import torch
 
