@@ -31,7 +31,8 @@ class Session:
     Args:
         model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`.
         threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
-        isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``. Results do not depend on it.
+        isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
+            Results do not depend on it.
 
     Raises:
         UnsupportedError: this CPU or build lacks the instruction set.
@@ -76,8 +77,8 @@ class Session:
 
         Args:
             inputs: name -> array of the dtype and shape the model asks for (float32 or uint8; nothing is converted silently).
-            capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a quantized value
-                (see :meth:`dequantize`).
+            capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a
+                quantized value (see :meth:`dequantize`).
 
         Raises:
             TypeError: not an array, or another dtype. ValueError: a missing or unknown name, another shape.
