@@ -24,14 +24,16 @@ enum class Code {
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(Code code, std::string message) : code_(code), message_(std::move(message)) {}
+  Status(Code code, std::string message, int os_error = 0) : code_(code), os_error_(os_error), message_(std::move(message)) {}
 
   bool ok() const { return code_ == Code::kOk; }
   Code code() const { return code_; }
   const std::string& message() const { return message_; }
+  int os_error() const { return os_error_; }  // errno of a kIo error, so that callers can tell "not found" from "no permission"; else 0
 
  private:
   Code code_ = Code::kOk;
+  int os_error_ = 0;
   std::string message_;
 };
 
@@ -39,7 +41,7 @@ inline Status InvalidArgument(std::string m) { return {Code::kInvalidArgument, s
 inline Status ModelFormat(std::string m) { return {Code::kModelFormat, std::move(m)}; }
 inline Status Integrity(std::string m) { return {Code::kIntegrity, std::move(m)}; }
 inline Status Unsupported(std::string m) { return {Code::kUnsupported, std::move(m)}; }
-inline Status IoError(std::string m) { return {Code::kIo, std::move(m)}; }
+inline Status IoError(std::string m, int os_error = 0) { return {Code::kIo, std::move(m), os_error}; }
 inline Status Internal(std::string m) { return {Code::kInternal, std::move(m)}; }
 
 template <typename T>
