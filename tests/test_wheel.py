@@ -1,0 +1,82 @@
+"""The wheel in an empty environment: numpy is all it needs to run a file, and the C++ package inside it is usable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.pqi"))
+
+RUN_FILE = """
+import sys
+import numpy as np
+import pyqinfer as pq
+assert "torch" not in sys.modules
+model = pq.load(sys.argv[1])
+session = pq.Session(model)
+sample = model.graph["samples"][0]
+result = session.run({name: model.constant(i) for name, i in sample["inputs"].items()})
+for name, i in sample["outputs"].items():
+    assert np.array_equal(result[name], model.constant(i)), name
+print(pq.get_cmake_dir())
+"""
+
+APP = """cmake_minimum_required(VERSION 3.24)
+project(app LANGUAGES CXX)
+find_package(pyqinfer CONFIG REQUIRED)
+add_executable(app app.cpp)
+target_link_libraries(app PRIVATE pyqinfer::pyqinfer)
+"""
+
+SOURCE = """#include <cstdio>
+#include <pyqinfer/pyqinfer.hpp>
+int main(int, char** argv) { pyqinfer::Model model = pyqinfer::Model::load(argv[1]); std::puts("loaded"); }
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and numpy, and nothing else."""
+    work = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", work, ROOT, cwd=work)
+    (wheel,) = work.glob("pyqinfer-*.whl")
+    venv.create(work / "empty", with_pip=True)
+    run(work / "empty/bin/python", "-m", "pip", "install", "-q", wheel, cwd=work)
+    return work
+
+
+def test_runs_a_file_with_numpy_alone(environment: Path) -> None:
+    python = environment / "empty/bin/python"
+    installed = run(python, "-m", "pip", "list", "--format=freeze", cwd=environment)
+    assert {line.split("==")[0] for line in installed.split()} - {"pip", "setuptools"} == {"numpy", "pyqinfer"}
+    assert GOLDEN
+    for path in GOLDEN:
+        run(python, "-c", RUN_FILE, path, cwd=environment)
+
+
+def test_find_package_works_on_the_wheel(environment: Path) -> None:
+    app = environment / "app"
+    app.mkdir()
+    (app / "CMakeLists.txt").write_text(APP)
+    (app / "app.cpp").write_text(SOURCE)
+    cmakedir = run(environment / "empty/bin/python", "-c", "import pyqinfer; print(pyqinfer.get_cmake_dir())", cwd=app)
+    run("cmake", "-S", ".", "-B", "build", f"-Dpyqinfer_DIR={cmakedir.strip()}", cwd=app)
+    run("cmake", "--build", "build", cwd=app)
+    assert run("build/app", GOLDEN[0], cwd=app) == "loaded\n"
+
+
+def test_the_command_says_which_extra_is_missing(environment: Path) -> None:
+    done = subprocess.run([environment / "empty/bin/pyqinfer", "doctor"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'pyqinfer[cli]'" in done.stderr
