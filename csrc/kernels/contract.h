@@ -1,10 +1,10 @@
-// The tile contract: the one interface between the engine and its matrix kernels.
+// The kernel contract: the one interface between the engine and its kernels.
 //
-// A kernel computes a tile of m <= mr output rows (pixels) by n <= nr output channels. Row i of the left operand is
-// `taps` pieces of k elements, piece t at a[t*mr + i]: a conv reads its input through these pointers (taps = kh*kw,
-// k = channels of the group), a linear layer has taps = 1. There is no im2col. Kernels are stateless, allocate nothing, and read
-// and write exactly the elements named here: a[t*mr+i][0..k) for every i < mr (callers repeat a valid row for i >= m),
-// the packed panel, and out[i*out_stride + j] for i < m, j < n.
+// A tile kernel computes m output rows (pixels) by n <= nr output channels. Row i of the left operand is `taps` pieces of k elements,
+// piece t at a[t*m + i]: a conv reads its input through these pointers (taps = kh*kw, k = channels of the group), a linear layer has
+// taps = 1. There is no im2col. Kernels are stateless, allocate nothing, and read and write exactly the elements named here: rows
+// a[t*m+i][0..k), the packed panel, the nr (or m) elements of each parameter array, residual[i*stride + j] and out[i*out_stride + j]
+// for i < m, j < n. Only the panel and the parameter arrays need to be aligned.
 #pragma once
 
 #include <cstddef>
@@ -36,15 +36,15 @@ struct Residual {
 
 // u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values (the last one zero-padded), nr channels x kr bytes.
 struct TileU8S8 {
-  const uint8_t* const* a;
-  uint32_t taps, k, m, n;
+  const uint8_t* const* a;  // [taps][m]
+  uint32_t taps, k, n;
   const int8_t* w;      // the panel, 64-byte aligned
   const int32_t* init;  // [nr] -z_a * sum(code) (wrap-around)
   const float* scale;   // [nr] f32(s_a * s_w)
   const float* bias;    // [nr]; nullptr = none
   int32_t step;         // 1 or 2
   const int32_t* base;  // [nr]; nullptr = all 0
-  const int32_t* box;   // [mr] sum(q_a - z_a) of each row; read only where base is not null
+  const int32_t* box;   // [m] sum(q_a - z_a) of each row; read only where base is not null
   Residual residual;
   Output output;
   void* out;
@@ -53,8 +53,8 @@ struct TileU8S8 {
 
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
-  const float* const* a;
-  uint32_t taps, k, m, n;
+  const float* const* a;  // [taps][m]
+  uint32_t taps, k, n;
   const float* w;
   const float* bias;  // [nr]; nullptr = none
   Residual residual;  // f32 only
@@ -63,26 +63,56 @@ struct TileF32 {
   size_t out_stride;
 };
 
+// One output pixel of a depthwise conv (groups = channels = outputs): channel j of tap t is a[t][j]. Arrays are padded with zeros to a
+// multiple of kDepthwisePad channels.
+inline constexpr int kDepthwisePad = 16;
+struct DepthwiseU8S8 {
+  const uint8_t* const* a;  // [taps]
+  uint32_t taps, n;         // n channels
+  const int8_t* w;          // [taps][padded n]
+  const int32_t* init;      // these four as in TileU8S8, [padded n]
+  const float* scale;
+  const float* bias;
+  const int32_t* base;
+  int32_t step;
+  int32_t zero_point;  // z_a; read only where base is not null
+  Residual residual;   // of this pixel: stride is not read
+  Output output;
+  void* out;
+};
+struct DepthwiseF32 {
+  const float* const* a;
+  uint32_t taps, n;
+  const float* w;
+  const float* bias;
+  Residual residual;
+  float act_lo, act_hi;
+  float* out;
+};
+
 using TileU8S8Fn = void (*)(const TileU8S8&) noexcept;
 using TileF32Fn = void (*)(const TileF32&) noexcept;
 
 struct TileShape {
-  int mr = 0, nr = 0, kr = 0;
+  int mr = 0, nr = 0, kr = 0;  // rows at most, channels of a panel, k-values of a panel block
 };
 
-// Parameters of elementwise kernels.
-struct Affine {  // a quantized tensor's parameters
+// Parameters of a quantized tensor.
+struct Affine {
   int32_t zero_point = 0;
   float scale = 1;
 };
 
-// Everything one ISA offers. Entry [i] of a tile array handles m <= i + 1 rows with mr = i + 1; entries up to shape.mr - 1 are set.
+// Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
+// The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
   Isa isa;
   TileShape u8s8;
   TileU8S8Fn u8s8_tile[kMaxMr];
-  TileF32Fn f32_tile[kMaxMr];
   TileShape f32;
+  TileF32Fn f32_tile[kMaxMr];
+  void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;
+  void (*f32_depthwise)(const DepthwiseF32&) noexcept;
   // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
   void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;
   // NCHW planes to NHWC pixels: y[p*channels + c] = quantize(x[c*plane_stride + p]), p < pixels.

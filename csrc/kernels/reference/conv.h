@@ -1,0 +1,40 @@
+// conv2d and linear in plain C++: docs/numerics.md sections "conv2d and linear, integer" and "float", word for word. The oracle of every
+// other kernel, and the whole engine on ISA "reference".
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/contract.h"
+#include "kernels/shapes.h"
+
+namespace pqi::kernels::reference {
+
+struct ConvU8 {
+  ConvShape shape;
+  const uint8_t* x = nullptr;     // NHWC
+  int32_t zero_point = 0;         // z_a
+  const int8_t* codes = nullptr;  // [oc][kh][kw][c/groups]
+  int32_t step = 1;
+  const int32_t* base = nullptr;  // [oc]; nullptr = all 0
+  const float* scale = nullptr;   // [oc] f32(s_a * s_w[c])
+  const float* bias = nullptr;    // [oc]; nullptr = none
+  Residual residual;
+  Output output;
+  void* y = nullptr;  // [rows][oc]
+};
+
+struct ConvF32 {
+  ConvShape shape;
+  const float* x = nullptr;
+  const float* weights = nullptr;  // [oc][kh][kw][c/groups]
+  const float* bias = nullptr;
+  Residual residual;  // f32 only
+  float act_lo = 0, act_hi = 0;
+  float* y = nullptr;
+};
+
+// Output pixels [row_begin, row_end) of shape.rows(), all channels.
+void Conv2dU8(const ConvU8& conv, int64_t row_begin, int64_t row_end) noexcept;
+void Conv2dF32(const ConvF32& conv, int64_t row_begin, int64_t row_end) noexcept;
+
+}  // namespace pqi::kernels::reference
