@@ -1,0 +1,244 @@
+"""Handlers of aten ops: arguments by schema name in, IR nodes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.quantized import weight_constant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+
+INFINITY = float("inf")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    items = [value] if isinstance(value, int) else list(value)
+    return (int(items[0]), int(items[-1]))
+
+
+def _spatial_input(reader: GraphReader, a: Arguments) -> ir.Value:
+    x = reader.activation(a.get("self", a.get("input")), "input")
+    if len(x.shape) != 4:
+        raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
+    return x
+
+
+def _convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a.get("transposed"):
+        raise NotSupportedHere("transposed convolution")
+    x, weight = _spatial_input(reader, a), weight_constant(reader, a["weight"])
+    shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
+    if len(shape) != 4:
+        raise NotSupportedHere(f"convolution over {len(shape) - 2} dimensions")
+    kernel, stride, dilation = shape[2:], _pair(a["stride"]), _pair(a["dilation"])
+    padding = _conv_padding(a["padding"], kernel, stride, dilation)
+    size = [shapes.window_output(x.shape[2 + i], kernel[i], stride[i], padding[i] + padding[i + 2], dilation[i]) for i in (0, 1)]
+    constants: dict[str, ir.Constant] = {"weight": weight}
+    if a["bias"] is not None:
+        constants["bias"] = reader.constant(a["bias"], "bias")
+    attrs: dict[str, ir.Attr] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": int(a["groups"])}
+    return reader.emit("conv2d", node, [x], (x.shape[0], shape[0], *size), attrs, constants)
+
+
+def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right. For "same" torch pads the odd one at the bottom and right."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        if stride != (1, 1):
+            raise NotSupportedHere('padding "same" with a stride')
+        total = [dilation[i] * (kernel[i] - 1) for i in (0, 1)]
+        return (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
+    top, left = _pair(padding)
+    return (top, left, top, left)
+
+
+def _linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, weight = reader.activation(a["input"], "input"), weight_constant(reader, a["weight"])
+    shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
+    constants: dict[str, ir.Constant] = {"weight": weight}
+    if a["bias"] is not None:
+        constants["bias"] = reader.constant(a["bias"], "bias")
+    return reader.emit("linear", node, [x], (*x.shape[:-1], shape[0]), {}, constants)
+
+
+def _batch_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a.get("training"):
+        raise NotSupportedHere("batch norm in training mode; call model.eval() before exporting")
+    x = reader.activation(a["input"], "input")
+    if len(x.shape) not in (2, 4):
+        raise NotSupportedHere(f"batch norm over rank {len(x.shape)}")
+    mean, variance = (reader.constant(a[key], key).astype(np.float64) for key in ("running_mean", "running_var"))
+    gamma = reader.constant(a["weight"], "weight").astype(np.float64) if a["weight"] is not None else np.ones_like(mean)
+    beta = reader.constant(a["bias"], "bias").astype(np.float64) if a["bias"] is not None else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + float(a["eps"]))
+    return reader.emit("batch_norm", node, [x], x.shape, {}, {"scale": scale, "shift": beta - mean * scale})
+
+
+def _batch_norm_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    return (_batch_norm(reader, node, a), None, None)
+
+
+def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    if isinstance(lo, ir.Value | Tensor) or isinstance(hi, ir.Value | Tensor):
+        raise NotSupportedHere("bounds that are tensors")
+    attrs: dict[str, ir.Attr] = {
+        "lo": -INFINITY if lo is None else float(np.float32(lo)),
+        "hi": INFINITY if hi is None else float(np.float32(hi)),
+    }
+    return reader.emit("clamp", node, [x], x.shape, attrs, name=reader.namer.name(node, "relu" if hi is None else "clamp"))
+
+
+def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a.get("alpha", 1) != 1:
+        raise NotSupportedHere(f"add with alpha={a['alpha']}")
+    left, right = reader.activation(a["self"], "first operand"), reader.activation(a["other"], "second operand")
+    shape = shapes.merge(left.shape, right.shape)
+    if shape is None:
+        raise NotSupportedHere(f"adding shapes {left.shape} and {right.shape} (broadcasting)")
+    return reader.emit("add", node, [left, right], shape)
+
+
+def _max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = _spatial_input(reader, a)
+    kernel, padding, dilation = _pair(a["kernel_size"]), _pair(a["padding"]), _pair(a["dilation"])
+    stride, ceil_mode = _pair(a["stride"] or kernel), bool(a["ceil_mode"])
+    attrs: dict[str, ir.Attr] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": int(ceil_mode),
+    }
+    size = [shapes.window_output(x.shape[2 + i], kernel[i], stride[i], 2 * padding[i], dilation[i], ceil_mode) for i in (0, 1)]
+    return reader.emit("max_pool2d", node, [x], (x.shape[0], x.shape[1], *size), attrs)
+
+
+def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    return (_max_pool(reader, node, a), None)
+
+
+def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = _spatial_input(reader, a)
+    if a["divisor_override"] is not None:
+        raise NotSupportedHere("average pool with divisor_override")
+    kernel, padding = _pair(a["kernel_size"]), _pair(a["padding"])
+    stride, ceil_mode = _pair(a["stride"] or kernel), bool(a["ceil_mode"])
+    attrs: dict[str, ir.Attr] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "ceil_mode": int(ceil_mode),
+        "count_include_pad": int(bool(a["count_include_pad"])),
+    }
+    size = [shapes.window_output(x.shape[2 + i], kernel[i], stride[i], 2 * padding[i], 1, ceil_mode) for i in (0, 1)]
+    return reader.emit("avg_pool2d", node, [x], (x.shape[0], x.shape[1], *size), attrs)
+
+
+def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = _spatial_input(reader, a)
+    output = a["output_size"]
+    if any(isinstance(d, SymbolicSize) for d in output):
+        raise NotSupportedHere("an output size that depends on the input's")
+    size = _pair(output)
+    return reader.emit("adaptive_avg_pool2d", node, [x], (x.shape[0], x.shape[1], *size), {"output": size})
+
+
+def _mean(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = _spatial_input(reader, a)
+    axes = {d % 4 for d in a["dim"]} if a.get("dim") else set(range(4))
+    if axes != {2, 3}:
+        raise NotSupportedHere(f"mean over dimensions {sorted(axes)}; only 2 and 3 (height and width) together")
+    keep = bool(a["keepdim"])
+    shape: ir.Shape = (x.shape[0], x.shape[1], 1, 1) if keep else (x.shape[0], x.shape[1])
+    return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
+
+
+def _reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim], op: str) -> ir.Value:
+    shape = shapes.reshape(x.shape, target)
+    if shape is None:
+        raise NotSupportedHere(f"reshape of {x.shape} to {tuple(target)}: more than one unknown dimension")
+    if shape == x.shape and None not in shape:
+        return x
+    return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
+
+
+def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    target = [d.dim if isinstance(d, SymbolicSize) else int(d) for d in a.get("size") or a.get("shape") or []]
+    return _reshaped(reader, node, x, target, "reshape")
+
+
+def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    target = shapes.flatten(x.shape, a["start_dim"], a["end_dim"])
+    return _reshaped(reader, node, x, target, "flatten")
+
+
+def _squeeze_trailing(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    if "dim" not in a:
+        raise NotSupportedHere("squeeze without a dimension")
+    axes = [a["dim"]] if isinstance(a["dim"], int) else a["dim"]
+    drop = {d % len(x.shape) for d in axes}
+    if any(x.shape[d] is None or isinstance(x.shape[d], str) for d in drop):
+        raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+    return _reshaped(reader, node, x, [d for i, d in enumerate(x.shape) if i not in drop or d != 1], "squeeze")
+
+
+def _identity(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    return a["self"]
+
+
+def _dropout(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if a["train"]:
+        raise NotSupportedHere("dropout in training mode; call model.eval() before exporting")
+    return a["input"]
+
+
+def _size(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if not isinstance(a["self"], ir.Value):
+        raise NotSupportedHere("the size of a constant")
+    dim = a["self"].shape[a["dim"]]
+    return dim if isinstance(dim, int) else SymbolicSize(dim)
+
+
+HANDLERS: dict[str, Handler] = {
+    "conv2d": _convolution,
+    "convolution": _convolution,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm_tuple,
+    "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
+    "relu6": lambda r, n, a: _clamp(r, n, a, 0.0, 6.0),
+    "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
+    "clamp": lambda r, n, a: _clamp(r, n, a, a["min"], a["max"]),
+    "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
+    "add": _add,
+    "max_pool2d": _max_pool,
+    "max_pool2d_with_indices": _max_pool_tuple,
+    "avg_pool2d": _avg_pool,
+    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "_adaptive_avg_pool2d": _adaptive_avg_pool,
+    "mean": _mean,
+    "view": _view,
+    "_unsafe_view": _view,
+    "reshape": _view,
+    "flatten": _flatten,
+    "squeeze": _squeeze_trailing,
+    "dropout": _dropout,
+    "feature_dropout": _dropout,
+    "clone": _identity,
+    "contiguous": _identity,
+    "alias": _identity,
+    "detach": _identity,
+    "lift_fresh_copy": _identity,
+    "sym_size": _size,
+}

@@ -1,0 +1,95 @@
+"""PT2E graphs to the IR: a GraphModule of aten ops with quantized_decomposed ops around them, from whatever quantizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.ao.quantization.fx._decomposed  # noqa: F401  registers torch.ops.quantized_decomposed
+from torch import SymInt, Tensor
+from torch.fx import GraphModule, Node
+
+from pyqinfer import ir
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend import aten, quantized
+from pyqinfer.frontend.reader import GraphReader
+
+_HANDLERS = {**aten.HANDLERS, **quantized.HANDLERS}
+_NAMESPACES = frozenset({"aten", "quantized_decomposed"})
+
+
+def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynamic_batch: bool, dynamic_size: bool) -> ir.Graph:
+    """The IR of a graph; see :func:`pyqinfer.frontend.import_module`."""
+    reader = GraphReader(module, _HANDLERS, _NAMESPACES)
+    symbols = _Symbols()
+    inputs: list[ir.Value] = []
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if examples is not None and len(examples) != len(placeholders):
+        raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
+    for i, node in enumerate(placeholders):
+        shape = _input_shape(node, None if examples is None else examples[i], dynamic_size)
+        dims = tuple(symbols.dim(d, axis, len(shape), dynamic_batch, dynamic_size) for axis, d in enumerate(shape))
+        value = ir.Value(reader.namer.unique(str(node.target)), dims)
+        reader.env[node] = value
+        inputs.append(value)
+    values = reader.read_nodes()
+    for value in values:
+        if not isinstance(value, ir.Value):
+            raise UnsupportedError("an output of the model does not depend on its inputs")
+    return ir.Graph(symbols.names, inputs, list(zip(_output_names(module, len(values)), values, strict=True)), reader.nodes)
+
+
+class _Symbols:
+    """Names for the symbolic dimensions of the inputs: N for the batch, H and W for sizes, a number behind where there are several."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._by_key: dict[Any, str] = {}
+
+    def dim(self, size: Any, axis: int, rank: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Dim:
+        letter = "N" if axis == 0 else "CHW"[axis - 1] if rank == 4 else "D"
+        traced = isinstance(size, tuple)  # (the tracer's symbol, example size)
+        symbol, example = size if traced else (None, size)
+        free_size = dynamic_size and rank == 4 and axis >= 2
+        if not (traced and (axis > 0 or dynamic_batch)) and not free_size:
+            return int(example)
+        return self._name(symbol if traced else (axis, example), letter)
+
+    def _name(self, key: Any, letter: str) -> str:
+        if key not in self._by_key:
+            name, count = letter, 1
+            while name in self.names:
+                name, count = f"{letter}{count}", count + 1
+            self.names.append(name)
+            self._by_key[key] = name
+        return self._by_key[key]
+
+
+def _input_shape(node: Node, example: Tensor | None, free_size: bool) -> list[Any]:
+    """Sizes of an input: numbers, or (symbol, example size) where the graph was traced with a symbol."""
+    traced: Any = node.meta.get("val")
+    if not isinstance(traced, Tensor):
+        if example is None:
+            raise ValueError(f"input {node.name!r}: the graph does not say its shape; pass example_inputs")
+        return list(example.shape)
+    if example is not None and example.ndim != traced.ndim:
+        raise ValueError(f"input {node.name!r}: the graph expects rank {traced.ndim}, example_inputs has {tuple(example.shape)}")
+    shape: list[Any] = []
+    sizes: list[Any] = list(traced.shape)
+    for axis, size in enumerate(sizes):
+        hint = example.shape[axis] if example is not None else None
+        if isinstance(size, SymInt):
+            shape.append((str(size), 1 if hint is None else hint))
+        elif hint is not None and hint != size and not (free_size and len(sizes) == 4 and axis >= 2):
+            raise ValueError(f"input {node.name!r}: the graph fixes dimension {axis} to {size}, example_inputs has {hint}")
+        else:
+            shape.append(int(size))
+    return shape
+
+
+def _output_names(module: GraphModule, count: int) -> list[str]:
+    """Keys where the model returns a dict, else "output" or "output_0", "output_1", ..."""
+    spec = getattr(module, "_out_spec", None)
+    keys = getattr(spec, "context", None) if spec is not None and getattr(spec, "type", None) is dict else None
+    if keys is not None and len(keys) == count:
+        return [str(key) for key in keys]
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]

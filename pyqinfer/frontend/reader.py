@@ -1,0 +1,258 @@
+"""Walks an FX graph of aten and quantized_decomposed ops and builds the IR; the ops themselves are in aten.py and quantized.py."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from pyqinfer import ir
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend.naming import Namer, source_line
+
+
+class NotSupportedHere(Exception):
+    """Raised by a handler; the reader collects them all into one UnsupportedError."""
+
+
+@dataclass(frozen=True)
+class SymbolicSize:
+    """A size that is no number while converting; ``dim`` None: it is not one of the inputs' dimensions either."""
+
+    dim: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedConstant:
+    """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
+
+    codes: Tensor
+    scale: Tensor  # float64, [channels] or [1]
+    zero_point: Tensor
+    axis: int | None
+    quant_min: int
+    quant_max: int
+    value: Tensor
+
+
+Arguments = dict[str, Any]
+Handler = Callable[["GraphReader", Node, Arguments], Any]
+
+_IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
+# Results that share memory with their operand under another shape.
+_VIEWS = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "slice", "select"})
+_SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
+
+
+class GraphReader:
+    """One import. ``handlers``: op name without overload ("conv2d") -> what builds its IR."""
+
+    def __init__(self, module: GraphModule, handlers: dict[str, Handler], operator_namespaces: frozenset[str]) -> None:
+        self.module = module
+        self.handlers = handlers
+        self.namespaces = operator_namespaces
+        self.nodes: list[ir.Node] = []
+        self.namer = Namer()
+        self.env: dict[Node, Any] = {}
+        self._problems: list[str] = []
+        self._position = {node: i for i, node in enumerate(module.graph.nodes)}
+        self._same: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that are that very tensor
+        self._views: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that share its memory under another shape
+        self._root: dict[Node, Node] = {}
+
+    # -- what handlers call -------------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        op: str,
+        node: Node,
+        inputs: Sequence[ir.Value],
+        shape: ir.Shape,
+        attrs: dict[str, ir.Attr] | None = None,
+        constants: dict[str, ir.Constant] | None = None,
+        quant: ir.Quant | None = None,
+        name: str | None = None,
+    ) -> ir.Value:
+        """Append an IR node; returns its output."""
+        label = name or self.namer.name(node, op)
+        value = ir.Value(label, shape, quant)
+        self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
+        return value
+
+    def activation(self, operand: Any, what: str = "operand") -> ir.Value:
+        """A float32 value of the graph."""
+        if not isinstance(operand, ir.Value):
+            raise NotSupportedHere(f"its {what} is a constant, not an activation")
+        if operand.quant is not None:
+            raise NotSupportedHere(f"its {what} is integer codes without a dequantize op in front")
+        return operand
+
+    def constant(self, operand: Any, what: str) -> np.ndarray[Any, Any]:
+        """A constant as a float32 array."""
+        if isinstance(operand, QuantizedConstant):
+            operand = operand.value
+        if not isinstance(operand, Tensor):
+            raise NotSupportedHere(f"its {what} is computed from the input, not a constant")
+        array: np.ndarray[Any, Any] = operand.detach().to(torch.float32).contiguous().numpy().copy()
+        if not np.isfinite(array).all():
+            raise ValueError(f"{what}: holds NaN or infinity")
+        return array
+
+    # -- the walk -----------------------------------------------------------------------------------------------------
+
+    def read_nodes(self) -> list[Any]:
+        """All nodes but the placeholders, which are in ``env`` already; returns the flat outputs.
+
+        Raises UnsupportedError naming every op that cannot be converted.
+        """
+        outputs: list[Any] = []
+        for node in self.module.graph.nodes:
+            if node.op == "get_attr":
+                self.env[node] = self._attribute(node)
+            elif node.op == "call_function":
+                self.env[node] = self._call(node)
+            elif node.op == "output":
+                outputs = self._outputs(node)
+            elif node.op != "placeholder" and node.target != "_guards_fn":
+                self._problem(node, f"{node.op} {node.target}", "only graphs of torch.export are read")
+                self.env[node] = self._unknown(node)
+        if self._problems:
+            lines = "".join(f"\n  - {problem}" for problem in self._problems)
+            raise UnsupportedError(f"{len(self._problems)} operation(s) cannot be converted:{lines}")
+        return outputs
+
+    def _call(self, node: Node) -> Any:
+        if node.target is operator.getitem:
+            operand, index = node.args
+            assert isinstance(operand, Node)
+            assert isinstance(index, int)
+            source = self.env[operand]
+            return source[index] if isinstance(source, (tuple, list)) else source
+        if node.target in _SIZE_OPS:
+            return self._size_expression(node)
+        namespace, op, in_place = _parse_target(node.target)
+        if op in _IGNORED:
+            return None
+        self._track_alias(node, op, in_place)
+        handler = self.handlers.get(op) if namespace in self.namespaces else None
+        try:
+            arguments = self._bind(node)
+            if in_place and _all_constant(arguments):
+                raise NotSupportedHere("changes a constant in place")
+            if handler is None or _all_constant(arguments):
+                result = self._fold(node, arguments, namespace, op, handler)
+            else:
+                result = handler(self, node, arguments)
+            if in_place:
+                self._rebind(node, result)
+            return result
+        except NotSupportedHere as reason:
+            self._problem(node, f"{namespace}.{op}", str(reason))
+        except ValueError as error:
+            raise ValueError(f"layer {self.namer.name(node, op)!r} ({source_line(node) or 'unknown source'}): {error}") from None
+        return self._unknown(node)
+
+    def _bind(self, node: Node) -> Arguments:
+        """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            raise NotSupportedHere("not an aten operator")
+        values = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
+        values.update(zip((a.name for a in schema.arguments), node.args, strict=False))
+        values.update(node.kwargs)
+        return {name: map_arg(value, lambda n: self.env[n]) for name, value in values.items()}
+
+    def _fold(self, node: Node, arguments: Arguments, namespace: str, op: str, handler: Handler | None) -> Any:
+        """Evaluate an op of constants, or refuse it."""
+        if not _all_constant(arguments):
+            raise NotSupportedHere("no such operation in the engine")
+        if handler is not None and op.startswith("dequantize"):
+            return handler(self, node, arguments)
+        if namespace == "quantized_decomposed" or any(isinstance(a, Tensor) for a in arguments.values()) or "dtype" in arguments:
+            plain = {k: v.value if isinstance(v, QuantizedConstant) else v for k, v in arguments.items()}
+            with torch.no_grad():
+                return node.target(**_schema_call(node.target, plain))  # type: ignore[operator]
+        raise NotSupportedHere("no such operation in the engine")
+
+    def _size_expression(self, node: Node) -> Any:
+        operands = [self.env[a] if isinstance(a, Node) else a for a in node.args]
+        if all(isinstance(x, int) for x in operands):
+            return node.target(*operands)  # type: ignore[operator]
+        return SymbolicSize(None)
+
+    def _attribute(self, node: Node) -> Any:
+        found: Any = self.module
+        for part in str(node.target).split("."):
+            found = getattr(found, part)
+        return found.detach() if isinstance(found, Tensor) else found
+
+    def _outputs(self, node: Node) -> list[Any]:
+        flat: list[Any] = []
+        map_arg(node.args[0], lambda n: flat.append(self.env[n]))
+        return flat
+
+    def _unknown(self, node: Node) -> ir.Value:
+        """A stand-in for the output of an unsupported op, so that the walk can list the others."""
+        meta = node.meta.get("val")
+        shape = tuple(d if isinstance(d, int) else None for d in meta.shape) if isinstance(meta, Tensor) else ()
+        return ir.Value(node.name, shape)
+
+    def _problem(self, node: Node, op: str, reason: str) -> None:
+        name, line = self.namer.name(node, op.rpartition(".")[2]), source_line(node)
+        self._problems.append(f"{name}: {op}: {reason}" + (f" ({line})" if line else ""))
+
+    # -- in-place ops: later readers of the same tensor see the new value ----------------------------------------------
+
+    def _track_alias(self, node: Node, op: str, in_place: bool) -> None:
+        base = node.args[0] if node.args and isinstance(node.args[0], Node) else None
+        if base is None or not (in_place or op in _VIEWS or op in ("alias", "detach", "contiguous", "dropout")):
+            return
+        root = self._root.get(base, base)
+        self._root[node] = root
+        if not self._same[root]:
+            self._same[root].append(root)
+        (self._views if op in _VIEWS else self._same)[root].append(node)
+
+    def _rebind(self, node: Node, result: Any) -> None:
+        root = self._root[node]
+        now = self._position[node]
+        for view in self._views[root]:
+            if any(self._position[user] > now for user in view.users) or view is node.args[0]:
+                raise NotSupportedHere("changes a tensor in place that is also read through a view; use the out-of-place op")
+        for alias in self._same[root]:
+            self.env[alias] = result
+
+
+def _parse_target(target: Any) -> tuple[str, str, bool]:
+    """Namespace, op name without overload and without the in-place underscore, and whether it is in place."""
+    name = getattr(target, "_schema", None)
+    if name is None:
+        return "python", getattr(target, "__name__", str(target)), False
+    namespace, _, op = name.name.partition("::")
+    in_place = op.endswith("_") and not op.endswith("__")
+    return namespace, op[:-1] if in_place else op, in_place
+
+
+def _all_constant(arguments: Arguments) -> bool:
+    """No activation and no symbolic size among the arguments."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return all(plain(v) for v in value)
+        return not isinstance(value, (ir.Value, SymbolicSize))
+
+    return all(plain(value) for value in arguments.values())
+
+
+def _schema_call(target: Any, arguments: Arguments) -> Arguments:
+    """Keyword arguments for calling an operator: its first argument may be called "self" or "input"; None defaults are left out."""
+    required = {a.name for a in target._schema.arguments if not a.has_default_value()}
+    return {name: value for name, value in arguments.items() if name in required or value is not None}

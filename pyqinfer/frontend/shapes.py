@@ -1,0 +1,65 @@
+"""Shape rules over dimensions that may be numbers, symbols or unknown (None)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from pyqinfer.ir import Dim, Shape
+
+
+def window_output(size: Dim, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> Dim:
+    """Output length of a sliding window; ``padding`` is the sum of both sides, equal ones where ``ceil_mode``."""
+    reach = dilation * (kernel - 1)
+    if not isinstance(size, int):
+        return size if stride == 1 and padding == reach else None
+    span = size + padding - reach - 1
+    output = span // stride + 1
+    # torch drops a last window that would start in the padding behind the input.
+    if ceil_mode and span % stride and output * stride < size + padding // 2:
+        output += 1
+    return output
+
+
+def count(shape: Sequence[Dim]) -> int | None:
+    """Number of elements, or None if a dimension is not a number."""
+    numbers = [d for d in shape if isinstance(d, int)]
+    return prod(numbers) if len(numbers) == len(shape) else None
+
+
+def flatten(shape: Shape, start: int, end: int) -> Shape:
+    """Merge dimensions start..end (both included, torch's convention for negative ones)."""
+    rank = len(shape)
+    if rank == 0:
+        return (1,)
+    start, end = start % rank, end % rank
+    merged = shape[start : end + 1]
+    middle = merged[0] if len(merged) == 1 else count(merged)
+    return (*shape[:start], middle, *shape[end + 1 :])
+
+
+def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
+    """Resolve a target that may hold one -1 or None. None: more than one dimension stays unknown, so no engine could tell them."""
+    dims = [None if d == -1 else d for d in target]
+    if None in dims:
+        rest_in, rest_out = list(shape), [d for d in dims if d is not None]
+        # Cancel what appears on both sides; what is left must be numbers for the quotient to be known.
+        for d in list(rest_out):
+            if not isinstance(d, int) and d in rest_in:
+                rest_in.remove(d)
+                rest_out.remove(d)
+        total, known = count(rest_in), count(rest_out)
+        if total is not None and known:
+            dims[dims.index(None)] = total // known
+        elif len(rest_in) == 1 and known == 1:
+            dims[dims.index(None)] = rest_in[0]
+    return None if dims.count(None) > 1 else tuple(dims)
+
+
+def merge(a: Shape, b: Shape) -> Shape | None:
+    """The shape that both must have, or None if they differ (broadcasting is not merged)."""
+    if len(a) != len(b):
+        return None
+    if any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True)):
+        return None
+    return tuple(x if isinstance(x, int) else y if isinstance(y, int) else x or y for x, y in zip(a, b, strict=True))

@@ -1,0 +1,165 @@
+"""The typed graph between frontends and lowering: torch's meaning (NCHW activations, OIHW weights), no torch objects.
+
+A frontend builds it with the ops of :data:`TORCH_OPS`. The passes of ``pyqinfer.lower`` rewrite it, step by step, into the
+ops of docs/format.md, which ``lower.emit`` writes down.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A number, the name of a symbol, or None: known only once the inputs' shapes are.
+Dim = int | str | None
+Shape = tuple[Dim, ...]
+
+# What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1).
+QUANT_OPS = frozenset({"quantize", "dequantize"})
+WEIGHT_OPS = frozenset({"conv2d", "linear"})
+POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
+MOVE_OPS = frozenset({"max_pool2d", "reshape"})
+ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add"})
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Quant:
+    """Parameters of a u8 value: ``(q - zero_point) * scale`` for q in [qmin, qmax]. ``scale`` is a float32 value."""
+
+    scale: float
+    zero_point: int
+    qmin: int
+    qmax: int
+
+    @property
+    def bits(self) -> int:
+        """Smallest b with qmax < 2^b, at least 2."""
+        return max(2, self.qmax.bit_length())
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0.
+
+    ``codes``: int8 in torch's layout; ``scale``: float32 [O]; ``base``: int32 [O] or None (all 0); ``step``: 1 or 2;
+    ``bits``: declared width, 2 where ``ternary``.
+    """
+
+    codes: NDArray[np.int8]
+    scale: FloatArray
+    base: NDArray[np.int32] | None
+    step: int
+    bits: int
+    ternary: bool
+
+    def expand(self) -> FloatArray:
+        """Float weights, each operation rounded once (docs/numerics.md)."""
+        per_channel = (-1,) + (1,) * (self.codes.ndim - 1)
+        values = self.codes.astype(np.int32) * self.step
+        if self.base is not None:
+            values = values + self.base.reshape(per_channel)
+        return values.astype(np.float32) * self.scale.reshape(per_channel)
+
+
+Attr = int | float | str | Shape
+Constant = NDArray[np.generic] | Weight
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run."""
+
+    name: str
+    shape: Shape
+    quant: Quant | None = None
+    producer: Node | None = None
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation. ``name``: the layer's name in torch; ``source``: "file:line" of the user's code, or ""."""
+
+    op: str
+    name: str
+    inputs: list[Value]
+    output: Value
+    attrs: dict[str, Attr] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        self.output.producer = self
+
+    def describe(self) -> str:
+        """For messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
+        return f"{self.name} ({self.op}{', ' + self.source if self.source else ''})"
+
+
+@dataclass(eq=False)
+class Graph:
+    """``nodes`` are in topological order; every value is a graph input or the output of one node."""
+
+    symbols: list[str]
+    inputs: list[Value]
+    outputs: list[tuple[str, Value]]
+    nodes: list[Node]
+
+    def users(self) -> dict[Value, list[Node]]:
+        """Value -> the nodes that read it, once per read, in order."""
+        result: dict[Value, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for value in node.inputs:
+                result[value].append(node)
+        return result
+
+    def output_values(self) -> set[Value]:
+        return {value for _, value in self.outputs}
+
+    def replace_uses(self, old: Value, new: Value) -> None:
+        """Every reader of ``old``, graph outputs included, reads ``new``."""
+        for node in self.nodes:
+            node.inputs = [new if value is old else value for value in node.inputs]
+        self.outputs = [(name, new if value is old else value) for name, value in self.outputs]
+
+    def drop_dead(self) -> None:
+        """Remove nodes whose output nobody reads."""
+        alive = self.output_values()
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.output in alive:
+                kept.append(node)
+                alive.update(node.inputs)
+        self.nodes = kept[::-1]
+
+
+def clamp_bounds(node: Node) -> tuple[float, float]:
+    """``lo``, ``hi`` of a node with an activation."""
+    lo, hi = node.attrs["lo"], node.attrs["hi"]
+    assert isinstance(lo, float)
+    assert isinstance(hi, float)
+    return lo, hi
+
+
+def window(node: Node, key: str) -> tuple[int, ...]:
+    """An attribute that is a list of numbers."""
+    value = node.attrs[key]
+    assert isinstance(value, tuple)
+    return tuple(int(v) for v in value if v is not None)
+
+
+def number(node: Node, key: str) -> int:
+    """An attribute that is a number."""
+    value = node.attrs[key]
+    assert isinstance(value, int)
+    return value
+
+
+def quants_of(values: Iterable[Value]) -> list[Quant]:
+    """The distinct quantization parameters, in order of appearance."""
+    return list(dict.fromkeys(value.quant for value in values if value.quant is not None))
