@@ -33,8 +33,7 @@ class AlignedBuffer {
     if (!CheckedMul(size, sizeof(T), &bytes) || !CheckedAdd(bytes, padding_bytes, &bytes)) throw std::bad_alloc();
     data_ = static_cast<T*>(AllocateAligned(bytes));
   }
-  AlignedBuffer(AlignedBuffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -8,8 +8,8 @@ namespace {
 Status CheckRange(Span<const int8_t> codes, int32_t lo, int32_t hi) {
   for (size_t i = 0; i < codes.size(); ++i) {
     if (codes[i] < lo || codes[i] > hi) {
-      return InvalidArgument("code " + std::to_string(codes[i]) + " at element " + std::to_string(i) + " is outside [" + std::to_string(lo) +
-                             ", " + std::to_string(hi) + "]");
+      return InvalidArgument("code " + std::to_string(codes[i]) + " at element " + std::to_string(i) + " is outside [" +
+                             std::to_string(lo) + ", " + std::to_string(hi) + "]");
     }
   }
   return {};
@@ -63,7 +63,8 @@ Status UnpackTrits(Span<const uint8_t> bytes, Span<int8_t> codes) {
   if (bytes.size() != TritBytes(codes.size())) return WrongSize(bytes.size(), TritBytes(codes.size()));
   for (size_t i = 0; i < bytes.size(); ++i) {
     uint32_t rest = bytes[i];
-    for (size_t k = 5 * i; k < 5 * i + 5 && k < codes.size(); ++k, rest /= 3) codes[k] = static_cast<int8_t>(static_cast<int>(rest % 3) - 1);
+    for (size_t k = 5 * i; k < 5 * i + 5 && k < codes.size(); ++k, rest /= 3)
+      codes[k] = static_cast<int8_t>(static_cast<int>(rest % 3) - 1);
     if (rest == 0) continue;
     if (bytes[i] > 242) return ModelFormat("byte " + std::to_string(bytes[i]) + " at " + std::to_string(i) + " is no group of five trits");
     return TailNotZero("trits");

@@ -10,8 +10,8 @@
 
 namespace pqi {
 
-// The whole file. Regular files only (a FIFO, socket, device or directory is refused at once, without blocking); its first bytes and size are
-// checked before the rest is read. kIo (with os_error()) if the system refuses, kModelFormat if it cannot be a model.
+// The whole file. Regular files only (a FIFO, socket, device or directory is refused at once, without blocking); its first bytes and size
+// are checked before the rest is read. kIo (with os_error()) if the system refuses, kModelFormat if it cannot be a model.
 Result<AlignedBuffer<uint8_t>> ReadModelFile(const std::string& path);
 
 // Atomic: a temporary file beside the target, written, flushed and read back, then renamed over it, then the directory flushed. A symbolic

@@ -23,8 +23,8 @@ struct MemoryPlan {
   size_t arena_bytes = 0;              // kArenaSlack included
 };
 
-// A value lives from the node that writes it to the last node that reads it; graph outputs live to the end; scratch lives while its node runs.
-// No two that live at once overlap, a node's inputs and outputs included. Offsets are multiples of 64. `shapes` is by value id, all
+// A value lives from the node that writes it to the last node that reads it; graph outputs live to the end; scratch lives while its node
+// runs. No two that live at once overlap, a node's inputs and outputs included. Offsets are multiples of 64. `shapes` is by value id, all
 // fixed; `scratch_bytes` by node (empty = none). kInvalidArgument if the sizes do not fit size_t.
 Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, Span<const size_t> scratch_bytes,
                               ArenaReuse reuse = ArenaReuse::kReuse);

@@ -15,8 +15,8 @@ inline constexpr const char* kActivationScales = "activation_scales";
 enum class GraphSource { kFile, kDraft };
 
 struct ParsedGraph {
-  Graph graph;                     // constants have no bytes yet, quants no scale
-  std::vector<bool> shape_given;   // per value
+  Graph graph;                    // constants have no bytes yet, quants no scale
+  std::vector<bool> shape_given;  // per value
 };
 
 // Errors are kModelFormat and name the place in the text: "values[3].shape: ...".

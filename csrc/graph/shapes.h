@@ -18,12 +18,12 @@ inline constexpr uint64_t kMaxValueBytes = uint64_t{1} << 40;
 // "[N, 3, ?, 224]"
 std::string ShapeText(const Graph& graph, const Shape& shape);
 
-// Node by node: check, infer, then compare with the value's shape where shape_given, else fill it in. kUnsupported lists every node whose op
-// is unknown; other errors are kModelFormat and name the node.
+// Node by node: check, infer, then compare with the value's shape where shape_given, else fill it in. kUnsupported lists every node whose
+// op is unknown; other errors are kModelFormat and name the node.
 Status InferShapes(Graph* graph, const std::vector<bool>& shape_given, OpLookup lookup);
 
-// The concrete shape of every value, by value id, for the shapes of the graph's inputs in the order of graph.inputs. A symbol stands for one
-// number throughout. kInvalidArgument names the input, what was expected and what came.
+// The concrete shape of every value, by value id, for the shapes of the graph's inputs in the order of graph.inputs. A symbol stands for
+// one number throughout. kInvalidArgument names the input, what was expected and what came.
 Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLookup lookup, Span<const ConcreteShape> input_shapes);
 
 }  // namespace pqi

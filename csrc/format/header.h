@@ -1,0 +1,26 @@
+// The header's metadata. Private to csrc/format.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "format/container.h"
+#include "format/json.h"
+
+namespace pqi {
+
+inline constexpr const char* kHeaderHashName = "~hdr";
+inline constexpr const char* kFormatName = "pyqinfer";
+inline constexpr const char* kFormatVersion = "1.0";
+
+struct Metadata {
+  std::string producer, graph, hashes;
+};
+
+// "__metadata__": first in the header, all values strings, right format. kUnsupported for a larger major version or an unknown feature.
+Status ReadMetadata(JsonRef header, Metadata* out);
+
+// Distributes the digits of "hashes" over tensors and padding, which `container` holds apart but each in file order.
+Status AssignHashes(const std::string& hashes, Container* container);
+
+}  // namespace pqi
