@@ -1,0 +1,5 @@
+"""``python -m pyqinfer``."""
+
+from pyqinfer.cli import main
+
+main()

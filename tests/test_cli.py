@@ -1,0 +1,144 @@
+"""The command line, driven as a user drives it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import pyqinfer as pq
+from pyqinfer.cli.app import app
+
+MODEL = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    ).eval()
+"""
+
+
+def invoke(*arguments: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nets.py, images.npy and the quantized net.pqi that the command made of them."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "nets.py").write_text(MODEL)
+    np.save(folder / "images.npy", np.random.default_rng(0).normal(size=(40, 3, 12, 12)).astype(np.float32))
+    code, out, err = invoke(
+        "quantize", f"{folder}/nets.py:net", "--input", "1x3x12x12", "--calib", folder / "images.npy", "--out", folder / "net.pqi"
+    )
+    assert code == 0, err
+    assert "(100.0 % of MACs)" in out
+    return folder
+
+
+def test_convert_writes_a_float_file(work: Path) -> None:
+    code, out, _ = invoke("convert", f"{work}/nets.py:net", "--input", "1x3x12x12", "--out", work / "float.pqi")
+    assert code == 0
+    assert "(0.0 % of MACs)" in out
+    assert pq.load(work / "float.pqi").integer_share() == 0.0
+
+
+def test_run_writes_the_outputs(work: Path) -> None:
+    images = np.load(work / "images.npy")
+    code, out, _ = invoke("run", work / "net.pqi", work / "images.npy", "--out", work / "y.npz", "--threads", "2")
+    assert (code, out.split(": ")[1]) == (0, "float32 40x5\n")
+    (name,) = pq.load(work / "net.pqi").outputs
+    assert np.array_equal(np.load(work / "y.npz")[name], pq.Session(pq.load(work / "net.pqi"))(images))
+
+
+def test_verify_runs_the_stored_samples(work: Path) -> None:
+    code, out, _ = invoke("verify", work / "net.pqi", "--isa", "reference")
+    assert code == 0
+    assert "identical" in out
+
+
+@pytest.mark.parametrize("style", ["table", "md", "csv", "json"])
+def test_inspect_prints_every_style(work: Path, style: str) -> None:
+    code, out, _ = invoke("inspect", work / "net.pqi", "-o", style)
+    assert code == 0
+    if style == "json":
+        rows = json.loads(out)["rows"]
+        assert sum(row["macs"] or 0 for row in rows) == pytest.approx(pq.load(work / "net.pqi").macs() / 1e6)
+    assert "conv2d" in out
+
+
+def test_inspect_shows_sizes_and_algorithms(work: Path) -> None:
+    assert f"{(work / 'net.pqi').stat().st_size:,}" in invoke("inspect", work / "net.pqi", "--size")[1]
+    assert "reference" in invoke("inspect", work / "net.pqi", "--executed", "--isa", "reference")[1]
+
+
+def test_bench_runs_the_grid_of_threads(work: Path) -> None:
+    code, out, err = invoke(
+        "bench", f"{work}/nets.py:net", work / "net.pqi", "--input", "1x3x12x12", "--threads", "1,2", "--min-time", "0.05", "-o", "json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [(row["name"], row["threads"]) for row in rows] == [("net", 1), ("net.pqi", 1), ("net", 2), ("net.pqi", 2)]
+    assert all(row["p50_ms"] > 0 for row in rows)
+
+
+def test_profile_lists_every_layer(work: Path) -> None:
+    code, out, _ = invoke("profile", work / "net.pqi", "--repeat", "2", "-o", "json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)["rows"]] == [node["name"] for node in pq.load(work / "net.pqi").graph["nodes"]]
+
+
+def test_compare_fails_below_the_wanted_sqnr(work: Path) -> None:
+    arguments = ("compare", f"{work}/nets.py:net", work / "net.pqi", "--data", work / "images.npy", "--min-sqnr")
+    assert invoke(*arguments, "15")[0] == 0
+    assert invoke(*arguments, "150")[0] == 1
+
+
+def test_doctor_and_config_tell_of_the_installation() -> None:
+    assert pq.cpu_info()["best"] in invoke("doctor")[1]
+    assert invoke("config", "--cmakedir")[1].strip() == pq.get_cmake_dir()
+    assert Path(pq.get_include(), "pyqinfer", "pyqinfer.h").is_file()
+
+
+def test_version_is_the_packages() -> None:
+    assert invoke("--version")[1].strip() == f"pyqinfer {pq.__version__}"
+
+
+MISTAKES = [
+    (("inspect", "{work}/missing.pqi"), "missing.pqi"),
+    (("inspect", "{work}/images.npy"), "expected a .pqi file"),
+    (("convert", "model.pt", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "never opened"),
+    (("convert", "{work}/nets.py:nett", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "has no 'nett'"),
+    (("convert", "{work}/nets.py:net", "--out", "{work}/a.pqi"), "--input"),
+    (("convert", "{work}/nets.py:net", "--input", "1,3,8,8", "--out", "{work}/a.pqi"), "joined by x"),
+    (("bench", "{work}/net.pqi", "--threads", "one"), "--threads 'one'"),
+    (("run", "{work}/net.pqi", "{work}/nets.py", "--out", "{work}/y.npz"), ""),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--bits", "9/8", "--out", "{work}/a.pqi"), "9"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--keep", "fc", "--out", "{work}/a.pqi"), "LAYER=BITS"),
+    (("verify", "{work}/net.pqi", "--isa", "sse9"), "sse9"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), MISTAKES, ids=[" ".join(m[0][:1]) + f" {i}" for i, m in enumerate(MISTAKES)])
+def test_mistakes_give_one_line_and_exit_code_1(work: Path, arguments: tuple[str, ...], text: str) -> None:
+    code, _, err = invoke(*(argument.format(work=work) for argument in arguments))
+    assert code == 1
+    assert err.startswith("error: ") or "\nerror: " in err
+    assert text in err
+    assert not (work / "a.pqi").exists()
+
+
+def test_the_module_runs_as_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "pyqinfer", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pyqinfer ")
