@@ -1,0 +1,139 @@
+#include "ops/conv_step.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "ops/step_util.h"
+#include "ops/weighted.h"
+#include "pack/conv.h"
+#include "plan/conv_choice.h"
+
+namespace pqi::ops {
+namespace {
+
+const float* DataOrNull(Span<const float> s) { return s.empty() ? nullptr : s.data(); }
+
+kernels::Residual ResidualOf(const NodeView& view) {
+  kernels::Residual r;
+  if (!HasResidual(view)) return r;
+  const kernels::Affine affine = AffineOf(view.graph, view.input(1));
+  r.zero_point = affine.zero_point;
+  r.scale = affine.scale;
+  return r;
+}
+
+// T: element type of the input; Packed: the layer for it.
+template <typename T, typename Packed>
+class ConvStep : public Step {
+ public:
+  ConvStep(const NodeView& view, const ConvGeometry& geometry, const Bounds& activation, Packed packed)
+      : geometry_(geometry),
+        packed_(std::move(packed)),
+        residual_(ResidualOf(view)),
+        output_(OutputOf(view, activation)),
+        has_residual_(HasResidual(view)),
+        residual_is_u8_(has_residual_ && view.input(1).dtype == DType::kU8) {
+    info_.weight_bytes = packed_.layout().bytes;
+  }
+
+  void Describe(plan::Choice choice) {
+    info_.executed_as = std::move(choice.executed_as);
+    info_.reason = std::move(choice.reason);
+  }
+  const Packed& packed() const { return packed_; }
+
+  size_t ScratchBytes(const ConcreteShape&, const ConcreteShape&, int threads) const override {
+    return SlotBytes() * static_cast<size_t>(threads);
+  }
+
+  void Run(const RunArgs& args) const noexcept override {
+    pack::ConvRun<T> run;
+    run.shape = geometry_.Bind(*args.in[0].shape);
+    run.x = static_cast<const T*>(args.in[0].data);
+    run.residual = residual_;
+    if (has_residual_) {
+      if (residual_is_u8_) {
+        run.residual.u8 = args.in[1].u8();
+      } else {
+        run.residual.f32 = args.in[1].f32();
+      }
+    }
+    run.output = output_;
+    run.y = args.out.data;
+    const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
+    const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
+    ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        const pack::ConvPart piece = pack::SplitConv(run.shape.rows(), packed_.layout().panels, parts, static_cast<int>(part));
+        packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * SlotBytes());
+      }
+    });
+  }
+
+ private:
+  size_t SlotBytes() const { return (packed_.ScratchBytes() + 63) & ~size_t{63}; }
+
+  ConvGeometry geometry_;
+  Packed packed_;
+  kernels::Residual residual_;
+  kernels::Output output_;
+  bool has_residual_, residual_is_u8_;
+};
+
+template <typename T, typename Packed>
+std::unique_ptr<Step> Finish(const PrepareContext& context, const ConvGeometry& geometry, const Bounds& activation, Packed packed,
+                             plan::Arithmetic arithmetic) {
+  auto step = std::make_unique<ConvStep<T, Packed>>(context.view, geometry, activation, std::move(packed));
+  step->Describe(plan::DescribeConv(step->packed().layout(), context.kernels.isa, arithmetic));
+  return step;
+}
+
+}  // namespace
+
+kernels::ConvShape ConvGeometry::Bind(const ConcreteShape& in) const {
+  kernels::ConvShape bound = shape;
+  if (linear) {
+    bound.n = 1;
+    for (size_t i = 0; i + 1 < in.size(); ++i) bound.n *= in[i];
+  } else {
+    bound.n = in[0];
+    bound.h = in[1];
+    bound.w = in[2];
+  }
+  return bound;
+}
+
+Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const ConvGeometry& geometry, const Bounds& activation) {
+  const NodeView& view = context.view;
+  const float* bias = DataOrNull(Elements<float>(view, "bias"));
+  if (IsInteger(view)) {
+    PQI_ASSIGN_OR_RETURN(const std::vector<int8_t> codes, Codes(view));
+    const std::vector<float> scale = ScaleProducts(view);
+    const Span<const int32_t> base = Elements<int32_t>(view, "base");
+    pack::WeightsU8 weights;
+    weights.codes = codes.data();
+    weights.step = static_cast<int32_t>(std::get<uint64_t>(view.node.attrs.at("step")));
+    weights.scale = scale.data();
+    weights.bias = bias;
+    weights.base = base.empty() ? nullptr : base.data();
+    weights.zero_point = QuantOf(view.graph, view.input(0)).zero_point;
+    return Finish<uint8_t>(context, geometry, activation, pack::PackedConvU8(context.kernels, geometry.shape, weights),
+                           plan::Arithmetic::kInteger);
+  }
+  PQI_ASSIGN_OR_RETURN(const std::vector<float> expanded, FloatWeights(view));
+  const bool coded = view.constant("weight")->type == ConstType::kCode;
+  return Finish<float>(context, geometry, activation, pack::PackedConvF32(context.kernels, geometry.shape, {expanded.data(), bias}),
+                       coded ? plan::Arithmetic::kExpandedCodes : plan::Arithmetic::kFloat);
+}
+
+int64_t ConvMacs(const kernels::ConvShape& shape) {
+  // Values hold at most 2^40 bytes and weights as many, so the product may pass int64; a report is then saturated.
+  int64_t macs = shape.rows();
+  const int64_t factors[] = {shape.oc, shape.taps(), shape.group_inputs()};
+  for (int64_t f : factors) {
+    if (__builtin_mul_overflow(macs, f, &macs)) return INT64_MAX;
+  }
+  return macs;
+}
+
+}  // namespace pqi::ops

@@ -1,0 +1,147 @@
+// clamp, affine and table: one input, one output of the same shape.
+#include "kernels/reference/elementwise.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "ops/families.h"
+#include "ops/schema.h"
+#include "ops/step_util.h"
+
+namespace pqi::ops {
+namespace {
+
+Status CheckFloat(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
+  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
+  return CheckDType(view, view.output(0), "output", DType::kF32);
+}
+
+Status InferSame(const NodeView&, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  outputs->assign(1, inputs[0]);
+  return {};
+}
+
+// ---- clamp
+
+Status CheckClamp(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckFloat(view));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  AttrReader attrs(view);
+  ReadClamp(&attrs);
+  return attrs.Finish();
+}
+
+class ClampStep : public Step {
+ public:
+  explicit ClampStep(const NodeView& view) {
+    AttrReader attrs(view);
+    bounds_ = ReadClamp(&attrs);
+    info_ = {"reference", "", 0};
+  }
+  void Run(const RunArgs& args) const noexcept override {
+    ParallelFor(args.pool, args.out.count(), kGrain, [&](int64_t begin, int64_t end) {
+      kernels::reference::Clamp(args.in[0].f32() + begin, args.out.mutable_f32() + begin, static_cast<size_t>(end - begin), bounds_.lo,
+                                bounds_.hi);
+    });
+  }
+
+ private:
+  Bounds bounds_;
+};
+
+// ---- affine
+
+Status CheckAffine(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckFloat(view));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"scale", "shift"}));
+  const std::vector<int64_t>& shape = view.constant("scale")->shape;
+  if (shape.size() != 1 || shape[0] < 1) return NodeError(view, "constant 'scale' must have 1 dimension of at least 1");
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "scale", ConstType::kF32, shape));
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "shift", ConstType::kF32, shape));
+  return AttrReader(view).Finish();
+}
+
+Status InferAffine(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
+  const size_t last = inputs[0].size() - 1;
+  const int64_t channels = view.constant("scale")->shape[0];
+  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, channels));
+  outputs->assign(1, inputs[0]);
+  outputs->front()[last] = Dim::Fixed(channels);
+  return {};
+}
+
+class AffineStep : public Step {
+ public:
+  explicit AffineStep(const NodeView& view) : scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
+    info_ = {"reference", "", 0};
+  }
+  void Run(const RunArgs& args) const noexcept override {
+    const int64_t channels = static_cast<int64_t>(scale_.size());
+    ParallelFor(args.pool, args.out.count() / channels, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
+      kernels::reference::AffineChannels(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels,
+                                         static_cast<size_t>(end - begin), scale_.size(), scale_.data(), shift_.data());
+    });
+  }
+
+ private:
+  Span<const float> scale_, shift_;  // in the model's file
+};
+
+// ---- table
+
+Status CheckTable(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
+  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kU8));
+  PQI_RETURN_IF_ERROR(CheckDType(view, view.output(0), "output", DType::kU8));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"table"}));
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "table", ConstType::kU8, {256}));
+  return AttrReader(view).Finish();
+}
+
+Status ProveTable(const NodeView& view) {
+  const Span<const uint8_t> table = Elements<uint8_t>(view, "table");
+  const Quant &in = QuantOf(view.graph, view.input(0)), &out = QuantOf(view.graph, view.output(0));
+  for (int32_t q = in.qmin; q <= in.qmax; ++q) {
+    const int32_t entry = table[static_cast<size_t>(q)];
+    if (entry < out.qmin || entry > out.qmax) {
+      return NodeError(view, "table entry " + std::to_string(q) + " is " + std::to_string(entry) + ", outside the output's range [" +
+                                 std::to_string(out.qmin) + ", " + std::to_string(out.qmax) + "]");
+    }
+  }
+  return {};
+}
+
+class TableStep : public Step {
+ public:
+  TableStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), table_(Elements<uint8_t>(view, "table")) {
+    info_ = {"table", ElementwiseName(set), table_.size()};
+  }
+  void Run(const RunArgs& args) const noexcept override {
+    ParallelFor(args.pool, args.out.count(), kGrain, [&](int64_t begin, int64_t end) {
+      set_.table(args.in[0].u8() + begin, args.out.mutable_u8() + begin, static_cast<size_t>(end - begin), table_.data());
+    });
+  }
+
+ private:
+  const kernels::KernelSet& set_;
+  Span<const uint8_t> table_;  // in the model's file
+};
+
+template <typename S>
+Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
+  if constexpr (std::is_constructible_v<S, const NodeView&, const kernels::KernelSet&>) {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view, context.kernels));
+  } else {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view));
+  }
+}
+
+}  // namespace
+
+const Op kClamp = {{"clamp", CheckClamp, InferSame, nullptr}, Prepare<ClampStep>, nullptr};
+const Op kAffine = {{"affine", CheckAffine, InferAffine, nullptr}, Prepare<AffineStep>, nullptr};
+const Op kTable = {{"table", CheckTable, InferSame, ProveTable}, Prepare<TableStep>, nullptr};
+
+}  // namespace pqi::ops

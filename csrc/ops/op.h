@@ -1,0 +1,86 @@
+// An op of the engine: its schema row (graph/op_def.h) and how a session makes a node of it run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/isa.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "graph/op_def.h"
+#include "kernels/contract.h"
+
+namespace pqi::ops {
+
+// A value during a run: dense, row-major, at least 4-byte aligned where it holds f32.
+struct Operand {
+  void* data = nullptr;
+  const ConcreteShape* shape = nullptr;
+
+  const uint8_t* u8() const { return static_cast<const uint8_t*>(data); }
+  const float* f32() const { return static_cast<const float*>(data); }
+  uint8_t* mutable_u8() const { return static_cast<uint8_t*>(data); }
+  float* mutable_f32() const { return static_cast<float*>(data); }
+  int64_t dim(size_t i) const { return (*shape)[i]; }
+  int64_t count() const {
+    int64_t n = 1;
+    for (int64_t d : *shape) n *= d;
+    return n;  // proved small when the shapes were inferred
+  }
+};
+
+inline constexpr size_t kMaxInputs = 2;
+
+struct RunArgs {
+  Operand in[kMaxInputs];
+  Operand out;
+  uint8_t* scratch = nullptr;  // Step::ScratchBytes, 64-byte aligned
+  ThreadPool* pool = nullptr;
+};
+
+// What a session reports about a node.
+struct StepInfo {
+  std::string executed_as;  // "u8s8-avx512vnni", "f32-avx2", "reference", ...
+  std::string reason;       // why the planner chose it
+  size_t weight_bytes = 0;  // packed, in memory
+};
+
+// A node made ready for one ISA: weights packed, tables built. Immutable, so any number of threads may run it at once.
+class Step {
+ public:
+  virtual ~Step() = default;
+  // Scratch memory of one run with these shapes on `threads` threads.
+  virtual size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out, int threads) const {
+    (void)in, (void)out, (void)threads;
+    return 0;
+  }
+  // Never called with an empty output. Must not allocate.
+  virtual void Run(const RunArgs& args) const noexcept = 0;
+
+  const StepInfo& info() const { return info_; }
+
+ protected:
+  StepInfo info_;
+};
+
+struct PrepareContext {
+  const NodeView& view;
+  const kernels::KernelSet& kernels;  // of the session's ISA
+};
+
+struct Op {
+  OpDef def;
+  Result<std::unique_ptr<Step>> (*prepare)(const PrepareContext& context);
+  // Multiply-accumulates of one node for concrete shapes; nullptr = none.
+  int64_t (*macs)(const NodeView& view, const ConcreteShape& in, const ConcreteShape& out);
+};
+
+// nullptr if unknown.
+const Op* FindOp(const std::string& name);
+// The same as an OpLookup for the graph layer.
+const OpDef* FindOpDef(const std::string& name);
+// Every op, in the order of docs/format.md.
+Span<const Op* const> AllOps();
+
+}  // namespace pqi::ops

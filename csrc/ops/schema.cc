@@ -1,0 +1,207 @@
+#include "ops/schema.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/text.h"
+
+namespace pqi::ops {
+namespace {
+
+const char* ConstTypeName(ConstType type) {
+  switch (type) {
+    case ConstType::kF32:
+      return "f32";
+    case ConstType::kI32:
+      return "i32";
+    case ConstType::kU8:
+      return "u8";
+    case ConstType::kCode:
+      return "code";
+  }
+  return "?";
+}
+
+}  // namespace
+
+Status NodeError(const NodeView& view, const std::string& what) {
+  return ModelFormat("node " + Quoted(view.node.name) + " (" + view.node.op + "): " + what);
+}
+
+void AttrReader::Fail(const std::string& what) {
+  if (status_.ok()) status_ = NodeError(view_, what);
+}
+
+const Attr* AttrReader::Find(const char* name) {
+  read_.emplace_back(name);
+  auto it = view_.node.attrs.find(name);
+  if (it == view_.node.attrs.end()) {
+    Fail(std::string("attribute '") + name + "' is missing");
+    return nullptr;
+  }
+  return &it->second;
+}
+
+int64_t AttrReader::Uint(const char* name, uint64_t min, uint64_t max) {
+  const Attr* attr = Find(name);
+  if (!attr) return static_cast<int64_t>(min);
+  const uint64_t* v = std::get_if<uint64_t>(attr);
+  if (!v || *v < min || *v > max) {
+    Fail(std::string("attribute '") + name + "' must be a number in [" + std::to_string(min) + ", " + std::to_string(max) + "]" +
+         (v ? ", got " + std::to_string(*v) : ""));
+    return static_cast<int64_t>(min);
+  }
+  return static_cast<int64_t>(*v);
+}
+
+float AttrReader::FloatBits(const char* name) {
+  const uint32_t bits = static_cast<uint32_t>(Uint(name, 0, std::numeric_limits<uint32_t>::max()));
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+int AttrReader::Choice(const char* name, std::initializer_list<const char*> allowed) {
+  const Attr* attr = Find(name);
+  if (!attr) return 0;
+  const std::string* text = std::get_if<std::string>(attr);
+  int index = 0;
+  std::string list;
+  for (const char* a : allowed) {
+    if (text && *text == a) return index;
+    list += (index++ ? ", " : "") + std::string(a);
+  }
+  Fail(std::string("attribute '") + name + "' must be one of " + list + (text ? ", got " + Quoted(*text) : ""));
+  return 0;
+}
+
+void AttrReader::ReadList(const char* name, size_t n, uint64_t min, uint64_t max, int64_t* out) {
+  std::fill_n(out, n, static_cast<int64_t>(min));
+  const Attr* attr = Find(name);
+  if (!attr) return;
+  const auto* list = std::get_if<std::vector<DimOrName>>(attr);
+  bool good = list && list->size() == n;
+  for (size_t i = 0; good && i < n; ++i) {
+    const uint64_t* v = std::get_if<uint64_t>(&(*list)[i]);
+    good = v && *v >= min && *v <= max;
+    if (good) out[i] = static_cast<int64_t>(*v);
+  }
+  if (!good) {
+    Fail(std::string("attribute '") + name + "' must be a list of " + std::to_string(n) + " numbers in [" + std::to_string(min) + ", " +
+         std::to_string(max) + "]");
+  }
+}
+
+std::vector<DimOrName> AttrReader::List(const char* name) {
+  const Attr* attr = Find(name);
+  if (!attr) return {};
+  const auto* list = std::get_if<std::vector<DimOrName>>(attr);
+  if (!list || list->size() > 8) {
+    Fail(std::string("attribute '") + name + "' must be a list of at most 8 entries");
+    return {};
+  }
+  return *list;
+}
+
+Status AttrReader::Finish() {
+  if (!status_.ok()) return status_;
+  for (const auto& [name, value] : view_.node.attrs) {
+    if (std::find(read_.begin(), read_.end(), name) == read_.end()) return NodeError(view_, "unknown attribute " + Quoted(name));
+  }
+  return {};
+}
+
+Bounds ReadActivation(AttrReader* attrs) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const int kind = attrs->Choice("activation", {"none", "relu", "clamp"});
+  if (kind != 2) {
+    attrs->Uint("lo", 0, 0);
+    attrs->Uint("hi", 0, 0);
+    return kind == 1 ? Bounds{0, inf} : Bounds{-inf, inf};
+  }
+  return ReadClamp(attrs);
+}
+
+Bounds ReadClamp(AttrReader* attrs) {
+  const float lo = attrs->FloatBits("lo"), hi = attrs->FloatBits("hi");
+  if (!(lo <= hi)) attrs->Fail("clamp bounds must satisfy lo <= hi, got lo = " + std::to_string(lo) + ", hi = " + std::to_string(hi));
+  return {lo, hi};
+}
+
+Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs) {
+  const size_t n = view.node.inputs.size();
+  if (n < min_inputs || n > max_inputs) {
+    std::string want = std::to_string(min_inputs);
+    if (max_inputs != min_inputs) want += " to " + std::to_string(max_inputs);
+    return NodeError(view, "takes " + want + " inputs, got " + std::to_string(n));
+  }
+  if (view.node.outputs.size() != 1) return NodeError(view, "has 1 output, got " + std::to_string(view.node.outputs.size()));
+  return {};
+}
+
+Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*> required, std::initializer_list<const char*> optional) {
+  for (const char* key : required) {
+    if (!view.has_constant(key)) return NodeError(view, std::string("constant '") + key + "' is missing");
+  }
+  for (const auto& [key, id] : view.node.constants) {
+    const auto is_key = [&k = key](const char* name) { return k == name; };
+    if (std::none_of(required.begin(), required.end(), is_key) && std::none_of(optional.begin(), optional.end(), is_key)) {
+      return NodeError(view, "unknown constant " + Quoted(key));
+    }
+  }
+  return {};
+}
+
+Status CheckConstant(const NodeView& view, const char* key, ConstType type, const std::vector<int64_t>& shape) {
+  const Constant& c = *view.constant(key);
+  if (c.type != type) {
+    return NodeError(view, std::string("constant '") + key + "' must be " + ConstTypeName(type) + ", got " + ConstTypeName(c.type));
+  }
+  if (!shape.empty() && c.shape != shape) {
+    return NodeError(view, std::string("constant '") + key + "' must have shape " + DimsText(shape) + ", got " + DimsText(c.shape));
+  }
+  return {};
+}
+
+Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t rank) {
+  if (inputs[input].size() == rank) return {};
+  return NodeError(view, "input " + std::to_string(input) + " (" + Quoted(view.input(input).name) + ") must have rank " +
+                             std::to_string(rank) + ", got " + ShapeText(view.graph, inputs[input]));
+}
+
+Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want) {
+  const Dim& d = inputs[input][dim];
+  if (!d.fixed() || d.value == want) return {};
+  return NodeError(view, "dimension " + std::to_string(dim) + " of input " + Quoted(view.input(input).name) + " must be " +
+                             std::to_string(want) + ", got shape " + ShapeText(view.graph, inputs[input]));
+}
+
+Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const char* what, Shape* out) {
+  bool same = a.size() == b.size();
+  out->resize(a.size());
+  for (size_t i = 0; same && i < a.size(); ++i) {
+    same = !(a[i].fixed() && b[i].fixed()) || a[i] == b[i];
+    const bool take_b = b[i].fixed() || (a[i].kind == Dim::kDerived);
+    (*out)[i] = !a[i].fixed() && take_b ? b[i] : a[i];
+  }
+  if (same) return {};
+  return NodeError(view,
+                   std::string(what) + " must have the same shape, got " + ShapeText(view.graph, a) + " and " + ShapeText(view.graph, b));
+}
+
+Status CheckSameType(const NodeView& view) {
+  const Value &x = view.input(0), &y = view.output(0);
+  if (x.dtype != y.dtype || x.quant != y.quant) return NodeError(view, "input and output must have the same dtype and quant");
+  return {};
+}
+
+Status CheckDType(const NodeView& view, const Value& value, const char* role, DType dtype) {
+  if (value.dtype == dtype) return {};
+  return NodeError(view, std::string(role) + " " + Quoted(value.name) + " must be " + DTypeName(dtype) + ", got " + DTypeName(value.dtype));
+}
+
+const Quant& QuantOf(const Graph& graph, const Value& value) { return graph.quants[static_cast<size_t>(value.quant)]; }
+
+}  // namespace pqi::ops

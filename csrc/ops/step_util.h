@@ -1,0 +1,36 @@
+// Graph parameters in the kernels' terms.
+#pragma once
+
+#include "graph/op_def.h"
+#include "kernels/contract.h"
+#include "kernels/shapes.h"
+#include "ops/op.h"
+#include "ops/schema.h"
+#include "ops/window.h"
+
+namespace pqi::ops {
+
+// Elements worth waking a thread for, in operations that touch each element once.
+inline constexpr int64_t kGrain = 16384;
+// Multiply-accumulates worth waking a thread for.
+inline constexpr int64_t kMacGrain = int64_t{1} << 18;
+
+kernels::Affine AffineOf(const Quant& q);
+// Of a u8 value; the default for f32.
+kernels::Affine AffineOf(const Graph& graph, const Value& value);
+// How results reach the node's output 0, after an activation with these bounds.
+kernels::Output OutputOf(const NodeView& view, const Bounds& activation);
+
+// "elementwise-avx2", or "reference".
+std::string ElementwiseName(const kernels::KernelSet& set);
+
+// A pool's geometry, and the same with the image of a run.
+kernels::PoolShape PoolShapeOf(const WindowAxis& rows, const WindowAxis& columns);
+kernels::PoolShape BindPool(const kernels::PoolShape& shape, const RunArgs& args);
+
+// Address of element i of an output that is codes or float32.
+inline void* OutputAt(void* y, const kernels::Output& o, int64_t i) {
+  return static_cast<uint8_t*>(y) + (o.f32 ? static_cast<int64_t>(sizeof(float)) * i : i);
+}
+
+}  // namespace pqi::ops

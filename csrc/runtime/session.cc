@@ -1,0 +1,264 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+
+#include "base/aligned.h"
+#include "base/fpenv.h"
+#include "base/text.h"
+#include "runtime/machine.h"
+
+namespace pqi {
+namespace {
+
+constexpr size_t kMaxPlans = 16;
+constexpr size_t kMaxIdleContexts = 16;
+
+struct Range {
+  uintptr_t begin, end;
+  Range(const void* data, size_t bytes) : begin(reinterpret_cast<uintptr_t>(data)), end(begin + bytes) {}
+  bool Overlaps(const Range& o) const { return begin < o.end && o.begin < end; }
+};
+
+bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>(data) % DTypeSize(dtype) == 0; }
+
+double MillisecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+// Memory of one run.
+struct Session::Context {
+  AlignedBuffer<uint8_t> arena;
+  std::vector<AlignedBuffer<uint8_t>> staging;  // aligned copies of misaligned float inputs
+  std::vector<void*> data;                      // by value
+};
+
+struct Session::Shared {
+  Shared() {  // so that giving a context back cannot fail
+    plans.reserve(kMaxPlans);
+    idle.reserve(kMaxIdleContexts);
+  }
+
+  std::mutex mutex;
+  std::vector<std::shared_ptr<const RunPlan>> plans;  // used last stands last
+  std::vector<std::unique_ptr<Context>> idle;
+  size_t largest_arena = 0;
+};
+
+// A context taken from the idle ones, or a new one; given back at the end of the run.
+class Session::Lease {
+ public:
+  explicit Lease(Shared* shared) : shared_(shared) {
+    {
+      std::lock_guard<std::mutex> lock(shared_->mutex);
+      if (!shared_->idle.empty()) {
+        context_ = std::move(shared_->idle.back());
+        shared_->idle.pop_back();
+      }
+    }
+    if (!context_) context_ = std::make_unique<Context>();
+  }
+  ~Lease() {
+    std::lock_guard<std::mutex> lock(shared_->mutex);
+    if (shared_->idle.size() < kMaxIdleContexts) shared_->idle.push_back(std::move(context_));
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  Context* get() { return context_.get(); }
+
+ private:
+  Shared* shared_;
+  std::unique_ptr<Context> context_;
+};
+
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options, const kernels::KernelSet* kernels)
+    : model_(std::move(model)),
+      options_(options),
+      kernels_(kernels),
+      pool_(options.threads),
+      shared_(std::make_unique<ForkLocal<Shared>>()) {}
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  if (options.threads < 1 || options.threads > kMaxThreads) {
+    return InvalidArgument("threads must be 1 to " + std::to_string(kMaxThreads) + ", got " + std::to_string(options.threads));
+  }
+  PQI_ASSIGN_OR_RETURN(const kernels::KernelSet* kernels, SelectKernels(options.isa));
+  const FpEnvScope fp;  // packing multiplies scales
+  std::unique_ptr<Session> session(new Session(std::move(model), options, kernels));
+  PQI_RETURN_IF_ERROR(session->Prepare());
+  return session;
+}
+
+Status Session::Prepare() {
+  const Graph& graph = model_->graph();
+  for (const Node& node : graph.nodes) {
+    const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
+    const NodeView view{graph, node};
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *kernels_}));
+    steps_.push_back(std::move(step));
+  }
+  return {};
+}
+
+Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const ConcreteShape> inputs) {
+  Shared& shared = shared_->get();
+  const auto same = [&](const std::shared_ptr<const RunPlan>& p) {
+    return p->inputs.size() == inputs.size() && std::equal(inputs.begin(), inputs.end(), p->inputs.begin());
+  };
+  {
+    std::lock_guard<std::mutex> lock(shared.mutex);
+    const auto it = std::find_if(shared.plans.begin(), shared.plans.end(), same);
+    if (it != shared.plans.end()) {
+      std::rotate(it, it + 1, shared.plans.end());
+      return shared.plans.back();
+    }
+  }
+  auto plan = std::make_shared<RunPlan>();
+  const Graph& graph = model_->graph();
+  plan->inputs.assign(inputs.begin(), inputs.end());
+  PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(inputs));
+  std::vector<size_t> scratch;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const ConcreteShape& in = plan->shapes[graph.nodes[i].inputs[0]];
+    const ConcreteShape& out = plan->shapes[graph.nodes[i].outputs[0]];
+    const bool empty = std::find(out.begin(), out.end(), 0) != out.end();
+    scratch.push_back(empty ? 0 : steps_[i]->ScratchBytes(in, out, options_.threads));
+  }
+  PQI_ASSIGN_OR_RETURN(plan->memory, PlanMemory(graph, plan->shapes, scratch, options_.reuse));
+
+  std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.largest_arena = std::max(shared.largest_arena, plan->memory.arena_bytes);
+  if (shared.plans.size() == kMaxPlans) shared.plans.erase(shared.plans.begin());
+  shared.plans.push_back(plan);
+  return std::shared_ptr<const RunPlan>(plan);
+}
+
+Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms) {
+  const Graph& graph = model_->graph();
+  const auto bytes = [&](uint32_t value) {
+    size_t n = DTypeSize(graph.values[value].dtype);
+    for (int64_t d : plan.shapes[value]) n *= static_cast<size_t>(d);
+    return n;
+  };
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Port& port = graph.inputs[i];
+    if (!inputs[i] && bytes(port.value)) return InvalidArgument("input " + Quoted(port.name) + " has no data");
+  }
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Range range(targets[t].data, bytes(targets[t].value));
+    const std::string name = Quoted(graph.values[targets[t].value].name);
+    if (!targets[t].data && range.begin != range.end) return InvalidArgument("no memory for value " + name);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (range.Overlaps({inputs[i], bytes(graph.inputs[i].value)}))
+        return InvalidArgument("memory for value " + name + " overlaps an input");
+    }
+    for (size_t u = 0; u < t; ++u) {
+      if (range.Overlaps({targets[u].data, bytes(targets[u].value)})) {
+        return InvalidArgument("memory for value " + name + " overlaps that of another");
+      }
+    }
+  }
+
+  const FpEnvScope fp;
+  Lease lease(&shared_->get());
+  Context& context = *lease.get();
+  if (context.arena.size() < plan.memory.arena_bytes) {
+    context.arena = AlignedBuffer<uint8_t>();  // first give back, then take: the peak is one arena
+    context.arena = AlignedBuffer<uint8_t>(plan.memory.arena_bytes);
+  }
+  context.data.assign(graph.values.size(), nullptr);
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    if (plan.memory.value_offset[v] != kNotInArena) context.data[v] = context.arena.data() + plan.memory.value_offset[v];
+  }
+  context.staging.clear();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const uint32_t value = graph.inputs[i].value;
+    if (Aligned(inputs[i], graph.values[value].dtype)) {
+      context.data[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
+    } else {
+      context.staging.push_back(AlignedBuffer<uint8_t>::CopyOf({static_cast<const uint8_t*>(inputs[i]), bytes(value)}));
+      context.data[value] = context.staging.back().data();
+    }
+  }
+  // A node writes straight into the caller's memory where it can; what is left is copied at the end.
+  for (const Target& t : targets) {
+    void*& data = context.data[t.value];
+    const bool in_arena = plan.memory.value_offset[t.value] != kNotInArena;
+    if (in_arena && data == context.arena.data() + plan.memory.value_offset[t.value] && Aligned(t.data, graph.values[t.value].dtype)) {
+      data = t.data;
+    }
+  }
+  Execute(plan, &context, node_ms);
+  for (const Target& t : targets) {
+    if (context.data[t.value] != t.data) std::memcpy(t.data, context.data[t.value], bytes(t.value));
+  }
+  return {};
+}
+
+void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const {
+  const Graph& graph = model_->graph();
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    const auto start = std::chrono::steady_clock::now();
+    ops::RunArgs args;
+    for (size_t k = 0; k < node.inputs.size(); ++k) args.in[k] = {context->data[node.inputs[k]], &plan.shapes[node.inputs[k]]};
+    args.out = {context->data[node.outputs[0]], &plan.shapes[node.outputs[0]]};
+    args.scratch = context->arena.data() + plan.memory.scratch_offset[i];
+    args.pool = &pool_;
+    if (args.out.count() > 0) steps_[i]->Run(args);
+    if (!node_ms.empty()) node_ms[i] = MillisecondsSince(start);
+  }
+}
+
+Result<std::vector<double>> Session::Profile(const RunPlan& plan, Span<const void* const> inputs, int repeat) {
+  if (repeat < 1) return InvalidArgument("repeat must be at least 1, got " + std::to_string(repeat));
+  std::vector<std::vector<double>> times(steps_.size());
+  std::vector<double> once(steps_.size());
+  for (int r = 0; r < repeat; ++r) {
+    PQI_RETURN_IF_ERROR(Run(plan, inputs, {}, {once.data(), once.size()}));
+    for (size_t i = 0; i < once.size(); ++i) times[i].push_back(once[i]);
+  }
+  for (size_t i = 0; i < once.size(); ++i) {
+    const auto middle = times[i].begin() + repeat / 2;
+    std::nth_element(times[i].begin(), middle, times[i].end());
+    once[i] = *middle;
+  }
+  return once;
+}
+
+std::vector<LayerInfo> Session::Layers() const {
+  const Graph& graph = model_->graph();
+  std::vector<LayerInfo> out;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const NodeView view{graph, graph.nodes[i]};
+    LayerInfo info;
+    info.name = view.node.name;
+    info.op = view.node.op;
+    const Constant* weight = view.constant("weight");
+    if (weight && weight->type == ConstType::kCode) info.weight_bits = weight->bits;
+    const Value& x = view.input(0);
+    if (x.dtype == DType::kU8) info.act_bits = graph.quants[static_cast<size_t>(x.quant)].bits;
+    const ops::StepInfo& step = steps_[i]->info();
+    info.executed_as = step.executed_as;
+    info.reason = step.reason;
+    info.weight_bytes = step.weight_bytes;
+    out.push_back(std::move(info));
+  }
+  return out;
+}
+
+MemoryReport Session::Memory() {
+  MemoryReport report;
+  for (const auto& step : steps_) report.weight_bytes += step->info().weight_bytes;
+  Shared& shared = shared_->get();
+  std::lock_guard<std::mutex> lock(shared.mutex);
+  report.arena_bytes = shared.largest_arena;
+  return report;
+}
+
+}  // namespace pqi

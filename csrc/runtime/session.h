@@ -1,0 +1,95 @@
+// A model made ready for this machine: weights packed for one instruction set, memory planned per input shape.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/fork.h"
+#include "base/parallel.h"
+#include "base/span.h"
+#include "base/status.h"
+#include "graph/memory_plan.h"
+#include "kernels/contract.h"
+#include "ops/op.h"
+#include "runtime/model.h"
+
+namespace pqi {
+
+struct SessionOptions {
+  int threads = 1;                        // 1 .. kMaxThreads
+  std::string isa = "auto";               // or a name of base/isa.h
+  ArenaReuse reuse = ArenaReuse::kReuse;  // kNoReuse: every value keeps its memory, for checking the memory plan
+};
+
+inline constexpr int kMaxThreads = 1024;
+
+// Everything that depends on the input shapes and not on their contents.
+struct RunPlan {
+  std::vector<ConcreteShape> inputs;  // in the order of the graph's inputs
+  std::vector<ConcreteShape> shapes;  // by value
+  MemoryPlan memory;
+};
+
+// Where a value of the graph goes: `data` holds as many elements as the plan's shape says.
+struct Target {
+  uint32_t value = 0;
+  void* data = nullptr;
+};
+
+struct LayerInfo {
+  std::string name, op;
+  int weight_bits = 0;  // 0 = float or no weights
+  int act_bits = 0;     // of input 0; 0 = float
+  std::string executed_as, reason;
+  size_t weight_bytes = 0;  // packed, in memory
+};
+
+struct MemoryReport {
+  size_t weight_bytes = 0;  // packed weights and tables of all layers
+  size_t arena_bytes = 0;   // of one run, largest plan so far
+};
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options);
+
+  const Model& model() const { return *model_; }
+  Isa isa() const { return kernels_->isa; }
+  int threads() const { return options_.threads; }
+
+  // Cached for the shapes used last. kInvalidArgument if the shapes do not fit the model.
+  Result<std::shared_ptr<const RunPlan>> PlanFor(Span<const ConcreteShape> inputs);
+
+  // Runs the graph. `inputs` in the order of the graph's inputs, `targets`: any values that nodes or the caller write, graph outputs or
+  // not. Any alignment; targets must not overlap inputs or each other. Re-entrant: any number of threads may run one session. The caller's
+  // floating-point mode neither matters nor changes. `node_ms`, if not empty, gets the time of each node.
+  Status Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms = {});
+
+  // Median milliseconds of each node over `repeat` >= 1 runs.
+  Result<std::vector<double>> Profile(const RunPlan& plan, Span<const void* const> inputs, int repeat);
+
+  // One entry per node.
+  std::vector<LayerInfo> Layers() const;
+  MemoryReport Memory();
+
+ private:
+  struct Context;
+  // What runs share and change, under a mutex that is held for a few pointer moves only.
+  struct Shared;
+  class Lease;
+
+  Session(std::shared_ptr<const Model> model, const SessionOptions& options, const kernels::KernelSet* kernels);
+  Status Prepare();
+  void Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const;
+
+  std::shared_ptr<const Model> model_;
+  SessionOptions options_;
+  const kernels::KernelSet* kernels_;
+  std::vector<std::unique_ptr<ops::Step>> steps_;  // by node
+  mutable ThreadPool pool_;
+  std::unique_ptr<ForkLocal<Shared>> shared_;
+};
+
+}  // namespace pqi
