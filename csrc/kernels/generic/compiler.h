@@ -1,0 +1,6 @@
+// What the loop nests ask of a compiler.
+#pragma once
+
+// Loops over an accumulator array must unroll completely: gcc otherwise keeps the array in memory, or copies it each iteration.
+#define PQI_UNROLL _Pragma("GCC unroll 16")
+#define PQI_INLINE inline __attribute__((always_inline))

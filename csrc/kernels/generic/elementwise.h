@@ -1,0 +1,82 @@
+// Elementwise kernels over an ISA's primitives.
+#pragma once
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+#include "kernels/generic/epilogue.h"
+
+namespace pqi::kernels {
+namespace {
+
+// Calls fn(i, lanes) for whole vectors, then for what remains of n.
+template <class S, class Fn>
+PQI_INLINE void ForEachVector(size_t n, Fn&& fn) {
+  size_t i = 0;
+  for (; i + S::kLanes <= n; i += S::kLanes) fn(i, typename S::All());
+  if (i < n) fn(i, S::First(n - i));
+}
+
+template <class S>
+void QuantizeKernel(const float* x, uint8_t* y, size_t n, const Output& q) noexcept {
+  const OutputStage<S> output(q, y);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreU8(y + i, output.Quantize(S::LoadFloat(x + i, lanes)), lanes); });
+}
+
+// Planes are quantized a run at a time into a buffer that stays in registers or L1, then scattered to their pixels.
+template <class S>
+void QuantizeToNhwcKernel(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept {
+  constexpr size_t kRun = 128;
+  alignas(64) uint8_t codes[kRun];
+  const OutputStage<S> output(q, codes);
+  for (size_t first = 0; first < pixels; first += kRun) {
+    const size_t count = pixels - first < kRun ? pixels - first : kRun;
+    for (size_t c = 0; c < channels; ++c) {
+      const float* plane = x + c * plane_stride + first;
+      ForEachVector<S>(count, [&](size_t i, auto lanes) { S::StoreU8(codes + i, output.Quantize(S::LoadFloat(plane + i, lanes)), lanes); });
+      uint8_t* pixel = y + first * channels + c;
+      for (size_t i = 0; i < count; ++i) pixel[i * channels] = codes[i];
+    }
+  }
+}
+
+template <class S>
+void DequantizeKernel(const uint8_t* x, float* y, size_t n, const Affine& p) noexcept {
+  const DequantizeStage<S> stage(p.zero_point, p.scale);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreFloat(y + i, stage.Get(x + i, lanes), lanes); });
+}
+
+template <class S>
+void AddU8Kernel(const uint8_t* a, const Affine& pa, const uint8_t* b, const Affine& pb, size_t n, const Output& o, void* y) noexcept {
+  const DequantizeStage<S> stage_a(pa.zero_point, pa.scale), stage_b(pb.zero_point, pb.scale);
+  const OutputStage<S> output(o, y);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { output.Put(S::AddF(stage_a.Get(a + i, lanes), stage_b.Get(b + i, lanes)), i, lanes); });
+}
+
+template <class S>
+void AddF32Kernel(const float* a, const float* b, size_t n, const Output& o, void* y) noexcept {
+  const OutputStage<S> output(o, y);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { output.Put(S::AddF(S::LoadFloat(a + i, lanes), S::LoadFloat(b + i, lanes)), i, lanes); });
+}
+
+// Two loads and a store per element are the limit without byte permutes over 256 entries, and plain code reaches it.
+template <class S>
+void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept {
+  for (size_t i = 0; i < n; ++i) y[i] = table256[x[i]];
+}
+
+template <class S>
+void MaxU8Kernel(const uint8_t* x, uint8_t* acc, size_t n) noexcept {
+  size_t i = 0;
+  for (; i + S::kBytes <= n; i += S::kBytes) S::MaxBytes(x + i, acc + i);
+  for (; i < n; ++i) acc[i] = x[i] > acc[i] ? x[i] : acc[i];
+}
+
+template <class S>
+void SumU8Kernel(const uint8_t* x, int32_t* acc, size_t n) noexcept {
+  ForEachVector<S>(n, [&](size_t i, auto lanes) {
+    S::StoreInt(acc + i, S::AddInt(S::LoadInt(acc + i, lanes), S::LoadU8(x + i, lanes)), lanes);
+  });
+}
+
+}  // namespace
+}  // namespace pqi::kernels

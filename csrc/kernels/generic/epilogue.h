@@ -1,0 +1,162 @@
+// From integer or float sums to outputs: scale, bias, residual, activation, quantize (docs/numerics.md), written once over an ISA's
+// primitives. Tiles leave their sums in a small array on the stack and pass it here: in that way the loop that does the multiplications
+// holds nothing but accumulators, and this code exists once per ISA instead of once per tile height.
+//
+// Every header of generic/ opens an anonymous namespace and is included by exactly one translation unit per ISA, after its simd.h:
+// nothing compiled for one ISA can be picked by the linker for another.
+#pragma once
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+
+namespace pqi::kernels {
+namespace {
+
+// Activation and store. `Lanes` is S::All or S::Mask throughout.
+template <class S>
+struct OutputStage {
+  using Float = typename S::Float;
+  using Int = typename S::Int;
+  Float act_lo, act_hi, inv_scale, v_lo, v_hi;
+  Int zero_point;
+  bool f32;
+  uint8_t* codes;
+  float* floats;
+
+  PQI_INLINE OutputStage(const Output& o, void* out)
+      : act_lo(S::SetFloat(o.act_lo)),
+        act_hi(S::SetFloat(o.act_hi)),
+        inv_scale(S::SetFloat(o.inv_scale)),
+        v_lo(S::SetFloat(o.v_lo)),
+        v_hi(S::SetFloat(o.v_hi)),
+        zero_point(S::SetInt(o.zero_point)),
+        f32(o.f32),
+        codes(static_cast<uint8_t*>(out)),
+        floats(static_cast<float*>(out)) {}
+
+  // MaxF(a, b) is a > b ? a : b, so b passes where one is NaN or both are zero.
+  PQI_INLINE Float Activate(Float x) const { return S::MinF(act_hi, S::MaxF(act_lo, x)); }
+
+  PQI_INLINE Int Quantize(Float x) const {
+    const Float v = S::MinF(v_hi, S::MaxF(v_lo, S::ZeroNan(S::MulF(x, inv_scale))));
+    return S::AddInt(S::ToIntNearest(v), zero_point);
+  }
+
+  template <class Lanes>
+  PQI_INLINE void Put(Float x, size_t at, Lanes lanes) const {
+    const Float y = Activate(x);
+    if (f32) {
+      S::StoreFloat(floats + at, y, lanes);
+    } else {
+      S::StoreU8(codes + at, Quantize(y), lanes);
+    }
+  }
+};
+
+// f32(f32(q - z) * s)
+template <class S>
+struct DequantizeStage {
+  typename S::Int zero_point;
+  typename S::Float scale;
+
+  PQI_INLINE DequantizeStage(int32_t z, float s) : zero_point(S::SetInt(z)), scale(S::SetFloat(s)) {}
+  template <class Lanes>
+  PQI_INLINE typename S::Float Get(const uint8_t* x, Lanes lanes) const {
+    return S::MulF(S::ToFloat(S::SubInt(S::LoadU8(x, lanes), zero_point)), scale);
+  }
+};
+
+// Parameters of kLanes output channels, and what follows their sums.
+template <class S>
+struct ChannelEpilogue {
+  using Float = typename S::Float;
+  using Int = typename S::Int;
+  Float scale, bias;
+  Int base;
+  bool has_bias, has_base;
+  int shift;  // step 2 = one bit
+  const Residual& residual;
+  DequantizeStage<S> residual_stage;
+  OutputStage<S> output;
+
+  template <class Params>
+  PQI_INLINE ChannelEpilogue(const Params& p, size_t channel)
+      : scale(S::LoadFloat(p.scale + channel)),
+        bias(p.bias != nullptr ? S::LoadFloat(p.bias + channel) : S::SetFloat(0)),
+        base(p.base != nullptr ? S::LoadInt(p.base + channel) : S::SetInt(0)),
+        has_bias(p.bias != nullptr),
+        has_base(p.base != nullptr),
+        shift(p.step - 1),
+        residual(p.residual),
+        residual_stage(p.residual.zero_point, p.residual.scale),
+        output(p.output, p.out) {}
+
+  // sum = sum((q_a - z_a) * code); box is read only where there is a base.
+  template <class Lanes>
+  PQI_INLINE void Finish(Int sum, Int box, size_t residual_at, size_t out_at, Lanes lanes) const {
+    Int acc = S::ShiftLeft(sum, shift);
+    if (has_base) acc = S::AddInt(acc, S::MulInt(base, box));
+    Float y = S::MulF(S::ToFloat(acc), scale);
+    if (has_bias) y = S::AddF(y, bias);
+    if (residual.u8 != nullptr) {
+      y = S::AddF(y, residual_stage.Get(residual.u8 + residual_at, lanes));
+    } else if (residual.f32 != nullptr) {
+      y = S::AddF(y, S::LoadFloat(residual.f32 + residual_at, lanes));
+    }
+    output.Put(y, out_at, lanes);
+  }
+};
+
+template <class S, class Lanes>
+PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
+  const ChannelEpilogue<S> epilogue(t, j);
+  for (size_t i = 0; i < m; ++i) {
+    const typename S::Int box = S::SetInt(t.base != nullptr ? t.box[i] : 0);
+    epilogue.Finish(S::LoadInt(sums + i * stride + j), box, i * t.residual.stride + j, i * t.out_stride + j, lanes);
+  }
+}
+
+// sums: [m][stride], start values included.
+template <class S>
+__attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  size_t j = 0;
+  for (; j + S::kLanes <= t.n; j += S::kLanes) FinishTileColumn<S>(t, sums, m, stride, j, typename S::All());
+  if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));
+}
+
+// Bias, residual, activation of a float layer.
+template <class S, class Lanes>
+PQI_INLINE void FinishFloat(typename S::Float sum, const float* bias, const float* residual, const OutputStage<S>& output, size_t out_at,
+                            Lanes lanes) {
+  typename S::Float y = sum;
+  if (bias != nullptr) y = S::AddF(y, S::LoadFloat(bias));
+  if (residual != nullptr) y = S::AddF(y, S::LoadFloat(residual, lanes));
+  S::StoreFloat(output.floats + out_at, output.Activate(y), lanes);
+}
+
+template <class Params>
+PQI_INLINE Output FloatOutput(const Params& p) {
+  Output o;
+  o.act_lo = p.act_lo;
+  o.act_hi = p.act_hi;
+  o.f32 = true;
+  return o;
+}
+
+template <class S>
+__attribute__((noinline)) void FinishTile(const TileF32& t, const float* sums, size_t m, size_t stride) {
+  const OutputStage<S> output(FloatOutput(t), t.out);
+  for (size_t i = 0; i < m; ++i) {
+    const float* residual = t.residual.f32 != nullptr ? t.residual.f32 + i * t.residual.stride : nullptr;
+    const auto finish = [&](size_t j, auto lanes) {
+      FinishFloat<S>(S::LoadFloat(sums + i * stride + j), t.bias != nullptr ? t.bias + j : nullptr,
+                     residual != nullptr ? residual + j : nullptr, output, i * t.out_stride + j, lanes);
+    };
+    size_t j = 0;
+    for (; j + S::kLanes <= t.n; j += S::kLanes) finish(j, typename S::All());
+    if (j < t.n) finish(j, S::First(t.n - j));
+  }
+}
+
+}  // namespace
+}  // namespace pqi::kernels

@@ -1,0 +1,51 @@
+// The kernel set of an ISA, made from its primitives.
+//
+// S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
+// types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
+// and the arithmetic of docs/numerics.md, each operation rounded once.
+#pragma once
+
+#include "kernels/contract.h"
+#include "kernels/generic/depthwise.h"
+#include "kernels/generic/elementwise.h"
+#include "kernels/generic/tile.h"
+
+namespace pqi::kernels {
+namespace {
+
+template <class S, int MR>
+constexpr void FillU8S8(KernelSet& set) {
+  set.u8s8_tile[MR - 1] = &TileU8S8Kernel<S, MR>;
+  if constexpr (MR > 1) FillU8S8<S, MR - 1>(set);
+}
+
+template <class S, int MR>
+constexpr void FillF32(KernelSet& set) {
+  set.f32_tile[MR - 1] = &TileF32Kernel<S, MR>;
+  if constexpr (MR > 1) FillF32<S, MR - 1>(set);
+}
+
+template <class S>
+constexpr KernelSet MakeKernelSet(Isa isa) {
+  static_assert(S::kU8S8.mr <= kMaxMr && S::kF32.mr <= kMaxMr && kDepthwisePad % S::kLanes == 0, "");
+  KernelSet set = {};
+  set.isa = isa;
+  set.u8s8 = S::kU8S8;
+  set.f32 = S::kF32;
+  FillU8S8<S, S::kU8S8.mr>(set);
+  FillF32<S, S::kF32.mr>(set);
+  set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
+  set.f32_depthwise = &DepthwiseF32Kernel<S>;
+  set.quantize = &QuantizeKernel<S>;
+  set.quantize_to_nhwc = &QuantizeToNhwcKernel<S>;
+  set.dequantize = &DequantizeKernel<S>;
+  set.add_u8 = &AddU8Kernel<S>;
+  set.add_f32 = &AddF32Kernel<S>;
+  set.table = &TableKernel<S>;
+  set.max_u8 = &MaxU8Kernel<S>;
+  set.sum_u8 = &SumU8Kernel<S>;
+  return set;
+}
+
+}  // namespace
+}  // namespace pqi::kernels

@@ -1,0 +1,120 @@
+// The loop nests of the tile kernels: u8 x s8 and f32 x f32, written once over an ISA's primitives.
+//
+// Registers: MR x NV accumulators, NV (x S::kPhases) weights, one broadcast activation; MR row pointers in general registers, with one
+// offset k common to all. The panel is read in order, once per tile; every load of it serves MR rows.
+#pragma once
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+#include "kernels/generic/epilogue.h"
+
+namespace pqi::kernels {
+namespace {
+
+PQI_INLINE uint32_t LoadDword(const uint8_t* p) {
+  uint32_t v;
+  __builtin_memcpy(&v, p, 4);
+  return v;
+}
+
+// The last 1..3 bytes of a row, zero above. Not one byte more is read.
+PQI_INLINE uint32_t LoadTail(const uint8_t* p, uint32_t count) {
+  uint32_t v = p[0];
+  if (count > 1) v |= static_cast<uint32_t>(p[1]) << 8;
+  if (count > 2) v |= static_cast<uint32_t>(p[2]) << 16;
+  return v;
+}
+
+// acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
+template <class S, int MR, int NV, class Load>
+PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
+  typename S::Int weights[S::kPhases][NV];
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    const typename S::Int v = S::LoadPanel(w + j * S::kLanes * 4);
+    PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) weights[p][j] = S::PhaseWeights(v, p);
+  }
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    const typename S::Int x = S::SetInt(static_cast<int32_t>(load(i)));
+    PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) {
+      const typename S::Int xp = S::PhaseActivations(x, p);
+      PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Dot(acc[i][j], xp, weights[p][j]);
+    }
+  }
+}
+
+// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap.
+template <class S, int MR, int NV>
+void DotTile(const TileU8S8& t) noexcept {
+  constexpr int kStride = NV * S::kLanes;
+  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
+  typename S::Int acc[MR][NV];
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
+    PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
+  }
+  const uint32_t k = t.k, whole = k & ~3u;
+  const int8_t* w = t.w;
+  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+    const uint8_t* row[MR];
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
+    for (size_t at = 0; at < whole; at += 4) {
+      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+      w += kBlock;
+    }
+    if (whole < k) {
+      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i] + whole, k - whole); });
+      w += kBlock;
+    }
+  }
+  alignas(64) int32_t sums[MR * kStride];
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * kStride + j * S::kLanes, acc[i][j]);
+  }
+  FinishTile<S>(t, sums, MR, kStride);
+}
+
+template <class S, int MR, int NV>
+void FloatTile(const TileF32& t) noexcept {
+  constexpr int kStride = NV * S::kLanes;
+  typename S::Float acc[MR][NV];
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetFloat(0);
+  }
+  const float* w = t.w;
+  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+    const float* row[MR];
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
+    for (size_t at = 0; at < t.k; ++at) {
+      typename S::Float weights[NV];
+      PQI_UNROLL for (int j = 0; j < NV; ++j) weights[j] = S::LoadFloat(w + j * S::kLanes);
+      PQI_UNROLL for (int i = 0; i < MR; ++i) {
+        const typename S::Float x = S::SetFloat(row[i][at]);
+        PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Fma(x, weights[j], acc[i][j]);
+      }
+      w += S::kF32.nr;
+    }
+  }
+  alignas(64) float sums[MR * kStride];
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreFloat(sums + i * kStride + j * S::kLanes, acc[i][j]);
+  }
+  FinishTile<S>(t, sums, MR, kStride);
+}
+
+// A layer with few channels computes only the half of the panel that is not padding.
+template <class S, int MR>
+void TileU8S8Kernel(const TileU8S8& t) noexcept {
+  constexpr int kVectors = S::kU8S8.nr / S::kLanes;
+  if (t.n <= S::kU8S8.nr / 2) return DotTile<S, MR, kVectors / 2>(t);
+  DotTile<S, MR, kVectors>(t);
+}
+
+template <class S, int MR>
+void TileF32Kernel(const TileF32& t) noexcept {
+  constexpr int kVectors = S::kF32.nr / S::kLanes;
+  if (t.n <= S::kF32.nr / 2) return FloatTile<S, MR, kVectors / 2>(t);
+  FloatTile<S, MR, kVectors>(t);
+}
+
+}  // namespace
+}  // namespace pqi::kernels

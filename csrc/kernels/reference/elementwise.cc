@@ -1,0 +1,40 @@
+#include "kernels/reference/elementwise.h"
+
+#include <cmath>
+
+#include "kernels/reference/quantize.h"
+
+namespace pqi::kernels::reference {
+namespace {
+
+float Value(const AddOperand& x, size_t i) { return x.f32 != nullptr ? x.f32[i] : DequantizeValue(x.u8[i], x.affine); }
+
+}  // namespace
+
+void Add(const AddOperand& a, const AddOperand& b, size_t n, const Output& o, void* y) noexcept {
+  for (size_t i = 0; i < n; ++i) Store(Value(a, i) + Value(b, i), o, y, i);
+}
+
+void Table(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept {
+  for (size_t i = 0; i < n; ++i) y[i] = table256[x[i]];
+}
+
+void AffineChannels(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept {
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < channels; ++c) y[r * channels + c] = std::fma(x[r * channels + c], scale[c], shift[c]);
+  }
+}
+
+void Clamp(const float* x, float* y, size_t n, float lo, float hi) noexcept {
+  for (size_t i = 0; i < n; ++i) y[i] = Activate(x[i], lo, hi);
+}
+
+void MaxU8(const uint8_t* x, uint8_t* acc, size_t n) noexcept {
+  for (size_t i = 0; i < n; ++i) acc[i] = x[i] > acc[i] ? x[i] : acc[i];
+}
+
+void SumU8(const uint8_t* x, int32_t* acc, size_t n) noexcept {
+  for (size_t i = 0; i < n; ++i) acc[i] += x[i];
+}
+
+}  // namespace pqi::kernels::reference

@@ -1,0 +1,11 @@
+// The kernel set for AVX2 + FMA. Compiled with those flags: nothing here runs before base/isa.h has said that the CPU has them.
+#include "kernels/x86/avx2/simd.h"
+
+#include "kernels/generic/kernel_set.h"
+#include "kernels/sets.h"
+
+namespace pqi::kernels {
+
+constexpr KernelSet kAvx2Kernels = MakeKernelSet<Simd>(Isa::kAvx2);
+
+}  // namespace pqi::kernels

@@ -1,0 +1,98 @@
+// AVX2 + FMA primitives (kernels/generic/kernel_set.h says what they are for).
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+
+namespace pqi::kernels {
+namespace {
+
+struct Simd {
+  static constexpr int kLanes = 8;
+  static constexpr int kBytes = 32;
+  // 4x16 of sixteen registers: 8 accumulators, 4 weights (two phases), the activation, its phase, a product, a mask.
+  static constexpr TileShape kU8S8 = {4, 16, 4};
+  // 6x16: 12 accumulators, 2 weights, 1 activation.
+  static constexpr TileShape kF32 = {6, 16, 1};
+
+  using Int = __m256i;
+  using Float = __m256;
+  struct All {};
+  struct Mask {
+    __m256i lanes;  // sign bits
+    uint32_t count;
+  };
+
+  PQI_INLINE static Mask First(size_t n) {
+    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return {_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index), static_cast<uint32_t>(n)};
+  }
+
+  // Bytes.
+  PQI_INLINE static Int LoadU8(const uint8_t* p, All) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  PQI_INLINE static Int LoadU8(const uint8_t* p, const Mask& m) {
+    uint64_t v = 0;
+    for (uint32_t i = 0; i < m.count; ++i) v |= static_cast<uint64_t>(p[i]) << (8 * i);
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(v)));
+  }
+  PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+  // Lanes hold 0..255, so that the packs do not saturate.
+  PQI_INLINE static __m128i PackU8(Int v) {
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    return _mm_packus_epi16(words, words);
+  }
+  PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), PackU8(v)); }
+  PQI_INLINE static void StoreU8(uint8_t* p, Int v, const Mask& m) {
+    const uint64_t bytes = static_cast<uint64_t>(_mm_cvtsi128_si64(PackU8(v)));
+    for (uint32_t i = 0; i < m.count; ++i) p[i] = static_cast<uint8_t>(bytes >> (8 * i));
+  }
+  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
+    __m256i* out = reinterpret_cast<__m256i*>(acc);
+    _mm256_storeu_si256(out, _mm256_max_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), _mm256_loadu_si256(out)));
+  }
+
+  // Integers.
+  PQI_INLINE static Int SetInt(int32_t v) { return _mm256_set1_epi32(v); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, const Mask& m) { return _mm256_maskload_epi32(p, m.lanes); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, All = {}) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, const Mask& m) { _mm256_maskstore_epi32(p, m.lanes, v); }
+  PQI_INLINE static Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  PQI_INLINE static Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+  PQI_INLINE static Int MulInt(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
+  // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
+  PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm256_madd_epi16(a, b); }
+  PQI_INLINE static Int ShiftLeft(Int a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
+
+  // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits and vpmaddwd multiplies them
+  // exactly: phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
+  static constexpr int kPhases = 2;
+  PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+  PQI_INLINE static Int PhaseWeights(Int w, int phase) { return _mm256_srai_epi16(phase == 0 ? _mm256_slli_epi16(w, 8) : w, 8); }
+  PQI_INLINE static Int PhaseActivations(Int x, int phase) {
+    return phase == 0 ? _mm256_and_si256(x, _mm256_set1_epi16(0xFF)) : _mm256_srli_epi16(x, 8);
+  }
+  PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w)); }
+
+  // Floats.
+  PQI_INLINE static Float SetFloat(float v) { return _mm256_set1_ps(v); }
+  PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm256_loadu_ps(p); }
+  PQI_INLINE static Float LoadFloat(const float* p, const Mask& m) { return _mm256_maskload_ps(p, m.lanes); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, All = {}) { _mm256_storeu_ps(p, v); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, const Mask& m) { _mm256_maskstore_ps(p, m.lanes, v); }
+  PQI_INLINE static Float AddF(Float a, Float b) { return _mm256_add_ps(a, b); }
+  PQI_INLINE static Float MulF(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  PQI_INLINE static Float MaxF(Float a, Float b) { return _mm256_max_ps(a, b); }
+  PQI_INLINE static Float MinF(Float a, Float b) { return _mm256_min_ps(a, b); }
+  PQI_INLINE static Float ZeroNan(Float a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)); }
+  PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
+  PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(a); }
+};
+
+}  // namespace
+}  // namespace pqi::kernels

@@ -1,0 +1,11 @@
+// The kernel set for AVX-512 + VNNI. Compiled with those flags: nothing here runs before base/isa.h has said that the CPU has them.
+#include "kernels/x86/avx512vnni/simd.h"
+
+#include "kernels/generic/kernel_set.h"
+#include "kernels/sets.h"
+
+namespace pqi::kernels {
+
+constexpr KernelSet kAvx512VnniKernels = MakeKernelSet<Simd>(Isa::kAvx512Vnni);
+
+}  // namespace pqi::kernels

@@ -1,0 +1,77 @@
+// AVX-512 (F, BW, DQ, VL) + VNNI primitives (kernels/generic/kernel_set.h says what they are for).
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+
+namespace pqi::kernels {
+namespace {
+
+struct Simd {
+  static constexpr int kLanes = 16;
+  static constexpr int kBytes = 64;
+  // 12x32 of 32 registers: 24 accumulators, 2 weights, 1 activation. Twelve row pointers, the panel, the offset and its end are all
+  // the general registers there are. Per four k-values 24 dot products against 14 loads.
+  static constexpr TileShape kU8S8 = {12, 32, 4};
+  static constexpr TileShape kF32 = {12, 32, 1};
+
+  using Int = __m512i;
+  using Float = __m512;
+  struct All {};
+  using Mask = __mmask16;
+
+  PQI_INLINE static Mask First(size_t n) { return static_cast<Mask>((1u << n) - 1); }
+
+  // Bytes.
+  PQI_INLINE static Int LoadU8(const uint8_t* p, All) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  PQI_INLINE static Int LoadU8(const uint8_t* p, Mask m) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)); }
+  PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  // Converted in a register: the masked form that stores to memory is microcoded on Zen 4.
+  PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  PQI_INLINE static void StoreU8(uint8_t* p, Int v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(v)); }
+  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
+    _mm512_storeu_si512(acc, _mm512_max_epu8(_mm512_loadu_si512(x), _mm512_loadu_si512(acc)));
+  }
+
+  // Integers.
+  PQI_INLINE static Int SetInt(int32_t v) { return _mm512_set1_epi32(v); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return _mm512_loadu_si512(p); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m, p); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, All = {}) { _mm512_storeu_si512(p, v); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, Mask m) { _mm512_mask_storeu_epi32(p, m, v); }
+  PQI_INLINE static Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  PQI_INLINE static Int SubInt(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+  PQI_INLINE static Int MulInt(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
+  // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
+  PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
+  PQI_INLINE static Int ShiftLeft(Int a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
+
+  // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
+  static constexpr int kPhases = 1;
+  PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
+  PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
+  PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
+  PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_dpbusd_epi32(acc, x, w); }
+
+  // Floats.
+  PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
+  PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }
+  PQI_INLINE static Float LoadFloat(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, All = {}) { _mm512_storeu_ps(p, v); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, Mask m) { _mm512_mask_storeu_ps(p, m, v); }
+  PQI_INLINE static Float AddF(Float a, Float b) { return _mm512_add_ps(a, b); }
+  PQI_INLINE static Float MulF(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  PQI_INLINE static Float MaxF(Float a, Float b) { return _mm512_max_ps(a, b); }
+  PQI_INLINE static Float MinF(Float a, Float b) { return _mm512_min_ps(a, b); }
+  PQI_INLINE static Float ZeroNan(Float a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
+  PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
+  PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_cvtps_epi32(a); }
+};
+
+}  // namespace
+}  // namespace pqi::kernels
