@@ -113,7 +113,7 @@ def _max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     attrs: dict[str, ir.Attr] = {
         "kernel": kernel,
         "stride": stride,
-        "padding": padding,
+        "padding": padding + padding,
         "dilation": dilation,
         "ceil_mode": int(ceil_mode),
     }
@@ -134,7 +134,7 @@ def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     attrs: dict[str, ir.Attr] = {
         "kernel": kernel,
         "stride": stride,
-        "padding": padding,
+        "padding": padding + padding,
         "ceil_mode": int(ceil_mode),
         "count_include_pad": int(bool(a["count_include_pad"])),
     }

@@ -1,0 +1,85 @@
+"""Torch model to ``.pqi``: import, lower, write, and load through the validator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyqinfer import _core
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend import import_module
+from pyqinfer.frontend.export import check_examples
+from pyqinfer.lower import EngineGraph, lower
+from pyqinfer.lower.coverage import layer_coverage
+from pyqinfer.model import Model
+from pyqinfer.session import Session
+
+
+def convert(
+    model: Any,
+    *,
+    example_inputs: Any = None,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+    fallback: str = "float",
+    samples: int = 1,
+) -> Model:
+    """Convert a torch model for the engine.
+
+    Args:
+        model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram`` or an ``nn.Module`` in float.
+        example_inputs: tuple of float32 CPU tensors, NCHW where the model is.
+        dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
+        dynamic_size: any height and width at run time, for inputs of rank 4.
+        fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
+        samples: how many of the examples' rows are stored with their outputs, for ``pyqinfer verify``.
+
+    Returns:
+        A model that has passed the validator.
+
+    Raises:
+        TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
+        UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
+    """
+    engine = build_engine_graph(model, example_inputs, dynamic_batch, dynamic_size, fallback)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
+    written = _write(engine)
+    if samples and example_inputs is not None:
+        written = _write(_with_samples(engine, written, check_examples(example_inputs), samples))
+    return written
+
+
+def build_engine_graph(
+    model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False, fallback: str = "float"
+) -> EngineGraph:
+    """The graph and constants that :func:`convert` writes. Arguments and errors as there; needs no native core."""
+    if fallback not in ("float", "error"):
+        raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
+    engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size))
+    floats = [layer for layer in layer_coverage(engine.graph) if not layer.integer]
+    if fallback == "error" and floats:
+        lines = "".join(f"\n  - {layer.name}: {layer.reason}" for layer in floats)
+        raise UnsupportedError(f'{len(floats)} layer(s) would run in float (fallback="error"):{lines}')
+    return engine
+
+
+def _write(engine: EngineGraph) -> Model:
+    return Model.from_bytes(_core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}"))
+
+
+def _with_samples(engine: EngineGraph, model: Model, examples: tuple[Any, ...], count: int) -> EngineGraph:
+    """Rows of the examples where the batch is free, the examples as they are where it is fixed."""
+    arrays = [x.detach().numpy() for x in examples]
+    free = all(shape and isinstance(shape[0], str) for shape in model.inputs.values())
+    rows = [[a[i : i + 1] for a in arrays] for i in range(min(count, *(len(a) for a in arrays), count))] if free else [arrays]
+    session = Session(model, threads=1)
+    for row in rows:
+        inputs = {name: np.ascontiguousarray(a) for name, a in zip(model.inputs, row, strict=True)}
+        outputs = session.run(inputs)
+        for name, array in [*inputs.items(), *outputs.items()]:
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name!r} holds NaN or infinity for the example inputs: pass others, or samples=0")
+        engine = engine.with_sample(inputs, outputs)
+    return engine

@@ -1,0 +1,21 @@
+"""The IR to the engine's graph: fold, propagate, fuse, layout, emit. One pass per file; each takes the graph and changes it in place."""
+
+from pyqinfer.ir import Graph
+from pyqinfer.lower.emit import EngineGraph, emit
+from pyqinfer.lower.fold import fold_batch_norm
+from pyqinfer.lower.fuse import fuse
+from pyqinfer.lower.layout import assign_layouts
+from pyqinfer.lower.propagate import propagate
+
+__all__ = ["EngineGraph", "lower"]
+
+
+def lower(graph: Graph) -> EngineGraph:
+    """Rewrite the IR into the ops of docs/format.md and write it down. The IR is used up."""
+    fold_batch_norm(graph)
+    propagate(graph)
+    fuse(graph)
+    graph.drop_dead()
+    assign_layouts(graph)
+    graph.drop_dead()
+    return emit(graph)

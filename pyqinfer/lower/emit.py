@@ -1,0 +1,177 @@
+"""The lowered graph as docs/format.md writes it: one dict for the JSON and the list of constants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of
+
+SCALES_NAME = "activation_scales"
+_INFINITY = float("inf")
+_WITH_ACTIVATION = frozenset({"conv2d", "linear", "add"})
+_PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
+
+
+@dataclass(frozen=True)
+class EngineGraph:
+    """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry."""
+
+    graph: dict[str, Any]
+    constants: list[NDArray[Any]]
+
+    def to_json(self) -> str:
+        return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
+
+    def with_sample(self, inputs: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> EngineGraph:
+        """The same graph with one more stored pair of inputs and outputs."""
+        entries, constants = list(self.graph["constants"]), list(self.constants)
+        number = len(self.graph["samples"])
+        sample: dict[str, dict[str, int]] = {"inputs": {}, "outputs": {}}
+        for kind, arrays in (("inputs", inputs), ("outputs", outputs)):
+            for name, array in arrays.items():
+                sample[kind][name] = len(entries)
+                dtype = "u8" if array.dtype == np.uint8 else "f32"
+                entries.append({"name": f"~sample{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
+                constants.append(np.ascontiguousarray(array))
+        return EngineGraph({**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants)
+
+
+def emit(graph: Graph) -> EngineGraph:
+    """Raises ValueError, naming the layer, for constants that are not finite."""
+    return _Emitter(graph).run()
+
+
+class _Emitter:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.names: set[str] = set()
+        self.entries: list[dict[str, Any]] = []
+        self.arrays: list[NDArray[Any]] = []
+        self.value_ids: dict[Value, int] = {}
+        self.values: list[dict[str, Any]] = []
+
+    def run(self) -> EngineGraph:
+        written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
+        self.quants = {quant: i for i, quant in enumerate(quants_of(written))}
+        for value in self.graph.inputs:
+            self._value(value, self._unique(value.name), ["?" if d is None else d for d in value.shape])
+        nodes = [self._node(node) for node in self.graph.nodes]
+        if self.quants:
+            scales = np.array([quant.scale for quant in self.quants], np.float32)
+            self._constant(SCALES_NAME, {"dtype": "f32"}, scales)
+        return EngineGraph(
+            {
+                "symbols": list(self.graph.symbols),
+                "quants": [{"bits": q.bits, "zero_point": q.zero_point, "qmin": q.qmin, "qmax": q.qmax} for q in self.quants],
+                "constants": self.entries,
+                "values": self.values,
+                "nodes": nodes,
+                "inputs": [{"name": v.name, "value": self.value_ids[v]} for v in self.graph.inputs],
+                "outputs": [{"name": name, "value": self.value_ids[v]} for name, v in self.graph.outputs],
+                "samples": [],
+            },
+            self.arrays,
+        )
+
+    def _unique(self, base: str) -> str:
+        name, count = base, 1
+        while name in self.names:
+            name, count = f"{base}_{count}", count + 1
+        self.names.add(name)
+        return name
+
+    def _value(self, value: Value, name: str, shape: Sequence[Any] | None = None) -> None:
+        entry: dict[str, Any] = {"name": name, "dtype": "f32" if value.quant is None else "u8"}
+        if shape is not None:
+            entry["shape"] = list(shape)
+        if value.quant is not None:
+            entry["quant"] = self.quants[value.quant]
+        self.value_ids[value] = len(self.values)
+        self.values.append(entry)
+
+    def _node(self, node: Node) -> dict[str, Any]:
+        name = self._unique(f"{node.inputs[0].name}.{node.op}" if node.op in _PLUMBING else node.name)
+        inputs = [self.value_ids[value] for value in node.inputs]
+        constants, attrs = self._constants(node, name), _attrs(node)
+        self._value(node.output, name)
+        return {
+            "op": node.op,
+            "name": name,
+            "inputs": inputs,
+            "outputs": [self.value_ids[node.output]],
+            "constants": constants,
+            "attrs": attrs,
+        }
+
+    def _constants(self, node: Node, name: str) -> dict[str, int]:
+        ids: dict[str, int] = {}
+        for key, constant in node.constants.items():
+            if isinstance(constant, Weight):
+                codes = _to_engine_order(node, constant.codes)
+                packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant)}
+                ids["weight"] = self._constant(f"{name}.weight", packing, codes)
+                ids["scale"] = self._constant(f"{name}.scale", {"dtype": "f32"}, constant.scale)
+                if constant.base is not None:
+                    ids["base"] = self._constant(f"{name}.base", {"dtype": "i32"}, constant.base)
+            else:
+                array = _to_engine_order(node, constant) if key == "weight" else constant
+                if array.dtype == np.float32 and not np.isfinite(array).all():
+                    raise ValueError(f"layer {node.describe()}: its {key} holds NaN or infinity")
+                ids[key] = self._constant(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
+        return ids
+
+    def _constant(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
+        entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}
+        entry.update({key: value for key, value in form.items() if key != "dtype"})
+        self.entries.append(entry)
+        self.arrays.append(np.ascontiguousarray(array))
+        return len(self.entries) - 1
+
+
+def _to_engine_order(node: Node, weight: NDArray[Any]) -> NDArray[Any]:
+    """OIHW to O, kh, kw, I for convolutions."""
+    return weight.transpose(0, 2, 3, 1) if node.op == "conv2d" else weight
+
+
+def _packing(weight: Weight) -> str:
+    if weight.ternary:
+        return "trit5"
+    return {8: "none", 4: "nibble"}.get(weight.bits, "dense")
+
+
+def float_bits(value: float) -> int:
+    """The float32 bit pattern of a number, as docs/format.md writes float attributes."""
+    return int(np.array([value], np.float32).view(np.uint32)[0])
+
+
+def _attrs(node: Node) -> dict[str, Any]:
+    attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
+    if node.op == "clamp":
+        attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
+    elif node.op in _WITH_ACTIVATION:
+        lo, hi = _bound(node, "lo"), _bound(node, "hi")
+        activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
+        clamped = activation == "clamp"
+        attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
+    if node.op in ("conv2d", "linear"):
+        weight = node.constants["weight"]
+        attrs["step"] = weight.step if isinstance(weight, Weight) else 1
+    return attrs
+
+
+def _bound(node: Node, key: str) -> float:
+    value = node.attrs.get(key, -_INFINITY if key == "lo" else _INFINITY)
+    assert isinstance(value, float)
+    return value
+
+
+def _attr(value: Attr) -> Any:
+    if isinstance(value, tuple):
+        return ["?" if d is None else d for d in value]
+    return value

@@ -1,0 +1,77 @@
+"""BatchNorm into the conv or linear layer in front of it; one that stands alone becomes an ``affine``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqinfer.ir import WEIGHT_OPS, Graph, Node, Value, Weight
+
+# Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
+_SMALLEST_SCALE = 2.0**-100
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """y = x*scale + shift of the only reader of a layer goes into its weights (float), or its scales and bias (quantized)."""
+    users = graph.users()
+    outputs = graph.output_values()
+    folded: set[Node] = set()
+    for node in graph.nodes:
+        if node.op != "batch_norm":
+            continue
+        x = node.inputs[0]
+        layer = x.producer
+        if layer is None or not _can_fold(layer, node) or users[x] != [node] or x in outputs:
+            _to_affine(node)
+            continue
+        _scale_layer(layer, _array(node, "scale"), _array(node, "shift"))
+        _take_over(graph, node.output, layer)
+        users[node.output] = users.get(node.output, [])
+        folded.add(node)
+    graph.nodes = [node for node in graph.nodes if node not in folded]
+
+
+def _can_fold(layer: Node, batch_norm: Node) -> bool:
+    if layer.op not in WEIGHT_OPS:
+        return False
+    # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
+    return layer.op == "conv2d" or len(batch_norm.output.shape) == 2
+
+
+def _take_over(graph: Graph, output: Value, layer: Node) -> None:
+    """``layer`` writes ``output`` itself from now on."""
+    layer.output = output
+    output.producer = layer
+
+
+def _array(node: Node, key: str) -> NDArray[np.float64]:
+    constant = node.constants[key]
+    assert isinstance(constant, np.ndarray)
+    return constant.astype(np.float64)
+
+
+def _to_affine(node: Node) -> None:
+    node.op = "affine"
+    node.constants = {key: _array(node, key).astype(np.float32) for key in ("scale", "shift")}
+
+
+def _scale_layer(layer: Node, gain: NDArray[np.float64], shift: NDArray[np.float64]) -> None:
+    bias = _array(layer, "bias") if "bias" in layer.constants else np.zeros_like(gain)
+    layer.constants["bias"] = (bias * gain + shift).astype(np.float32)
+    weight = layer.constants["weight"]
+    if isinstance(weight, Weight):
+        layer.constants["weight"] = _scale_weight(weight, gain)
+    else:
+        per_channel = (-1,) + (1,) * (weight.ndim - 1)
+        layer.constants["weight"] = (weight.astype(np.float64) * gain.reshape(per_channel)).astype(np.float32)
+
+
+def _scale_weight(weight: Weight, gain: NDArray[np.float64]) -> Weight:
+    scale = weight.scale.astype(np.float64) * gain
+    off = np.abs(scale) < _SMALLEST_SCALE
+    codes, base = weight.codes.copy(), None if weight.base is None else weight.base.copy()
+    codes[off] = 0
+    scale[off] = 1
+    if base is not None:
+        base[off] = 0
+    return Weight(codes, scale.astype(np.float32), base, weight.step, weight.bits, weight.ternary)

@@ -1,0 +1,116 @@
+"""Brings every quantize and dequantize next to the arithmetic that needs it.
+
+Data movement and max-pools commute with dequantize (they pick elements, and dequantize is monotone), so they move to the side of the
+codes. A quantize behind a dequantize is nothing (same parameters) or a table of 256 entries; the same with a clamp between them.
+torch's graphs hold one dequantize per reader: copies become one.
+"""
+
+from __future__ import annotations
+
+from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value, clamp_bounds
+from pyqinfer.lower.tables import code_table
+
+
+def propagate(graph: Graph) -> None:
+    """One walk in topological order; every rewrite leaves the meaning of all values unchanged, bit for bit."""
+    _Propagation(graph).run()
+    graph.drop_dead()
+
+
+class _Propagation:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.users = graph.users()
+        self.outputs = graph.output_values()
+        self.nodes: list[Node] = []
+        self.same: dict[Value, Value] = {}  # a value that was replaced -> what its readers read instead
+        self.dequantized: dict[Value, Value] = {}
+        self.quantized: dict[tuple[Value, Quant], Value] = {}
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            node.inputs = [self.same.get(value, value) for value in node.inputs]
+            if node.op == "dequantize":
+                self._dequantize(node)
+            elif node.op == "quantize":
+                self._quantize(node)
+            elif node.op in MOVE_OPS and _codes_of(node.inputs[0]) is not None:
+                self._move(node)
+            else:
+                self.nodes.append(node)
+        self.graph.nodes = self.nodes
+        self.graph.outputs = [(name, self.same.get(value, value)) for name, value in self.graph.outputs]
+
+    def _dequantize(self, node: Node) -> None:
+        codes = node.inputs[0]
+        if codes in self.dequantized:
+            self.same[node.output] = self.dequantized[codes]
+            return
+        self.dequantized[codes] = node.output
+        self.nodes.append(node)
+
+    def _quantize(self, node: Node) -> None:
+        x, quant = node.inputs[0], node.output.quant
+        assert quant is not None
+        key = (x, quant)
+        if key in self.quantized:
+            self.same[node.output] = self.quantized[key]
+            return
+        codes, lo, hi = _clamped_codes(x)
+        if codes is not None and codes.quant == quant and lo == -float("inf") and hi == float("inf"):
+            self.same[node.output] = codes
+            return
+        if codes is not None and codes.quant is not None:
+            table = code_table(codes.quant, lo, hi, quant)
+            # Named after the activation it carries out, where there is one.
+            name = x.producer.name if x.producer is not None and x.producer.op == "clamp" else node.name
+            node = Node("table", name, [codes], node.output, {}, {"table": table}, node.source)
+        elif self._is_private_reshape(x):
+            node = self._quantize_before_reshape(node)
+        self.quantized[key] = node.output
+        self.nodes.append(node)
+
+    def _is_private_reshape(self, x: Value) -> bool:
+        return x.producer is not None and x.producer.op == "reshape" and len(self.users[x]) == 1 and x not in self.outputs
+
+    def _quantize_before_reshape(self, node: Node) -> Node:
+        """quantize(reshape(x)) = reshape(quantize(x)): lets the layer in front of the reshape write codes. Returns the last node."""
+        result, last = node.output, node
+        moved: list[Node] = []
+        x = node.inputs[0]
+        while self._is_private_reshape(x):
+            assert x.producer is not None
+            moved.append(x.producer)
+            x = x.producer.inputs[0]
+        value = Value(node.name, x.shape, result.quant)
+        self.nodes.append(Node("quantize", node.name, [x], value, {}, {}, node.source))
+        for reshape in reversed(moved):
+            output = result if reshape is moved[0] else Value(reshape.name, reshape.output.shape, result.quant)
+            last = Node("reshape", reshape.name, [value], output, dict(reshape.attrs), {}, reshape.source)
+            value = output
+            if reshape is not moved[0]:
+                self.nodes.append(last)
+        return last
+
+    def _move(self, node: Node) -> None:
+        codes = _codes_of(node.inputs[0])
+        assert codes is not None
+        result = node.output
+        moved = Value(node.name, result.shape, codes.quant)
+        self.nodes.append(Node(node.op, node.name, [codes], moved, node.attrs, {}, node.source))
+        self.nodes.append(Node("dequantize", node.name, [moved], result, {}, {}, node.source))
+        self.dequantized[moved] = result
+
+
+def _codes_of(value: Value) -> Value | None:
+    """The codes that a float value is the dequantized form of."""
+    producer = value.producer
+    return producer.inputs[0] if producer is not None and producer.op == "dequantize" else None
+
+
+def _clamped_codes(value: Value) -> tuple[Value | None, float, float]:
+    """The codes behind a dequantize and at most one clamp, and its bounds."""
+    producer = value.producer
+    if producer is not None and producer.op == "clamp":
+        return (_codes_of(producer.inputs[0]), *clamp_bounds(producer))
+    return _codes_of(value), -float("inf"), float("inf")
