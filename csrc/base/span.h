@@ -12,6 +12,8 @@ class Span {
  public:
   Span() = default;
   Span(T* data, size_t size) : data_(data), size_(size) {}
+  template <typename U, typename = std::enable_if_t<std::is_same_v<const U, T>>>
+  Span(const Span<U>& other) : data_(other.data()), size_(other.size()) {}  // NOLINT(google-explicit-constructor)
   template <typename U = T, typename = std::enable_if_t<std::is_const_v<U>>>
   Span(const std::vector<std::remove_const_t<T>>& v) : data_(v.data()), size_(v.size()) {}  // NOLINT
   Span(std::vector<std::remove_const_t<T>>& v) : data_(v.data()), size_(v.size()) {}        // NOLINT
