@@ -42,17 +42,17 @@ def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
     """Resolve a target that may hold one -1 or None. None: more than one dimension stays unknown, so no engine could tell them."""
     dims = [None if d == -1 else d for d in target]
     if None in dims:
-        rest_in, rest_out = list(shape), [d for d in dims if d is not None]
-        # Cancel what appears on both sides; what is left must be numbers for the quotient to be known.
-        for d in list(rest_out):
-            if not isinstance(d, int) and d in rest_in:
-                rest_in.remove(d)
-                rest_out.remove(d)
-        total, known = count(rest_in), count(rest_out)
-        if total is not None and known:
-            dims[dims.index(None)] = total // known
-        elif len(rest_in) == 1 and known == 1:
-            dims[dims.index(None)] = rest_in[0]
+        known = [d for d in dims if d is not None]
+        symbols_in = [d for d in shape if not isinstance(d, int)]
+        for d in (d for d in known if not isinstance(d, int)):
+            if d in symbols_in:
+                symbols_in.remove(d)
+        total = prod(d for d in shape if isinstance(d, int))
+        divisor = prod(d for d in known if isinstance(d, int))
+        if not symbols_in and divisor:
+            dims[dims.index(None)] = total // divisor
+        elif len(symbols_in) == 1 and total == divisor:
+            dims[dims.index(None)] = symbols_in[0]
     return None if dims.count(None) > 1 else tuple(dims)
 
 

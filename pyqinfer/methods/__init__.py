@@ -1,0 +1,5 @@
+"""Quantization methods, one file each. A method is a dataclass with ``quantize(task)``; see :class:`pyqinfer.quantization.Method`."""
+
+from pyqinfer.methods.ptq import PTQ
+
+__all__ = ["PTQ"]

@@ -1,0 +1,71 @@
+"""``pq.quantize``: one function for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from pyqinfer.bits import LayerBits
+from pyqinfer.frontend.export import check_examples
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is given: the arguments of :func:`quantize`, checked."""
+
+    model: nn.Module
+    example_inputs: tuple[Tensor, ...]
+    calibration: Iterable[Any] | None = None
+    budget: Any = None
+    keep: Mapping[str, LayerBits | str] = field(default_factory=dict)
+    train: Iterable[Any] | None = None
+    val: Iterable[Any] | None = None
+
+
+class Method(Protocol):
+    """A quantization method: a configuration that can carry itself out."""
+
+    def quantize(self, task: Task) -> GraphModule:
+        """The task's model as a PT2E graph."""
+        ...
+
+
+def quantize(
+    model: nn.Module,
+    method: Method,
+    *,
+    example_inputs: Any,
+    calibration: Iterable[Any] | None = None,
+    budget: Any = None,
+    keep: Mapping[str, LayerBits | str] | None = None,
+    train: Iterable[Any] | None = None,
+    val: Iterable[Any] | None = None,
+) -> GraphModule:
+    """Make a model low-precision.
+
+    Args:
+        model: float model on the CPU. It is not changed.
+        method: such as ``pq.PTQ(weight_bits=8, act_bits=8)``.
+        example_inputs: tuple of float32 tensors; dimension 0 is the batch.
+        calibration: batches of inputs, each a tensor or a tuple; what a tuple holds beyond the model's inputs (labels) is ignored.
+        budget: for methods that choose bits themselves.
+        keep: layer names or glob patterns -> bits, e.g. ``{"fc": "8/8", "stem.*": "float"}``.
+        train, val: labelled batches, for methods that train.
+
+    Returns:
+        A ``GraphModule`` in PT2E form (quantized_decomposed ops around aten ops) that runs in torch, with a free batch where the model
+        does not fix it.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit the model or the method. Errors of torch.export pass through.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if not callable(getattr(method, "quantize", None)):
+        raise TypeError(f"method: expected a configuration such as pq.PTQ(), got {type(method).__name__}")
+    examples = check_examples(example_inputs)
+    return method.quantize(Task(model, examples, calibration, budget, dict(keep or {}), train, val))

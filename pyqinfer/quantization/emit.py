@@ -1,0 +1,57 @@
+"""The only place that puts quantize and dequantize nodes into a graph: ``torch.ops.quantized_decomposed``, as PT2E has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer.bits import LayerBits
+from pyqinfer.quantization.graph import Layer, TracedModel, op_name
+from pyqinfer.quantization.observers import ActivationParams
+from pyqinfer.quantization.placement import Placement
+
+_META = ("nn_module_stack", "stack_trace", "source_fn_stack")
+
+
+def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tensor, scale: Tensor) -> None:
+    """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight; the code range carries the bits."""
+    low, high = bits.weight_range
+    constants = {"codes": codes, "scale": scale, "zero_point": torch.zeros(len(scale), dtype=torch.int64)}
+    operands = [traced.add_constant(f"{layer.name}.weight_{key}", tensor, layer.node) for key, tensor in constants.items()]
+    with traced.module.graph.inserting_before(layer.node):
+        weight = traced.module.graph.call_function(
+            torch.ops.quantized_decomposed.dequantize_per_channel.default, (*operands, 0, low, high, torch.int8)
+        )
+    _copy_meta(layer.node, weight)
+    layer.node.update_arg(1, weight)
+
+
+def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[Node, ActivationParams]) -> None:
+    """One quantize behind every placed tensor and a dequantize for each of its readers."""
+    for node in placement.bits:
+        _quantize_behind(traced, node, params[node])
+    for node, source in placement.shared.items():
+        _quantize_behind(traced, node, params[source])
+
+
+def _quantize_behind(traced: TracedModel, node: Node, params: ActivationParams) -> None:
+    graph = traced.module.graph
+    # Sizes and assertions are about the float tensor.
+    readers = [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
+    arguments = (params.scale, params.zero_point, params.quant_min, params.quant_max, torch.uint8)
+    with graph.inserting_after(node):
+        codes = graph.call_function(torch.ops.quantized_decomposed.quantize_per_tensor.default, (node, *arguments))
+    _copy_meta(node, codes)
+    for reader in readers:
+        with graph.inserting_before(reader):
+            value = graph.call_function(torch.ops.quantized_decomposed.dequantize_per_tensor.default, (codes, *arguments))
+        _copy_meta(node, value)
+        reader.replace_input_with(node, value)
+
+
+def _copy_meta(source: Node, target: Node) -> None:
+    target.meta.update({key: source.meta[key] for key in _META if key in source.meta})

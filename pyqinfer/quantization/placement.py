@@ -1,0 +1,102 @@
+"""Where quantizers go.
+
+A tensor is quantized if a layer that multiplies integers reads it, directly or through ops that the engine carries out on codes (add,
+pools, max-pool, reshapes, ReLU). It is quantized once, behind everything the engine's epilogue does: conv + activation, or
+conv + residual add + activation, where the conv is the last of the add's operands in execution order and its own output stays float.
+Max-pools and reshapes keep their input's parameters; other pools get their own. The last layer's output stays float by this rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from pyqinfer.bits import LayerBits
+from pyqinfer.quantization.graph import CLAMP_OPS, LAYER_OPS, POOL_OPS, SHARING_OPS, TracedModel, op_name, operand, sole_user
+
+# A tensor that no layer multiplies costs no MACs: it keeps 8 bits.
+_FREE_BITS = 8
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``bits``: tensors with a quantizer of their own -> bits; ``shared``: tensors that take over another's parameters -> that one."""
+
+    bits: dict[Node, int]
+    shared: dict[Node, Node]
+
+
+def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits]) -> Placement:
+    """Decide for a traced model and bits per layer (see the module's text)."""
+    return _Placer(traced, layer_bits).run()
+
+
+class _Placer:
+    def __init__(self, traced: TracedModel, layer_bits: Mapping[str, LayerBits]) -> None:
+        self.nodes = list(traced.module.graph.nodes)
+        self.position = {node: i for i, node in enumerate(self.nodes)}
+        self.act_bits = {layer.node: layer_bits[layer.name].act for layer in traced.layers if layer_bits[layer.name].is_integer}
+        self.wanted: set[Node] = set()
+        self.layer_bits: dict[Node, int] = {}  # the most bits that a layer asks of a tensor
+
+    def run(self) -> Placement:
+        inner = self._inside_epilogues()
+        for node in reversed(self.nodes):
+            self._demand(node, inner)
+        bits: dict[Node, int] = {}
+        shared: dict[Node, Node] = {}
+        for node in self.nodes:
+            if node not in self.wanted:
+                continue
+            if op_name(node) in SHARING_OPS:
+                source = operand(node)
+                shared[node] = shared.get(source, source)
+            else:
+                bits[node] = self.layer_bits.get(node, _FREE_BITS)
+        return Placement(bits, shared)
+
+    def _inside_epilogues(self) -> set[Node]:
+        """Tensors that never leave an epilogue: a layer's sum in front of its add or activation, an add in front of its activation."""
+        inner: set[Node] = set()
+        for node in self.nodes:
+            if op_name(node) == "add" and (owner := self._residual_owner(node)) is not None:
+                inner.add(owner)
+        for node in self.nodes:
+            if (op_name(node) in LAYER_OPS or op_name(node) == "add") and node not in inner:
+                reader = sole_user(node)
+                if reader is not None and op_name(reader) in CLAMP_OPS:
+                    inner.add(node)
+        return inner
+
+    def _residual_owner(self, add: Node) -> Node | None:
+        """The integer layer that an add becomes the residual of."""
+        operands = [a for a in add.args[:2] if isinstance(a, Node)]
+        layers = [a for a in operands if a in self.act_bits and sole_user(a) is add]
+        return max(layers, key=lambda n: self.position[n]) if layers and len(set(operands)) == 2 else None
+
+    def _demand(self, node: Node, inner: set[Node]) -> None:
+        """What ``node``, whose readers were all seen before, asks of its operands."""
+        op = op_name(node)
+        if node in self.act_bits:
+            self._want(operand(node), self.act_bits[node])
+        elif op in SHARING_OPS and node in self.wanted:
+            self._want(operand(node), self.layer_bits.get(node))
+        elif op in POOL_OPS | CLAMP_OPS and node in self.wanted:
+            if operand(node) not in inner:
+                self._want(operand(node), None)
+        elif op == "add" and self._result_of(node, inner) in self.wanted:
+            for other in node.args[:2]:
+                if isinstance(other, Node) and other is not self._residual_owner(node):
+                    self._want(other, None)
+
+    def _result_of(self, node: Node, inner: set[Node]) -> Node | None:
+        return sole_user(node) if node in inner else node
+
+    def _want(self, node: Node, bits: int | None) -> None:
+        if node.op == "get_attr":
+            return
+        self.wanted.add(node)
+        if bits is not None:
+            self.layer_bits[node] = max(bits, self.layer_bits.get(node, 0))

@@ -1,0 +1,74 @@
+"""Weights to codes: symmetric, narrow range, one scale per output channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyqinfer.bits import LayerBits
+
+_SMALLEST_RANGE = 2.0**-60
+_COARSE = [i / 10 for i in range(1, 11)]
+_FINE_STEP = 0.01
+
+
+def quantize_weight(weight: Tensor, bits: LayerBits, search: bool) -> tuple[Tensor, Tensor]:
+    """Codes (int8, the weight's shape) and scales (float32, [channels]) with ``weight ~ scale[c] * code``.
+
+    Args:
+        weight: float32, output channels on axis 0.
+        bits: ``weight_range`` gives the codes, -7..7 for 4 bits.
+        search: choose each channel's range by least squared error (fractions 0.01 to 1 of its largest magnitude, first in steps of 0.1,
+            then of 0.01 around the best), then fit the scale to the codes; else the largest magnitude is the range.
+
+    Raises:
+        ValueError: NaN or infinity in the weights.
+    """
+    if not torch.isfinite(weight).all():
+        raise ValueError("the weights hold NaN or infinity")
+    rows = weight.detach().reshape(weight.shape[0], -1).float()
+    top = bits.weight_range[1]
+    largest = rows.abs().amax(1).clamp_min(0)
+    zero = largest < _SMALLEST_RANGE
+    full = torch.where(zero, torch.ones_like(largest), largest / top)
+    scale = full * _best_fraction(rows, full, top) if search else full
+    codes = _codes(rows, scale, top)
+    if search:
+        codes, scale = _refit(rows, codes, scale, top)
+    codes[zero] = 0
+    return codes.to(torch.int8).reshape(weight.shape), torch.where(zero, torch.ones_like(scale), scale)
+
+
+def _codes(rows: Tensor, scale: Tensor, top: int) -> Tensor:
+    return torch.clamp(torch.round(rows / scale[:, None]), -top, top)
+
+
+def _error(rows: Tensor, scale: Tensor, top: int) -> Tensor:
+    return (_codes(rows, scale, top) * scale[:, None] - rows).square().sum(1)
+
+
+def _best_fraction(rows: Tensor, full: Tensor, top: int) -> Tensor:
+    best = torch.ones_like(full)
+    least = _error(rows, full, top)
+    for candidate in _COARSE[:-1]:
+        best, least = _keep_better(rows, full, top, torch.full_like(full, candidate), best, least)
+    center = best
+    for i in range(-9, 10):
+        best, least = _keep_better(rows, full, top, (center + i * _FINE_STEP).clamp(_FINE_STEP, 1), best, least)
+    return best
+
+
+def _keep_better(rows: Tensor, full: Tensor, top: int, fraction: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    error = _error(rows, full * fraction, top)
+    better = error < least
+    return torch.where(better, fraction, best), torch.where(better, error, least)
+
+
+def _refit(rows: Tensor, codes: Tensor, scale: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Least-squares scale for the codes and codes for that scale, twice: neither step can raise the error."""
+    for _ in range(2):
+        energy = codes.square().sum(1)
+        fitted = (rows * codes).sum(1) / energy.clamp_min(1)
+        scale = torch.where((energy > 0) & (fitted > 0), fitted, scale)
+        codes = _codes(rows, scale, top)
+    return codes, scale
