@@ -50,8 +50,8 @@ Features Detect() {
   const bool osxsave = Bit(l1.c, 27);
   if (leaves < 7 || !osxsave) return f;
   const uint64_t xcr0 = ExtendedControlRegister0();
-  const bool ymm = (xcr0 & 0x6) == 0x6;           // SSE and AVX state
-  const bool zmm = ymm && (xcr0 & 0xE0) == 0xE0;  // opmask, ZMM_Hi256, Hi16_ZMM
+  const bool ymm = (xcr0 & 0x6) == 0x6;            // SSE and AVX state
+  const bool zmm = ymm && (xcr0 & 0xE0) == 0xE0;   // opmask, ZMM_Hi256, Hi16_ZMM
   const bool tiles = (xcr0 & 0x60000) == 0x60000;  // XTILECFG, XTILEDATA
 
   const Registers l7 = Cpuid(7);

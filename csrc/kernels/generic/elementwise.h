@@ -73,9 +73,8 @@ void MaxU8Kernel(const uint8_t* x, uint8_t* acc, size_t n) noexcept {
 
 template <class S>
 void SumU8Kernel(const uint8_t* x, int32_t* acc, size_t n) noexcept {
-  ForEachVector<S>(n, [&](size_t i, auto lanes) {
-    S::StoreInt(acc + i, S::AddInt(S::LoadInt(acc + i, lanes), S::LoadU8(x + i, lanes)), lanes);
-  });
+  ForEachVector<S>(
+      n, [&](size_t i, auto lanes) { S::StoreInt(acc + i, S::AddInt(S::LoadInt(acc + i, lanes), S::LoadU8(x + i, lanes)), lanes); });
 }
 
 }  // namespace

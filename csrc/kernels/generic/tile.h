@@ -56,17 +56,17 @@ void DotTile(const TileU8S8& t) noexcept {
   const int8_t* w = t.w;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
-    for (size_t at = 0; at < whole; at += 4) {
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
+    for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
       w += kBlock;
     }
     if (whole < k) {
-      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i] + whole, k - whole); });
+      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i], k - whole); });
       w += kBlock;
     }
   }
-  alignas(64) int32_t sums[MR * kStride];
+  int32_t sums[MR * kStride];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * kStride + j * S::kLanes, acc[i][j]);
   }
@@ -77,14 +77,12 @@ template <class S, int MR, int NV>
 void FloatTile(const TileF32& t) noexcept {
   constexpr int kStride = NV * S::kLanes;
   typename S::Float acc[MR][NV];
-  PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetFloat(0);
-  }
+  PQI_UNROLL for (int i = 0; i < MR; ++i) { PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetFloat(0); }
   const float* w = t.w;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const float* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
-    for (size_t at = 0; at < t.k; ++at) {
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.k;
+    for (ptrdiff_t at = -static_cast<ptrdiff_t>(t.k); at != 0; ++at) {
       typename S::Float weights[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) weights[j] = S::LoadFloat(w + j * S::kLanes);
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
@@ -94,7 +92,7 @@ void FloatTile(const TileF32& t) noexcept {
       w += S::kF32.nr;
     }
   }
-  alignas(64) float sums[MR * kStride];
+  float sums[MR * kStride];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreFloat(sums + i * kStride + j * S::kLanes, acc[i][j]);
   }

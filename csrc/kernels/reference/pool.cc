@@ -107,8 +107,10 @@ void MaxPoolF32(const PoolShape& s, const float* x, float* y, int64_t row_begin,
   }
 }
 
-void AvgPoolU8(const PoolShape& s, const uint8_t* x, const Affine& in, const Output& o, void* y, int64_t row_begin, int64_t row_end) noexcept {
-  AverageRows(s, o, y, row_begin, row_end, AvgBox, [&](int64_t image, const Box& b, int64_t c) { return AverageU8(s, x, in, image, b, c); });
+void AvgPoolU8(const PoolShape& s, const uint8_t* x, const Affine& in, const Output& o, void* y, int64_t row_begin,
+               int64_t row_end) noexcept {
+  AverageRows(s, o, y, row_begin, row_end, AvgBox,
+              [&](int64_t image, const Box& b, int64_t c) { return AverageU8(s, x, in, image, b, c); });
 }
 
 void AvgPoolF32(const PoolShape& s, const float* x, const Output& o, void* y, int64_t row_begin, int64_t row_end) noexcept {
@@ -122,7 +124,8 @@ void AdaptiveAvgPoolU8(const PoolShape& s, const uint8_t* x, const Affine& in, c
 }
 
 void AdaptiveAvgPoolF32(const PoolShape& s, const float* x, const Output& o, void* y, int64_t row_begin, int64_t row_end) noexcept {
-  AverageRows(s, o, y, row_begin, row_end, AdaptiveBox, [&](int64_t image, const Box& b, int64_t c) { return AverageF32(s, x, image, b, c); });
+  AverageRows(s, o, y, row_begin, row_end, AdaptiveBox,
+              [&](int64_t image, const Box& b, int64_t c) { return AverageF32(s, x, image, b, c); });
 }
 
 }  // namespace pqi::kernels::reference

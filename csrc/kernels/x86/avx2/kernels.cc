@@ -1,8 +1,7 @@
 // The kernel set for AVX2 + FMA. Compiled with those flags: nothing here runs before base/isa.h has said that the CPU has them.
-#include "kernels/x86/avx2/simd.h"
-
 #include "kernels/generic/kernel_set.h"
 #include "kernels/sets.h"
+#include "kernels/x86/avx2/simd.h"
 
 namespace pqi::kernels {
 

@@ -31,9 +31,7 @@ struct Simd {
   }
 
   // Bytes.
-  PQI_INLINE static Int LoadU8(const uint8_t* p, All) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  }
+  PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   PQI_INLINE static Int LoadU8(const uint8_t* p, const Mask& m) {
     uint64_t v = 0;
     for (uint32_t i = 0; i < m.count; ++i) v |= static_cast<uint64_t>(p[i]) << (8 * i);

@@ -25,9 +25,7 @@ struct Simd {
   PQI_INLINE static Mask First(size_t n) { return static_cast<Mask>((1u << n) - 1); }
 
   // Bytes.
-  PQI_INLINE static Int LoadU8(const uint8_t* p, All) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
+  PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   PQI_INLINE static Int LoadU8(const uint8_t* p, Mask m) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)); }
   PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   // Converted in a register: the masked form that stores to memory is microcoded on Zen 4.

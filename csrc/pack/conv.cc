@@ -1,0 +1,193 @@
+#include "pack/conv.h"
+
+#include "kernels/reference/conv.h"
+#include "pack/tiling.h"
+
+namespace pqi::pack {
+namespace {
+
+using kernels::ConvShape;
+using kernels::KernelSet;
+using kernels::Residual;
+
+template <typename T>
+const T* At(const AlignedBuffer<uint8_t>& buffer, size_t offset) {
+  return reinterpret_cast<const T*>(buffer.data() + offset);
+}
+template <typename T>
+const T* AtIf(bool present, const AlignedBuffer<uint8_t>& buffer, size_t offset) {
+  return present ? At<T>(buffer, offset) : nullptr;
+}
+
+// The residual of an output that starts at this pixel and channel.
+Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t channel) {
+  Residual at = r;
+  const int64_t offset = row * s.oc + channel;
+  if (r.u8 != nullptr) at.u8 = r.u8 + offset;
+  if (r.f32 != nullptr) at.f32 = r.f32 + offset;
+  at.stride = static_cast<size_t>(s.oc);
+  return at;
+}
+
+void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
+  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
+}
+
+// sum(q_a - z_a) over the taps of each of m rows.
+void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32_t zero_point, int32_t* box) {
+  for (int64_t i = 0; i < m; ++i) {
+    int32_t sum = 0;
+    for (int64_t tap = 0; tap < layout.taps; ++tap) {
+      const uint8_t* q = a[tap * m + i];
+      for (int64_t j = 0; j < layout.k; ++j) sum += q[j];
+    }
+    box[i] = sum - static_cast<int32_t>(layout.taps * layout.k) * zero_point;
+  }
+}
+
+}  // namespace
+
+ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
+  int64_t best_rows = 1, best_panels = 1, best = -1;
+  for (int64_t across = 1; across <= parts; ++across) {  // pieces of the panel range
+    const int64_t down = parts / across;
+    const int64_t largest = ((rows + down - 1) / down) * ((panels + across - 1) / across);
+    if (best >= 0 && largest >= best) continue;
+    best = largest;
+    best_rows = down;
+    best_panels = across;
+  }
+  if (index >= best_rows * best_panels) return {};
+  const int64_t r = index / best_panels, p = index % best_panels;
+  return {PieceBegin(rows, best_rows, r), PieceBegin(rows, best_rows, r + 1), PieceBegin(panels, best_panels, p),
+          PieceBegin(panels, best_panels, p + 1)};
+}
+
+PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights)
+    : set_(&set),
+      layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr)),
+      scratch_bytes_(Scratch<uint8_t>(layout_, shape).bytes),
+      step_(weights.step),
+      zero_point_(weights.zero_point),
+      buffer_(PackConvU8(layout_, shape, weights)) {}
+
+void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
+  const ConvShape& s = run.shape;
+  const int8_t* weights = At<int8_t>(buffer_, layout_.weights);
+  const int32_t* init = At<int32_t>(buffer_, layout_.init);
+  const float* scale = At<float>(buffer_, layout_.scale);
+  const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
+  const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
+  const uint8_t padding = static_cast<uint8_t>(zero_point_);
+  if (part.panel_begin >= part.panel_end) return;
+  switch (layout_.method) {
+    case Method::kReference:
+      kernels::reference::Conv2dU8(
+          {s, run.x, zero_point_, weights, step_, base, scale, bias, ResidualAt(run.residual, s, 0, 0), run.output, run.y}, part.row_begin,
+          part.row_end);
+      break;
+    case Method::kDepthwise:
+      ForEachPixel(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t row) {
+        kernels::DepthwiseU8S8 d;
+        d.a = a;
+        d.taps = static_cast<uint32_t>(layout_.taps);
+        d.n = static_cast<uint32_t>(s.oc);
+        d.w = weights;
+        d.init = init;
+        d.scale = scale;
+        d.bias = bias;
+        d.base = base;
+        d.step = step_;
+        d.zero_point = zero_point_;
+        d.residual = ResidualAt(run.residual, s, row, 0);
+        d.output = run.output;
+        d.out = OutputAt(run.y, run.output.f32, s, row, 0);
+        set_->u8s8_depthwise(d);
+      });
+      break;
+    case Method::kTiles:
+    case Method::kGather:
+      ForEachTile(
+          layout_, run, part, padding, scratch,
+          [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); },
+          [&](const Tile<uint8_t>& tile) {
+            const int64_t first = tile.panel * layout_.tile.nr;
+            kernels::TileU8S8 t;
+            t.a = tile.a;
+            t.taps = static_cast<uint32_t>(layout_.taps);
+            t.k = static_cast<uint32_t>(layout_.k);
+            t.n = static_cast<uint32_t>(tile.n);
+            t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
+            t.init = init + first;
+            t.scale = scale + first;
+            t.bias = bias != nullptr ? bias + first : nullptr;
+            t.step = step_;
+            t.base = base != nullptr ? base + first : nullptr;
+            t.box = tile.box;
+            t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
+            t.output = run.output;
+            t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
+            t.out_stride = static_cast<size_t>(s.oc);
+            set_->u8s8_tile[tile.m - 1](t);
+          });
+      break;
+  }
+}
+
+PackedConvF32::PackedConvF32(const KernelSet& set, const ConvShape& shape, const WeightsF32& weights)
+    : set_(&set),
+      layout_(LayoutConvF32(set, shape, weights.bias != nullptr)),
+      scratch_bytes_(Scratch<float>(layout_, shape).bytes),
+      buffer_(PackConvF32(layout_, shape, weights)) {}
+
+void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept {
+  const ConvShape& s = run.shape;
+  const float* weights = At<float>(buffer_, layout_.weights);
+  const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
+  const float act_lo = run.output.act_lo, act_hi = run.output.act_hi;
+  if (part.panel_begin >= part.panel_end) return;
+  switch (layout_.method) {
+    case Method::kReference:
+      kernels::reference::Conv2dF32(
+          {s, run.x, weights, bias, ResidualAt(run.residual, s, 0, 0), act_lo, act_hi, static_cast<float*>(run.y)}, part.row_begin,
+          part.row_end);
+      break;
+    case Method::kDepthwise:
+      ForEachPixel(layout_, run, part, 0.0f, scratch, [&](const float* const* a, int64_t row) {
+        kernels::DepthwiseF32 d;
+        d.a = a;
+        d.taps = static_cast<uint32_t>(layout_.taps);
+        d.n = static_cast<uint32_t>(s.oc);
+        d.w = weights;
+        d.bias = bias;
+        d.residual = ResidualAt(run.residual, s, row, 0);
+        d.act_lo = act_lo;
+        d.act_hi = act_hi;
+        d.out = static_cast<float*>(OutputAt(run.y, true, s, row, 0));
+        set_->f32_depthwise(d);
+      });
+      break;
+    case Method::kTiles:
+    case Method::kGather:
+      ForEachTile(
+          layout_, run, part, 0.0f, scratch, [](const float* const*, int64_t, int32_t*) {},
+          [&](const Tile<float>& tile) {
+            kernels::TileF32 t;
+            t.a = tile.a;
+            t.taps = static_cast<uint32_t>(layout_.taps);
+            t.k = static_cast<uint32_t>(layout_.k);
+            t.n = static_cast<uint32_t>(tile.n);
+            t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
+            t.bias = bias != nullptr ? bias + tile.panel * layout_.tile.nr : nullptr;
+            t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
+            t.act_lo = act_lo;
+            t.act_hi = act_hi;
+            t.out = static_cast<float*>(OutputAt(run.y, true, s, tile.row, tile.channel));
+            t.out_stride = static_cast<size_t>(s.oc);
+            set_->f32_tile[tile.m - 1](t);
+          });
+      break;
+  }
+}
+
+}  // namespace pqi::pack

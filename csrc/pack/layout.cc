@@ -1,0 +1,171 @@
+#include "pack/layout.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pqi::pack {
+namespace {
+
+using kernels::ConvShape;
+using kernels::KernelSet;
+using kernels::TileShape;
+
+// Below this many channels a tap is too short for a tile kernel's loop, and windows are gathered.
+constexpr int64_t kGatherBelow = 16;
+// Pointers and gathered windows of a block stay in L1 and L2 beside the panel.
+constexpr int64_t kBlockRows = 240, kBlockPointers = 4096, kBlockGatherBytes = 1 << 16;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// Appends an array and returns its offset.
+size_t Append(ConvLayout* layout, size_t bytes) {
+  const size_t offset = layout->bytes;
+  layout->bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return offset;
+}
+
+ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes) {
+  ConvLayout layout;
+  layout.tile = tile;
+  layout.taps = s.taps();
+  layout.k = s.group_inputs();
+  if (tile.mr == 0) {
+    layout.method = Method::kReference;
+    layout.channels = static_cast<size_t>(s.oc);
+    layout.panel_bytes = static_cast<size_t>(s.oc * s.taps() * s.group_inputs() * element_bytes);
+  } else if (s.depthwise() && depthwise_kernel) {
+    layout.method = Method::kDepthwise;
+    layout.channels = static_cast<size_t>(RoundUp(s.oc, kernels::kDepthwisePad));
+    layout.panel_bytes = static_cast<size_t>(s.taps() * element_bytes) * layout.channels;
+  } else {
+    layout.method = s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
+    if (layout.method == Method::kGather) {
+      layout.k *= layout.taps;
+      layout.taps = 1;
+    }
+    layout.panels_per_group = CeilDiv(s.group_outputs(), tile.nr);
+    layout.panels = layout.panels_per_group * s.groups;
+    layout.panel_bytes = static_cast<size_t>(layout.taps * RoundUp(layout.k, tile.kr) * tile.nr * element_bytes);
+    layout.channels = static_cast<size_t>(layout.panels * tile.nr);
+    int64_t rows = std::min(kBlockRows, kBlockPointers / layout.taps);
+    if (layout.method == Method::kGather) rows = std::min(rows, kBlockGatherBytes / (layout.k * element_bytes));
+    layout.block_rows = std::max<int64_t>(rows, tile.mr);
+  }
+  layout.weights = Append(&layout, layout.panel_bytes * static_cast<size_t>(layout.panels));
+  return layout;
+}
+
+// Fills a parameter array of `layout.channels` elements from one of shape.oc: panels of a group start at a multiple of nr.
+template <typename T>
+void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source, void* target) {
+  T* out = static_cast<T*>(target);
+  const int64_t per_group = layout.panels > 1 ? s.group_outputs() : s.oc;
+  const int64_t groups = layout.panels > 1 ? s.groups : 1;
+  const int64_t padded = static_cast<int64_t>(layout.channels) / groups;
+  for (int64_t g = 0; g < groups; ++g) std::memcpy(out + g * padded, source + g * per_group, static_cast<size_t>(per_group) * sizeof(T));
+}
+
+// One panel: n <= nr channels of [taps][k] weights, k in blocks of kr, channels interleaved by kr values.
+template <typename T>
+void PackPanel(const ConvLayout& layout, const T* channels, int64_t n, T* panel) {
+  const int64_t nr = layout.tile.nr, kr = layout.tile.kr, block = nr * kr, blocks = CeilDiv(layout.k, kr);
+  for (int64_t c = 0; c < n; ++c) {
+    const T* w = channels + c * layout.taps * layout.k;
+    for (int64_t tap = 0; tap < layout.taps; ++tap) {
+      for (int64_t i = 0; i < layout.k; ++i) panel[(tap * blocks + i / kr) * block + c * kr + i % kr] = w[tap * layout.k + i];
+    }
+  }
+}
+
+template <typename T>
+void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights, uint8_t* buffer) {
+  T* out = reinterpret_cast<T*>(buffer + layout.weights);
+  const int64_t per_channel = s.taps() * s.group_inputs();
+  switch (layout.method) {
+    case Method::kReference:
+      std::memcpy(out, weights, static_cast<size_t>(s.oc * per_channel) * sizeof(T));
+      break;
+    case Method::kDepthwise:
+      for (int64_t c = 0; c < s.oc; ++c) {
+        for (int64_t tap = 0; tap < s.taps(); ++tap) out[tap * static_cast<int64_t>(layout.channels) + c] = weights[c * s.taps() + tap];
+      }
+      break;
+    case Method::kTiles:
+    case Method::kGather:
+      for (int64_t p = 0; p < layout.panels; ++p) {
+        const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
+        const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
+        T* panel = reinterpret_cast<T*>(buffer + layout.weights + static_cast<size_t>(p) * layout.panel_bytes);
+        PackPanel(layout, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
+      }
+      break;
+  }
+}
+
+// -z_a * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
+AlignedBuffer<int32_t> StartValues(const ConvShape& s, const WeightsU8& w) {
+  AlignedBuffer<int32_t> init(static_cast<size_t>(s.oc));
+  const int64_t per_channel = s.taps() * s.group_inputs();
+  for (int64_t c = 0; c < s.oc; ++c) {
+    uint32_t sum = 0;
+    for (int64_t i = 0; i < per_channel; ++i) sum += static_cast<uint32_t>(w.codes[c * per_channel + i]);
+    init[static_cast<size_t>(c)] = static_cast<int32_t>(0u - static_cast<uint32_t>(w.zero_point) * sum);
+  }
+  return init;
+}
+
+}  // namespace
+
+const char* MethodName(Method method) {
+  switch (method) {
+    case Method::kReference:
+      return "reference";
+    case Method::kTiles:
+      return "tiles";
+    case Method::kGather:
+      return "gather";
+    case Method::kDepthwise:
+      return "depthwise";
+  }
+  return "";
+}
+
+ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base) {
+  ConvLayout layout = LayoutWeights(shape, set.u8s8, set.u8s8_depthwise != nullptr, 1);
+  layout.has_bias = has_bias;
+  layout.has_base = has_base;
+  const size_t bytes = layout.channels * 4;
+  layout.scale = Append(&layout, bytes);
+  layout.init = Append(&layout, bytes);
+  if (has_bias) layout.bias = Append(&layout, bytes);
+  if (has_base) layout.base = Append(&layout, bytes);
+  return layout;
+}
+
+ConvLayout LayoutConvF32(const KernelSet& set, const ConvShape& shape, bool has_bias) {
+  ConvLayout layout = LayoutWeights(shape, set.f32, set.f32_depthwise != nullptr, 4);
+  layout.has_bias = has_bias;
+  if (has_bias) layout.bias = Append(&layout, layout.channels * 4);
+  return layout;
+}
+
+AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& shape, const WeightsU8& weights) {
+  AlignedBuffer<uint8_t> buffer(layout.bytes);
+  uint8_t* at = buffer.data();
+  PackWeights(layout, shape, weights.codes, at);
+  PackChannels(layout, shape, weights.scale, at + layout.scale);
+  PackChannels(layout, shape, StartValues(shape, weights).data(), at + layout.init);
+  if (layout.has_bias) PackChannels(layout, shape, weights.bias, at + layout.bias);
+  if (layout.has_base) PackChannels(layout, shape, weights.base, at + layout.base);
+  return buffer;
+}
+
+AlignedBuffer<uint8_t> PackConvF32(const ConvLayout& layout, const ConvShape& shape, const WeightsF32& weights) {
+  AlignedBuffer<uint8_t> buffer(layout.bytes);
+  PackWeights(layout, shape, weights.weights, buffer.data());
+  if (layout.has_bias) PackChannels(layout, shape, weights.bias, buffer.data() + layout.bias);
+  return buffer;
+}
+
+}  // namespace pqi::pack
