@@ -24,6 +24,19 @@ struct Range {
 
 bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>(data) % DTypeSize(dtype) == 0; }
 
+// The proofs about accumulators hold for codes in [qmin, qmax], so codes that a caller brings are held to it.
+Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, size_t n) {
+  const Quant& q = graph.quants[static_cast<size_t>(graph.values[port.value].quant)];
+  if (q.qmin == 0 && q.qmax == 255) return {};
+  for (size_t i = 0; i < n; ++i) {
+    if (codes[i] < q.qmin || codes[i] > q.qmax) {
+      return InvalidArgument("input " + Quoted(port.name) + ": code " + std::to_string(codes[i]) + " is outside [" +
+                             std::to_string(q.qmin) + ", " + std::to_string(q.qmax) + "]");
+    }
+  }
+  return {};
+}
+
 double MillisecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -82,6 +95,8 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       kernels_(kernels),
       pool_(options.threads),
       shared_(std::make_unique<ForkLocal<Shared>>()) {}
+
+Session::~Session() = default;
 
 Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   if (options.threads < 1 || options.threads > kMaxThreads) {
@@ -147,7 +162,11 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   };
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Port& port = graph.inputs[i];
-    if (!inputs[i] && bytes(port.value)) return InvalidArgument("input " + Quoted(port.name) + " has no data");
+    const size_t n = bytes(port.value);
+    if (!inputs[i] && n) return InvalidArgument("input " + Quoted(port.name) + " has no data");
+    if (graph.values[port.value].dtype == DType::kU8) {
+      PQI_RETURN_IF_ERROR(CheckCodes(graph, port, static_cast<const uint8_t*>(inputs[i]), n));
+    }
   }
   for (size_t t = 0; t < targets.size(); ++t) {
     const Range range(targets[t].data, bytes(targets[t].value));

@@ -55,6 +55,8 @@ class Session {
  public:
   static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options);
 
+  ~Session();
+
   const Model& model() const { return *model_; }
   Isa isa() const { return kernels_->isa; }
   int threads() const { return options_.threads; }

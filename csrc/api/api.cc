@@ -1,0 +1,258 @@
+// The C interface over runtime/: arguments checked here, and no exception leaves.
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "base/text.h"
+#include "pyqinfer/pyqinfer.h"
+#include "runtime/model.h"
+#include "runtime/session.h"
+
+struct pqi_model {
+  std::shared_ptr<const pqi::Model> model;
+};
+
+struct pqi_session {
+  std::unique_ptr<pqi::Session> session;
+  std::vector<pqi::LayerInfo> layers;  // what pqi_layer's strings point into
+};
+
+namespace {
+
+using pqi::Code;
+using pqi::ConcreteShape;
+using pqi::InvalidArgument;
+using pqi::Status;
+
+static_assert(static_cast<int>(Code::kInvalidArgument) == PQI_ERR_ARGUMENT);
+static_assert(static_cast<int>(Code::kModelFormat) == PQI_ERR_FORMAT);
+static_assert(static_cast<int>(Code::kIntegrity) == PQI_ERR_INTEGRITY);
+static_assert(static_cast<int>(Code::kUnsupported) == PQI_ERR_UNSUPPORTED);
+static_assert(static_cast<int>(Code::kNoMemory) == PQI_ERR_NOMEM);
+static_assert(static_cast<int>(Code::kIo) == PQI_ERR_IO);
+static_assert(static_cast<int>(Code::kInternal) == PQI_ERR_INTERNAL);
+
+pqi_status Report(pqi_error* error, pqi_status status, const char* message) noexcept {
+  if (!error || error->struct_size != sizeof *error) return status;
+  error->status = status;
+  std::strncpy(error->message, message, sizeof error->message - 1);
+  error->message[sizeof error->message - 1] = '\0';
+  return status;
+}
+
+template <typename Fn>
+pqi_status Guard(pqi_error* error, Fn&& fn) noexcept {
+  try {
+    const Status status = fn();
+    return Report(error, static_cast<pqi_status>(status.code()), status.message().c_str());
+  } catch (const std::bad_alloc&) {
+    return Report(error, PQI_ERR_NOMEM, "out of memory");
+  } catch (const std::exception& e) {
+    return Report(error, PQI_ERR_INTERNAL, e.what());
+  } catch (...) {
+    return Report(error, PQI_ERR_INTERNAL, "unknown exception");
+  }
+}
+
+Status CheckNotNull(std::initializer_list<std::pair<const char*, const void*>> arguments) {
+  for (const auto& [name, value] : arguments) {
+    if (!value) return InvalidArgument(std::string(name) + " is NULL");
+  }
+  return {};
+}
+
+template <typename T>
+Status CheckStruct(const T& s, const char* name) {
+  if (s.struct_size == sizeof(T)) return {};
+  return InvalidArgument(std::string(name) + ": struct_size is " + std::to_string(s.struct_size) + ", expected " +
+                         std::to_string(sizeof(T)) + "; initialise the struct with its _INIT macro");
+}
+
+Status FillPort(const pqi::Graph& graph, const std::vector<pqi::Port>& ports, size_t index, pqi_port* out) {
+  PQI_RETURN_IF_ERROR(CheckStruct(*out, "port"));
+  if (index >= ports.size()) return InvalidArgument("index " + std::to_string(index) + ", but there are " + std::to_string(ports.size()));
+  const pqi::Value& value = graph.values[ports[index].value];
+  out->name = ports[index].name.c_str();
+  out->dtype = value.dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8;
+  out->rank = value.shape.size();
+  for (size_t i = 0; i < value.shape.size(); ++i) out->shape[i] = value.shape[i].fixed() ? value.shape[i].value : -1;
+  return {};
+}
+
+Status CheckCount(const char* what, size_t expected, size_t got) {
+  if (expected == got) return {};
+  return InvalidArgument("expected " + std::to_string(expected) + " " + what + ", got " + std::to_string(got));
+}
+
+size_t ByteSize(pqi::DType dtype, const ConcreteShape& shape) {
+  size_t bytes = pqi::DTypeSize(dtype);
+  for (int64_t d : shape) bytes *= static_cast<size_t>(d);
+  return bytes;  // at most 2^40: proved with the shapes
+}
+
+// Checks the inputs' kinds and shapes, and plans.
+Status PlanInputs(pqi::Session* session, const pqi_tensor* inputs, size_t count, std::shared_ptr<const pqi::RunPlan>* plan) {
+  const pqi::Graph& graph = session->model().graph();
+  PQI_RETURN_IF_ERROR(CheckCount("inputs", graph.inputs.size(), count));
+  std::vector<ConcreteShape> shapes;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string name = "input " + pqi::Quoted(graph.inputs[i].name);
+    const pqi::Value& value = graph.values[graph.inputs[i].value];
+    if (inputs[i].rank > PQI_MAX_RANK) return InvalidArgument(name + ": rank " + std::to_string(inputs[i].rank) + " is more than 8");
+    if (inputs[i].dtype != (value.dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8)) {
+      return InvalidArgument(name + ": expected dtype " + pqi::DTypeName(value.dtype));
+    }
+    shapes.emplace_back(inputs[i].shape, inputs[i].shape + inputs[i].rank);
+  }
+  PQI_ASSIGN_OR_RETURN(*plan, session->PlanFor(shapes));
+  return {};
+}
+
+void Describe(const pqi::Graph& graph, const pqi::RunPlan& plan, size_t index, pqi_tensor* out) {
+  const uint32_t value = graph.outputs[index].value;
+  const ConcreteShape& shape = plan.shapes[value];
+  out->dtype = graph.values[value].dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8;
+  out->rank = shape.size();
+  std::copy(shape.begin(), shape.end(), out->shape);
+  out->bytes = ByteSize(graph.values[value].dtype, shape);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* pqi_version(void) { return PQI_VERSION; }
+
+const char* pqi_status_name(pqi_status status) {
+  static const char* const kNames[] = {"PQI_OK",        "PQI_ERR_ARGUMENT", "PQI_ERR_FORMAT",  "PQI_ERR_INTEGRITY", "PQI_ERR_UNSUPPORTED",
+                                       "PQI_ERR_NOMEM", "PQI_ERR_IO",       "PQI_ERR_INTERNAL"};
+  const auto index = static_cast<size_t>(status);
+  return index < sizeof kNames / sizeof *kNames ? kNames[index] : "unknown";
+}
+
+pqi_status pqi_model_load(const char* path, pqi_model** model, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"path", path}, {"model", model}}));
+    PQI_ASSIGN_OR_RETURN(std::shared_ptr<const pqi::Model> loaded, pqi::Model::Load(path));
+    *model = new pqi_model{std::move(loaded)};
+    return {};
+  });
+}
+
+pqi_status pqi_model_from_memory(const void* data, size_t bytes, pqi_model** model, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"data", data}, {"model", model}}));
+    PQI_ASSIGN_OR_RETURN(std::shared_ptr<const pqi::Model> loaded, pqi::Model::FromBytes({static_cast<const uint8_t*>(data), bytes}));
+    *model = new pqi_model{std::move(loaded)};
+    return {};
+  });
+}
+
+void pqi_model_free(pqi_model* model) { delete model; }
+
+size_t pqi_model_input_count(const pqi_model* model) { return model ? model->model->graph().inputs.size() : 0; }
+
+size_t pqi_model_output_count(const pqi_model* model) { return model ? model->model->graph().outputs.size() : 0; }
+
+pqi_status pqi_model_input(const pqi_model* model, size_t index, pqi_port* port, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"model", model}, {"port", port}}));
+    return FillPort(model->model->graph(), model->model->graph().inputs, index, port);
+  });
+}
+
+pqi_status pqi_model_output(const pqi_model* model, size_t index, pqi_port* port, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"model", model}, {"port", port}}));
+    return FillPort(model->model->graph(), model->model->graph().outputs, index, port);
+  });
+}
+
+pqi_status pqi_session_create(const pqi_model* model, const pqi_session_options* options, pqi_session** session, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"model", model}, {"session", session}}));
+    pqi::SessionOptions chosen;
+    if (options) {
+      PQI_RETURN_IF_ERROR(CheckStruct(*options, "options"));
+      chosen.threads = options->threads;
+      if (options->isa) chosen.isa = options->isa;
+    }
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<pqi::Session> created, pqi::Session::Create(model->model, chosen));
+    auto handle = std::make_unique<pqi_session>();
+    handle->layers = created->Layers();
+    handle->session = std::move(created);
+    *session = handle.release();
+    return {};
+  });
+}
+
+void pqi_session_free(pqi_session* session) { delete session; }
+
+const char* pqi_session_isa(const pqi_session* session) { return session ? pqi::IsaName(session->session->isa()) : "unknown"; }
+
+size_t pqi_session_layer_count(const pqi_session* session) { return session ? session->layers.size() : 0; }
+
+pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer* layer, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"session", session}, {"layer", layer}}));
+    PQI_RETURN_IF_ERROR(CheckStruct(*layer, "layer"));
+    if (index >= session->layers.size()) {
+      return InvalidArgument("index " + std::to_string(index) + ", but there are " + std::to_string(session->layers.size()) + " layers");
+    }
+    const pqi::LayerInfo& info = session->layers[index];
+    *layer = {sizeof *layer,    info.name.c_str(), info.op.c_str(),  info.executed_as.c_str(),
+              info.weight_bits, info.act_bits,     info.weight_bytes};
+    return {};
+  });
+}
+
+pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
+                             pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"session", session}, {"inputs", inputs}, {"outputs", outputs}}));
+    const pqi::Graph& graph = session->session->model().graph();
+    PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
+    std::shared_ptr<const pqi::RunPlan> plan;
+    PQI_RETURN_IF_ERROR(PlanInputs(session->session.get(), inputs, input_count, &plan));
+    for (size_t i = 0; i < output_count; ++i) Describe(graph, *plan, i, &outputs[i]);
+    return {};
+  });
+}
+
+pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
+                           pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"session", session}, {"inputs", inputs}, {"outputs", outputs}}));
+    const pqi::Graph& graph = session->session->model().graph();
+    PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
+    std::shared_ptr<const pqi::RunPlan> plan;
+    PQI_RETURN_IF_ERROR(PlanInputs(session->session.get(), inputs, input_count, &plan));
+    std::vector<const void*> data;
+    for (size_t i = 0; i < input_count; ++i) {
+      const uint32_t value = graph.inputs[i].value;
+      const size_t bytes = ByteSize(graph.values[value].dtype, plan->shapes[value]);
+      if (inputs[i].bytes != bytes) {
+        return InvalidArgument("input " + pqi::Quoted(graph.inputs[i].name) + ": shape " + pqi::DimsText(plan->shapes[value]) + " is " +
+                               std::to_string(bytes) + " bytes, got " + std::to_string(inputs[i].bytes));
+      }
+      data.push_back(inputs[i].data);
+    }
+    std::vector<pqi_tensor> filled(outputs, outputs + output_count);
+    std::vector<pqi::Target> targets;
+    for (size_t i = 0; i < output_count; ++i) {
+      Describe(graph, *plan, i, &filled[i]);
+      if (outputs[i].bytes < filled[i].bytes) {
+        return InvalidArgument("output " + pqi::Quoted(graph.outputs[i].name) + " needs " + std::to_string(filled[i].bytes) +
+                               " bytes, the buffer has " + std::to_string(outputs[i].bytes));
+      }
+      targets.push_back({graph.outputs[i].value, outputs[i].data});
+    }
+    PQI_RETURN_IF_ERROR(session->session->Run(*plan, data, targets));
+    std::copy(filled.begin(), filled.end(), outputs);
+    return {};
+  });
+}
+
+}  // extern "C"
