@@ -73,12 +73,16 @@ Constant = NDArray[np.generic] | Weight
 
 @dataclass(eq=False)
 class Value:
-    """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run."""
+    """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run.
+
+    ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
+    """
 
     name: str
     shape: Shape
     quant: Quant | None = None
     producer: Node | None = None
+    origin: str = ""
 
 
 @dataclass(eq=False)

@@ -83,7 +83,7 @@ class GraphReader:
     ) -> ir.Value:
         """Append an IR node; returns its output."""
         label = name or self.namer.name(node, op)
-        value = ir.Value(label, shape, quant)
+        value = ir.Value(label, shape, quant, origin=node.name)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
         return value
 

@@ -20,10 +20,14 @@ _PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 @dataclass(frozen=True)
 class EngineGraph:
-    """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry."""
+    """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
+
+    ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
+    """
 
     graph: dict[str, Any]
     constants: list[NDArray[Any]]
+    origins: dict[str, str]
 
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
@@ -37,9 +41,9 @@ class EngineGraph:
             for name, array in arrays.items():
                 sample[kind][name] = len(entries)
                 dtype = "u8" if array.dtype == np.uint8 else "f32"
-                entries.append({"name": f"~sample{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
+                entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
                 constants.append(np.ascontiguousarray(array))
-        return EngineGraph({**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants)
+        return EngineGraph({**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants, self.origins)
 
 
 def emit(graph: Graph) -> EngineGraph:
@@ -55,6 +59,7 @@ class _Emitter:
         self.arrays: list[NDArray[Any]] = []
         self.value_ids: dict[Value, int] = {}
         self.values: list[dict[str, Any]] = []
+        self.origins: dict[str, str] = {}
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -77,6 +82,7 @@ class _Emitter:
                 "samples": [],
             },
             self.arrays,
+            self.origins,
         )
 
     def _unique(self, base: str) -> str:
@@ -100,6 +106,8 @@ class _Emitter:
         inputs = [self.value_ids[value] for value in node.inputs]
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
+        if node.output.origin and node.op != "transpose":
+            self.origins[name] = node.output.origin
         return {
             "op": node.op,
             "name": name,

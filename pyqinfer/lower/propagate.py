@@ -82,10 +82,10 @@ class _Propagation:
             assert x.producer is not None
             moved.append(x.producer)
             x = x.producer.inputs[0]
-        value = Value(node.name, x.shape, result.quant)
+        value = Value(node.name, x.shape, result.quant, origin=x.origin)
         self.nodes.append(Node("quantize", node.name, [x], value, {}, {}, node.source))
         for reshape in reversed(moved):
-            output = result if reshape is moved[0] else Value(reshape.name, reshape.output.shape, result.quant)
+            output = result if reshape is moved[0] else _codes_like(reshape.output, result.quant)
             last = Node("reshape", reshape.name, [value], output, dict(reshape.attrs), {}, reshape.source)
             value = output
             if reshape is not moved[0]:
@@ -96,10 +96,15 @@ class _Propagation:
         codes = _codes_of(node.inputs[0])
         assert codes is not None
         result = node.output
-        moved = Value(node.name, result.shape, codes.quant)
+        moved = _codes_like(result, codes.quant)
         self.nodes.append(Node(node.op, node.name, [codes], moved, node.attrs, {}, node.source))
         self.nodes.append(Node("dequantize", node.name, [moved], result, {}, {}, node.source))
         self.dequantized[moved] = result
+
+
+def _codes_like(value: Value, quant: Quant | None) -> Value:
+    """A value for the codes of a float value."""
+    return Value(value.name, value.shape, quant, origin=value.origin)
 
 
 def _codes_of(value: Value) -> Value | None:
