@@ -84,7 +84,11 @@ class TensorReader {
     PQI_ASSIGN_OR_RETURN(const JsonRef offsets, Member(entry, "data_offsets", JsonKind::kArray, where));
     uint64_t at[2] = {0, 0};
     if (offsets.size() != 2) return ModelFormat(where + ": data_offsets needs 2 numbers, got " + std::to_string(offsets.size()));
-    std::transform(offsets.begin(), offsets.end(), at, [](JsonRef r) { return r.kind() == JsonKind::kNumber ? r.number() : UINT64_MAX; });
+    size_t index = 0;
+    for (JsonRef offset : offsets) {
+      PQI_RETURN_IF_ERROR(CheckKind(offset, JsonKind::kNumber, where + ".data_offsets"));
+      at[index++] = offset.number();
+    }
     if (at[0] != end_) return ModelFormat(where + ": starts at " + std::to_string(at[0]) + ", expected " + std::to_string(end_));
     if (at[1] < at[0] || at[1] - at[0] != bytes) {
       return ModelFormat(where + ": data_offsets do not span the " + std::to_string(bytes) + " bytes of shape " + DimsText(tensor->shape));
@@ -102,8 +106,8 @@ class TensorReader {
 // A tensor whose name begins with '~' at a place where only padding may be.
 Status CheckPadding(const Tensor& tensor, uint64_t start, size_t index) {
   const std::string where = "tensor " + Quoted(tensor.name);
+  if (start % kAlignment == 0) return ModelFormat(where + ": names with '~' are for padding, and none is needed here");
   if (tensor.name != "~p" + std::to_string(index)) return ModelFormat(where + ": expected '~p" + std::to_string(index) + "'");
-  if (start % kAlignment == 0) return ModelFormat(where + ": padding where none is needed");
   if (tensor.type != StoredType::kU8 || tensor.shape.size() != 1 || tensor.bytes.size() != kAlignment - start % kAlignment) {
     return ModelFormat(where + ": padding must be U8[" + std::to_string(kAlignment - start % kAlignment) + "]");
   }
