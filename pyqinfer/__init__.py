@@ -1,1 +1,73 @@
-"""pyqinfer: quantized torch models, fast and bit-exact on CPUs."""
+"""pyqinfer: quantized torch models, fast and bit-exact on CPUs.
+
+``import pyqinfer as pq`` needs numpy only; torch is imported by the names that work on torch models (``quantize``, ``convert``, ``compare``,
+``PTQ``, ``zoo``) when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pyqinfer._core import __version__, cpu_info
+from pyqinfer.bits import BitConfig
+from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
+from pyqinfer.install import get_cmake_dir, get_include
+from pyqinfer.model import Model, load
+from pyqinfer.report import Report
+from pyqinfer.session import Session
+
+if TYPE_CHECKING:
+    from pyqinfer import zoo
+    from pyqinfer.conversion import convert
+    from pyqinfer.measure.benchmark import benchmark
+    from pyqinfer.measure.compare import compare
+    from pyqinfer.measure.profile import profile
+    from pyqinfer.methods.ptq import PTQ
+    from pyqinfer.quantization import quantize
+
+# Name -> module that defines it (the module itself where the names are equal): loaded at first use.
+_LAZY = {
+    "PTQ": "pyqinfer.methods.ptq",
+    "benchmark": "pyqinfer.measure.benchmark",
+    "compare": "pyqinfer.measure.compare",
+    "convert": "pyqinfer.conversion",
+    "profile": "pyqinfer.measure.profile",
+    "quantize": "pyqinfer.quantization",
+    "zoo": "pyqinfer.zoo",
+}
+
+__all__ = [
+    "PTQ",
+    "BitConfig",
+    "IntegrityError",
+    "Model",
+    "ModelFormatError",
+    "Report",
+    "Session",
+    "UnsupportedError",
+    "__version__",
+    "benchmark",
+    "compare",
+    "convert",
+    "cpu_info",
+    "get_cmake_dir",
+    "get_include",
+    "load",
+    "profile",
+    "quantize",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pyqinfer' has no attribute {name!r}")
+    module = import_module(_LAZY[name])
+    value = module if module.__name__ == f"pyqinfer.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
