@@ -51,4 +51,4 @@ def command(
 
 
 def _name(reference: str) -> str:
-    return Path(reference).stem if reference.endswith(".pqi") else reference.rpartition(":")[2]
+    return Path(reference).name if reference.endswith(".pqi") else reference.rpartition(":")[2]

@@ -45,7 +45,7 @@ def run_demo(directory: Path, threads: int, on_step: OnStep, on_progress: OnProg
     Accuracy is on the test fonts, which neither training nor calibration has seen. Latency is for one image.
     """
     record = zoo.training_record(NETWORK)
-    size = int(record["size"])
+    size = int(record["data"]["size"])
     model = zoo.load_trained(NETWORK)
     on_step("glyph images")
     calibration = torch.from_numpy(zoo.glyphs("train", size)[0][:_CALIBRATION_IMAGES])
