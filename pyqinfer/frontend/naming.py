@@ -8,6 +8,8 @@ from torch.fx import Node
 
 # Ops whose node is named like the module that holds them, even when the module is not one of torch's.
 _LAYER_OPS = frozenset({"conv2d", "linear"})
+# Quantizers put these into a graph; the metadata they carry is that of a neighbour.
+_BORROWED = frozenset({"quantize", "dequantize"})
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -19,7 +21,7 @@ class Namer:
 
     def name(self, node: Node, op: str) -> str:
         path, module_class = module_of(node)
-        is_leaf = module_class.startswith("torch.nn.") or op in _LAYER_OPS
+        is_leaf = (module_class.startswith("torch.nn.") or op in _LAYER_OPS) and op not in _BORROWED
         base = path if path and is_leaf else f"{path}.{op}" if path else op
         return self.unique(base)
 

@@ -102,8 +102,8 @@ class _Emitter:
         self.values.append(entry)
 
     def _node(self, node: Node) -> dict[str, Any]:
-        name = self._unique(f"{node.inputs[0].name}.{node.op}" if node.op in _PLUMBING else node.name)
         inputs = [self.value_ids[value] for value in node.inputs]
+        name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
         if node.output.origin and node.op != "transpose":

@@ -130,4 +130,5 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
             reader.constants["weight"] = replace(weight, codes=weight.codes[:, order])
         else:
             reader.constants["weight"] = weight[:, order]
+    reshape.output.origin = ""  # torch has these elements in another order
     return True

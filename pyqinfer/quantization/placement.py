@@ -18,6 +18,7 @@ from pyqinfer.quantization.graph import CLAMP_OPS, LAYER_OPS, POOL_OPS, SHARING_
 
 # A tensor that no layer multiplies costs no MACs: it keeps 8 bits.
 _FREE_BITS = 8
+_INTEGER_OPS = LAYER_OPS | POOL_OPS | SHARING_OPS | CLAMP_OPS | {"add"}
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ class _Placer:
             self._want(operand(node), self.act_bits[node])
         elif op in SHARING_OPS and node in self.wanted:
             self._want(operand(node), self.layer_bits.get(node))
-        elif op in POOL_OPS | CLAMP_OPS and node in self.wanted:
-            if operand(node) not in inner:
+        elif op in POOL_OPS and node in self.wanted:
+            self._want(operand(node), None)
+        elif op in CLAMP_OPS and node in self.wanted:
+            # Behind a float operation one quantizer is enough, and it stands behind the activation.
+            if operand(node) not in inner and op_name(operand(node)) in _INTEGER_OPS:
                 self._want(operand(node), None)
         elif op == "add" and self._result_of(node, inner) in self.wanted:
             for other in node.args[:2]:
