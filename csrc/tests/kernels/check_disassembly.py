@@ -1,0 +1,108 @@
+"""Checks that the compiler kept the accumulators of every tile kernel in registers.
+
+Usage: check_disassembly.py --objdump OBJDUMP OBJECT...
+
+In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no register-to-register copy of a
+vector and no access of a vector register to the stack: either is an accumulator that is copied or spilled, and costs up to half the
+speed without changing a result. Exits with 1 and the offending instructions otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+KERNEL = re.compile(r"<.*\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile)<.*, (\d+)(?:, (\d+))?>\(.*>:$")
+INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
+BACKWARD_JUMP = re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b")
+MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vfmadd\d+ps)\b")
+VECTOR_COPY = re.compile(r"^vmov\w+\s+[xyz]mm\d+,\s*[xyz]mm\d+$")
+VECTOR = re.compile(r"\b[xyz]mm\d+")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """An innermost loop: its instructions and how many of them multiply."""
+
+    instructions: list[str]
+    multiplications: int
+
+
+def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
+    """Name of each tile kernel in an object file -> its (address, instruction) list."""
+    command = [objdump, "-d", "--no-show-raw-insn", "-M", "intel", "-C", path]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, list[tuple[int, str]]] = {}
+    body: list[tuple[int, str]] | None = None
+    for line in text.splitlines():
+        if line.endswith(">:"):
+            kernel = KERNEL.search(line)
+            body = found.setdefault(f"{kernel[1]} {kernel[2]} {kernel[3] or ''}".strip(), []) if kernel else None
+        elif body is not None and (instruction := INSTRUCTION.match(line)):
+            body.append((int(instruction[1], 16), instruction[2].split(" #")[0].strip()))
+    return found
+
+
+def innermost_loops(body: list[tuple[int, str]]) -> list[Loop]:
+    """Loops that hold no backward jump but their own.
+
+    A backward jump over a call or a return is a late block that joins the main path again, not a loop.
+    """
+    index = {address: i for i, (address, _) in enumerate(body)}
+    spans = []
+    for i, (address, text) in enumerate(body):
+        jump = BACKWARD_JUMP.match(text)
+        if jump and int(jump[1], 16) <= address and int(jump[1], 16) in index:
+            spans.append((index[int(jump[1], 16)], i))
+    inner = [s for s in spans if not any(o != s and o[0] >= s[0] and o[1] <= s[1] for o in spans)]
+    loops = []
+    for begin, end in inner:
+        instructions = [text for _, text in body[begin : end + 1]]
+        if any(text.startswith(("call", "ret", "jmp")) for text in instructions):
+            continue
+        loops.append(Loop(instructions, sum(bool(MULTIPLICATION.match(t)) for t in instructions)))
+    return loops
+
+
+def offences(body: list[tuple[int, str]]) -> list[str]:
+    """Copies and spills in the hot loops of one kernel; a message if it has no hot loop at all."""
+    # rbp is an address on the stack only in functions that make it the frame pointer.
+    frame = any(text in ("mov    rbp,rsp", "mov rbp,rsp") for _, text in body)
+    stack = re.compile(r"\[(rsp|rbp)\b" if frame else r"\[rsp\b")
+    loops = innermost_loops(body)
+    most = max((loop.multiplications for loop in loops), default=0)
+    if most == 0:
+        return ["no loop with a multiplication found"]
+    found = []
+    for loop in loops:
+        if 2 * loop.multiplications < most:
+            continue  # the tail of k runs once
+        found += [t for t in loop.instructions if VECTOR_COPY.match(t) or (stack.search(t) and VECTOR.search(t))]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objdump", default="objdump")
+    parser.add_argument("objects", nargs="+")
+    args = parser.parse_args()
+    failed = False
+    for path in args.objects:
+        kernels = functions(args.objdump, path)
+        if not kernels:
+            print(f"{path}: no tile kernels found")
+            failed = True
+        for name, body in sorted(kernels.items()):
+            found = offences(body)
+            failed |= bool(found)
+            for text in found:
+                print(f"{path}: {name}: {text}")
+        print(f"{path}: {len(kernels)} tile kernels checked")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

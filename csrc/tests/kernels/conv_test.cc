@@ -1,0 +1,288 @@
+// Packed convolutions equal the plain reference for every method, shape and split into parts.
+#include "pack/conv.h"
+
+#include "kernels/reference/conv.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/guarded.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::ConvShape;
+
+std::string Describe(const ConvShape& s) {
+  std::string text;
+  for (int64_t v : {s.n, s.h, s.w, s.c, s.oc, s.kh, s.kw, s.stride_h, s.stride_w, s.pad_top, s.pad_left, s.pad_bottom, s.pad_right,
+                    s.dilation_h, s.dilation_w, s.groups}) {
+    text += std::to_string(v) + " ";
+  }
+  return "n h w c oc kh kw stride pad(t l b r) dilation groups = " + text;
+}
+
+// All sets, the reference included: its packed form has to run too.
+class ConvTest : public KernelTest {
+ protected:
+  ConvShape RandomShape() {
+    for (;;) {
+      ConvShape s;
+      s.n = random.Int(1, 3);
+      s.h = random.Int(1, 12);
+      s.w = random.Int(1, 12);
+      s.kh = random.Pick(std::vector<int64_t>{1, 1, 3, 3, 5, 7});
+      s.kw = random.Int(0, 3) == 0 ? random.Pick(std::vector<int64_t>{1, 3, 5}) : s.kh;
+      s.stride_h = random.Int(1, 3);
+      s.stride_w = random.Int(1, 3);
+      s.dilation_h = random.Int(1, 2);
+      s.dilation_w = random.Int(1, 2);
+      s.pad_top = random.Int(0, s.kh);
+      s.pad_left = random.Int(0, s.kw);
+      s.pad_bottom = random.Int(0, s.kh);
+      s.pad_right = random.Int(0, s.kw);
+      s.groups = random.Pick(std::vector<int64_t>{1, 1, 1, 2, 3});
+      s.c = random.Pick(std::vector<int64_t>{1, 3, 4, 5, 16, 33, 64}) * s.groups;
+      s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 33, 64, 100}) * s.groups;
+      if (random.Int(0, 5) == 0) s.groups = s.oc = s.c;  // depthwise
+      const bool fits =
+          s.h + s.pad_top + s.pad_bottom > s.dilation_h * (s.kh - 1) && s.w + s.pad_left + s.pad_right > s.dilation_w * (s.kw - 1);
+      if (fits && s.rows() * s.oc * s.taps() * s.group_inputs() < 3000000) return s;
+    }
+  }
+
+  // fn(part, scratch) for all parts, in guarded scratch.
+  template <typename Packed, typename Run>
+  void RunParts(const Packed& packed, const Run& run) {
+    const int parts = static_cast<int>(random.Int(1, 5));
+    for (int i = 0; i < parts; ++i) {
+      const Guarded<uint8_t> scratch(packed.ScratchBytes());
+      packed.Run(run, pack::SplitConv(run.shape.rows(), packed.layout().panels, parts, i), scratch.data());
+    }
+  }
+
+  void CheckU8(const ConvShape& s, bool allow_options = true) {
+    const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
+    const auto coin = [&] { return allow_options && random.Coin(); };
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(s.n * s.h * s.w * s.c, 0, 255), place);
+    const std::vector<int8_t> codes = random.Ints<int8_t>(s.oc * s.taps() * s.group_inputs(), -128, 127);
+    const std::vector<float> scale = random.Floats(s.oc, 1e-5f, 1e-3f), bias = random.Floats(s.oc, -3, 3);
+    const std::vector<int32_t> base = random.Ints<int32_t>(s.oc, -20, 20);
+    const size_t count = static_cast<size_t>(s.rows() * s.oc);
+    const Guarded<uint8_t> residual_u8(random.Ints<uint8_t>(static_cast<int64_t>(count), 0, 255), place);
+    const Guarded<float> residual_f32(random.Floats(static_cast<int64_t>(count), -3, 3), place);
+
+    pack::WeightsU8 weights;
+    weights.codes = codes.data();
+    weights.step = coin() ? 2 : 1;
+    weights.scale = scale.data();
+    weights.bias = coin() ? bias.data() : nullptr;
+    weights.base = coin() ? base.data() : nullptr;
+    weights.zero_point = static_cast<int32_t>(random.Int(0, 255));
+    pack::ConvRun<uint8_t> run;
+    run.shape = s;
+    run.x = x.data();
+    run.residual.zero_point = 9;
+    run.residual.scale = 0.02f;
+    if (coin()) run.residual.u8 = residual_u8.data();
+    if (run.residual.u8 == nullptr && coin()) run.residual.f32 = residual_f32.data();
+    run.output = random.Pick(Outputs(0.05f));
+
+    const size_t bytes = count * (run.output.f32 ? 4 : 1);
+    const Guarded<uint8_t> got(bytes, place), want(bytes, place);
+    kernels::reference::ConvU8 conv;
+    conv.shape = s;
+    conv.x = x.data();
+    conv.zero_point = weights.zero_point;
+    conv.codes = codes.data();
+    conv.step = weights.step;
+    conv.base = weights.base;
+    conv.scale = scale.data();
+    conv.bias = weights.bias;
+    conv.residual = run.residual;
+    conv.residual.stride = static_cast<size_t>(s.oc);
+    conv.output = run.output;
+    conv.y = want.data();
+    kernels::reference::Conv2dU8(conv, 0, s.rows());
+
+    const pack::PackedConvU8 packed(*set, s, weights);
+    run.y = got.data();
+    RunParts(packed, run);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), bytes), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+  }
+
+  void CheckF32(const ConvShape& s) {
+    const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
+    const Guarded<float> x(random.Floats(s.n * s.h * s.w * s.c, -2, 2), place);
+    const std::vector<float> values = random.Floats(s.oc * s.taps() * s.group_inputs(), -1, 1), bias = random.Floats(s.oc, -3, 3);
+    const size_t count = static_cast<size_t>(s.rows() * s.oc);
+    const Guarded<float> residual(random.Floats(static_cast<int64_t>(count), -3, 3), place), got(count, place), want(count, place);
+    pack::WeightsF32 weights;
+    weights.weights = values.data();
+    weights.bias = random.Coin() ? bias.data() : nullptr;
+    pack::ConvRun<float> run;
+    run.shape = s;
+    run.x = x.data();
+    if (random.Coin()) run.residual.f32 = residual.data();
+    run.output = random.Coin() ? Floats() : Floats(0, 6);
+    run.y = got.data();
+
+    kernels::reference::ConvF32 conv;
+    conv.shape = s;
+    conv.x = x.data();
+    conv.weights = values.data();
+    conv.bias = weights.bias;
+    conv.residual = run.residual;
+    conv.residual.stride = static_cast<size_t>(s.oc);
+    conv.act_lo = run.output.act_lo;
+    conv.act_hi = run.output.act_hi;
+    conv.y = want.data();
+    kernels::reference::Conv2dF32(conv, 0, s.rows());
+
+    const pack::PackedConvF32 packed(*set, s, weights);
+    RunParts(packed, run);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), count), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+  }
+
+  Random random{1};
+};
+
+ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs) {
+  ConvShape s;
+  s.n = rows;
+  s.c = inputs;
+  s.oc = outputs;
+  return s;
+}
+
+TEST_P(ConvTest, CodesEqualReferenceOnRandomShapes) {
+  for (int i = 0; i < 400; ++i) CheckU8(RandomShape());
+}
+
+TEST_P(ConvTest, FloatsEqualReferenceOnRandomShapes) {
+  for (int i = 0; i < 200; ++i) CheckF32(RandomShape());
+}
+
+TEST_P(ConvTest, LinearEqualsReferenceForEveryRowTail) {
+  for (int64_t rows = 1; rows <= 2 * set->u8s8.mr + 1; ++rows) CheckU8(Linear(rows, random.Int(1, 67), random.Int(1, 70)));
+  for (int64_t rows = 1; rows <= 2 * set->f32.mr + 1; ++rows) CheckF32(Linear(rows, random.Int(1, 67), random.Int(1, 70)));
+}
+
+TEST_P(ConvTest, LinearEqualsReferenceForEveryChannelTail) {
+  for (int64_t outputs = 1; outputs <= 2 * set->u8s8.nr + 1; ++outputs) CheckU8(Linear(random.Int(1, 30), random.Int(1, 67), outputs));
+  for (int64_t outputs = 1; outputs <= 2 * set->f32.nr + 1; ++outputs) CheckF32(Linear(random.Int(1, 30), random.Int(1, 67), outputs));
+}
+
+TEST_P(ConvTest, BlocksOfRowsJoinSeamlessly) {
+  ConvShape s;  // 2 * 23 * 23 rows: several blocks, tiles across rows and images
+  s.n = 2;
+  s.h = s.w = 23;
+  s.c = 17;
+  s.oc = 35;
+  s.kh = s.kw = 3;
+  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+  CheckU8(s);
+  CheckF32(s);
+  s.c = 3;  // gathered
+  CheckU8(s);
+  CheckF32(s);
+}
+
+TEST_P(ConvTest, AWindowEntirelyInThePaddingIsZero) {
+  ConvShape s;
+  s.h = s.w = 2;
+  s.c = 20;
+  s.oc = 3;
+  s.kh = s.kw = 2;
+  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 4;
+  CheckU8(s, false);
+  CheckF32(s);
+  s.c = 3;
+  CheckU8(s, false);
+  CheckF32(s);
+}
+
+TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
+  const std::vector<int8_t> codes(64 * 64 * 9);
+  const std::vector<float> scale(64, 1.0f);
+  pack::WeightsU8 weights;
+  weights.codes = codes.data();
+  weights.scale = scale.data();
+  const auto method = [&](int64_t c, int64_t oc, int64_t k, int64_t groups) {
+    ConvShape s;
+    s.c = c;
+    s.oc = oc;
+    s.kh = s.kw = k;
+    s.groups = groups;
+    return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
+  };
+  EXPECT_EQ(method(3, 64, 3, 1), "gather");
+  EXPECT_EQ(method(3, 64, 1, 1), "tiles");
+  EXPECT_EQ(method(64, 64, 3, 1), "tiles");
+  EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
+  EXPECT_EQ(method(64, 64, 3, 16), "gather");
+}
+
+PQI_INSTANTIATE(ConvTest);
+
+// The reference set packs weights as they are, and runs any rows.
+TEST(ReferenceConvSet, RunsPartsOfALayer) {
+  Random random(1);
+  ConvShape s;
+  s.n = 2;
+  s.h = s.w = 5;
+  s.c = 6;
+  s.oc = 4;
+  s.groups = 2;
+  s.kh = s.kw = 3;
+  s.pad_top = s.pad_left = 1;
+  const std::vector<uint8_t> x = random.Ints<uint8_t>(s.n * s.h * s.w * s.c, 0, 255);
+  const std::vector<int8_t> codes = random.Ints<int8_t>(s.oc * s.taps() * s.group_inputs(), -128, 127);
+  const std::vector<float> scale = random.Floats(s.oc, 1e-4f, 1e-3f);
+  pack::WeightsU8 weights;
+  weights.codes = codes.data();
+  weights.scale = scale.data();
+  weights.zero_point = 17;
+  pack::ConvRun<uint8_t> run;
+  run.shape = s;
+  run.x = x.data();
+  run.output = Floats();
+  std::vector<float> got(static_cast<size_t>(s.rows() * s.oc)), want(got.size());
+  run.y = got.data();
+  const pack::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
+  EXPECT_EQ(packed.layout().panels, 1);
+  for (int i = 0; i < 3; ++i) packed.Run(run, pack::SplitConv(s.rows(), 1, 3, i), nullptr);
+  kernels::reference::ConvU8 conv;
+  conv.shape = s;
+  conv.x = x.data();
+  conv.zero_point = 17;
+  conv.codes = codes.data();
+  conv.scale = scale.data();
+  conv.output = run.output;
+  conv.y = want.data();
+  kernels::reference::Conv2dU8(conv, 0, s.rows());
+  EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
+}
+
+TEST(SplitConv, CoversEveryRowAndPanelExactlyOnce) {
+  for (int64_t rows : {1, 2, 7, 49, 196}) {
+    for (int64_t panels : {1, 2, 3, 16}) {
+      for (int parts = 1; parts <= 9; ++parts) {
+        std::vector<int> hits(static_cast<size_t>(rows * panels));
+        for (int i = 0; i < parts; ++i) {
+          const pack::ConvPart p = pack::SplitConv(rows, panels, parts, i);
+          for (int64_t r = p.row_begin; r < p.row_end; ++r) {
+            for (int64_t c = p.panel_begin; c < p.panel_end; ++c) ++hits[static_cast<size_t>(r * panels + c)];
+          }
+        }
+        for (int h : hits) ASSERT_EQ(h, 1) << rows << "x" << panels << " in " << parts;
+      }
+    }
+  }
+}
+
+TEST(SplitConv, SplitsPanelsWhereRowsAreFew) {
+  const pack::ConvPart p = pack::SplitConv(1, 16, 4, 3);
+  EXPECT_EQ(p.row_end - p.row_begin, 1);
+  EXPECT_EQ(p.panel_end - p.panel_begin, 4);
+}
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,175 @@
+// Elementwise kernels equal the plain reference for every length, alignment and special value.
+#include "kernels/reference/elementwise.h"
+
+#include "kernels/reference/quantize.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/guarded.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::Affine;
+using kernels::Output;
+
+// Every exponent with both signs and a few mantissas, ties and their neighbours, NaNs, infinities, zeros and denormals.
+std::vector<float> InterestingFloats() {
+  std::vector<float> v = {kNan, -kNan, kInf, -kInf, 0.0f, -0.0f, std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest()};
+  for (uint32_t exponent = 0; exponent < 255; ++exponent) {
+    for (uint32_t mantissa : {0u, 1u, 0x400000u, 0x7FFFFFu}) {
+      for (uint32_t sign : {0u, 1u}) {
+        const uint32_t bits = (sign << 31) | (exponent << 23) | mantissa;
+        float f;
+        std::memcpy(&f, &bits, 4);
+        v.push_back(f);
+      }
+    }
+  }
+  for (int i = -600; i <= 600; ++i) {  // halves: every other one is a tie at scale 1
+    const float half = static_cast<float>(i) * 0.5f;
+    v.push_back(half);
+    v.push_back(std::nextafter(half, kInf));
+    v.push_back(std::nextafter(half, -kInf));
+  }
+  return v;
+}
+
+class ElementwiseTest : public KernelTest {
+ protected:
+  // fn(length, placement) for all lengths up to a few vectors of every ISA.
+  template <typename Fn>
+  void ForEachLength(Fn&& fn) {
+    for (size_t n = 0; n <= 130; ++n) fn(n, n % 2 == 0 ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin);
+    fn(1021, GuardedBytes::kAtEnd);
+  }
+  template <typename T>
+  void ExpectSame(const Guarded<T>& got, const Guarded<T>& want, const char* what) {
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << what << " of " << want.size() << " elements";
+  }
+  Random random{1};
+};
+
+TEST_P(ElementwiseTest, QuantizesSpecialValuesAndTies) {
+  const Guarded<float> x(InterestingFloats(), GuardedBytes::kAtEnd);
+  for (float scale : {1.0f, 0.5f, 0.1f, 0.0123f, 3e-30f, 1e30f}) {
+    for (const Output& o : Outputs(scale)) {
+      if (o.f32) continue;
+      const Guarded<uint8_t> got(x.size()), want(x.size());
+      set->quantize(x.data(), got.data(), x.size(), o);
+      kernels::reference::Quantize(x.data(), want.data(), x.size(), o);
+      for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(got[i], want[i]) << x[i] << " at scale " << scale << ", z " << o.zero_point;
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, QuantizeHandlesEveryLength) {
+  const Output o = Codes(0.03f, 10, 0, 255);
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const Guarded<float> x(random.Floats(static_cast<int64_t>(n), -6, 6), place);
+    const Guarded<uint8_t> got(n, place), want(n, place);
+    set->quantize(x.data(), got.data(), n, o);
+    kernels::reference::Quantize(x.data(), want.data(), n, o);
+    ExpectSame(got, want, "quantize");
+  });
+}
+
+TEST_P(ElementwiseTest, QuantizeToNhwcTransposes) {
+  const Output o = Codes(0.03f, 128, 0, 255);
+  for (size_t channels : {1, 3, 4, 17}) {
+    for (size_t pixels : {1, 7, 16, 127, 128, 129, 300}) {
+      const size_t stride = pixels + 3;
+      const Guarded<float> x(random.Floats(static_cast<int64_t>((channels - 1) * stride + pixels), -6, 6), GuardedBytes::kAtEnd);
+      const Guarded<uint8_t> got(channels * pixels), want(channels * pixels);
+      set->quantize_to_nhwc(x.data(), stride, channels, pixels, got.data(), o);
+      kernels::reference::QuantizeToNhwc(x.data(), stride, channels, pixels, want.data(), o);
+      ExpectSame(got, want, "quantize_to_nhwc");
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, DequantizesEveryCode) {
+  std::vector<uint8_t> codes(256);
+  for (size_t i = 0; i < 256; ++i) codes[i] = static_cast<uint8_t>(i);
+  for (const Affine& p : {Affine{0, 1.0f}, Affine{128, 0.0123f}, Affine{255, 1e-30f}, Affine{7, 1e30f}}) {
+    const Guarded<float> got(256), want(256);
+    set->dequantize(codes.data(), got.data(), 256, p);
+    kernels::reference::Dequantize(codes.data(), want.data(), 256, p);
+    ExpectSame(got, want, "dequantize");
+  }
+}
+
+TEST_P(ElementwiseTest, DequantizeHandlesEveryLength) {
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(static_cast<int64_t>(n), 0, 255), place);
+    const Guarded<float> got(n, place), want(n, place);
+    set->dequantize(x.data(), got.data(), n, {5, 0.02f});
+    kernels::reference::Dequantize(x.data(), want.data(), n, {5, 0.02f});
+    ExpectSame(got, want, "dequantize");
+  });
+}
+
+TEST_P(ElementwiseTest, AddsCodes) {
+  const Affine pa = {3, 0.021f}, pb = {130, 0.017f};
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const Guarded<uint8_t> a(random.Ints<uint8_t>(static_cast<int64_t>(n), 0, 255), place);
+    const Guarded<uint8_t> b(random.Ints<uint8_t>(static_cast<int64_t>(n), 0, 255), place);
+    for (const Output& o : Outputs(0.025f)) {
+      const Guarded<uint8_t> got(n * (o.f32 ? 4 : 1), place), want(got.size(), place);
+      set->add_u8(a.data(), pa, b.data(), pb, n, o, got.data());
+      kernels::reference::Add({a.data(), nullptr, pa}, {b.data(), nullptr, pb}, n, o, want.data());
+      ExpectSame(got, want, "add_u8");
+    }
+  });
+}
+
+TEST_P(ElementwiseTest, AddsFloatsAndSpecialValues) {
+  std::vector<float> values = InterestingFloats(), shifted = values;
+  std::rotate(shifted.begin(), shifted.begin() + 3, shifted.end());
+  const Guarded<float> a(values, GuardedBytes::kAtEnd), b(shifted, GuardedBytes::kAtEnd);
+  const size_t n = values.size();
+  for (const Output& o : Outputs(0.7f)) {
+    if (o.f32) {
+      const Guarded<float> got(n), want(n);
+      set->add_f32(a.data(), b.data(), n, o, got.data());
+      kernels::reference::Add({nullptr, a.data(), {}}, {nullptr, b.data(), {}}, n, o, want.data());
+      ExpectSame(got, want, "add_f32");
+    } else {
+      const Guarded<uint8_t> got(n), want(n);
+      set->add_f32(a.data(), b.data(), n, o, got.data());
+      kernels::reference::Add({nullptr, a.data(), {}}, {nullptr, b.data(), {}}, n, o, want.data());
+      ExpectSame(got, want, "add_f32 to codes");
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, LooksUpTables) {
+  const std::vector<uint8_t> table = random.Ints<uint8_t>(256, 0, 255);
+  const Guarded<uint8_t> table_g(table, GuardedBytes::kAtEnd);
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(static_cast<int64_t>(n), 0, 255), place), got(n, place), want(n, place);
+    set->table(x.data(), got.data(), n, table_g.data());
+    kernels::reference::Table(x.data(), want.data(), n, table_g.data());
+    ExpectSame(got, want, "table");
+  });
+}
+
+TEST_P(ElementwiseTest, AccumulatesMaximaAndSums) {
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const int64_t length = static_cast<int64_t>(n);
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(length, 0, 255), place);
+    const std::vector<uint8_t> maxima = random.Ints<uint8_t>(length, 0, 255);
+    const std::vector<int32_t> sums = random.Ints<int32_t>(length, -100000, 100000);
+    const Guarded<uint8_t> got_max(maxima, place), want_max(maxima, place);
+    const Guarded<int32_t> got_sum(sums, place), want_sum(sums, place);
+    set->max_u8(x.data(), got_max.data(), n);
+    set->sum_u8(x.data(), got_sum.data(), n);
+    kernels::reference::MaxU8(x.data(), want_max.data(), n);
+    kernels::reference::SumU8(x.data(), want_sum.data(), n);
+    ExpectSame(got_max, want_max, "max_u8");
+    ExpectSame(got_sum, want_sum, "sum_u8");
+  });
+}
+
+PQI_INSTANTIATE(ElementwiseTest);
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,62 @@
+#include "base/isa.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/contract.h"
+
+namespace pqi::test {
+namespace {
+
+TEST(Isa, NamesRoundTrip) {
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const Result<Isa> parsed = ParseIsa(IsaName(isa));
+    ASSERT_TRUE(parsed.ok()) << IsaName(isa);
+    EXPECT_EQ(parsed.value(), isa);
+  }
+}
+
+TEST(Isa, RefusesUnknownNamesAndListsTheKnownOnes) {
+  for (const char* name : {"", "auto", "AVX2", "avx2 ", "sse9"}) {
+    const Result<Isa> parsed = ParseIsa(name);
+    ASSERT_FALSE(parsed.ok()) << name;
+    EXPECT_EQ(parsed.status().code(), Code::kInvalidArgument);
+    EXPECT_NE(parsed.status().message().find("avx512vnni"), std::string::npos);
+  }
+}
+
+TEST(Isa, EveryCpuRunsTheReference) {
+  EXPECT_TRUE(CpuSupports(Isa::kReference));
+  ASSERT_NE(kernels::GetKernelSet(Isa::kReference), nullptr);
+}
+
+TEST(Isa, AnIsaImpliesItsParts) {
+  const Isa implications[][2] = {{Isa::kAvxVnni, Isa::kAvx2},   {Isa::kAvx512, Isa::kAvx2},  {Isa::kAvx512Vnni, Isa::kAvx512},
+                                 {Isa::kAmx, Isa::kAvx512Vnni}, {Isa::kDotprod, Isa::kNeon}, {Isa::kI8mm, Isa::kDotprod}};
+  for (const auto& [whole, part] : implications) {
+    EXPECT_TRUE(!CpuSupports(whole) || CpuSupports(part)) << IsaName(whole) << " without " << IsaName(part);
+  }
+}
+
+TEST(Isa, BrandIsTrimmedText) {
+  const std::string brand = CpuBrand();
+  ASSERT_FALSE(brand.empty());
+  EXPECT_NE(brand.front(), ' ');
+  EXPECT_NE(brand.back(), ' ');
+}
+
+TEST(KernelSets, DescribeThemselves) {
+  for (int i = 0; i < kIsaCount; ++i) {
+    const kernels::KernelSet* set = kernels::GetKernelSet(static_cast<Isa>(i));
+    if (set == nullptr) continue;
+    EXPECT_EQ(static_cast<int>(set->isa), i);
+    EXPECT_LE(set->u8s8.mr, kernels::kMaxMr);
+    for (int m = 0; m < kernels::kMaxMr; ++m) {
+      EXPECT_EQ(set->u8s8_tile[m] != nullptr, m < set->u8s8.mr) << IsaName(set->isa) << " " << m;
+      EXPECT_EQ(set->f32_tile[m] != nullptr, m < set->f32.mr) << IsaName(set->isa) << " " << m;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,234 @@
+// Every u8 x s8 tile kernel equals the plain reference, reads nothing but its operands and writes nothing but its outputs.
+#include <numeric>
+
+#include "kernels/reference/conv.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/guarded.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::Output;
+using kernels::TileU8S8;
+
+struct Case {
+  int64_t m = 1, n = 1, taps = 1, k = 1;
+  int32_t zero_point = 0, step = 1;
+  bool bias = false, base = false;
+  enum Rest { kNone, kU8, kF32 } residual = kNone;
+  Output output;
+  // Operands; empty = random.
+  std::vector<uint8_t> x;     // [m][taps][k]
+  std::vector<int8_t> codes;  // [n][taps][k]
+};
+
+std::string Describe(const Case& c) {
+  return "m=" + std::to_string(c.m) + " n=" + std::to_string(c.n) + " taps=" + std::to_string(c.taps) + " k=" + std::to_string(c.k) +
+         " z=" + std::to_string(c.zero_point) + " step=" + std::to_string(c.step) + " bias=" + std::to_string(c.bias) +
+         " base=" + std::to_string(c.base) + " residual=" + std::to_string(c.residual) + " f32=" + std::to_string(c.output.f32);
+}
+
+// The panel of kernels/contract.h, written from its text.
+std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
+  const int64_t blocks = (c.k + tile.kr - 1) / tile.kr;
+  std::vector<int8_t> panel(static_cast<size_t>(c.taps * blocks * tile.nr * tile.kr));
+  for (int64_t t = 0; t < c.taps; ++t) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        for (int64_t i = 0; i < tile.kr && b * tile.kr + i < c.k; ++i) {
+          panel[static_cast<size_t>(((t * blocks + b) * tile.nr + j) * tile.kr + i)] =
+              c.codes[static_cast<size_t>((j * c.taps + t) * c.k + b * tile.kr + i)];
+        }
+      }
+    }
+  }
+  return panel;
+}
+
+class TileU8S8Test : public KernelTest {
+ protected:
+  // Runs the kernel of height m in guarded memory and compares the whole output buffer, gaps between rows included.
+  void Check(Case c, Random* random) {
+    const kernels::TileShape tile = set->u8s8;
+    if (c.x.empty()) c.x = random->Ints<uint8_t>(c.m * c.taps * c.k, 0, 255);
+    if (c.codes.empty()) c.codes = random->Ints<int8_t>(c.n * c.taps * c.k, -128, 127);
+    const auto place = random->Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
+    const size_t nr = static_cast<size_t>(tile.nr), m = static_cast<size_t>(c.m), n = static_cast<size_t>(c.n);
+    const size_t stride = n + static_cast<size_t>(random->Int(0, 5));
+
+    std::vector<float> scale = random->Floats(tile.nr, 1e-4f, 1e-2f), bias = random->Floats(tile.nr, -3, 3);
+    std::vector<int32_t> base = random->Ints<int32_t>(tile.nr, -20, 20), init(nr), box(m);
+    if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can do that
+    for (size_t j = 0; j < n; ++j) {
+      const auto first = c.codes.begin() + static_cast<ptrdiff_t>(j) * c.taps * c.k;
+      init[j] = -c.zero_point * std::accumulate(first, first + c.taps * c.k, int32_t{0});
+    }
+    for (size_t i = 0; i < m; ++i) {
+      const auto first = c.x.begin() + static_cast<ptrdiff_t>(i) * c.taps * c.k;
+      box[i] = std::accumulate(first, first + c.taps * c.k, int32_t{0}) - static_cast<int32_t>(c.taps * c.k) * c.zero_point;
+    }
+    const std::vector<uint8_t> residual_u8 = random->Ints<uint8_t>(static_cast<int64_t>((m - 1) * stride + n), 0, 255);
+    const std::vector<float> residual_f32 = random->Floats(static_cast<int64_t>((m - 1) * stride + n), -5, 5);
+
+    // The oracle: m images of one row of `taps` pixels.
+    kernels::reference::ConvU8 conv;
+    conv.shape.n = c.m;
+    conv.shape.w = conv.shape.kw = c.taps;
+    conv.shape.c = c.k;
+    conv.shape.oc = c.n;
+    conv.x = c.x.data();
+    conv.zero_point = c.zero_point;
+    conv.codes = c.codes.data();
+    conv.step = c.step;
+    conv.base = c.base ? base.data() : nullptr;
+    conv.scale = scale.data();
+    conv.bias = c.bias ? bias.data() : nullptr;
+    conv.residual.stride = stride;
+    conv.residual.zero_point = 7;
+    conv.residual.scale = 0.037f;
+    if (c.residual == Case::kU8) conv.residual.u8 = residual_u8.data();
+    if (c.residual == Case::kF32) conv.residual.f32 = residual_f32.data();
+    conv.output = c.output;
+    const size_t element = c.output.f32 ? 4 : 1;
+    std::vector<uint8_t> dense(m * n * element), want(((m - 1) * stride + n) * element, GuardedBytes::kFill);
+    conv.y = dense.data();
+    kernels::reference::Conv2dU8(conv, 0, c.m);
+    for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride * element, dense.data() + i * n * element, n * element);
+
+    // The kernel: rows in a random order, so that each one is at some time next to a guard.
+    std::vector<size_t> order(m * static_cast<size_t>(c.taps));
+    std::iota(order.begin(), order.end(), size_t{0});
+    for (size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[static_cast<size_t>(random->Int(0, static_cast<int64_t>(i) - 1))]);
+    const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
+    Guarded<uint8_t> x(c.x.size(), place);
+    std::vector<const uint8_t*> pointers(order.size());
+    for (size_t i = 0; i < m; ++i) {
+      for (size_t t = 0; t < taps; ++t) {
+        uint8_t* row = x.data() + order[i * taps + t] * k;
+        std::memcpy(row, c.x.data() + (i * taps + t) * k, k);
+        pointers[t * m + i] = row;
+      }
+    }
+    const Guarded<const uint8_t*> a(pointers, place);
+    const Guarded<int8_t> w(Panel(c, tile), place);
+    const Guarded<int32_t> init_g(init, place), base_g(base, place), box_g(box, place);
+    const Guarded<float> scale_g(scale, place), bias_g(bias, place);
+    const Guarded<uint8_t> residual_u8_g(residual_u8, place);
+    const Guarded<float> residual_f32_g(residual_f32, place);
+    const Guarded<uint8_t> out(want.size(), place);
+    TileU8S8 t = {};
+    t.a = a.data();
+    t.taps = static_cast<uint32_t>(c.taps);
+    t.k = static_cast<uint32_t>(c.k);
+    t.n = static_cast<uint32_t>(c.n);
+    t.w = w.data();
+    t.init = init_g.data();
+    t.scale = scale_g.data();
+    t.bias = c.bias ? bias_g.data() : nullptr;
+    t.step = c.step;
+    t.base = c.base ? base_g.data() : nullptr;
+    t.box = c.base ? box_g.data() : nullptr;
+    t.residual = conv.residual;
+    if (c.residual == Case::kU8) t.residual.u8 = residual_u8_g.data();
+    if (c.residual == Case::kF32) t.residual.f32 = residual_f32_g.data();
+    t.output = c.output;
+    t.out = out.data();
+    t.out_stride = stride;
+    set->u8s8_tile[c.m - 1](t);
+    EXPECT_EQ(FirstDifference(out.data(), want.data(), want.size()), -1) << Describe(c);
+  }
+
+  Case RandomCase(Random* random) {
+    Case c;
+    c.m = random->Int(1, set->u8s8.mr);
+    c.n = random->Int(1, set->u8s8.nr);
+    c.taps = random->Pick(std::vector<int64_t>{1, 1, 3, 9});
+    c.k = random->Int(1, 67);
+    c.zero_point = static_cast<int32_t>(random->Pick(std::vector<int64_t>{0, 1, 127, 128, 255}));
+    c.step = static_cast<int32_t>(random->Int(1, 2));
+    c.bias = random->Coin();
+    c.base = random->Int(0, 3) == 0;
+    c.residual = static_cast<Case::Rest>(random->Int(0, 2));
+    c.output = random->Pick(Outputs(0.05f));
+    return c;
+  }
+};
+
+TEST_P(TileU8S8Test, EqualsReferenceForEveryHeightAndWidth) {
+  Random random(1);
+  for (int64_t m = 1; m <= set->u8s8.mr; ++m) {
+    for (int64_t n = 1; n <= set->u8s8.nr; ++n) {
+      Case c = RandomCase(&random);
+      c.m = m;
+      c.n = n;
+      Check(c, &random);
+    }
+  }
+}
+
+TEST_P(TileU8S8Test, EqualsReferenceForEveryDepth) {
+  Random random(2);
+  std::vector<int64_t> depths(67);
+  std::iota(depths.begin(), depths.end(), int64_t{1});
+  for (int64_t k : {127, 128, 129, 255, 256, 257, 511, 512, 513}) depths.push_back(k);
+  for (int64_t k : depths) {
+    for (int64_t taps : {1, 3, 9}) {
+      Case c = RandomCase(&random);
+      c.k = k;
+      c.taps = taps;
+      Check(c, &random);
+    }
+  }
+}
+
+TEST_P(TileU8S8Test, EqualsReferenceForEveryEpilogue) {
+  Random random(3);
+  for (const Output& output : Outputs(0.05f)) {
+    for (int options = 0; options < 24; ++options) {
+      Case c = RandomCase(&random);
+      c.output = output;
+      c.bias = (options & 1) != 0;
+      c.base = (options & 2) != 0;
+      c.step = (options & 4) != 0 ? 2 : 1;
+      c.residual = static_cast<Case::Rest>(options / 8);
+      Check(c, &random);
+    }
+  }
+}
+
+TEST_P(TileU8S8Test, NeverSaturatesAtExtremeOperands) {
+  struct Extreme {
+    const char* name;
+    uint8_t x[2];    // alternating activations
+    int8_t code[2];  // alternating codes
+    int32_t zero_point;
+  };
+  const Extreme extremes[] = {
+      {"largest negative", {255, 255}, {-128, -128}, 0},
+      {"largest positive", {255, 255}, {127, 127}, 0},
+      {"shifted", {0, 0}, {-128, -128}, 255},
+      {"codes alternate", {255, 255}, {-128, 127}, 0},
+      {"activations alternate", {0, 255}, {-128, 127}, 128},
+      {"everything is the zero point", {37, 37}, {-128, 127}, 37},
+  };
+  Random random(4);
+  for (const Extreme& e : extremes) {
+    for (int64_t k : {2, 4, 7, 64, 513}) {
+      Case c = RandomCase(&random);
+      c.k = k;
+      c.taps = 9;
+      c.zero_point = e.zero_point;
+      c.output = Floats();
+      for (int64_t i = 0; i < c.m * c.taps * k; ++i) c.x.push_back(e.x[i % 2]);
+      for (int64_t i = 0; i < c.n * c.taps * k; ++i) c.codes.push_back(e.code[i % 2]);
+      SCOPED_TRACE(e.name);
+      Check(c, &random);
+    }
+  }
+}
+
+PQI_INSTANTIATE(TileU8S8Test);
+
+}  // namespace
+}  // namespace pqi::test
