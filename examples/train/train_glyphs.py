@@ -59,7 +59,7 @@ def train_epoch(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for resnet20_glyphs.npz and .json")
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.25, help="peak of the one-cycle schedule")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
@@ -72,9 +72,7 @@ def main() -> None:
     model = resnet20(**arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=args.weight_decay)
     per_epoch = len(glyphs("train", args.size)[1]) // args.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.learning_rate, total_steps=args.epochs * per_epoch, pct_start=0.25
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.learning_rate, total_steps=args.epochs * per_epoch, pct_start=0.25)
     start = time.monotonic()
     for epoch in range(args.epochs):
         images, labels = map(torch.from_numpy, glyphs("train", args.size, seed=args.seed + epoch))

@@ -1,0 +1,51 @@
+"""Conversions, data movement and elementwise operations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.quantize import Tensor, activation, clamp, dequantize, float_attribute, store
+from pyqinfer.reference.rounding import f32, fma
+
+_TO_NHWC = (0, 2, 3, 1)
+_TO_NCHW = (0, 3, 1, 2)
+
+
+def quantize(node: NodeArgs) -> Tensor:
+    x = node.inputs[0].data
+    return store(x.transpose(_TO_NHWC) if node.attrs["layout"] == "to_nhwc" else x, node.output)
+
+
+def dequantize_values(node: NodeArgs) -> Tensor:
+    y = dequantize(node.inputs[0])
+    return Tensor(y.transpose(_TO_NCHW) if node.attrs["layout"] == "to_nchw" else y)
+
+
+def transpose(node: NodeArgs) -> Tensor:
+    x = node.inputs[0]
+    return Tensor(x.data.transpose(node.attrs["perm"]), x.quant)
+
+
+def reshape(node: NodeArgs) -> Tensor:
+    x = node.inputs[0]
+    names = {**node.symbols, "?": -1}
+    return Tensor(x.data.reshape([names[d] if isinstance(d, str) else d for d in node.attrs["shape"]]), x.quant)
+
+
+def add(node: NodeArgs) -> Tensor:
+    a, b = (dequantize(x) for x in node.inputs)
+    return store(activation(a + b, node.attrs), node.output)
+
+
+def clamp_values(node: NodeArgs) -> Tensor:
+    return Tensor(clamp(node.inputs[0].data, float_attribute(node.attrs["lo"]), float_attribute(node.attrs["hi"])))
+
+
+def affine(node: NodeArgs) -> Tensor:
+    x, scale, shift = (v.astype(np.float64) for v in (node.inputs[0].data, node.constants["scale"], node.constants["shift"]))
+    return Tensor(f32(fma(x, scale, shift)))
+
+
+def table(node: NodeArgs) -> Tensor:
+    return Tensor(node.constants["table"][node.inputs[0].data], node.output)

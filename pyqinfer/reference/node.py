@@ -1,0 +1,22 @@
+"""What an operation of the twin gets to see of its node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pyqinfer.reference.quantize import Quant, Tensor
+
+
+@dataclass(frozen=True)
+class NodeArgs:
+    """Inputs in order, constants and attributes by name, the output's parameters (None: float32), values of the symbols."""
+
+    inputs: list[Tensor]
+    constants: Mapping[str, NDArray[Any]]
+    attrs: Mapping[str, Any]
+    output: Quant | None
+    symbols: Mapping[str, int]

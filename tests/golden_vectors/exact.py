@@ -1,0 +1,278 @@
+"""docs/numerics.md a third time: one element after another in Python integers and fractions, rounded by hand.
+
+It shares nothing with the engine or with NumPy's arithmetic: every float32 operation is a rational number rounded once by
+`round_f32`, so a wrong rounding in either of the other two cannot hide here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from one_op import OneOp, Quant
+
+_LARGEST = Fraction(2**24 - 1) * 2**104
+
+
+def round_f32(x: Fraction, zero: float = 0.0) -> float:
+    """`x` rounded to binary32, to nearest even; `zero` is a number of the sign that a result of 0 gets."""
+    if x == 0:
+        return math.copysign(0.0, zero)
+    magnitude = abs(x)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    exponent -= magnitude < Fraction(2) ** exponent
+    unit = Fraction(2) ** (max(exponent, -126) - 23)
+    rounded = round(magnitude / unit) * unit  # round() of a Fraction is half to even
+    value = math.inf if rounded > _LARGEST else float(rounded)
+    return math.copysign(value, x)
+
+
+def _is_special(*xs: float) -> bool:
+    return not all(map(math.isfinite, xs))
+
+
+def mul(a: float, b: float) -> float:
+    return a * b if _is_special(a, b) else round_f32(Fraction(a) * Fraction(b), math.copysign(1, a) * math.copysign(1, b))
+
+
+def add(a: float, b: float) -> float:
+    return a + b if _is_special(a, b) else round_f32(Fraction(a) + Fraction(b), a + b)
+
+
+def fma(a: float, b: float, c: float) -> float:
+    # Where the exact result is 0 the double expression has the sign that IEEE gives to a fused multiply-add.
+    return a * b + c if _is_special(a, b, c) else round_f32(Fraction(a) * Fraction(b) + Fraction(c), a * b + c)
+
+
+def quotient(a: float, b: float) -> float:
+    return a / b if _is_special(a) else round_f32(Fraction(a) / Fraction(b), a)
+
+
+def quantize(x: float, q: Quant) -> int:
+    if math.isnan(x):
+        return q.zero_point
+    v = mul(x, quotient(1.0, q.scale))
+    v = min(max(v, q.qmin - q.zero_point), q.qmax - q.zero_point)
+    return round(Fraction(v)) + q.zero_point
+
+
+def dequantize(code: int, q: Quant) -> float:
+    return mul(float(code - q.zero_point), q.scale)
+
+
+def clamp(x: float, lo: float, hi: float) -> float:
+    t = lo if x < lo else x
+    return hi if t > hi else t
+
+
+def from_bits(bits: int) -> float:
+    value: float = struct.unpack("<f", struct.pack("<I", bits))[0]
+    return value
+
+
+def activation(x: float, attrs: dict[str, Any]) -> float:
+    if attrs["activation"] == "relu":
+        return clamp(x, 0.0, math.inf)
+    return clamp(x, from_bits(attrs["lo"]), from_bits(attrs["hi"])) if attrs["activation"] == "clamp" else x
+
+
+def evaluate(case: OneOp) -> np.ndarray:
+    """The output of a one-op graph: uint8 codes or float32."""
+    return _OPS[case.op](case)
+
+
+def _operand(case: OneOp, i: int, index: tuple[int, ...]) -> float:
+    array, q = case.inputs[i]
+    return float(array[index]) if q is None else dequantize(int(array[index]), q)
+
+
+def _fill(case: OneOp, shape: Iterable[int], element: Callable[..., float]) -> np.ndarray:
+    """Compute each float32 element, and quantize it where the output is quantized."""
+    shape = tuple(shape)
+    y = np.empty(shape, np.float32 if case.output is None else np.uint8)
+    for index in itertools.product(*map(range, shape)):
+        value = element(*index)
+        y[index] = value if case.output is None else quantize(value, case.output)
+    return y
+
+
+def _quantize_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    x = np.moveaxis(x, 1, 3) if case.attrs["layout"] == "to_nhwc" else x
+    return _fill(case, x.shape, lambda *index: float(x[index]))
+
+
+def _dequantize_op(case: OneOp) -> np.ndarray:
+    y = _fill(case, case.inputs[0][0].shape, lambda *index: _operand(case, 0, index))
+    return np.moveaxis(y, 3, 1) if case.attrs["layout"] == "to_nchw" else y
+
+
+def _add_op(case: OneOp) -> np.ndarray:
+    def element(*index: int) -> float:
+        return activation(add(_operand(case, 0, index), _operand(case, 1, index)), case.attrs)
+
+    return _fill(case, case.inputs[0][0].shape, element)
+
+
+def _clamp_op(case: OneOp) -> np.ndarray:
+    lo, hi = from_bits(case.attrs["lo"]), from_bits(case.attrs["hi"])
+    return _fill(case, case.inputs[0][0].shape, lambda *index: clamp(_operand(case, 0, index), lo, hi))
+
+
+def _affine_op(case: OneOp) -> np.ndarray:
+    scale, shift = (case.constants[key].tolist() for key in ("scale", "shift"))
+    return _fill(case, case.inputs[0][0].shape, lambda *i: fma(_operand(case, 0, i), scale[i[-1]], shift[i[-1]]))
+
+
+def _table_op(case: OneOp) -> np.ndarray:
+    table = case.constants["table"].tolist()
+    return np.array([table[code] for code in case.inputs[0][0].ravel()], np.uint8).reshape(case.inputs[0][0].shape)
+
+
+def _weighted(case: OneOp, taps: list[tuple[tuple[int, ...] | None, tuple[int, ...]]], o: int, out: tuple[int, ...]) -> float:
+    """One output of channel `o`: taps are (index into x or None outside the image, index into the weight), in order."""
+    x, q = case.inputs[0]
+    constants, step = case.constants, case.attrs["step"]
+    weight = constants["weight"]
+    base = int(constants["base"][o]) if "base" in constants else 0
+    if q is not None:
+        pairs = [(int(x[i]) - q.zero_point if i is not None else 0, int(weight[w])) for i, w in taps]
+        acc = step * sum(a * w for a, w in pairs) + base * sum(a for a, _ in pairs)
+        y = mul(round_f32(Fraction(acc)), mul(q.scale, float(constants["scale"][o])))
+    else:
+        y = 0.0
+        for i, w in taps:
+            value = float(weight[w])
+            if "scale" in constants:
+                value = mul(round_f32(Fraction(step * int(weight[w]) + base)), float(constants["scale"][o]))
+            y = fma(float(x[i]) if i is not None else 0.0, value, y)
+    if "bias" in constants:
+        y = add(y, float(constants["bias"][o]))
+    if len(case.inputs) > 1:
+        y = add(y, _operand(case, 1, out))
+    return activation(y, case.attrs)
+
+
+def _linear_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    outputs, inputs = case.constants["weight"].shape
+
+    def element(*index: int) -> float:
+        *row, o = index
+        return _weighted(case, [((*row, k), (o, k)) for k in range(inputs)], o, index)
+
+    return _fill(case, (*x.shape[:-1], outputs), element)
+
+
+def _conv2d_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    a = case.attrs
+    outputs, kh, kw, depth = case.constants["weight"].shape
+    (n, h, w, _), (top, left, bottom, right) = x.shape, a["padding"]
+    out_h = (h + top + bottom - a["dilation"][0] * (kh - 1) - 1) // a["stride"][0] + 1
+    out_w = (w + left + right - a["dilation"][1] * (kw - 1) - 1) // a["stride"][1] + 1
+
+    def element(image: int, i: int, j: int, o: int) -> float:
+        first = o // (outputs // a["groups"]) * depth
+        taps = []
+        for r, s, c in itertools.product(range(kh), range(kw), range(depth)):
+            row, column = i * a["stride"][0] - top + r * a["dilation"][0], j * a["stride"][1] - left + s * a["dilation"][1]
+            inside = 0 <= row < h and 0 <= column < w
+            taps.append(((image, row, column, first + c) if inside else None, (o, r, s, c)))
+        return _weighted(case, taps, o, (image, i, j, o))
+
+    return _fill(case, (n, out_h, out_w, outputs), element)
+
+
+def _positions(length: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: int) -> list[list[int]]:
+    """For each output along one axis the positions of its window, padding included, up to the end of the padded image."""
+    reach = dilation * (kernel - 1) + 1
+    starts, start = [], -before
+    while start + reach <= length + after or (ceil_mode and start + reach < length + after + stride and start < length):
+        starts.append(start)
+        start += stride
+    return [[p for p in range(s, s + reach, dilation) if p < length + after] for s in starts]
+
+
+def _pool_axes(case: OneOp) -> tuple[list[list[int]], list[list[int]]]:
+    a = case.attrs
+    _, h, w, _ = case.inputs[0][0].shape
+    top, left, bottom, right = a["padding"]
+    dilation = a.get("dilation", [1, 1])
+    rows = _positions(h, a["kernel"][0], a["stride"][0], top, bottom, dilation[0], a["ceil_mode"])
+    return rows, _positions(w, a["kernel"][1], a["stride"][1], left, right, dilation[1], a["ceil_mode"])
+
+
+def _max_pool_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    rows, columns = _pool_axes(case)
+    y = np.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
+    for image, i, j, c in itertools.product(*map(range, y.shape)):
+        best = -math.inf
+        for row, column in itertools.product(rows[i], columns[j]):
+            if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                v = float(x[image, row, column, c])
+                best = v if v > best or math.isnan(v) else best
+        y[image, i, j, c] = best
+    return y
+
+
+def _average(case: OneOp, rows: list[list[int]], columns: list[list[int]], with_padding: bool) -> np.ndarray:
+    x, q = case.inputs[0]
+    _, h, w, channels = x.shape
+
+    def element(image: int, i: int, j: int, c: int) -> float:
+        inside = [(r, s) for r, s in itertools.product(rows[i], columns[j]) if 0 <= r < h and 0 <= s < w]
+        n = len(rows[i]) * len(columns[j]) if with_padding else len(inside)
+        if q is not None:
+            total = sum(int(x[image, r, s, c]) - q.zero_point for r, s in inside)
+            return mul(round_f32(Fraction(total)), quotient(q.scale, n))
+        lanes = [0.0] * 16
+        for k, (r, s) in enumerate(inside):
+            lanes[k % 16] = add(lanes[k % 16], float(x[image, r, s, c]))
+        for half in (8, 4, 2, 1):
+            lanes = [add(lanes[k], lanes[k + half]) for k in range(half)]
+        return quotient(lanes[0], n)
+
+    return _fill(case, (x.shape[0], len(rows), len(columns), channels), element)
+
+
+def _avg_pool_op(case: OneOp) -> np.ndarray:
+    return _average(case, *_pool_axes(case), bool(case.attrs["count_include_pad"]))
+
+
+def _adaptive_op(case: OneOp) -> np.ndarray:
+    def bounds(length: int, out: int) -> list[list[int]]:
+        return [list(range(math.floor(Fraction(i * length, out)), math.ceil(Fraction((i + 1) * length, out)))) for i in range(out)]
+
+    _, h, w, _ = case.inputs[0][0].shape
+    return _average(case, bounds(h, case.attrs["output"][0]), bounds(w, case.attrs["output"][1]), False)
+
+
+def _mean_op(case: OneOp) -> np.ndarray:
+    _, h, w, _ = case.inputs[0][0].shape
+    y = _average(case, [list(range(h))], [list(range(w))], False)
+    return y if case.attrs["keepdim"] else y[:, 0, 0]
+
+
+_OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
+    "quantize": _quantize_op,
+    "dequantize": _dequantize_op,
+    "transpose": lambda case: np.transpose(case.inputs[0][0], case.attrs["perm"]),
+    "reshape": lambda case: case.inputs[0][0].reshape([-1 if d == "?" else d for d in case.attrs["shape"]]),
+    "conv2d": _conv2d_op,
+    "linear": _linear_op,
+    "add": _add_op,
+    "clamp": _clamp_op,
+    "affine": _affine_op,
+    "table": _table_op,
+    "max_pool2d": _max_pool_op,
+    "avg_pool2d": _avg_pool_op,
+    "adaptive_avg_pool2d": _adaptive_op,
+    "mean": _mean_op,
+}

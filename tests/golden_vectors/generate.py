@@ -1,0 +1,329 @@
+"""Write ops.json: cases of every op with the results of exact.py. Run it after a change of docs/numerics.md.
+
+python tests/golden_vectors/generate.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from exact import evaluate
+from one_op import OneOp, Quant
+
+PATH = Path(__file__).parent / "ops.json"
+
+INF_BITS, RELU6_BITS, MINUS_1_BITS = 0x7F800000, 0x40C00000, 0xBF800000
+NONE = {"activation": "none", "lo": 0, "hi": 0}
+RELU = {"activation": "relu", "lo": 0, "hi": 0}
+CLAMP = {"activation": "clamp", "lo": MINUS_1_BITS, "hi": RELU6_BITS}
+POINT = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "groups": 1, "step": 1}
+
+U8 = Quant(float(np.float32(0.0235)), 117)
+U8B = Quant(float(np.float32(0.4071)), 3)
+U4 = Quant(float(np.float32(0.3)), 7, 0, 15)
+NARROW = Quant(float(np.float32(0.011)), 128, 1, 255)
+HALVES = Quant(0.5, 10)  # exact ties
+SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0, -0.5]
+
+
+class Draw:
+    """Seeded arrays; Python's generator, because its stream is the same for every version."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def _array(self, shape: tuple[int, ...], dtype: Any, element: Any) -> np.ndarray:
+        return np.array([element() for _ in range(math.prod(shape))], dtype).reshape(shape)
+
+    def codes(self, *shape: int, q: Quant = U8) -> np.ndarray:
+        return self._array(shape, np.uint8, lambda: self.random.randint(q.qmin, q.qmax))
+
+    def weights(self, *shape: int, bits: int = 8) -> np.ndarray:
+        return self._array(shape, np.int8, lambda: self.random.randint(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+
+    def ints(self, *shape: int, limit: int) -> np.ndarray:
+        return self._array(shape, np.int32, lambda: self.random.randint(-limit, limit))
+
+    def floats(self, *shape: int, spread: int = 2) -> np.ndarray:
+        """Full 24-bit significands; exponents vary by `spread`."""
+
+        def element() -> float:
+            significand = self.random.randint(2**23, 2**24 - 1) * self.random.choice((-1, 1))
+            return math.ldexp(significand, -23 + self.random.randint(-spread, spread))
+
+        return self._array(shape, np.float32, element)
+
+    def short_floats(self, *shape: int) -> np.ndarray:
+        """Few bits, so that products and sums often lie halfway between two floats."""
+        return self._array(shape, np.float32, lambda: math.ldexp(self.random.randint(-4097, 4097), self.random.choice((-12, 0, 12))))
+
+    def scales(self, n: int) -> np.ndarray:
+        return np.abs(self.floats(n, spread=1)) * np.float32(2.0**-9)
+
+
+def cases() -> list[OneOp]:
+    draw = Draw(20)
+    return [*_conversions(draw), *_integer_weighted(draw), *_float_weighted(draw), *_elementwise(draw), *_pools(draw), *_averages(draw)]
+
+
+def _conversions(d: Draw) -> list[OneOp]:
+    ties = np.array([*SPECIAL, *(0.25 * k for k in range(-48, 60))], np.float32)
+    tiny = Quant(2.0**-100, 5)
+    huge = Quant(2.0**100, 250)
+    wide = d.floats(64, spread=8)
+    same = {"layout": "same"}
+    return [
+        OneOp("quantize: ties, NaN and infinities", "quantize", [(ties, None)], HALVES, attrs=same),
+        OneOp("quantize: a scale that is no power of two", "quantize", [(wide, None)], U8, attrs=same),
+        OneOp("quantize: 4 bits", "quantize", [(wide, None)], U4, attrs=same),
+        OneOp("quantize: qmin 1", "quantize", [(wide, None)], NARROW, attrs=same),
+        OneOp("quantize: smallest scale", "quantize", [(np.float32(2.0**-99) * wide, None)], tiny, attrs=same),
+        OneOp("quantize: largest scale", "quantize", [(np.float32(2.0**105) * wide, None)], huge, attrs=same),
+        OneOp("quantize: NCHW to NHWC", "quantize", [(d.floats(2, 3, 2, 4), None)], U8, attrs={"layout": "to_nhwc"}),
+        OneOp("dequantize: every code", "dequantize", [(np.arange(256, dtype=np.uint8), U8)], attrs=same),
+        OneOp("dequantize: NHWC to NCHW", "dequantize", [(d.codes(2, 3, 2, 5), U8B)], attrs={"layout": "to_nchw"}),
+        OneOp("transpose", "transpose", [(d.codes(2, 3, 4), U8)], attrs={"perm": [2, 0, 1]}),
+        OneOp("reshape with an inferred dimension", "reshape", [(d.floats(2, 3, 4), None)], attrs={"shape": [4, "?"]}),
+    ]
+
+
+def _integer_weighted(d: Draw) -> list[OneOp]:
+    def conv(name: str, x: np.ndarray, xq: Quant, weight: np.ndarray, out: Quant | None, attrs: dict[str, Any], **more: Any) -> OneOp:
+        outputs = len(weight)
+        constants = {"weight": weight, "scale": more.get("scale", d.scales(outputs))} | more.get("constants", {})
+        return OneOp(name, "conv2d", [(x, xq), *more.get("residual", [])], out, constants, POINT | NONE | attrs)
+
+    def bias(n: int) -> dict[str, np.ndarray]:
+        return {"bias": d.floats(n)}
+
+    padded = {"padding": [1, 1, 1, 1]}
+    return [
+        conv("conv2d: 3x3, padding, bias, ReLU", d.codes(1, 5, 4, 3), U8, d.weights(4, 3, 3, 3), U8B, padded | RELU, constants=bias(4)),
+        conv("conv2d: 1x1 to float", d.codes(2, 2, 3, 9), U8, d.weights(3, 1, 1, 9), None, {}),
+        conv(
+            "conv2d: stride 2, uneven padding",
+            d.codes(1, 6, 7, 2),
+            U8B,
+            d.weights(3, 3, 2, 2),
+            U8,
+            {"stride": [2, 3], "padding": [1, 0, 0, 2]},
+        ),
+        conv("conv2d: dilation", d.codes(1, 7, 6, 2), U8, d.weights(2, 2, 3, 2), U8B, {"dilation": [3, 2]} | padded),
+        conv("conv2d: two groups", d.codes(1, 4, 4, 6), U8, d.weights(4, 3, 3, 3), U8B, {"groups": 2} | padded, constants=bias(4)),
+        conv("conv2d: depthwise, ReLU6", d.codes(1, 4, 4, 5), U8, d.weights(5, 3, 3, 1), U8B, {"groups": 5} | padded | CLAMP),
+        conv(
+            "conv2d: asymmetric weights",
+            d.codes(1, 4, 4, 3),
+            U8,
+            d.weights(4, 3, 3, 3, bits=4),
+            U8B,
+            padded,
+            constants={"base": d.ints(4, limit=9)},
+        ),
+        conv(
+            "conv2d: step 2 and base 1",
+            d.codes(1, 3, 3, 4, q=U4),
+            U4,
+            d.weights(3, 2, 2, 4, bits=3),
+            U4,
+            {"step": 2},
+            constants={"base": np.ones(3, np.int32)},
+        ),
+        conv("conv2d: ternary", d.codes(1, 4, 4, 4, q=U4), U4, np.clip(d.weights(3, 3, 3, 4, bits=2), -1, 1), U4, padded),
+        conv("conv2d: negative weight scale", d.codes(1, 3, 3, 2), U8, d.weights(2, 3, 3, 2), U8, padded, scale=-d.scales(2)),
+        conv(
+            "conv2d: u8 residual, ReLU",
+            d.codes(1, 3, 3, 4),
+            U8,
+            d.weights(4, 3, 3, 4),
+            U8B,
+            padded | RELU,
+            residual=[(d.codes(1, 3, 3, 4), U8)],
+        ),
+        conv(
+            "conv2d: float residual to float",
+            d.codes(1, 3, 3, 4),
+            U8,
+            d.weights(4, 1, 1, 4),
+            None,
+            {},
+            residual=[(d.floats(1, 3, 3, 4), None)],
+        ),
+        conv(
+            "conv2d: sums beyond 2^24",
+            np.full((1, 1, 1, 2100), 255, np.uint8),
+            Quant(1.0, 0),
+            np.full((3, 1, 1, 2100), 127, np.int8),
+            None,
+            {},
+            scale=d.scales(3),
+        ),
+        OneOp(
+            "linear: bias",
+            "linear",
+            [(d.codes(3, 20), U8)],
+            U8B,
+            {"weight": d.weights(5, 20), "scale": d.scales(5)} | bias(5),
+            {"step": 1} | NONE,
+        ),
+        OneOp(
+            "linear: rank 3, residual",
+            "linear",
+            [(d.codes(2, 2, 7), U8B), (d.codes(2, 2, 3), U8)],
+            U8,
+            {"weight": d.weights(3, 7), "scale": d.scales(3)},
+            {"step": 1} | RELU,
+        ),
+    ]
+
+
+def _float_weighted(d: Draw) -> list[OneOp]:
+    step, padded = {"step": 1}, {"padding": [1, 1, 1, 1]}
+    coded = {"weight": d.weights(3, 2, 2, 3, bits=4), "scale": d.scales(3), "base": d.ints(3, limit=9), "bias": d.floats(3)}
+    tiny = np.float32(2.0**-75) * d.floats(4, 9)
+    return [
+        OneOp(
+            "conv2d: float, padding, ReLU",
+            "conv2d",
+            [(d.floats(1, 4, 4, 3), None)],
+            None,
+            {"weight": d.floats(4, 3, 3, 3), "bias": d.floats(4)},
+            POINT | padded | RELU,
+        ),
+        OneOp(
+            "conv2d: float, groups, residual",
+            "conv2d",
+            [(d.floats(1, 4, 3, 4), None), (d.floats(1, 4, 3, 2), None)],
+            None,
+            {"weight": d.floats(2, 3, 3, 2)},
+            POINT | padded | CLAMP | {"groups": 2},
+        ),
+        OneOp("conv2d: codes expanded to float", "conv2d", [(d.floats(1, 4, 3, 3), None)], None, coded, POINT | NONE | {"stride": [2, 1]}),
+        OneOp(
+            "linear: sums halfway between floats",
+            "linear",
+            [(d.short_floats(6, 24), None)],
+            None,
+            {"weight": d.short_floats(8, 24)},
+            step | NONE,
+        ),
+        OneOp(
+            "linear: float, wide exponents",
+            "linear",
+            [(d.floats(4, 40, spread=14), None)],
+            None,
+            {"weight": d.floats(6, 40, spread=14), "bias": d.floats(6)},
+            step | NONE,
+        ),
+        OneOp("linear: subnormal sums", "linear", [(tiny, None)], None, {"weight": np.float32(2.0**-68) * d.floats(5, 9)}, step | NONE),
+        OneOp(
+            "linear: overflow to infinity",
+            "linear",
+            [(np.float32(2.0**100) * d.floats(3, 6), None)],
+            None,
+            {"weight": np.float32(2.0**27) * d.floats(4, 6)},
+            step | RELU,
+        ),
+    ]
+
+
+def _elementwise(d: Draw) -> list[OneOp]:
+    special = np.array(SPECIAL, np.float32)
+    pairs = np.array([(a, b) for a in SPECIAL for b in SPECIAL], np.float32)
+    clamp = {"lo": 0, "hi": RELU6_BITS}
+    table = np.array(d.random.sample(range(256), 256), np.uint8)
+    return [
+        OneOp("add: codes, ReLU", "add", [(d.codes(40), U8), (d.codes(40), U8B)], U8B, attrs=RELU),
+        OneOp("add: codes and float to float", "add", [(d.codes(40), U8), (d.floats(40), None)], None, attrs=NONE),
+        OneOp("add: special floats", "add", [(pairs[:, 0].copy(), None), (pairs[:, 1].copy(), None)], None, attrs=NONE),
+        OneOp("add: special floats, ReLU6, to codes", "add", [(pairs[:, 0].copy(), None), (pairs[:, 1].copy(), None)], U4, attrs=CLAMP),
+        OneOp("clamp: special floats", "clamp", [(np.concatenate([special, d.floats(30)]), None)], attrs=clamp),
+        OneOp("clamp: no upper bound", "clamp", [(special, None)], attrs={"lo": 0, "hi": INF_BITS}),
+        OneOp("affine", "affine", [(d.floats(6, 5), None)], None, {"scale": d.floats(5), "shift": d.floats(5)}),
+        OneOp(
+            "affine: halfway between floats",
+            "affine",
+            [(d.short_floats(30, 4), None)],
+            None,
+            {"scale": d.short_floats(4), "shift": d.short_floats(4)},
+        ),
+        OneOp("table", "table", [(np.arange(256, dtype=np.uint8), U8)], U8B, {"table": table}),
+    ]
+
+
+def _pools(d: Draw) -> list[OneOp]:
+    floats = d.floats(1, 5, 6, 2)
+    floats[0, 1, 2, 0], floats[0, 3, 3, 1], floats[0, 0, 0, :] = math.nan, math.inf, -math.inf
+    resnet = {"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1, 1, 1], "dilation": [1, 1], "ceil_mode": 0}
+    return [
+        OneOp("max_pool2d: codes", "max_pool2d", [(d.codes(2, 7, 6, 3), U8)], attrs=resnet),
+        OneOp("max_pool2d: float, NaN and infinities", "max_pool2d", [(floats, None)], attrs=resnet),
+        OneOp("max_pool2d: ceil mode", "max_pool2d", [(d.codes(1, 6, 8, 2), U8)], attrs=resnet | {"padding": [0] * 4, "ceil_mode": 1}),
+        OneOp(
+            "max_pool2d: ceil mode drops a window in the padding",
+            "max_pool2d",
+            [(d.codes(1, 5, 5, 1), U8)],
+            attrs=resnet | {"kernel": [2, 2], "ceil_mode": 1},
+        ),
+        OneOp("max_pool2d: dilation", "max_pool2d", [(d.codes(1, 7, 7, 2), U8)], attrs=resnet | {"dilation": [2, 2], "stride": [1, 2]}),
+    ]
+
+
+def _averages(d: Draw) -> list[OneOp]:
+    pool = {"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1, 1, 1], "ceil_mode": 0, "count_include_pad": 1}
+    inside, ceil = {"count_include_pad": 0}, {"ceil_mode": 1}
+    x, f = d.codes(1, 6, 5, 3), d.floats(1, 6, 5, 3)
+    return [
+        OneOp("avg_pool2d: codes, padding counts", "avg_pool2d", [(x, U8)], U8B, attrs=pool),
+        OneOp("avg_pool2d: codes, padding does not count", "avg_pool2d", [(x, U8)], U8, attrs=pool | inside),
+        OneOp("avg_pool2d: codes to float, ceil mode", "avg_pool2d", [(x, U8)], None, attrs=pool | ceil),
+        OneOp("avg_pool2d: float, padding counts", "avg_pool2d", [(f, None)], None, attrs=pool),
+        OneOp(
+            "avg_pool2d: float, 5x4 window, padding does not count",
+            "avg_pool2d",
+            [(f, None)],
+            None,
+            attrs=pool | inside | {"kernel": [5, 4]},
+        ),
+        OneOp("avg_pool2d: float to codes, ceil mode", "avg_pool2d", [(f, None)], U8, attrs=pool | ceil),
+        OneOp("adaptive_avg_pool2d: codes", "adaptive_avg_pool2d", [(x, U8)], U8, attrs={"output": [4, 2]}),
+        OneOp("adaptive_avg_pool2d: codes to float, 1x1", "adaptive_avg_pool2d", [(x, U8)], None, attrs={"output": [1, 1]}),
+        OneOp("adaptive_avg_pool2d: float, larger than the image", "adaptive_avg_pool2d", [(f, None)], None, attrs={"output": [7, 3]}),
+        OneOp("mean: codes", "mean", [(d.codes(2, 7, 7, 4), U8)], U8, attrs={"keepdim": 0}),
+        OneOp("mean: codes, ties", "mean", [(d.codes(1, 1, 4, 60), Quant(1.0, 0))], Quant(0.5, 0), attrs={"keepdim": 1}),
+        OneOp("mean: float", "mean", [(d.floats(2, 7, 9, 3), None)], None, attrs={"keepdim": 1}),
+    ]
+
+
+def encode(array: np.ndarray) -> dict[str, Any]:
+    """Floats as their bit patterns."""
+    bits = array.view(np.uint32) if array.dtype == np.float32 else array
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": bits.ravel().tolist()}
+
+
+def document() -> str:
+    """One line per case."""
+    lines = []
+    for case in cases():
+        entry = {
+            "name": case.name,
+            "graph": case.graph(),
+            "constants": [encode(array) for array in case.constant_arrays()],
+            "inputs": {name: encode(np.ascontiguousarray(array)) for name, array in case.feeds().items()},
+            "output": encode(np.ascontiguousarray(evaluate(case))),
+        }
+        lines.append(json.dumps(entry, separators=(",", ":")))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(document())
