@@ -13,7 +13,6 @@
 namespace pqi {
 namespace {
 
-constexpr size_t kMaxNodes = 65'536;
 constexpr uint64_t kMaxId = UINT32_MAX - 1;  // ids are range-checked by CheckStructure; this keeps them in their type
 
 std::string At(const char* list, size_t index) { return std::string(list) + "[" + std::to_string(index) + "]"; }
@@ -29,8 +28,6 @@ class GraphParser {
     PQI_RETURN_IF_ERROR(Each(root, "quants", &GraphParser::ParseQuant));
     PQI_RETURN_IF_ERROR(Each(root, "constants", &GraphParser::ParseConstant));
     PQI_RETURN_IF_ERROR(Each(root, "values", &GraphParser::ParseValue));
-    const size_t nodes = root.Find("nodes")->size();
-    if (nodes > kMaxNodes) return ModelFormat("nodes: " + std::to_string(nodes) + " nodes, at most 65,536 are allowed");
     PQI_RETURN_IF_ERROR(Each(root, "nodes", &GraphParser::ParseNode));
     PQI_RETURN_IF_ERROR(Each(root, "inputs", &GraphParser::ParseInput));
     PQI_RETURN_IF_ERROR(Each(root, "outputs", &GraphParser::ParseOutput));

@@ -20,6 +20,8 @@ struct Method {
   std::function<Status(Span<const uint8_t>, Span<int8_t>)> unpack;
 };
 
+void PrintTo(const Method& method, std::ostream* out) { *out << method.name; }
+
 std::vector<Method> AllMethods() {
   std::vector<Method> all = {{"nibble", -8, 7, NibbleBytes, PackNibbles, UnpackNibbles},
                              {"trit5", -1, 1, TritBytes, PackTrits, UnpackTrits}};

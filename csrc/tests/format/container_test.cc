@@ -78,6 +78,8 @@ struct HeaderRow {
   Code code = Code::kModelFormat;
 };
 
+void PrintTo(const HeaderRow& row, std::ostream* out) { *out << row.name; }
+
 class HeaderTest : public ::testing::TestWithParam<HeaderRow> {};
 
 TEST_P(HeaderTest, IsRefused) {
