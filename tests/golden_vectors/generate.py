@@ -190,6 +190,11 @@ def _float_weighted(d: Draw) -> list[OneOp]:
     step, padded = {"step": 1}, {"padding": [1, 1, 1, 1]}
     coded = {"weight": d.weights(3, 2, 2, 3, bits=4), "scale": d.scales(3), "base": d.ints(3, limit=9), "bias": d.floats(3)}
     tiny = np.float32(2.0**-75) * d.floats(4, 9)
+    # fma(x[1], w[1], x[0]) lies so close to halfway between two floats that a double cannot tell on which side: 1 + 2^-11 + 2^-24 with
+    # a rest of 2^-60 either way, and a subnormal with a rest of half its last bit, less 2^-196.
+    near, below = 1 + 2.0**-12, [(2**23 + k) * 2.0**-98 for k in (1, -1)]
+    beside_x = np.array([[2.0**-60, near], [-(2.0**-60), near], [2.0**-60, -near], [2.0**-127 + 2.0**-149, below[0]]], np.float32)
+    beside_w = np.array([[1, near], [1, below[1]]], np.float32)
     return [
         OneOp(
             "conv2d: float, padding, ReLU",
@@ -216,6 +221,7 @@ def _float_weighted(d: Draw) -> list[OneOp]:
             {"weight": d.short_floats(8, 24)},
             step | NONE,
         ),
+        OneOp("linear: sums beside halfway", "linear", [(beside_x, None)], None, {"weight": beside_w}, step | NONE),
         OneOp(
             "linear: float, wide exponents",
             "linear",
