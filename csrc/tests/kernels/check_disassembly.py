@@ -2,9 +2,9 @@
 
 Usage: check_disassembly.py --objdump OBJDUMP OBJECT...
 
-In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no register-to-register copy of a
-vector and no access of a vector register to the stack: either is an accumulator that is copied or spilled, and costs up to half the
-speed without changing a result. Exits with 1 and the offending instructions otherwise.
+In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no register-to-register
+copy of a vector and no access of a vector register to the stack: either is an accumulator that is copied or spilled, and
+costs up to half the speed without changing a result. Exits with 1 and the offending instructions otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-KERNEL = re.compile(r"<.*\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile)<.*, (\d+)(?:, (\d+))?>\(.*>:$")
+# The entry of a kernel, or its loop nest where the compiler did not inline that.
+KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile)<[^<>]*>")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 BACKWARD_JUMP = re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b")
 MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vfmadd\d+ps)\b")
@@ -32,7 +33,7 @@ class Loop:
 
 
 def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
-    """Name of each tile kernel in an object file -> its (address, instruction) list."""
+    """Name of each function of a tile kernel that multiplies -> its (address, instruction) list."""
     command = [objdump, "-d", "--no-show-raw-insn", "-M", "intel", "-C", path]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, list[tuple[int, str]]] = {}
@@ -40,10 +41,10 @@ def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
     for line in text.splitlines():
         if line.endswith(">:"):
             kernel = KERNEL.search(line)
-            body = found.setdefault(f"{kernel[1]} {kernel[2]} {kernel[3] or ''}".strip(), []) if kernel else None
+            body = found.setdefault(kernel[0], []) if kernel else None
         elif body is not None and (instruction := INSTRUCTION.match(line)):
             body.append((int(instruction[1], 16), instruction[2].split(" #")[0].strip()))
-    return found
+    return {name: body for name, body in found.items() if any(MULTIPLICATION.match(text) for _, text in body)}
 
 
 def innermost_loops(body: list[tuple[int, str]]) -> list[Loop]:
