@@ -2,8 +2,8 @@
 
 Usage: check_disassembly.py --objdump OBJDUMP OBJECT...
 
-In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no register-to-register
-copy of a vector and no access of a vector register to the stack: either is an accumulator that is copied or spilled, and
+In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no copy of a vector
+register to another and no access of one to the stack: either is an accumulator that is copied or spilled, and
 costs up to half the speed without changing a result. Exits with 1 and the offending instructions otherwise.
 """
 
