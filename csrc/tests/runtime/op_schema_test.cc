@@ -1,0 +1,290 @@
+// Every rule of docs/format.md's op table: a valid node of each op, and one row per way to break it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "tests/runtime/model_builder.h"
+
+namespace pqi::test {
+namespace {
+
+std::string Conv(const std::string& more = kRelu) {
+  return R"("stride":[1,1],"padding":[1,1,1,1],"dilation":[1,1],"groups":1,"step":1,)" + more;
+}
+
+// Each graph holds its node twice, and a row breaks the first one (n0): so a constant that n0 drops is still used.
+
+// x_q u8 -> conv2d with scale, bias, base and a residual -> u8.
+ModelBuilder IntegerConv() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"("N",6,5,4)", q);
+  const int r = b.AddInput("r", R"("N",6,5,2)", q);
+  const int w = b.AddCodes({2, 3, 3, 4}, 8, "none", std::vector<int8_t>(72, 7));
+  const int scale = b.AddFloats({2}, {0.5f, -0.25f});
+  const int bias = b.AddFloats({2}, {1, 2});
+  const int base = b.AddInts({2}, {0, 4});
+  for (const char* y : {"y", "z"}) {
+    b.AddOutput(y, b.AddNode("conv2d", {x, r}, q, {{"weight", w}, {"scale", scale}, {"bias", bias}, {"base", base}}, Conv()));
+  }
+  return b;
+}
+
+ModelBuilder FloatConv() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"("N",6,5,2)");
+  const int w = b.AddFloats({4, 1, 1, 1}, {1, 2, 3, 4});
+  const std::string attrs = R"("stride":[2,2],"padding":[0,0,0,0],"dilation":[1,1],"groups":2,"step":1,)";
+  for (const char* y : {"y", "z"}) {
+    const int conv = b.AddNode("conv2d", {x}, -1, {{"weight", w}}, attrs + kNoActivation);
+    b.AddOutput(y, b.AddNode("quantize", {conv}, q, {}, R"("layout":"same")"));
+  }
+  return b;
+}
+
+ModelBuilder Linear() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 0, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"("N",7,4)", q);
+  const int w = b.AddCodes({3, 4}, 4, "nibble", std::vector<int8_t>(12, -3));
+  const int scale = b.AddFloats({3}, {1, 1, 1});
+  for (const char* y : {"y", "z"}) {
+    b.AddOutput(y, b.AddNode("linear", {x}, -1, {{"weight", w}, {"scale", scale}}, std::string(R"("step":2,)") + kNoActivation));
+  }
+  return b;
+}
+
+// One node over f32 or u8 inputs of one shape.
+ModelBuilder Simple(const std::string& op, int inputs, bool u8_in, bool u8_out, const std::string& attrs) {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  std::vector<int> ids;
+  for (int i = 0; i < inputs; ++i) ids.push_back(b.AddInput("x" + std::to_string(i), R"("N",6,5,4)", u8_in ? q : -1));
+  int out = b.AddNode(op, ids, u8_out ? q : -1, {}, attrs);
+  if (!u8_in && !u8_out) out = b.AddNode("quantize", {out}, q, {}, R"("layout":"same")");  // the quant must be used
+  b.AddOutput("y", out);
+  return b;
+}
+
+ModelBuilder Quantize() { return Simple("quantize", 1, false, true, R"("layout":"to_nhwc")"); }
+ModelBuilder Dequantize() { return Simple("dequantize", 1, true, false, R"("layout":"to_nchw")"); }
+ModelBuilder Transpose() { return Simple("transpose", 1, true, true, R"("perm":[0,3,1,2])"); }
+ModelBuilder Reshape() { return Simple("reshape", 1, true, true, R"("shape":["N",30,"?"])"); }
+ModelBuilder Add() { return Simple("add", 2, true, false, kRelu); }
+ModelBuilder Clamp() { return Simple("clamp", 1, false, false, R"("lo":0,"hi":1086324736)"); }
+ModelBuilder MaxPool() {
+  return Simple("max_pool2d", 1, true, true, R"("kernel":[3,3],"stride":[2,2],"padding":[1,1,1,1],"dilation":[1,1],"ceil_mode":0)");
+}
+ModelBuilder AvgPool() {
+  return Simple("avg_pool2d", 1, true, false, R"("kernel":[3,3],"stride":[2,2],"padding":[1,1,1,1],"ceil_mode":1,"count_include_pad":0)");
+}
+ModelBuilder Adaptive() { return Simple("adaptive_avg_pool2d", 1, true, true, R"("output":[2,3])"); }
+ModelBuilder Mean() { return Simple("mean", 1, true, true, R"("keepdim":0)"); }
+
+ModelBuilder Affine() {
+  ModelBuilder b;
+  const int x = b.AddInput("x", R"("N",4)");
+  b.AddOutput("y",
+              b.AddNode("affine", {x}, -1, {{"scale", b.AddFloats({4}, {1, 2, 3, 4})}, {"shift", b.AddFloats({4}, {0, 0, 0, 0})}}, ""));
+  return b;
+}
+
+ModelBuilder Table() {
+  ModelBuilder b;
+  const int in = b.AddQuant(4, 0, 0, 15, 1), out = b.AddQuant(8, 10, 10, 20, 1);
+  const int x = b.AddInput("x", R"("N",4)", in);
+  std::vector<uint8_t> table(256, 255);  // unused entries may be anything
+  for (size_t i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(10 + i % 11);
+  const int constant = b.AddBytes({256}, table);
+  for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode("table", {x}, out, {{"table", constant}}, ""));
+  return b;
+}
+
+struct Row {
+  const char* name;
+  ModelBuilder (*base)();
+  std::string from, to;  // replaced in the graph's JSON
+  const char* message;   // part of the error
+};
+
+class BrokenNode : public testing::TestWithParam<Row> {};
+
+TEST_P(BrokenNode, IsRefused) {
+  const Row& row = GetParam();
+  const ModelBuilder builder = row.base();
+  std::string json = builder.Json();
+  const auto valid = builder.Build();
+  ASSERT_TRUE(valid.ok()) << valid.status().message();
+  const size_t at = json.find(row.from);
+  ASSERT_NE(at, std::string::npos) << json;
+  json.replace(at, row.from.size(), row.to);
+  const auto broken = builder.BuildText(json);
+  ASSERT_FALSE(broken.ok());
+  EXPECT_EQ(broken.status().code(), Code::kModelFormat) << broken.status().message();
+  EXPECT_NE(broken.status().message().find(row.message), std::string::npos) << broken.status().message();
+  EXPECT_NE(broken.status().message().find("'n0'"), std::string::npos) << broken.status().message();
+}
+
+const Row kRows[] = {
+    // attributes
+    {"conv_stride_0", IntegerConv, R"("stride":[1,1])", R"("stride":[0,1])", "'stride'"},
+    {"conv_dilation_0", IntegerConv, R"("dilation":[1,1])", R"("dilation":[1,0])", "'dilation'"},
+    {"conv_groups_0", IntegerConv, R"("groups":1)", R"("groups":0)", "'groups'"},
+    {"conv_groups_that_do_not_divide", IntegerConv, R"("groups":1)", R"("groups":3)", "groups"},
+    {"conv_groups_of_other_channels", IntegerConv, R"("groups":1)", R"("groups":2)", "must be 8"},
+    {"conv_padding_2_31_less_1", IntegerConv, R"("padding":[1,1,1,1])", R"("padding":[1,2147483647,1,1])", "'padding'"},
+    {"conv_padding_of_two", IntegerConv, R"("padding":[1,1,1,1])", R"("padding":[1,1])", "'padding'"},
+    {"conv_padding_named", IntegerConv, R"("padding":[1,1,1,1])", R"("padding":[1,1,1,"N"])", "'padding'"},
+    {"conv_step_3", IntegerConv, R"("step":1)", R"("step":3)", "'step'"},
+    {"conv_unknown_attribute", IntegerConv, R"("step":1)", R"("step":1,"bits":8)", "'bits'"},
+    {"conv_missing_attribute", IntegerConv, R"("groups":1,)", "", "'groups' is missing"},
+    {"conv_unknown_activation", IntegerConv, R"("relu")", R"("gelu")", "gelu"},
+    {"conv_bounds_without_clamp", IntegerConv, R"("lo":0)", R"("lo":1)", "'lo'"},
+    {"conv_clamp_of_nan", IntegerConv, kRelu, R"("activation":"clamp","lo":2143289344,"hi":0)", "lo <= hi"},
+    {"conv_clamp_crossed", IntegerConv, kRelu, R"("activation":"clamp","lo":1065353216,"hi":0)", "lo <= hi"},
+    {"pool_kernel_0", MaxPool, R"("kernel":[3,3])", R"("kernel":[3,0])", "'kernel'"},
+    {"pool_stride_0", AvgPool, R"("stride":[2,2])", R"("stride":[0,2])", "'stride'"},
+    {"pool_ceil_mode_2", MaxPool, R"("ceil_mode":0)", R"("ceil_mode":2)", "'ceil_mode'"},
+    {"adaptive_output_0", Adaptive, R"("output":[2,3])", R"("output":[0,3])", "'output'"},
+    {"mean_keepdim_2", Mean, R"("keepdim":0)", R"("keepdim":2)", "'keepdim'"},
+    {"quantize_layout", Quantize, R"("to_nhwc")", R"("to_nchw")", "'layout'"},
+    {"dequantize_layout", Dequantize, R"("to_nchw")", R"("nchw")", "'layout'"},
+    {"transpose_axis_twice", Transpose, "[0,3,1,2]", "[0,3,1,1]", "permutation"},
+    {"transpose_axis_4", Transpose, "[0,3,1,2]", "[0,4,1,2]", "permutation"},
+    {"transpose_rank_3", Transpose, "[0,3,1,2]", "[0,2,1]", "rank 3"},
+    {"reshape_two_unknown", Reshape, R"(["N",30,"?"])", R"(["?",30,"?"])", "one"},
+    {"reshape_product", Reshape, R"(["N",30,"?"])", R"(["N",31,"?"])", "cannot reshape"},
+    {"reshape_product_without_unknown", Reshape, R"(["N",30,"?"])", R"(["N",30,5])", "cannot reshape"},
+    {"reshape_zero", Reshape, R"(["N",30,"?"])", R"(["N",0,"?"])", "'shape'"},
+    {"reshape_overflow", Reshape, R"(["N",30,"?"])", R"(["N",2147483647,2147483647,2147483647])", "cannot reshape"},
+    {"reshape_unknown_symbol", Reshape, R"(["N",30,"?"])", R"(["M",30,"?"])", "'M'"},
+    {"reshape_symbol_twice", Reshape, R"(["N",30,"?"])", R"(["N","N","?"])", "not a dimension"},
+    {"clamp_crossed", Clamp, R"("hi":1086324736)", R"("hi":3212836864)", "lo <= hi"},
+    {"clamp_unknown_attribute", Clamp, R"("lo":0)", R"("lo":0,"activation":"none")", "'activation'"},
+    // arity and constants
+    {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
+    {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
+    {"conv_without_weight", IntegerConv, R"("weight":0,)", "", "'weight' is missing"},
+    {"conv_without_scale", IntegerConv, R"("scale":1,)", "", "'scale'"},
+    {"conv_unknown_constant", IntegerConv, R"("bias":2)", R"("shift":2)", "'shift'"},
+    {"conv_scale_of_wrong_type", IntegerConv, R"("scale":1)", R"("scale":3)", "must be f32"},
+    {"conv_base_of_wrong_type", IntegerConv, R"("base":3)", R"("base":2)", "must be i32"},
+    {"conv_weight_of_wrong_rank", IntegerConv, R"("weight":0)", R"("weight":2)", "4 dimensions"},
+    {"conv_bias_of_wrong_shape", FloatConv, R"("weight":0)", R"("weight":0,"bias":0)", "shape [4]"},
+    {"float_conv_with_scale", FloatConv, R"("weight":0)", R"("weight":0,"scale":0)", "'scale'"},
+    {"float_conv_with_step_2", FloatConv, R"("step":1)", R"("step":2)", "'step' 1"},
+    {"table_missing", Table, R"("constants":{"table":0})", R"("constants":{})", "'table' is missing"},
+    // dtypes and quants
+    {"conv_float_weights_of_codes", FloatConv, R"("name":"x","dtype":"f32")", R"("name":"x","dtype":"u8","quant":0)", "code weights"},
+    {"quantize_of_codes", Quantize, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
+    {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    // shapes
+    {"conv_residual_of_another_shape", IntegerConv, R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,5,2])",
+     R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,4,2])", "residual"},
+    {"add_of_other_shapes", Add, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "same shape"},
+    {"conv_window_larger_than_image", IntegerConv, R"("dilation":[1,1])", R"("dilation":[4,1])", "leaves no output"},
+    {"max_pool_window_in_the_padding", MaxPool, R"("padding":[1,1,1,1])", R"("padding":[3,1,1,1])", "without any position"},
+    {"avg_pool_window_in_the_padding", AvgPool, R"("padding":[1,1,1,1])", R"("padding":[1,3,1,1])", "without any position"},
+    {"avg_pool_window_of_2_24", AvgPool, R"("kernel":[3,3])", R"("kernel":[4096,4096])", "2^23"},
+    {"mean_of_rank_3", Mean, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
+    {"linear_of_other_features", Linear, R"("shape":["N",7,4])", R"("shape":["N",7,5])", "must be 4"},
+    {"affine_of_other_channels", Affine, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
+    {"quantize_to_nhwc_of_rank_3", Quantize, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Rows, BrokenNode, testing::ValuesIn(kRows), [](const auto& info) { return std::string(info.param.name); });
+
+// What only the contents of constants show.
+
+Result<std::shared_ptr<const Model>> LinearOf(size_t k, int8_t code, int quant_zero_point, int step, float weight_scale, float input_scale,
+                                              std::vector<int32_t> base = {}) {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, quant_zero_point, 0, 255, input_scale);
+  const int64_t features = static_cast<int64_t>(k);
+  const int x = b.AddInput("x", R"("N",)" + std::to_string(k), q);
+  ModelBuilder::Constants constants{{"weight", b.AddCodes({1, features}, 8, "none", std::vector<int8_t>(k, code))},
+                                    {"scale", b.AddFloats({1}, {weight_scale})}};
+  if (!base.empty()) constants.emplace_back("base", b.AddInts({1}, base));
+  b.AddOutput("y", b.AddNode("linear", {x}, -1, constants, R"("step":)" + std::to_string(step) + "," + kNoActivation));
+  return b.Build();
+}
+
+void ExpectRefused(const Result<std::shared_ptr<const Model>>& model, const char* message) {
+  ASSERT_FALSE(model.ok());
+  EXPECT_EQ(model.status().code(), Code::kModelFormat);
+  EXPECT_NE(model.status().message().find(message), std::string::npos) << model.status().message();
+}
+
+TEST(Proofs, AnAccumulatorMayReachInt32MaxAndNoMore) {
+  EXPECT_TRUE(LinearOf(65793, -128, 0, 1, 0.01f, 0.1f).ok());  // 65793 * 128 * 255 = 2147483520
+  ExpectRefused(LinearOf(65794, -128, 0, 1, 0.01f, 0.1f), "channel 0");
+  EXPECT_TRUE(LinearOf(131071, -128, 128, 1, 0.01f, 0.1f).ok());  // reach 128
+  ExpectRefused(LinearOf(131072, -128, 128, 1, 0.01f, 0.1f), "2147483648");
+  ExpectRefused(LinearOf(32898, -128, 0, 2, 0.01f, 0.1f), "accumulator");
+}
+
+TEST(Proofs, TheBaseCounts) {
+  EXPECT_TRUE(LinearOf(100, 1, 0, 1, 0.01f, 0.1f, {-80000}).ok());
+  ExpectRefused(LinearOf(100, 1, 0, 1, 0.01f, 0.1f, {-85000}), "accumulator");
+  ExpectRefused(LinearOf(100, 1, 0, 1, 0.01f, 0.1f, {INT32_MIN}), "accumulator");
+}
+
+TEST(Proofs, ScaleProductsAreNormal) {
+  const float tiny = std::ldexp(1.0f, -100);
+  EXPECT_TRUE(LinearOf(4, 1, 0, 1, -0.5f, 0.1f).ok());  // BatchNorm may turn a scale negative
+  ExpectRefused(LinearOf(4, 1, 0, 1, 0.0f, 0.1f), "normal");
+  ExpectRefused(LinearOf(4, 1, 0, 1, std::ldexp(1.0f, -27), tiny), "normal");
+  ExpectRefused(LinearOf(4, 1, 0, 1, std::ldexp(1.0f, 100), std::ldexp(1.0f, 100)), "normal");
+}
+
+TEST(Proofs, ExpandedWeightsAreFinite) {
+  for (const float scale : {1e30f, 1e37f}) {
+    ModelBuilder b;
+    const int x = b.AddInput("x", R"("N",4)");
+    const int w = b.AddCodes({1, 4}, 8, "none", {-128, 0, 1, 2});
+    b.AddOutput("y", b.AddNode("linear", {x}, -1, {{"weight", w}, {"scale", b.AddFloats({1}, {scale})}},
+                               std::string(R"("step":1,)") + kNoActivation));
+    const auto model = b.Build();
+    if (scale == 1e30f) {
+      EXPECT_TRUE(model.ok()) << model.status().message();
+    } else {
+      ExpectRefused(model, "overflow");
+    }
+  }
+}
+
+TEST(Proofs, TableEntriesOfUsedCodesAreInTheOutputsRange) {
+  for (const int changed : {3, 16}) {
+    ModelBuilder b;
+    const int in = b.AddQuant(4, 0, 0, 15, 1), out = b.AddQuant(8, 10, 10, 20, 1);
+    const int x = b.AddInput("x", R"("N",4)", in);
+    std::vector<uint8_t> table(256, 12);
+    table[static_cast<size_t>(changed)] = 21;
+    b.AddOutput("y", b.AddNode("table", {x}, out, {{"table", b.AddBytes({256}, table)}}, ""));
+    const auto model = b.Build();
+    if (changed == 16) {
+      EXPECT_TRUE(model.ok()) << model.status().message();  // no 4-bit code reads it
+    } else {
+      ExpectRefused(model, "entry 3 is 21");
+    }
+  }
+}
+
+TEST(UnknownOps, AreUnsupportedAndNamed) {
+  const ModelBuilder builder = Mean();
+  std::string json = builder.Json();
+  json.replace(json.find("\"mean\""), 6, "\"fft\"");
+  const auto model = builder.BuildText(json);
+  ASSERT_FALSE(model.ok());
+  EXPECT_EQ(model.status().code(), Code::kUnsupported);
+  EXPECT_NE(model.status().message().find("fft"), std::string::npos) << model.status().message();
+  EXPECT_NE(model.status().message().find("n0"), std::string::npos) << model.status().message();
+}
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,105 @@
+// Shape rules: symbols that stay, dimensions that become "?", and concrete shapes as torch gives them.
+#include <gtest/gtest.h>
+
+#include "graph/shapes.h"
+#include "tests/runtime/model_builder.h"
+
+namespace pqi::test {
+namespace {
+
+struct Row {
+  const char* name;
+  std::string op, input_shape, attrs;
+  std::string stored;           // shape in the file
+  ConcreteShape input, output;  // of one run; an empty output = kInvalidArgument
+};
+
+std::string Pool(const std::string& kernel, const std::string& stride, const std::string& padding, const std::string& dilation,
+                 int ceil_mode) {
+  return R"("kernel":)" + kernel + R"(,"stride":)" + stride + R"(,"padding":)" + padding + R"(,"dilation":)" + dilation +
+         R"(,"ceil_mode":)" + std::to_string(ceil_mode);
+}
+
+std::string Avg(const std::string& kernel, const std::string& stride, const std::string& padding, int ceil_mode, int include_pad) {
+  return R"("kernel":)" + kernel + R"(,"stride":)" + stride + R"(,"padding":)" + padding + R"(,"ceil_mode":)" + std::to_string(ceil_mode) +
+         R"(,"count_include_pad":)" + std::to_string(include_pad);
+}
+
+std::string ConvAttrs(const std::string& stride, const std::string& padding, const std::string& dilation) {
+  return R"("stride":)" + stride + R"(,"padding":)" + padding + R"(,"dilation":)" + dilation + R"(,"groups":1,"step":1,)" + kNoActivation;
+}
+
+class ShapeRule : public testing::TestWithParam<Row> {};
+
+TEST_P(ShapeRule, GivesTheStoredAndTheConcreteShape) {
+  const Row& row = GetParam();
+  ModelBuilder b;
+  const int x = b.AddInput("x", row.input_shape);
+  ModelBuilder::Constants constants;
+  if (row.op == "conv2d") constants = {{"weight", b.AddFloats({2, 3, 3, 4}, std::vector<float>(72, 1))}};
+  b.AddOutput("y", b.AddNode(row.op, {x}, -1, constants, row.attrs));
+  const auto model = b.Build();
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const Graph& graph = model.value()->graph();
+  EXPECT_EQ(ShapeText(graph, graph.values[1].shape), row.stored);
+  const std::vector<ConcreteShape> inputs{row.input};
+  const auto shapes = model.value()->Shapes(inputs);
+  if (row.output.empty()) {
+    ASSERT_FALSE(shapes.ok());
+    EXPECT_EQ(shapes.status().code(), Code::kInvalidArgument);
+    EXPECT_NE(shapes.status().message().find("n0"), std::string::npos) << shapes.status().message();
+  } else {
+    ASSERT_TRUE(shapes.ok()) << shapes.status().message();
+    EXPECT_EQ(shapes.value()[1], row.output);
+  }
+}
+
+const std::string kImage = R"("N","H","W",4)";
+
+const Row kRows[] = {
+    {"conv_same_keeps_symbols", "conv2d", kImage, ConvAttrs("[1,1]", "[1,1,1,1]", "[1,1]"), "[N, H, W, 2]", {2, 7, 5, 4}, {2, 7, 5, 2}},
+    {"conv_same_uneven_padding", "conv2d", kImage, ConvAttrs("[1,1]", "[2,0,0,2]", "[1,1]"), "[N, H, W, 2]", {2, 7, 5, 4}, {2, 7, 5, 2}},
+    {"conv_same_dilated", "conv2d", kImage, ConvAttrs("[1,1]", "[2,3,2,3]", "[2,3]"), "[N, H, W, 2]", {1, 1, 1, 4}, {1, 1, 1, 2}},
+    {"conv_stride", "conv2d", kImage, ConvAttrs("[2,1]", "[1,1,1,1]", "[1,1]"), "[N, ?, W, 2]", {2, 7, 5, 4}, {2, 4, 5, 2}},
+    {"conv_valid", "conv2d", kImage, ConvAttrs("[1,1]", "[0,0,0,0]", "[1,1]"), "[N, ?, ?, 2]", {0, 3, 5, 4}, {0, 1, 3, 2}},
+    {"conv_image_too_small", "conv2d", kImage, ConvAttrs("[1,1]", "[0,0,0,0]", "[1,1]"), "[N, ?, ?, 2]", {1, 2, 5, 4}, {}},
+    {"conv_empty_image", "conv2d", kImage, ConvAttrs("[1,1]", "[1,1,1,1]", "[1,1]"), "[N, H, W, 2]", {1, 0, 5, 4}, {}},
+    {"max_pool_floor", "max_pool2d", kImage, Pool("[3,3]", "[2,2]", "[1,1,1,1]", "[1,1]", 0), "[N, ?, ?, 4]", {1, 6, 7, 4}, {1, 3, 4, 4}},
+    {"max_pool_ceil", "max_pool2d", kImage, Pool("[3,3]", "[2,2]", "[0,0,0,0]", "[1,1]", 1), "[N, ?, ?, 4]", {1, 6, 7, 4}, {1, 3, 3, 4}},
+    // torch drops the last window of a ceil-mode pool if it would start in the padding behind the image.
+    {"max_pool_ceil_drops_a_window_in_the_padding",
+     "max_pool2d",
+     kImage,
+     Pool("[2,2]", "[3,3]", "[0,1,0,1]", "[1,1]", 1),
+     "[N, ?, ?, 4]",
+     {1, 6, 5, 4},
+     {1, 2, 2, 4}},
+    {"max_pool_dilated", "max_pool2d", kImage, Pool("[2,3]", "[1,1]", "[0,2,0,2]", "[2,2]", 0), "[N, ?, W, 4]", {1, 6, 5, 4}, {1, 4, 5, 4}},
+    {"max_pool_window_between_pixels",
+     "max_pool2d",
+     kImage,
+     Pool("[2,1]", "[1,1]", "[3,0,1,0]", "[3,1]", 0),
+     "[N, ?, W, 4]",
+     {1, 2, 5, 4},
+     {}},
+    {"avg_pool_ceil", "avg_pool2d", kImage, Avg("[2,2]", "[2,2]", "[0,0,0,0]", 1, 1), "[N, ?, ?, 4]", {3, 5, 4, 4}, {3, 3, 2, 4}},
+    {"adaptive", "adaptive_avg_pool2d", kImage, R"("output":[3,2])", "[N, 3, 2, 4]", {2, 7, 5, 4}, {2, 3, 2, 4}},
+    {"adaptive_of_a_smaller_image", "adaptive_avg_pool2d", kImage, R"("output":[3,2])", "[N, 3, 2, 4]", {2, 1, 1, 4}, {2, 3, 2, 4}},
+    {"mean", "mean", kImage, R"("keepdim":0)", "[N, 4]", {0, 7, 5, 4}, {0, 4}},
+    {"mean_keepdim", "mean", kImage, R"("keepdim":1)", "[N, 1, 1, 4]", {2, 7, 5, 4}, {2, 1, 1, 4}},
+    {"mean_of_nothing", "mean", kImage, R"("keepdim":1)", "[N, 1, 1, 4]", {2, 7, 0, 4}, {}},
+    {"transpose", "transpose", kImage, R"("perm":[0,3,1,2])", "[N, 4, H, W]", {2, 7, 5, 4}, {2, 4, 7, 5}},
+    {"flatten", "reshape", R"("N",2,3,4)", R"("shape":["N",24])", "[N, 24]", {5, 2, 3, 4}, {5, 24}},
+    {"flatten_unknown", "reshape", kImage, R"("shape":["N","?"])", "[N, ?]", {2, 7, 5, 4}, {2, 140}},
+    {"flatten_an_empty_batch", "reshape", kImage, R"("shape":["N","?"])", "[N, ?]", {0, 7, 5, 4}, {0, 140}},
+    {"reshape_that_fits_no_image", "reshape", kImage, R"("shape":["N",100,"?"])", "[N, 100, ?]", {2, 7, 5, 4}, {}},
+    {"reshape_that_fits_some_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 5, 4}, {2, 140}},
+    {"reshape_that_fits_other_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 6, 4}, {}},
+    {"reshape_moves_a_symbol", "reshape", R"(1,"N",4)", R"("shape":["?",4])", "[N, 4]", {1, 9, 4}, {9, 4}},
+    {"clamp", "clamp", kImage, R"("lo":0,"hi":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Rows, ShapeRule, testing::ValuesIn(kRows), [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,151 @@
+// The thread pool: every part once, whatever the callers do.
+#include "base/parallel.h"
+
+#include <fenv.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "base/fork.h"
+#include "base/fpenv.h"
+
+namespace pqi {
+namespace {
+
+// By arithmetic: fegetround reads the x87 control word on x86, which is not what vector code obeys. 2^-24 is half a step at 1.
+bool RoundsToNearest() {
+  volatile float one = 1.0f, quarter_step = 0x1p-25f, most_of_a_step = 0x1.8p-24f;
+  return one + quarter_step == 1.0f && -one - quarter_step == -1.0f && one + most_of_a_step == 1.0f + 0x1p-23f;
+}
+
+TEST(ParallelFor, CoversEveryElementOnce) {
+  for (int threads : {1, 2, 3, 4, 7}) {
+    ThreadPool pool(threads);
+    for (int64_t n : {0, 1, 2, 3, 10, 1000}) {
+      for (int64_t grain : {1, 3, 100, 5000}) {
+        std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+        ParallelFor(&pool, n, grain, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+        });
+        for (const auto& s : seen) ASSERT_EQ(s, 1) << threads << " " << n << " " << grain;
+      }
+    }
+  }
+}
+
+TEST(ParallelFor, SplitsEvenly) {
+  ThreadPool pool(4);
+  std::atomic<int> ranges{0};
+  std::atomic<bool> even{true};
+  ParallelFor(&pool, 10, 1, [&](int64_t begin, int64_t end) {
+    ++ranges;
+    even = even && (end - begin == 2 || end - begin == 3);
+  });
+  EXPECT_EQ(ranges, 4);
+  EXPECT_TRUE(even);
+}
+
+TEST(ParallelFor, WithoutAPoolRunsOnTheCaller) {
+  std::thread::id id;
+  ParallelFor(nullptr, 100, 1, [&](int64_t begin, int64_t end) {
+    EXPECT_EQ(begin, 0);
+    EXPECT_EQ(end, 100);
+    id = std::this_thread::get_id();
+  });
+  EXPECT_EQ(id, std::this_thread::get_id());
+}
+
+TEST(ParallelFor, NestedCallsRunAndDoNotHang) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0};
+  for (int round = 0; round < 200; ++round) {
+    ParallelFor(&pool, 6, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        ParallelFor(&pool, 5, 1, [&](int64_t b, int64_t e) { sum += e - b; });
+      }
+    });
+  }
+  EXPECT_EQ(sum, 200 * 6 * 5);
+}
+
+TEST(ParallelFor, ManyCallersShareAPool) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 6; ++c) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 500; ++round) ParallelFor(&pool, 9, 1, [&](int64_t b, int64_t e) { sum += e - b; });
+    });
+  }
+  for (std::thread& t : callers) t.join();
+  EXPECT_EQ(sum, 6 * 500 * 9);
+}
+
+TEST(ThreadPool, StartsAndStopsWithoutWork) {
+  for (int i = 0; i < 100; ++i) ThreadPool pool(1 + i % 5);
+}
+
+TEST(ThreadPool, WorkersRoundToNearestWhateverTheirCreatorDoes) {
+  ASSERT_EQ(fesetround(FE_UPWARD), 0);
+  ThreadPool pool(4);
+  std::atomic<int> wrong{0};
+  const auto caller = std::this_thread::get_id();
+  for (int round = 0; round < 50; ++round) {
+    ParallelFor(&pool, 4, 1, [&](int64_t, int64_t) {
+      if (std::this_thread::get_id() != caller && !RoundsToNearest()) ++wrong;
+    });
+  }
+  EXPECT_FALSE(RoundsToNearest());  // the caller's own mode stays
+  fesetround(FE_TONEAREST);
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(FpEnvScope, RestoresTheCallersMode) {
+  for (int mode : {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO, FE_TONEAREST}) {
+    ASSERT_EQ(fesetround(mode), 0);
+    {
+      const FpEnvScope scope;
+      EXPECT_TRUE(RoundsToNearest());
+    }
+    EXPECT_EQ(RoundsToNearest(), mode == FE_TONEAREST);
+  }
+  fesetround(FE_TONEAREST);
+}
+
+#if !defined(__SANITIZE_THREAD__)  // a child of a threaded process is what the thread sanitizer does not support
+TEST(Fork, TheChildWorksAloneAndLetsTheParentsThreadsBe) {
+  auto pool = std::make_unique<ThreadPool>(4);
+  ForkLocal<std::vector<int>> local;
+  local.get().push_back(1);
+  const auto sum_to = [&](int64_t n) {
+    std::atomic<int64_t> sum{0};
+    ParallelFor(pool.get(), n, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum += i;
+    });
+    return sum.load();
+  };
+  ASSERT_EQ(sum_to(1000), 499500);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20);
+    const bool alone = pool->threads() == 1 && sum_to(1000) == 499500 && local.get().empty();
+    pool.reset();  // must not wait for threads that are not here
+    _exit(alone ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(local.get().size(), 1u);
+  EXPECT_EQ(sum_to(1000), 499500);
+}
+#endif
+
+TEST(UsableCpus, IsAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
+
+}  // namespace
+}  // namespace pqi
