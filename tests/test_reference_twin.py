@@ -254,6 +254,37 @@ def test_twin_agrees_with_exact_fractions_on_random_nodes(case: Any) -> None:
     assert same_bits(reference.run(case.graph(), case.constant_arrays(), case.feeds())["y"], exact.evaluate(case))
 
 
+# ---- whole networks: twin == C++ reference == every kernel set, layer by layer -------------------------------------------
+
+NETWORKS = [
+    ("resnet20", (5, 3, 28, 28), True),
+    ("resnet20", (2, 3, 13, 11), False),
+    ("resnet18", (2, 3, 64, 64), True),
+    ("resnet50", (1, 3, 224, 224), True),
+    ("mobilenet_v2", (1, 3, 64, 64), True),
+]
+
+
+@needs_core
+@pytest.mark.parametrize(("name", "shape", "quantized"), NETWORKS)
+def test_twin_and_every_isa_agree_on_each_layer_of_a_network(name: str, shape: tuple[int, ...], quantized: bool) -> None:
+    torch = pytest.importorskip("torch")
+    import pyqinfer as pq
+
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = pq.zoo.randomize_batchnorm(getattr(pq.zoo, name)(), seed=1)
+    if quantized:
+        model = pq.quantize(model, pq.PTQ(), example_inputs=(x,), calibration=[(x,)])
+    native = _core.Model.from_bytes(pq.convert(model, example_inputs=(x,)).to_bytes())
+    graph = json.loads(native.graph_json)
+    layers = [node["name"] for node in graph["nodes"]]
+    feeds = {graph["inputs"][0]["name"]: x.numpy()}
+    expected = reference.run(graph, [native.constant(i) for i in range(len(graph["constants"]))], feeds, layers)
+    for isa in _core.cpu_info()["isas"]:
+        actual = _core.Session(native, 1, isa).run(feeds, layers)
+        assert [key for key in expected if not same_bits(expected[key], actual[key])] == [], isa
+
+
 # ---- the executor ---------------------------------------------------------------------------------------------------
 
 GRAPH: dict[str, Any] = {

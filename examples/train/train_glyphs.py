@@ -2,7 +2,7 @@
 
     python examples/train/train_glyphs.py --out pyqinfer/zoo/weights
 
-Two CPU cores need about ten minutes. Each epoch sees fresh jitter of the training fonts; the test fonts are looked at once,
+Two CPU cores need about six minutes. Each epoch sees fresh jitter of the training fonts; the test fonts are looked at once,
 at the end.
 """
 

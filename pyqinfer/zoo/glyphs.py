@@ -51,9 +51,7 @@ def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return ((pixels.astype(np.float32) - 127.5) / 127.5)[:, None]
 
 
-def glyphs(
-    split: str, size: int = 28, seed: int = 0, cache_dir: Path | str | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def glyphs(split: str, size: int = 28, seed: int = 0, cache_dir: Path | str | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images ``[N, 1, size, size]`` float32 in -1..1 (see `normalize`) and labels ``[N]`` int64 (0 = A ... 25 = Z), shuffled.
 
     The same `seed` gives the same letters, jitter and order at every size; the pixels also depend on the versions of the
@@ -107,9 +105,9 @@ def _write(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> 
     """Atomic; a cache that cannot be written (read-only home) only costs drawing again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez(file, pixels=pixels, labels=labels)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            np.savez(Path(scratch) / path.name, pixels=pixels, labels=labels)
+            os.replace(Path(scratch) / path.name, path)
 
 
 def _draw_split(fonts: list[Path], split: str, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
