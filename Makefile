@@ -25,7 +25,7 @@ export CMAKE_GENERATOR := Ninja
 
 CMAKE_FLAGS := -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON
 
-.PHONY: demo test test-all bench lint format clean cxx python packages-build packages-test packages-all packages-lint
+.PHONY: demo test test-all bench lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
@@ -34,12 +34,14 @@ test: packages-test python cxx
 	ctest --test-dir $(CXX_BUILD) --output-on-failure -j $(JOBS)
 	$(BIN)/pytest -m "not slow"
 
-test-all: test packages-all lint
+test-all: test packages-all lint aarch64
+	ctest --test-dir $(AARCH64_BUILD) --output-on-failure -j $(JOBS)
 	$(BIN)/pytest -m slow
 	.ci/sanitizers $(JOBS)
-	cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake $(CMAKE_FLAGS)
+
+aarch64: packages-all
+	CC= CXX= cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake $(CMAKE_FLAGS)
 	cmake --build $(AARCH64_BUILD) -j $(JOBS)
-	ctest --test-dir $(AARCH64_BUILD) --output-on-failure -j $(JOBS)
 
 bench: packages-test python
 	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS) -DPYQINFER_BUILD_BENCH=ON

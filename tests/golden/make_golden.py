@@ -1,0 +1,70 @@
+"""Makes the golden files of the current format version. Run once per version; files of released versions are never made again.
+
+    python tests/golden/make_golden.py
+
+Each file carries sample inputs and the outputs that the reference gave; `SHA256SUMS` holds the files' hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import pyqinfer as pq
+
+HERE = Path(__file__).resolve().parent
+VERSION = "1.0"
+
+
+class Everything(nn.Module):
+    """One of each op of a ResNet: strides, padding, groups, depthwise, residual, pools, float and quantized parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.ReLU6())
+        self.grouped = nn.Sequential(nn.Conv2d(8, 16, 3, 1, 2, dilation=2, groups=2), nn.ReLU())
+        self.left = nn.Conv2d(16, 12, 1, 2)
+        self.right = nn.Conv2d(16, 12, 3, 2, 1)
+        self.pool = nn.AvgPool2d(2, ceil_mode=True)
+        self.head = nn.Linear(12, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.grouped(self.depthwise(self.stem(x)))
+        x = torch.relu(self.left(x) + self.right(x))
+        return self.head(self.pool(x).mean((2, 3)))
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 37, 29)
+    model = Everything()
+    pq.zoo.randomize_batchnorm(model, seed=0)
+    model.eval()
+    methods = {
+        "w8a8": pq.PTQ(),
+        "w4a4": pq.PTQ(weight_bits=4, act_bits=4, first_last=None),
+        "w3a6": pq.PTQ(weight_bits=3, act_bits=6, first_last=None),
+        "ternary-a8": pq.PTQ(weight_bits="ternary", first_last=None),
+    }
+    made = {"float": pq.convert(model, example_inputs=(x,), samples=2)}
+    for name, method in methods.items():
+        quantized = pq.quantize(model, method, example_inputs=(x,), calibration=[(x,)])
+        made[name] = pq.convert(quantized, example_inputs=(x,), samples=2)
+    trained = pq.zoo.load_trained("resnet20_glyphs")
+    images = torch.from_numpy(pq.zoo.glyphs("validation")[0][:64])
+    quantized = pq.quantize(trained, pq.PTQ(), example_inputs=(images[:2],), calibration=[(images,)])
+    made["resnet20-w8a8"] = pq.convert(quantized, example_inputs=(images[:2],), samples=2)
+    lines = []
+    for name, converted in sorted(made.items()):
+        path = HERE / f"v{VERSION}-{name}.pqi"
+        converted.save(path)
+        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    (HERE / "SHA256SUMS").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    main()
