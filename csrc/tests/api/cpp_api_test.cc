@@ -1,0 +1,71 @@
+// The C++ interface over the C one.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <thread>
+
+#include "pyqinfer/pyqinfer.hpp"
+#include "tests/api/small_model.h"
+
+namespace {
+
+pyqinfer::Model LoadSmall() {
+  const auto small = pqi::test::SmallModel();
+  return pyqinfer::Model::from_memory(small->bytes().data(), small->bytes().size());
+}
+
+TEST(CppApi, RunsTheModel) {
+  const pyqinfer::Session session(LoadSmall());  // the session keeps the model
+  const std::array<float, 8> x = {0.5f, 1, 1.5f, 2, -1, -1, -1, -1};
+  const std::vector<pyqinfer::Tensor> out = session.run({pyqinfer::TensorView(x.data(), {2, 4})});
+  ASSERT_EQ(out.size(), 2u);
+  EXPECT_EQ(out[0].shape(), (pyqinfer::Shape{2, 3}));
+  EXPECT_EQ(out[0].size(), 6u);
+  EXPECT_EQ(out[0].data<float>()[0], 15);
+  EXPECT_EQ(out[1].data<uint8_t>()[3], 132);
+  EXPECT_THROW(out[1].data<float>(), pyqinfer::Error);
+}
+
+TEST(CppApi, DescribesTheModel) {
+  const pyqinfer::Model model = LoadSmall();
+  EXPECT_EQ(model.inputs()[0].name, "x");
+  EXPECT_EQ(model.inputs()[0].shape, (pyqinfer::Shape{-1, 4}));
+  EXPECT_EQ(model.outputs()[1].dtype, PQI_U8);
+  pyqinfer::SessionOptions options;
+  options.isa = "reference";
+  const pyqinfer::Session session(model, options);
+  EXPECT_EQ(session.isa(), "reference");
+  EXPECT_EQ(session.layers()[1].executed_as, "reference");
+}
+
+TEST(CppApi, ThrowsWhatWentWrong) {
+  try {
+    pyqinfer::Model::load("/no/such/file.pqi");
+    FAIL();
+  } catch (const pyqinfer::Error& e) {
+    EXPECT_EQ(e.status(), PQI_ERR_IO);
+    EXPECT_NE(std::string(e.what()).find("/no/such/file.pqi"), std::string::npos);
+  }
+  const pyqinfer::Session session(LoadSmall());
+  const float x[4] = {};
+  EXPECT_THROW(session.run({}), pyqinfer::Error);
+  EXPECT_THROW(session.run({pyqinfer::TensorView(x, {1, 5})}), pyqinfer::Error);
+  EXPECT_THROW(session.run({pyqinfer::TensorView(x, {-1, 4})}), pyqinfer::Error);
+  EXPECT_THROW(pyqinfer::TensorView(x, pyqinfer::Shape(9, 1)), pyqinfer::Error);
+}
+
+TEST(CppApi, OneSessionServesManyThreads) {
+  const pyqinfer::Session session(LoadSmall());
+  std::vector<std::thread> threads;
+  std::array<float, 6> first{};
+  for (size_t t = 0; t < first.size(); ++t) {
+    threads.emplace_back([&, t] {
+      const std::vector<float> x(4, static_cast<float>(t));
+      for (int i = 0; i < 100; ++i) first[t] = session.run({pyqinfer::TensorView(x.data(), {1, 4})})[0].data<float>()[0];
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  for (size_t t = 0; t < first.size(); ++t) EXPECT_EQ(first[t], 10 * static_cast<float>(t));
+}
+
+}  // namespace
