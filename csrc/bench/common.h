@@ -1,0 +1,44 @@
+// What the suites share: the ISAs to run on, operands, and the counters of a result line.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/isa.h"
+#include "bench/peak.h"
+
+namespace pqi::bench {
+
+void RegisterTiles();
+void RegisterConvs();
+
+// ISAs of kernels/list.inc that this CPU runs, without the reference.
+inline std::vector<Isa> BenchedIsas() {
+  std::vector<Isa> isas;
+#define PQI_KERNEL_SET(isa, name) \
+  if (Isa::isa != Isa::kReference && CpuSupports(Isa::isa)) isas.push_back(Isa::isa);
+#include "kernels/list.inc"
+#undef PQI_KERNEL_SET
+  return isas;
+}
+
+template <typename T>
+AlignedBuffer<T> RandomBuffer(int64_t n, int lo, int hi) {
+  AlignedBuffer<T> buffer(static_cast<size_t>(n));
+  std::minstd_rand engine(1);
+  for (T& x : buffer) x = static_cast<T>(lo + static_cast<int>(engine() % static_cast<unsigned>(hi - lo + 1)));
+  return buffer;
+}
+
+inline void ReportMacs(benchmark::State& state, Isa isa, Product product, int64_t macs_per_iteration) {
+  const double macs = static_cast<double>(macs_per_iteration) * static_cast<double>(state.iterations());
+  state.counters["GMAC/s"] = benchmark::Counter(macs / 1e9, benchmark::Counter::kIsRate);
+  state.counters["of_peak"] = benchmark::Counter(macs / PeakMacs(isa, product), benchmark::Counter::kIsRate);
+}
+
+}  // namespace pqi::bench
