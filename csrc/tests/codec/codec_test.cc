@@ -34,9 +34,9 @@ std::vector<Method> AllMethods() {
 }
 
 Codes Ramp(const Method& m, size_t n) {
-  Codes codes(n);
-  for (size_t i = 0; i < n; ++i)
-    codes[i] = static_cast<int8_t>(m.lo + static_cast<int32_t>((i * 7 + i / 3) % static_cast<size_t>(m.hi - m.lo + 1)));
+  Codes codes;
+  const size_t range = static_cast<size_t>(m.hi - m.lo + 1);
+  for (size_t i = 0; i < n; ++i) codes.push_back(static_cast<int8_t>(m.lo + static_cast<int32_t>((i * 7 + i / 3) % range)));
   return codes;
 }
 
@@ -47,7 +47,7 @@ Bytes Packed(const Method& m, const Codes& codes) {
 }
 
 class CodecTest : public testing::TestWithParam<Method> {};
-INSTANTIATE_TEST_SUITE_P(Methods, CodecTest, testing::ValuesIn(AllMethods()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Methods, CodecTest, testing::ValuesIn(AllMethods()), [](const auto& test) { return test.param.name; });
 
 TEST_P(CodecTest, RoundTripsEveryCountUpTo70) {
   for (size_t n = 0; n <= 70; ++n) {
@@ -118,7 +118,8 @@ TEST(CodecLayout, MatchesTheFormatPage) {
   };
   for (const Layout& row : rows) {
     for (const Method& m : AllMethods()) {
-      if (m.name == row.method) EXPECT_EQ(Packed(m, row.codes), row.bytes) << row.method << " of " << row.codes.size();
+      if (m.name != row.method) continue;
+      EXPECT_EQ(Packed(m, row.codes), row.bytes) << row.method << " of " << row.codes.size();
     }
   }
 }

@@ -264,7 +264,9 @@ TEST_F(FileTest, SaveSweepsOldTemporariesOfDeadProcessesOnly) {
   for (const auto& row : rows) {
     Spill(dir_ / row.name, {1});
     const utimbuf times{0, 0};
-    if (row.old) ASSERT_EQ(::utime((dir_ / row.name).c_str(), &times), 0);
+    if (row.old) {
+      ASSERT_EQ(::utime((dir_ / row.name).c_str(), &times), 0);
+    }
   }
   ASSERT_TRUE(Save(new_).ok());
   for (const auto& row : rows) EXPECT_EQ(fs::exists(dir_ / row.name), !row.swept) << row.name;

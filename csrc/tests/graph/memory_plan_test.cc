@@ -31,9 +31,9 @@ Case RandomCase(uint32_t seed, size_t nodes, size_t reach) {
   for (size_t n = 0; n < nodes; ++n) {
     Node node;
     const size_t known = c.graph.values.size();
-    for (uint32_t k = random() % 3 + 1; k > 0; --k)
+    for (size_t k = random() % 3 + 1; k > 0; --k)
       node.inputs.push_back(static_cast<uint32_t>(known - 1 - random() % std::min(reach, known)));
-    for (uint32_t k = random() % 5 == 0 ? 2 : 1; k > 0; --k) node.outputs.push_back(add_value(random() % 20 == 0));
+    for (size_t k = random() % 5 == 0 ? 2 : 1; k > 0; --k) node.outputs.push_back(add_value(random() % 20 == 0));
     if (random() % 10 == 0) c.graph.outputs.push_back({"y", node.outputs[0]});
     c.graph.nodes.push_back(std::move(node));
     c.scratch.push_back(random() % 3 == 0 ? random() % 5000 : 0);

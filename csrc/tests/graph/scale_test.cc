@@ -41,11 +41,7 @@ void* LoadInThread(void* argument) {
 }
 
 TEST(Scale, ALongChainLoadsOnASmallStack) {  // G17
-#if defined(__SANITIZE_ADDRESS__)
-  constexpr size_t kStack = 512 << 10;  // ASan's frames are larger
-#else
   constexpr size_t kStack = 64 << 10;
-#endif
   const std::string text = Chain(10'000);
   Job job{&text};
   pthread_attr_t attributes;
