@@ -69,11 +69,20 @@ def _write(engine: EngineGraph) -> Model:
     return Model.from_bytes(_core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}"))
 
 
+def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
+    try:
+        model.native.infer_shapes(dict(zip(model.inputs, shapes, strict=True)))
+    except ValueError:
+        return False
+    return True
+
+
 def _with_samples(engine: EngineGraph, model: Model, examples: tuple[Any, ...], count: int) -> EngineGraph:
-    """Rows of the examples where the batch is free, the examples as they are where it is fixed."""
+    """Rows of the examples; the examples as they are if the model does not take a batch of one."""
     arrays = [x.detach().numpy() for x in examples]
-    free = all(shape and isinstance(shape[0], str) for shape in model.inputs.values())
-    rows = [[a[i : i + 1] for a in arrays] for i in range(min(count, *(len(a) for a in arrays), count))] if free else [arrays]
+    rows = [[a[i : i + 1] for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
+    if not _accepts(model, [a.shape for a in rows[0]]):
+        rows = [arrays]
     session = Session(model, threads=1)
     for row in rows:
         inputs = {name: np.ascontiguousarray(a) for name, a in zip(model.inputs, row, strict=True)}

@@ -247,7 +247,8 @@ def test_a_model_with_a_fixed_batch_is_quantized_for_that_batch() -> None:
             return self.fc(self.conv(x).view(2, 16))
 
     x = torch.randn(2, 3, 4, 4)
-    module = quantize(Fixed(), PTQ(), example_inputs=(x,), calibration=[x])
+    with pytest.warns(UserWarning, match="fixes its batch"):
+        module = quantize(Fixed(), PTQ(), example_inputs=(x,), calibration=[x])
     assert module(x).shape == (2, 2)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 
 
@@ -42,6 +43,9 @@ def export_functional(model: nn.Module, examples: tuple[Tensor, ...], dynamic_ba
         program = _export_dynamic(model, examples) if dynamic_batch else None
         if program is None:
             program = torch.export.export(model, examples)
+            if dynamic_batch:
+                fixed = ", ".join(str(x.shape[0]) for x in examples if x.ndim)
+                warnings.warn(f"the model fixes its batch: it is traced for a batch of {fixed} only", stacklevel=2)
     return functional_graph(program)
 
 
@@ -60,8 +64,12 @@ def _export_dynamic(model: nn.Module, examples: tuple[Tensor, ...]) -> ExportedP
     """None if the model cannot be traced with a symbolic batch, or fixes it while it is traced."""
     # torch specializes sizes 0 and 1, so that a batch of one would never become a symbol.
     batched = tuple(torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x for x in examples)
+    shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
+    for x in batched:
+        if x.ndim:
+            shapes[x] = {0: Dim.AUTO}
     try:
-        program = torch.export.export(model, batched, dynamic_shapes=tuple({0: Dim.AUTO} if x.ndim else None for x in batched))
+        program = torch.export.export(model, batched, dynamic_shapes=shapes)
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
     users = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
