@@ -125,7 +125,7 @@ extern "C" {
 
 const char* pqi_version(void) { return PQI_VERSION; }
 
-const char* pqi_status_name(pqi_status status) {
+const char* pqi_status_name(int status) {
   static const char* const kNames[] = {"PQI_OK",        "PQI_ERR_ARGUMENT", "PQI_ERR_FORMAT",  "PQI_ERR_INTEGRITY", "PQI_ERR_UNSUPPORTED",
                                        "PQI_ERR_NOMEM", "PQI_ERR_IO",       "PQI_ERR_INTERNAL"};
   const auto index = static_cast<size_t>(status);

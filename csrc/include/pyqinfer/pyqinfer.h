@@ -35,7 +35,9 @@ typedef enum pqi_status {
   PQI_ERR_INTERNAL = 7
 } pqi_status;
 
-typedef enum pqi_dtype { PQI_F32 = 0, PQI_U8 = 1 } pqi_dtype;
+/* Struct fields that callers fill in are plain integers: in C++ an enum with a value of no enumerator is undefined behaviour. */
+enum { PQI_F32 = 0, PQI_U8 = 1 };
+typedef int32_t pqi_dtype;
 
 enum { PQI_MAX_RANK = 8 };
 
@@ -91,7 +93,7 @@ typedef struct pqi_session pqi_session;
 /* "0.1.0" */
 PQI_API const char* pqi_version(void);
 /* "PQI_ERR_FORMAT"; "unknown" for a number that is no status. */
-PQI_API const char* pqi_status_name(pqi_status status);
+PQI_API const char* pqi_status_name(int status);
 
 PQI_API pqi_status pqi_model_load(const char* path, pqi_model** model, pqi_error* error);
 /* Copies the bytes. */
