@@ -106,6 +106,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       });
       break;
     case Method::kTiles:
+    case Method::kRuns:
     case Method::kGather:
       ForEachTile(
           layout_, run, part, padding, scratch,
@@ -168,6 +169,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       });
       break;
     case Method::kTiles:
+    case Method::kRuns:
     case Method::kGather:
       ForEachTile(
           layout_, run, part, 0.0f, scratch, [](const float* const*, int64_t, int32_t*) {},

@@ -12,6 +12,8 @@ using kernels::TileShape;
 
 // Below this many channels a tap is too short for a tile kernel's loop, and windows are gathered.
 constexpr int64_t kGatherBelow = 16;
+// Longer runs gain nothing over single taps, and would make copies of border windows costly.
+constexpr int64_t kRunBytes = 512;
 // Pointers and gathered windows of a block stay in L1 and L2 beside the panel.
 constexpr int64_t kBlockRows = 240, kBlockPointers = 4096, kBlockGatherBytes = 1 << 16;
 
@@ -23,6 +25,12 @@ size_t Append(ConvLayout* layout, size_t bytes) {
   const size_t offset = layout->bytes;
   layout->bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   return offset;
+}
+
+Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
+  const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
+  if (neighbours && s.c % kr == 0 && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
+  return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
 }
 
 ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes) {
@@ -39,8 +47,11 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.channels = static_cast<size_t>(RoundUp(s.oc, kernels::kDepthwisePad));
     layout.panel_bytes = static_cast<size_t>(s.taps() * element_bytes) * layout.channels;
   } else {
-    layout.method = s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
-    if (layout.method == Method::kGather) {
+    layout.method = WindowMethod(s, tile.kr, element_bytes);
+    if (layout.method == Method::kRuns) {
+      layout.k *= s.kw;
+      layout.taps = s.kh;
+    } else if (layout.method == Method::kGather) {
       layout.k *= layout.taps;
       layout.taps = 1;
     }
@@ -92,6 +103,7 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
       }
       break;
     case Method::kTiles:
+    case Method::kRuns:
     case Method::kGather:
       for (int64_t p = 0; p < layout.panels; ++p) {
         const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
@@ -123,6 +135,8 @@ const char* MethodName(Method method) {
       return "reference";
     case Method::kTiles:
       return "tiles";
+    case Method::kRuns:
+      return "runs";
     case Method::kGather:
       return "gather";
     case Method::kDepthwise:

@@ -12,10 +12,12 @@ namespace pqi::pack {
 
 // The method follows from the layer alone, so it never depends on the image or the threads, and all methods give the same bits:
 //   reference  kernels/reference/conv.h (the kernel set has no tiles)
-//   tiles      tile kernels read the input through row pointers; padding is a row of zero points
+//   tiles      tile kernels read the input through one pointer per tap; padding is a row of zero points
+//   runs       the same with one pointer per kernel row, whose kw*c elements are neighbours in memory; only windows that cross the left or
+//              right border are copied
 //   gather     few channels per group (a network's first layer): each window is copied into one contiguous row of taps*k elements
 //   depthwise  groups = channels = outputs
-enum class Method : uint8_t { kReference, kTiles, kGather, kDepthwise };
+enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise };
 const char* MethodName(Method method);
 
 // Weights in the order of the file; borrowed.
@@ -34,12 +36,12 @@ struct WeightsF32 {
 
 // Everything of a layer is in one buffer. Its arrays are padded with zeros up to `channels`; offsets are in bytes, multiples of 64.
 //
-// With tiles and gather a panel is the nr channels that a kernel call computes; the last panel of each group is padded. kernels/contract.h
-// has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
+// With tiles, runs and gather a panel is the nr channels that a kernel call computes; the last panel of each group is padded.
+// kernels/contract.h has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
 struct ConvLayout {
   Method method = Method::kReference;
-  int64_t taps = 1, k = 1;  // as the kernels see them: with gather one tap of kh*kw*c/groups elements
-  kernels::TileShape tile;  // tiles and gather
+  int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups
+  kernels::TileShape tile;  // tiles, runs and gather
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;

@@ -24,7 +24,7 @@ struct Scratch {
   size_t padding = 0;   // T[k]: a row of padding
   size_t offsets = 0;   // ptrdiff_t[taps]: elements from a window's first tap to each tap
   size_t pointers = 0;  // const T*[block_rows * taps]
-  size_t windows = 0;   // T[block_rows * k], gather only
+  size_t windows = 0;   // T[block_rows * taps * k]: copies, where the method makes any
   size_t boxes = 0;     // int32_t[block_rows]
   size_t bytes = 0;
 
@@ -35,7 +35,9 @@ struct Scratch {
     padding = Append(row_elements * sizeof(T));
     offsets = Append(static_cast<size_t>(shape.taps()) * sizeof(ptrdiff_t));
     pointers = Append(rows * static_cast<size_t>(layout.taps) * sizeof(const T*));
-    if (layout.method == Method::kGather) windows = Append(rows * row_elements * sizeof(T));
+    if (layout.method == Method::kGather || layout.method == Method::kRuns) {
+      windows = Append(rows * static_cast<size_t>(layout.taps * layout.k) * sizeof(T));
+    }
     if (layout.has_base) boxes = Append(rows * sizeof(int32_t));
   }
 
@@ -89,20 +91,37 @@ class WindowCursor {
     }
   }
 
-  // Copies the window of one group, taps in order. Where taps are neighbours in memory a whole kernel row is one copy.
+  // One pointer per kernel row. A row that crosses the left or right border is copied to window + kh*kw*c.
+  void RunPointers(const T** pointers, size_t stride, T* window) const {
+    const int64_t y0 = y(), x0 = x(), run = s_.kw * s_.c;
+    const bool inside = x0 >= 0 && x0 + s_.kw <= s_.w;
+    for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) {
+      const int64_t iy = y0 + kh * s_.dilation_h;
+      const T** pointer = pointers + static_cast<size_t>(kh) * stride;
+      if (!InRange(iy, s_.h)) {
+        *pointer = padding_;
+      } else if (inside) {
+        *pointer = x_ + Element(iy, x0, 0);
+      } else {
+        CopyBorderRun(iy, x0, window);
+        *pointer = window;
+      }
+    }
+  }
+
+  // Copies the window of one group, taps in order.
   void Gather(int64_t channel, int64_t count, T* window) const {
-    const int64_t y0 = y(), x0 = x();
-    const bool runs = s_.dilation_w == 1 && s_.groups == 1;
-    const int64_t begin = runs ? std::min(std::max<int64_t>(-x0, 0), s_.kw) : 0;  // first tap inside
-    const int64_t end = runs ? std::max(std::min(s_.w - x0, s_.kw), begin) : 0;   // one past the last
-    for (int64_t kh = 0; kh < s_.kh; ++kh, window += s_.kw * count) {
+    const int64_t y0 = y(), x0 = x(), run = s_.kw * count;
+    const bool neighbours = s_.dilation_w == 1 && s_.groups == 1;
+    const bool inside = x0 >= 0 && x0 + s_.kw <= s_.w;
+    for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) {
       const int64_t iy = y0 + kh * s_.dilation_h;
       if (!InRange(iy, s_.h)) {
-        Copy(padding_, s_.kw * count, window);
-      } else if (runs) {
-        Copy(padding_, begin * count, window);
-        Copy(x_ + Element(iy, x0 + begin, channel), (end - begin) * count, window + begin * count);
-        Copy(padding_, (s_.kw - end) * count, window + end * count);
+        for (int64_t kw = 0; kw < s_.kw; ++kw) Copy(padding_, count, window + kw * count);
+      } else if (neighbours && inside) {
+        Copy(x_ + Element(iy, x0, 0), run, window);
+      } else if (neighbours) {
+        CopyBorderRun(iy, x0, window);
       } else {
         for (int64_t kw = 0; kw < s_.kw; ++kw) {
           const int64_t ix = x0 + kw * s_.dilation_w;
@@ -119,13 +138,21 @@ class WindowCursor {
   // May be outside the image: an index, not yet a pointer.
   int64_t Element(int64_t iy, int64_t ix, int64_t channel) const { return ((image_ * s_.h + iy) * s_.w + ix) * s_.c + channel; }
 
+  // The kw pixels of image row iy from column x0 on, of which some lie in the padding.
+  void CopyBorderRun(int64_t iy, int64_t x0, T* run) const {
+    const int64_t begin = std::min(std::max<int64_t>(-x0, 0), s_.kw), end = std::max(std::min(s_.w - x0, s_.kw), begin);
+    std::fill(run, run + begin * s_.c, *padding_);
+    if (begin < end) std::copy_n(x_ + Element(iy, x0 + begin, 0), (end - begin) * s_.c, run + begin * s_.c);
+    std::fill(run + end * s_.c, run + s_.kw * s_.c, *padding_);
+  }
+
   // Runs are a few dozen bytes: a call of memcpy would cost more than the copy. Overlapping pieces cover any length exactly.
   static void Copy(const T* from, int64_t elements, T* to) {
     const size_t n = static_cast<size_t>(elements) * sizeof(T);
     const char* f = reinterpret_cast<const char*>(from);
     char* t = reinterpret_cast<char*>(to);
     if (n >= 16) {
-      for (size_t i = 0; i + 16 <= n; i += 16) std::memcpy(t + i, f + i, 16);
+      for (size_t i = 0; i + 16 < n; i += 16) std::memcpy(t + i, f + i, 16);
       std::memcpy(t + n - 16, f + n - 16, 16);
     } else if (n >= 8) {
       std::memcpy(t, f, 8);
@@ -185,9 +212,12 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
         const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
         const T** list = pointers + at * layout.taps;
         for (int64_t i = 0; i < m; ++i, cursor.Next()) {
+          T* window = windows + (at + i) * layout.taps * layout.k;
           if (layout.method == Method::kGather) {
-            list[i] = windows + (at + i) * layout.k;
-            cursor.Gather(group * s.group_inputs(), s.group_inputs(), windows + (at + i) * layout.k);
+            list[i] = window;
+            cursor.Gather(group * s.group_inputs(), s.group_inputs(), window);
+          } else if (layout.method == Method::kRuns) {
+            cursor.RunPointers(list + i, static_cast<size_t>(m), window);
           } else {
             cursor.Pointers(group * s.group_inputs(), list + i, static_cast<size_t>(m));
           }

@@ -11,6 +11,7 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       reason = "the reference instruction set has no tile kernels";
       break;
     case pack::Method::kTiles:
+    case pack::Method::kRuns:
       name += std::string("-") + IsaName(isa);
       reason = "tiles of " + std::to_string(layout.tile.mr) + " pixels by " + std::to_string(layout.tile.nr) + " channels";
       break;

@@ -16,9 +16,18 @@ PQI_INLINE void ForEachVector(size_t n, Fn&& fn) {
   if (i < n) fn(i, S::First(n - i));
 }
 
+// Quantize alone: no activation, whatever the fields say.
+PQI_INLINE Output PlainCodes(const Output& q) {
+  Output o = q;
+  o.act_lo = -__builtin_inff();
+  o.act_hi = __builtin_inff();
+  o.f32 = false;
+  return o;
+}
+
 template <class S>
 void QuantizeKernel(const float* x, uint8_t* y, size_t n, const Output& q) noexcept {
-  const OutputStage<S> output(q, y);
+  const OutputStage<S> output(PlainCodes(q), y);
   ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreU8(y + i, output.Quantize(S::LoadFloat(x + i, lanes)), lanes); });
 }
 
@@ -27,7 +36,7 @@ template <class S>
 void QuantizeToNhwcKernel(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept {
   constexpr size_t kRun = 128;
   alignas(64) uint8_t codes[kRun];
-  const OutputStage<S> output(q, codes);
+  const OutputStage<S> output(PlainCodes(q), codes);
   for (size_t first = 0; first < pixels; first += kRun) {
     const size_t count = pixels - first < kRun ? pixels - first : kRun;
     for (size_t c = 0; c < channels; ++c) {

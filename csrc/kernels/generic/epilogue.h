@@ -12,45 +12,44 @@
 namespace pqi::kernels {
 namespace {
 
-// Activation and store. `Lanes` is S::All or S::Mask throughout.
+// Activation, quantize, store. `Lanes` is S::All or S::Mask throughout.
+//
+// For codes the activation costs nothing. f32(x * r) grows with x, so clamping x and then multiplying equals multiplying and then clamping
+// to the bounds' products, and two clamps in a row are one. A NaN passes through both bounds and becomes the zero point at the end.
 template <class S>
 struct OutputStage {
   using Float = typename S::Float;
   using Int = typename S::Int;
-  Float act_lo, act_hi, inv_scale, v_lo, v_hi;
+  Float inv_scale, lo, hi;  // bounds of x * inv_scale for codes, of x for floats
   Int zero_point;
   bool f32;
   uint8_t* codes;
   float* floats;
 
   PQI_INLINE OutputStage(const Output& o, void* out)
-      : act_lo(S::SetFloat(o.act_lo)),
-        act_hi(S::SetFloat(o.act_hi)),
-        inv_scale(S::SetFloat(o.inv_scale)),
-        v_lo(S::SetFloat(o.v_lo)),
-        v_hi(S::SetFloat(o.v_hi)),
+      : inv_scale(S::SetFloat(o.inv_scale)),
+        lo(S::SetFloat(o.f32 ? o.act_lo : Clamped(o.act_lo * o.inv_scale, o))),
+        hi(S::SetFloat(o.f32 ? o.act_hi : Clamped(o.act_hi * o.inv_scale, o))),
         zero_point(S::SetInt(o.zero_point)),
         f32(o.f32),
         codes(static_cast<uint8_t*>(out)),
         floats(static_cast<float*>(out)) {}
 
   // MaxF(a, b) is a > b ? a : b, so b passes where one is NaN or both are zero.
-  PQI_INLINE Float Activate(Float x) const { return S::MinF(act_hi, S::MaxF(act_lo, x)); }
-
-  PQI_INLINE Int Quantize(Float x) const {
-    const Float v = S::MinF(v_hi, S::MaxF(v_lo, S::ZeroNan(S::MulF(x, inv_scale))));
-    return S::AddInt(S::ToIntNearest(v), zero_point);
-  }
+  PQI_INLINE Float Clamp(Float x) const { return S::MinF(hi, S::MaxF(lo, x)); }
+  PQI_INLINE Int Quantize(Float x) const { return S::AddInt(S::ToIntNearest(Clamp(S::MulF(x, inv_scale))), zero_point); }
 
   template <class Lanes>
   PQI_INLINE void Put(Float x, size_t at, Lanes lanes) const {
-    const Float y = Activate(x);
     if (f32) {
-      S::StoreFloat(floats + at, y, lanes);
+      S::StoreFloat(floats + at, Clamp(x), lanes);
     } else {
-      S::StoreU8(codes + at, Quantize(y), lanes);
+      S::StoreU8(codes + at, Quantize(x), lanes);
     }
   }
+
+ private:
+  PQI_INLINE static float Clamped(float v, const Output& o) { return v < o.v_lo ? o.v_lo : (v > o.v_hi ? o.v_hi : v); }
 };
 
 // f32(f32(q - z) * s)
@@ -73,8 +72,7 @@ struct ChannelEpilogue {
   using Int = typename S::Int;
   Float scale, bias;
   Int base;
-  bool has_bias, has_base;
-  int shift;  // step 2 = one bit
+  bool has_bias, has_base, doubled;  // doubled: step 2
   const Residual& residual;
   DequantizeStage<S> residual_stage;
   OutputStage<S> output;
@@ -86,7 +84,7 @@ struct ChannelEpilogue {
         base(p.base != nullptr ? S::LoadInt(p.base + channel) : S::SetInt(0)),
         has_bias(p.bias != nullptr),
         has_base(p.base != nullptr),
-        shift(p.step - 1),
+        doubled(p.step == 2),
         residual(p.residual),
         residual_stage(p.residual.zero_point, p.residual.scale),
         output(p.output, p.out) {}
@@ -94,7 +92,7 @@ struct ChannelEpilogue {
   // sum = sum((q_a - z_a) * code); box is read only where there is a base.
   template <class Lanes>
   PQI_INLINE void Finish(Int sum, Int box, size_t residual_at, size_t out_at, Lanes lanes) const {
-    Int acc = S::ShiftLeft(sum, shift);
+    Int acc = doubled ? S::AddInt(sum, sum) : sum;
     if (has_base) acc = S::AddInt(acc, S::MulInt(base, box));
     Float y = S::MulF(S::ToFloat(acc), scale);
     if (has_bias) y = S::AddF(y, bias);
@@ -131,7 +129,7 @@ PQI_INLINE void FinishFloat(typename S::Float sum, const float* bias, const floa
   typename S::Float y = sum;
   if (bias != nullptr) y = S::AddF(y, S::LoadFloat(bias));
   if (residual != nullptr) y = S::AddF(y, S::LoadFloat(residual, lanes));
-  S::StoreFloat(output.floats + out_at, output.Activate(y), lanes);
+  S::StoreFloat(output.floats + out_at, output.Clamp(y), lanes);
 }
 
 template <class Params>

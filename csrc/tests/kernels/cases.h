@@ -91,7 +91,7 @@ inline kernels::Output Floats(float lo = -kInf, float hi = kInf) {
   return o;
 }
 
-// 8-bit, narrow and one-sided ranges, with and without an activation; float.
+// 8-bit, narrow and one-sided ranges, with every relation of activation and codes; float.
 inline std::vector<kernels::Output> Outputs(float scale) {
   return {Codes(scale, 0, 0, 255),
           Codes(scale, 128, 0, 255),
@@ -101,6 +101,10 @@ inline std::vector<kernels::Output> Outputs(float scale) {
           Codes(scale, 1, 0, 3),
           Codes(scale, 0, 0, 63, 0, 6.0f),
           Codes(scale, 100, 20, 200, -1.5f, 2.5f),
+          Codes(scale, 5, 0, 9, 1.01f * scale, 3.49f * scale),  // NaN is the zero point, outside the activation's range
+          Codes(scale, 0, 0, 3, 100 * scale, 200 * scale),      // activation ranges beyond the codes
+          Codes(scale, 8, 1, 15, -50 * scale, -40 * scale),
+          Codes(scale, 8, 1, 15, 2 * scale, -2 * scale),
           Floats(),
           Floats(0, kInf),
           Floats(-2.0f, 2.0f)};

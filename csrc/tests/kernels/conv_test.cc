@@ -200,7 +200,7 @@ TEST_P(ConvTest, AWindowEntirelyInThePaddingIsZero) {
 }
 
 TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
-  const std::vector<int8_t> codes(64 * 64 * 9);
+  const std::vector<int8_t> codes(size_t{64} * 64 * 9);
   const std::vector<float> scale(64, 1.0f);
   pack::WeightsU8 weights;
   weights.codes = codes.data();
@@ -215,7 +215,9 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
   };
   EXPECT_EQ(method(3, 64, 3, 1), "gather");
   EXPECT_EQ(method(3, 64, 1, 1), "tiles");
-  EXPECT_EQ(method(64, 64, 3, 1), "tiles");
+  EXPECT_EQ(method(64, 64, 3, 1), "runs");
+  EXPECT_EQ(method(33, 64, 3, 1), "tiles") << "a run would end within a block of k";
+  EXPECT_EQ(method(256, 4, 3, 1), "tiles") << "runs would be long";
   EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
   EXPECT_EQ(method(64, 64, 3, 16), "gather");
 }

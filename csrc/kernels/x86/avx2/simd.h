@@ -64,7 +64,6 @@ struct Simd {
   PQI_INLINE static Int MulInt(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
   // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm256_madd_epi16(a, b); }
-  PQI_INLINE static Int ShiftLeft(Int a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
 
   // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits and vpmaddwd multiplies them
   // exactly: phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
@@ -87,9 +86,9 @@ struct Simd {
   PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   PQI_INLINE static Float MaxF(Float a, Float b) { return _mm256_max_ps(a, b); }
   PQI_INLINE static Float MinF(Float a, Float b) { return _mm256_min_ps(a, b); }
-  PQI_INLINE static Float ZeroNan(Float a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
-  PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(a); }
+  // NaN gives 0.
+  PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(_mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q))); }
 };
 
 }  // namespace

@@ -46,7 +46,6 @@ struct Simd {
   PQI_INLINE static Int MulInt(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
   // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
-  PQI_INLINE static Int ShiftLeft(Int a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
 
   // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
   static constexpr int kPhases = 1;
@@ -66,9 +65,9 @@ struct Simd {
   PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   PQI_INLINE static Float MaxF(Float a, Float b) { return _mm512_max_ps(a, b); }
   PQI_INLINE static Float MinF(Float a, Float b) { return _mm512_min_ps(a, b); }
-  PQI_INLINE static Float ZeroNan(Float a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
-  PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_cvtps_epi32(a); }
+  // NaN gives 0.
+  PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
 };
 
 }  // namespace
