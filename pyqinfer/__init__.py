@@ -1,7 +1,7 @@
 """pyqinfer: quantized torch models, fast and bit-exact on CPUs.
 
-``import pyqinfer as pq`` needs numpy only; torch is imported by the names that work on torch models (``quantize``, ``convert``, ``compare``,
-``PTQ``, ``zoo``) when they are first used.
+``import pyqinfer as pq`` needs numpy only; torch is imported by the names that work on torch models
+(``quantize``, ``convert``, ``compare``, ``PTQ``, ``zoo``) when they are first used.
 """
 
 from __future__ import annotations

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
 
 def cpu_info() -> dict[str, Any]:
-    """``{"brand": str, "isas": [names this CPU runs and this build has, weakest first], "best": name, "threads": usable CPUs, "compiler": str}``."""
+    """What this machine and build offer.
+
+    ``{"brand": str, "isas": [names this CPU runs and this build has, weakest first], "best": name, "threads": usable CPUs,
+    "compiler": str}``.
+    """
 
 def write_model(graph_json: str, constants: Sequence[NDArray[Any]], producer: str) -> bytes:
     """Pack logical constants (one array per entry of the graph's ``constants``: int8 for ``code``, float32, int32, uint8), infer the

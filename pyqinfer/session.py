@@ -103,7 +103,8 @@ class Session:
                     raise ValueError(f"the output of layer {layer!r} is float32 already")
                 quant = graph["quants"][value["quant"]]
                 scale = np.array([quant["scale_bits"]], np.uint32).view(np.float32)[0]
-                return (codes.astype(np.int32) - quant["zero_point"]).astype(np.float32) * scale
+                values: NDArray[np.float32] = (codes.astype(np.int32) - quant["zero_point"]).astype(np.float32) * scale
+                return values
         raise ValueError(f"no layer named {layer!r}")
 
     def layers(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Golden files: one set per format version, kept for ever. They load, give their stored outputs on every ISA and in the NumPy twin, bit for bit."""
+"""Golden files: one set per format version, kept for ever. Every ISA and the NumPy twin give their stored outputs, bit for bit."""
 
 from __future__ import annotations
 

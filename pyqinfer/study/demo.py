@@ -53,7 +53,7 @@ def run_demo(directory: Path, threads: int, on_step: OnStep, on_progress: OnProg
     example = (calibration[:1],)
 
     on_step("quantize to 8 bits")
-    quantized = quantize(model, PTQ(weight_bits=8, act_bits=8), example_inputs=example, calibration=calibration.split(64))
+    quantized = quantize(model, PTQ(weight_bits=8, act_bits=8), example_inputs=example, calibration=torch.split(calibration, 64))
     on_step("convert")
     engines = {"engine fp32": convert(model, example_inputs=example), "engine int8": convert(quantized, example_inputs=example)}
     directory.mkdir(parents=True, exist_ok=True)
