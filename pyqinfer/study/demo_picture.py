@@ -24,7 +24,7 @@ def draw(result: DemoResult, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure = plt.figure(figsize=(13, 7.2), layout="constrained")
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=[1.55, 1]))
+    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=[1.55, 1])).ravel()
     _draw_glyphs(upper, result)
     _draw_bars(lower, result.report)
     figure.savefig(path, dpi=110)
