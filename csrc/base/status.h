@@ -65,8 +65,8 @@ class [[nodiscard]] Result {
 #define PQI_CONCAT(a, b) PQI_CONCAT_INNER(a, b)
 #define PQI_RETURN_IF_ERROR(expr)              \
   do {                                         \
-    ::pqi::Status pqi_status = (expr);         \
-    if (!pqi_status.ok()) return pqi_status;   \
+    ::pqi::Status pqi_status_ = (expr);        \
+    if (!pqi_status_.ok()) return pqi_status_; \
   } while (false)
 #define PQI_ASSIGN_OR_RETURN(lhs, expr) PQI_ASSIGN_OR_RETURN_IMPL(PQI_CONCAT(pqi_result_, __LINE__), lhs, expr)
 #define PQI_ASSIGN_OR_RETURN_IMPL(result, lhs, expr) \
