@@ -194,6 +194,7 @@ NETS: dict[str, tuple[Net, tuple[int, ...]]] = {
     "mlp": (Net(lambda s, x: s.b(F.relu(s.n(s.a(x)))), a=nn.Linear(10, 20), n=nn.BatchNorm1d(20), b=nn.Linear(20, 3)), (10,)),
     "mlp on sequences": (Net(lambda s, x: s.b(F.relu(s.a(x))) + x, a=nn.Linear(10, 20), b=nn.Linear(20, 10)), (7, 10)),
     "two outputs": (Net(lambda s, x: (lambda y: (y, s.d(y)))(F.relu(s.c(x))), c=conv(3, 6, 3), d=conv(6, 6, 3)), (3, 9, 9)),
+    "fixed batch of 4": (Net(lambda s, x: s.d(s.c(x)).view(4, 150), c=conv(3, 6, 3), d=conv(6, 6, 3)), (3, 9, 9)),
     "batch of a multiple of 4": (Net(lambda s, x: s.d(s.c(x)).view(4, -1), c=conv(3, 6, 3), d=conv(6, 6, 3)), (3, 9, 9)),
 }
 METHODS: dict[str, dict[str, Any]] = {
@@ -219,6 +220,7 @@ def batches_for(shape: tuple[int, ...], count: int = 2) -> list[Tensor]:
     return [torch.randn(4, *shape, generator=generator) for _ in range(count)]
 
 
+@pytest.mark.filterwarnings("ignore:the model fixes its batch")
 @pytest.mark.parametrize("bits", METHODS)
 @pytest.mark.parametrize("name", NETS)
 def test_small_networks_agree_with_torch_and_with_the_engine(name: str, bits: str) -> None:
@@ -230,8 +232,16 @@ def test_small_networks_agree_with_torch_and_with_the_engine(name: str, bits: st
     assert_engine_equals_twin(convert(module, example_inputs=(data[0],)), data[0])
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("resnet18", 64)])
-@pytest.mark.parametrize("method", [PTQ(), PTQ(weight_bits=4, act_bits=4), PTQ(weight_bits="ternary")], ids=["8/8", "4/4", "t/8"])
+@pytest.mark.parametrize(
+    ("name", "size", "method"),
+    [
+        ("resnet20", 32, PTQ()),
+        ("resnet20", 32, PTQ(weight_bits=4, act_bits=4)),
+        ("resnet18", 64, PTQ()),
+        ("resnet18", 64, PTQ(weight_bits="ternary")),
+    ],
+    ids=["resnet20 8/8", "resnet20 4/4", "resnet18 8/8", "resnet18 t/8"],
+)
 def test_zoo_networks_agree_with_torch_and_every_layer_is_integer(name: str, size: int, method: PTQ) -> None:
     net = zoo.randomize_batchnorm(getattr(zoo, name)(), 0)
     data = batches_for((3, size, size))
@@ -287,6 +297,28 @@ def test_int8_quantizers_of_others_become_unsigned_codes() -> None:
     assert_within_bounds(differences(module, engine, x))
     assert [q["qmax"] for q in engine.graph["quants"]] == [255] * 5
     assert "table" in {node["op"] for node in engine.graph["nodes"]}
+
+
+@pytest.mark.parametrize("quantizer", ["x86", "xnnpack"])
+@pytest.mark.parametrize("fold", [True, False])
+def test_graphs_of_torchaos_quantizers_agree_with_torch(quantizer: str, fold: bool) -> None:
+    pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
+    net, shape = NETS["batch norm"]
+    (x, _) = batches_for(shape)
+    prepared = pt2e.prepare_pt2e(torch.export.export(net, (x,)).module(), torchao_quantizer(quantizer))
+    prepared(x)
+    module = pt2e.convert_pt2e(prepared, fold_quantize=fold)
+    engine = build_engine_graph(module, (x,), fallback="error")
+    assert_within_bounds(differences(module, engine, x))
+    assert {node["name"] for node in engine.graph["nodes"] if node["op"] == "conv2d"} == {"c", "d"}
+
+
+def torchao_quantizer(name: str) -> Any:
+    if name == "x86":
+        x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+        return x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    xnnpack = pytest.importorskip("torchao.testing.pt2e._xnnpack_quantizer")
+    return xnnpack.XNNPACKQuantizer().set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
 
 
 def test_fallback_error_lists_the_float_layers_and_why() -> None:

@@ -249,6 +249,19 @@ def test_only_models_are_taken_never_paths(model: Any) -> None:
         import_module(model, (X,))
 
 
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (Net(lambda s, x: (F.relu(x), x)), "output 'output_1' is the input 'x' unchanged"),
+        (Net(lambda s, x: (F.relu(x), s.w), w=torch.ones(1)), "output 'output_1' does not depend"),
+        (Net(lambda s, x: ops.quantize_per_tensor(x, 0.5, 0, 0, 255, torch.uint8)), "output 'output' is integer codes"),
+    ],
+)
+def test_outputs_the_file_cannot_hold_are_refused(net: nn.Module, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        imported(net)
+
+
 def test_infinite_weights_are_refused_by_layer_name() -> None:
     conv = nn.Conv2d(3, 2, 1)
     with torch.no_grad():

@@ -306,6 +306,22 @@ def test_nan_weights_are_refused_by_layer_name(batches: list[Tensor]) -> None:
         quantized(net, batches, PTQ(act_bits=32))
 
 
+def test_activations_that_overflow_are_refused_by_name_and_line(net: SmallNet, batches: list[Tensor]) -> None:
+    class Overflowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x) + self.a(x))
+
+    model = Overflowing()
+    with torch.no_grad():
+        model.a.weight.fill_(3e38)
+    with pytest.raises(ValueError, match=r"calibrating 'conv2d.*test_quantize\.py.*NaN or infinity"):
+        quantized(model, batches)
+
+
 def test_bits_win_in_the_order_keep_bits_first_last_default() -> None:
     names = ["a", "b", "c", "d"]
     method = PTQ(weight_bits=4, act_bits=4, bits=BitConfig({"b": "6/6", "c": "5/5"}))

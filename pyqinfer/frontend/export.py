@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 
 def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
@@ -73,7 +74,7 @@ def _export_dynamic(model: nn.Module, examples: tuple[Tensor, ...]) -> ExportedP
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
     users = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
-    symbolic = all(isinstance(node.meta["val"].shape[0], torch.SymInt) for node in users if node.meta["val"].ndim)
+    symbolic = all(not is_concrete_int(node.meta["val"].shape[0]) for node in users if node.meta["val"].ndim)
     return program if symbolic else None
 
 

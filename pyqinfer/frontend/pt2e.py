@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch.ao.quantization.fx._decomposed  # noqa: F401  registers torch.ops.quantized_decomposed
-from torch import SymInt, Tensor
+from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
@@ -32,10 +33,19 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynam
         reader.env[node] = value
         inputs.append(value)
     values = reader.read_nodes()
-    for value in values:
-        if not isinstance(value, ir.Value):
-            raise UnsupportedError("an output of the model does not depend on its inputs")
-    return ir.Graph(symbols.names, inputs, list(zip(_output_names(module, len(values)), values, strict=True)), reader.nodes)
+    outputs = list(zip(_output_names(module, len(values)), values, strict=True))
+    for name, value in outputs:
+        _check_output(name, value)
+    return ir.Graph(symbols.names, inputs, outputs, reader.nodes)
+
+
+def _check_output(name: str, value: Any) -> None:
+    if not isinstance(value, ir.Value):
+        raise UnsupportedError(f"output {name!r} does not depend on the model's inputs")
+    if value.producer is None:
+        raise UnsupportedError(f"output {name!r} is the input {value.name!r} unchanged")
+    if value.quant is not None:
+        raise UnsupportedError(f"output {name!r} is integer codes: dequantize it in the model")
 
 
 class _Symbols:
@@ -77,7 +87,7 @@ def _input_shape(node: Node, example: Tensor | None, free_size: bool) -> list[An
     sizes: list[Any] = list(traced.shape)
     for axis, size in enumerate(sizes):
         hint = example.shape[axis] if example is not None else None
-        if isinstance(size, SymInt):
+        if not is_concrete_int(size):
             shape.append((str(size), 1 if hint is None else hint))
         elif hint is not None and hint != size and not (free_size and len(sizes) == 4 and axis >= 2):
             raise ValueError(f"input {node.name!r}: the graph fixes dimension {axis} to {size}, example_inputs has {hint}")

@@ -63,7 +63,7 @@ class _Propagation:
         if codes is not None and codes.quant is not None:
             table = code_table(codes.quant, lo, hi, quant)
             # Named after the activation it carries out, where there is one.
-            name = x.producer.name if x.producer is not None and x.producer.op == "clamp" else node.name
+            name = x.producer.name if x.producer is not None and x.producer.op == "clamp" else f"{codes.name}.requantize"
             node = Node("table", name, [codes], node.output, {}, {"table": table}, node.source)
         elif self._is_private_reshape(x):
             node = self._quantize_before_reshape(node)

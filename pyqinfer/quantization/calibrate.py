@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from pyqinfer.frontend.naming import source_line
 from pyqinfer.quantization.observers import Observer
 
 _SILENT_SECONDS = 2.0
@@ -35,7 +36,10 @@ class _Watcher(Interpreter):
         result = super().run_node(n)
         observer = self._observers.get(n)
         if observer is not None:
-            observer.observe(result)
+            try:
+                observer.observe(result)
+            except ValueError as error:
+                raise ValueError(f"calibrating {n.name!r} ({source_line(n) or 'unknown source'}): {error}") from None
         return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 _BINS = 8192  # over [-limit, limit]: at least 2048 over the range in use, also after the limit was doubled once too often
 _CANDIDATES = 100
-_SMALLEST_RANGE = 2.0**-60  # keeps scales far from float32's subnormal numbers; a tensor this small is zero
+_SMALLEST_RANGE = 2.0**-40  # a tensor this small counts as zero: products of scales stay normal float32 numbers
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class ActivationParams:
 class Observer(Protocol):
     """Sees batches, then gives parameters."""
 
-    def observe(self, x: Tensor) -> None: ...
+    def observe(self, x: Tensor) -> None:
+        """Raises ValueError for NaN or infinity."""
+        ...
 
     def params(self, bits: int) -> ActivationParams:
         """Raises ValueError if nothing was observed."""
@@ -53,8 +56,10 @@ class MinMaxObserver:
 
     def observe(self, x: Tensor) -> None:
         if x.numel():
-            low, high = torch.aminmax(x)
-            self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
+            low, high = (float(v) for v in torch.aminmax(x))
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ValueError(f"the activations reach {low} to {high}: NaN or infinity cannot be quantized")
+            self._low, self._high = min(self._low, low), max(self._high, high)
 
     def params(self, bits: int) -> ActivationParams:
         if self._low > self._high:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyqinfer.bits import LayerBits
 
-_SMALLEST_RANGE = 2.0**-60
+_SMALLEST_RANGE = 2.0**-40  # a channel this small counts as zero: products of scales stay normal float32 numbers
 _COARSE = [i / 10 for i in range(1, 11)]
 _FINE_STEP = 0.01
 
@@ -28,7 +28,7 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool) -> tuple[Tens
         raise ValueError("the weights hold NaN or infinity")
     rows = weight.detach().reshape(weight.shape[0], -1).float()
     top = bits.weight_range[1]
-    largest = rows.abs().amax(1).clamp_min(0)
+    largest = rows.abs().amax(1)
     zero = largest < _SMALLEST_RANGE
     full = torch.where(zero, torch.ones_like(largest), largest / top)
     scale = full * _best_fraction(rows, full, top) if search else full
