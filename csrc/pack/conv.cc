@@ -86,52 +86,52 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
           {s, run.x, zero_point_, weights, step_, base, scale, bias, ResidualAt(run.residual, s, 0, 0), run.output, run.y}, part.row_begin,
           part.row_end);
       break;
-    case Method::kDepthwise:
+    case Method::kDepthwise: {
+      kernels::DepthwiseU8S8 d = {};
+      d.taps = static_cast<uint32_t>(layout_.taps);
+      d.n = static_cast<uint32_t>(s.oc);
+      d.w = weights;
+      d.init = init;
+      d.scale = scale;
+      d.bias = bias;
+      d.base = base;
+      d.step = step_;
+      d.zero_point = zero_point_;
+      d.output = run.output;
       ForEachPixel(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t row) {
-        kernels::DepthwiseU8S8 d;
         d.a = a;
-        d.taps = static_cast<uint32_t>(layout_.taps);
-        d.n = static_cast<uint32_t>(s.oc);
-        d.w = weights;
-        d.init = init;
-        d.scale = scale;
-        d.bias = bias;
-        d.base = base;
-        d.step = step_;
-        d.zero_point = zero_point_;
         d.residual = ResidualAt(run.residual, s, row, 0);
-        d.output = run.output;
         d.out = OutputAt(run.y, run.output.f32, s, row, 0);
         set_->u8s8_depthwise(d);
       });
       break;
+    }
     case Method::kTiles:
     case Method::kRuns:
-    case Method::kGather:
-      ForEachTile(
-          layout_, run, part, padding, scratch,
-          [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); },
-          [&](const Tile<uint8_t>& tile) {
-            const int64_t first = tile.panel * layout_.tile.nr;
-            kernels::TileU8S8 t;
-            t.a = tile.a;
-            t.taps = static_cast<uint32_t>(layout_.taps);
-            t.k = static_cast<uint32_t>(layout_.k);
-            t.n = static_cast<uint32_t>(tile.n);
-            t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
-            t.init = init + first;
-            t.scale = scale + first;
-            t.bias = bias != nullptr ? bias + first : nullptr;
-            t.step = step_;
-            t.base = base != nullptr ? base + first : nullptr;
-            t.box = tile.box;
-            t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
-            t.output = run.output;
-            t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
-            t.out_stride = static_cast<size_t>(s.oc);
-            set_->u8s8_tile[tile.m - 1](t);
-          });
+    case Method::kGather: {
+      kernels::TileU8S8 t = {};  // what all tiles share is set once
+      t.taps = static_cast<uint32_t>(layout_.taps);
+      t.k = static_cast<uint32_t>(layout_.k);
+      t.step = step_;
+      t.output = run.output;
+      t.out_stride = static_cast<size_t>(s.oc);
+      const auto box_sums = [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); };
+      ForEachTile(layout_, run, part, padding, scratch, box_sums, [&](const Tile<uint8_t>& tile) {
+        const int64_t first = tile.panel * layout_.tile.nr;
+        t.a = tile.a;
+        t.n = static_cast<uint32_t>(tile.n);
+        t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
+        t.init = init + first;
+        t.scale = scale + first;
+        t.bias = bias != nullptr ? bias + first : nullptr;
+        t.base = base != nullptr ? base + first : nullptr;
+        t.box = tile.box;
+        t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
+        t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
+        set_->u8s8_tile[tile.m - 1](t);
+      });
       break;
+    }
   }
 }
 
@@ -153,42 +153,43 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
           {s, run.x, weights, bias, ResidualAt(run.residual, s, 0, 0), act_lo, act_hi, static_cast<float*>(run.y)}, part.row_begin,
           part.row_end);
       break;
-    case Method::kDepthwise:
+    case Method::kDepthwise: {
+      kernels::DepthwiseF32 d = {};
+      d.taps = static_cast<uint32_t>(layout_.taps);
+      d.n = static_cast<uint32_t>(s.oc);
+      d.w = weights;
+      d.bias = bias;
+      d.act_lo = act_lo;
+      d.act_hi = act_hi;
       ForEachPixel(layout_, run, part, 0.0f, scratch, [&](const float* const* a, int64_t row) {
-        kernels::DepthwiseF32 d;
         d.a = a;
-        d.taps = static_cast<uint32_t>(layout_.taps);
-        d.n = static_cast<uint32_t>(s.oc);
-        d.w = weights;
-        d.bias = bias;
         d.residual = ResidualAt(run.residual, s, row, 0);
-        d.act_lo = act_lo;
-        d.act_hi = act_hi;
         d.out = static_cast<float*>(OutputAt(run.y, true, s, row, 0));
         set_->f32_depthwise(d);
       });
       break;
+    }
     case Method::kTiles:
     case Method::kRuns:
-    case Method::kGather:
-      ForEachTile(
-          layout_, run, part, 0.0f, scratch, [](const float* const*, int64_t, int32_t*) {},
-          [&](const Tile<float>& tile) {
-            kernels::TileF32 t;
-            t.a = tile.a;
-            t.taps = static_cast<uint32_t>(layout_.taps);
-            t.k = static_cast<uint32_t>(layout_.k);
-            t.n = static_cast<uint32_t>(tile.n);
-            t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
-            t.bias = bias != nullptr ? bias + tile.panel * layout_.tile.nr : nullptr;
-            t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
-            t.act_lo = act_lo;
-            t.act_hi = act_hi;
-            t.out = static_cast<float*>(OutputAt(run.y, true, s, tile.row, tile.channel));
-            t.out_stride = static_cast<size_t>(s.oc);
-            set_->f32_tile[tile.m - 1](t);
-          });
+    case Method::kGather: {
+      kernels::TileF32 t = {};
+      t.taps = static_cast<uint32_t>(layout_.taps);
+      t.k = static_cast<uint32_t>(layout_.k);
+      t.act_lo = act_lo;
+      t.act_hi = act_hi;
+      t.out_stride = static_cast<size_t>(s.oc);
+      const auto no_boxes = [](const float* const*, int64_t, int32_t*) {};
+      ForEachTile(layout_, run, part, 0.0f, scratch, no_boxes, [&](const Tile<float>& tile) {
+        t.a = tile.a;
+        t.n = static_cast<uint32_t>(tile.n);
+        t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
+        t.bias = bias != nullptr ? bias + tile.panel * layout_.tile.nr : nullptr;
+        t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
+        t.out = static_cast<float*>(OutputAt(run.y, true, s, tile.row, tile.channel));
+        set_->f32_tile[tile.m - 1](t);
+      });
       break;
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// From a range of output pixels to kernel calls: row pointers or gathered windows, blocks of rows, tiles of nearly equal height.
+// From a range of output pixels to kernel calls: blocks of rows, tiles of nearly equal height, scratch memory.
 //
 // Order of work: blocks of rows, then groups, then panels, then tiles. A block's pointers are made once for all panels; a panel is read
 // from L2 once per tile, which costs 4*nr bytes per mr dot products and is far below what L2 delivers.
@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "kernels/shapes.h"
 #include "pack/conv.h"
 #include "pack/layout.h"
+#include "pack/window_cursor.h"
 
 namespace pqi::pack {
 
@@ -47,130 +47,6 @@ struct Scratch {
     bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
     return at;
   }
-};
-
-// Walks over output pixels and finds the input under their windows.
-template <typename T>
-class WindowCursor {
- public:
-  // `offsets` is filled here; `padding` stands for every tap outside the image.
-  WindowCursor(const kernels::ConvShape& shape, const T* x, const T* padding, ptrdiff_t* offsets)
-      : s_(shape), x_(x), padding_(padding), offsets_(offsets), out_h_(shape.out_h()), out_w_(shape.out_w()) {
-    for (int64_t kh = 0; kh < s_.kh; ++kh) {
-      for (int64_t kw = 0; kw < s_.kw; ++kw) offsets[kh * s_.kw + kw] = (kh * s_.dilation_h * s_.w + kw * s_.dilation_w) * s_.c;
-    }
-  }
-
-  void Seek(int64_t row) {
-    out_x_ = row % out_w_;
-    out_y_ = row / out_w_ % out_h_;
-    image_ = row / out_w_ / out_h_;
-  }
-  void Next() {
-    if (++out_x_ < out_w_) return;
-    out_x_ = 0;
-    if (++out_y_ < out_h_) return;
-    out_y_ = 0;
-    ++image_;
-  }
-
-  // pointers[tap * stride] = first channel of the tap's pixel plus `channel`, or the padding.
-  void Pointers(int64_t channel, const T** pointers, size_t stride) const {
-    const int64_t y0 = y(), x0 = x();
-    const int64_t first = Element(y0, x0, channel);
-    if (y0 >= 0 && x0 >= 0 && y0 + (s_.kh - 1) * s_.dilation_h < s_.h && x0 + (s_.kw - 1) * s_.dilation_w < s_.w) {
-      for (int64_t tap = 0; tap < s_.taps(); ++tap) pointers[static_cast<size_t>(tap) * stride] = x_ + (first + offsets_[tap]);
-      return;
-    }
-    for (int64_t kh = 0, tap = 0; kh < s_.kh; ++kh) {
-      const bool row_inside = InRange(y0 + kh * s_.dilation_h, s_.h);
-      for (int64_t kw = 0; kw < s_.kw; ++kw, ++tap) {
-        const bool inside = row_inside && InRange(x0 + kw * s_.dilation_w, s_.w);
-        pointers[static_cast<size_t>(tap) * stride] = inside ? x_ + (first + offsets_[tap]) : padding_;
-      }
-    }
-  }
-
-  // One pointer per kernel row. A row that crosses the left or right border is copied to window + kh*kw*c.
-  void RunPointers(const T** pointers, size_t stride, T* window) const {
-    const int64_t y0 = y(), x0 = x(), run = s_.kw * s_.c;
-    const bool inside = x0 >= 0 && x0 + s_.kw <= s_.w;
-    for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) {
-      const int64_t iy = y0 + kh * s_.dilation_h;
-      const T** pointer = pointers + static_cast<size_t>(kh) * stride;
-      if (!InRange(iy, s_.h)) {
-        *pointer = padding_;
-      } else if (inside) {
-        *pointer = x_ + Element(iy, x0, 0);
-      } else {
-        CopyBorderRun(iy, x0, window);
-        *pointer = window;
-      }
-    }
-  }
-
-  // Copies the window of one group, taps in order.
-  void Gather(int64_t channel, int64_t count, T* window) const {
-    const int64_t y0 = y(), x0 = x(), run = s_.kw * count;
-    const bool neighbours = s_.dilation_w == 1 && s_.groups == 1;
-    const bool inside = x0 >= 0 && x0 + s_.kw <= s_.w;
-    for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) {
-      const int64_t iy = y0 + kh * s_.dilation_h;
-      if (!InRange(iy, s_.h)) {
-        for (int64_t kw = 0; kw < s_.kw; ++kw) Copy(padding_, count, window + kw * count);
-      } else if (neighbours && inside) {
-        Copy(x_ + Element(iy, x0, 0), run, window);
-      } else if (neighbours) {
-        CopyBorderRun(iy, x0, window);
-      } else {
-        for (int64_t kw = 0; kw < s_.kw; ++kw) {
-          const int64_t ix = x0 + kw * s_.dilation_w;
-          Copy(InRange(ix, s_.w) ? x_ + Element(iy, ix, channel) : padding_, count, window + kw * count);
-        }
-      }
-    }
-  }
-
- private:
-  int64_t y() const { return out_y_ * s_.stride_h - s_.pad_top; }
-  int64_t x() const { return out_x_ * s_.stride_w - s_.pad_left; }
-  static bool InRange(int64_t i, int64_t n) { return i >= 0 && i < n; }
-  // May be outside the image: an index, not yet a pointer.
-  int64_t Element(int64_t iy, int64_t ix, int64_t channel) const { return ((image_ * s_.h + iy) * s_.w + ix) * s_.c + channel; }
-
-  // The kw pixels of image row iy from column x0 on, of which some lie in the padding.
-  void CopyBorderRun(int64_t iy, int64_t x0, T* run) const {
-    const int64_t begin = std::min(std::max<int64_t>(-x0, 0), s_.kw), end = std::max(std::min(s_.w - x0, s_.kw), begin);
-    std::fill(run, run + begin * s_.c, *padding_);
-    if (begin < end) std::copy_n(x_ + Element(iy, x0 + begin, 0), (end - begin) * s_.c, run + begin * s_.c);
-    std::fill(run + end * s_.c, run + s_.kw * s_.c, *padding_);
-  }
-
-  // Runs are a few dozen bytes: a call of memcpy would cost more than the copy. Overlapping pieces cover any length exactly.
-  static void Copy(const T* from, int64_t elements, T* to) {
-    const size_t n = static_cast<size_t>(elements) * sizeof(T);
-    const char* f = reinterpret_cast<const char*>(from);
-    char* t = reinterpret_cast<char*>(to);
-    if (n >= 16) {
-      for (size_t i = 0; i + 16 < n; i += 16) std::memcpy(t + i, f + i, 16);
-      std::memcpy(t + n - 16, f + n - 16, 16);
-    } else if (n >= 8) {
-      std::memcpy(t, f, 8);
-      std::memcpy(t + n - 8, f + n - 8, 8);
-    } else if (n >= 4) {
-      std::memcpy(t, f, 4);
-      std::memcpy(t + n - 4, f + n - 4, 4);
-    } else {
-      for (size_t i = 0; i < n; ++i) t[i] = f[i];
-    }
-  }
-
-  const kernels::ConvShape& s_;
-  const T* x_;
-  const T* padding_;
-  const ptrdiff_t* offsets_;
-  int64_t out_h_, out_w_;
-  int64_t image_ = 0, out_y_ = 0, out_x_ = 0;
 };
 
 // One kernel call, without what the element types need of their own.
