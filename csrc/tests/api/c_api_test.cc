@@ -304,7 +304,7 @@ return Run(s, in, out, e);
 }
 ;
 
-INSTANTIATE_TEST_SUITE_P(Rows, CApiMisuse, testing::ValuesIn(kMisuses), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Rows, CApiMisuse, testing::ValuesIn(kMisuses), [](const auto& row) { return std::string(row.param.name); });
 
 TEST_F(CApi, WorksWithoutAnErrorStructAndIgnoresAWrongOne) {
   pqi_model* model = nullptr;

@@ -197,7 +197,7 @@ const Row kRows[] = {
     {"quantize_to_nhwc_of_rank_3", Quantize, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
 };
 
-INSTANTIATE_TEST_SUITE_P(Rows, BrokenNode, testing::ValuesIn(kRows), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Rows, BrokenNode, testing::ValuesIn(kRows), [](const auto& row) { return std::string(row.param.name); });
 
 // What only the contents of constants show.
 

@@ -99,7 +99,7 @@ const Row kRows[] = {
     {"clamp", "clamp", kImage, R"("lo":0,"hi":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
 };
 
-INSTANTIATE_TEST_SUITE_P(Rows, ShapeRule, testing::ValuesIn(kRows), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Rows, ShapeRule, testing::ValuesIn(kRows), [](const auto& row) { return std::string(row.param.name); });
 
 }  // namespace
 }  // namespace pqi::test

@@ -286,7 +286,7 @@ TEST_F(SessionTest, LayersSayHowTheyRun) {
   EXPECT_EQ(fc.op, "linear");
   EXPECT_EQ(fc.weight_bits, 4);
   EXPECT_EQ(fc.act_bits, 8);
-  if (session->isa() != Isa::kReference) EXPECT_EQ(fc.executed_as, std::string("u8s8-") + IsaName(session->isa()));
+  EXPECT_EQ(fc.executed_as, session->isa() == Isa::kReference ? "reference" : std::string("u8s8-") + IsaName(session->isa()));
   EXPECT_GE(fc.weight_bytes, 5u * kOut);
 }
 
