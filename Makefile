@@ -2,6 +2,7 @@
 # make test   everything that guards a change (15 minutes on two cores)
 # make test-all   also the slow tests, sanitizers and the aarch64 build under qemu
 # make bench  benchmarks (on a quiet machine)
+# make peers  a race against other engines, installed into .venv (on a quiet machine; PEERS="--models resnet18 --threads 1,2")
 # make lint   ruff, mypy, import rules, clang-format
 # Each target installs what it needs: Debian packages (with root or sudo) and Python packages in .venv.
 
@@ -25,7 +26,7 @@ export CMAKE_GENERATOR := Ninja
 
 CMAKE_FLAGS := -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON
 
-.PHONY: demo test test-all bench lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
+.PHONY: demo test test-all bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
@@ -47,6 +48,14 @@ bench: packages-test python
 	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS) -DPYQINFER_BUILD_BENCH=ON
 	cmake --build $(CXX_BUILD) -j $(JOBS)
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds
+
+PEERS := --threads 1,2
+peers: $(VENV)/.peers python
+	$(BIN)/python -m benchmarks.peers $(PEERS) --json build/peers/results.json
+
+$(VENV)/.peers: pyproject.toml | $(VENV)/.dependencies
+	$(BIN)/pip install -q -c constraints.txt $$($(PYTHON) .ci/requirements.py peers)
+	touch $@
 
 lint: packages-lint python
 	$(BIN)/ruff check pyqinfer tests benchmarks examples

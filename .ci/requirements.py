@@ -1,10 +1,18 @@
-"""Prints what pyproject.toml asks for (build system, dependencies, all extras), for one `pip install`."""
+"""Prints what pyproject.toml asks for (build system, dependencies, all extras but `peers`), for one `pip install`.
 
+`requirements.py peers` prints that extra alone: half a gigabyte that only `make peers` needs.
+"""
+
+import sys
 import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)
-wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-for extra in project["project"]["optional-dependencies"].values():
-    wanted += [item for item in extra if not item.startswith("pyqinfer[")]
+extras = project["project"]["optional-dependencies"]
+if sys.argv[1:]:
+    wanted = [item for name in sys.argv[1:] for item in extras[name]]
+else:
+    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    for name, extra in extras.items():
+        wanted += [item for item in extra if name != "peers" and not item.startswith("pyqinfer[")]
 print(" ".join(sorted(set(wanted))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,7 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
         "versions": {
             "python": platform.python_version(),
             "pyqinfer": pq.__version__,
+            "pyqinfer_commit": _commit(),
             "pyqinfer_compiler": info["compiler"],
             **{package: metadata.version(package) for package in dict.fromkeys(packages) if is_installed(package)},
         },
@@ -83,14 +85,25 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
     }
 
 
+def _commit() -> str | None:
+    """Of the source tree, with ``-dirty`` where files differ from it; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 @contextmanager
 def _progress() -> Iterator[Progress]:
+    """A bar drawn at updates only: a thread that draws all the time would take part in the race."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
 
         def update(stage: str, done: int, total: int) -> None:
             bar.update(task, description=stage, completed=done, total=total)
+            bar.refresh()
 
         yield update
 

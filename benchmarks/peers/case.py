@@ -35,11 +35,15 @@ class Case:
     seed: int
     root: Path
 
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.size}-seed{self.seed}"
+
     @cached_property
     def folder(self) -> Path:
         """Weights and expected output; the candidates' files lie in it as well, and go when the network changes."""
-        name = f"{self.model}-{self.size}-seed{self.seed}"
-        return artifact(self.root, name, {"torch": installed("torch"), "zoo": digest(sorted(_ZOO.glob("*.py")))}, self._make)
+        made_from = {"torch": installed("torch"), "recipe": digest([Path(__file__), *sorted(_ZOO.glob("*.py"))])}
+        return artifact(self.root, self.name, made_from, self._make)
 
     def _make(self, folder: Path) -> None:
         import torch
@@ -48,8 +52,10 @@ class Case:
 
         module = zoo.randomize_batchnorm(getattr(zoo, self.model)(), self.seed).eval()
         torch.save(module.state_dict(), folder / "weights.pt")
+        macs = _count_macs(module)
         with torch.inference_mode():
-            np.save(folder / "expected.npy", module(torch.from_numpy(self.x)).numpy())
+            np.save(folder / "expected.npy", module(self.tensor()).numpy())
+        (folder / "macs").write_text(str(sum(macs)))
 
     def module(self) -> nn.Module:
         """The network in eval mode: the same weights, bit for bit, in every process."""
@@ -76,6 +82,10 @@ class Case:
 
         return torch.from_numpy(self.x.copy())
 
+    def macs(self) -> int:
+        """Multiply-accumulates of the network's convolutions and linear layers."""
+        return int((self.folder / "macs").read_text())
+
     def calibration(self) -> list[NDArray[np.float32]]:
         """Inputs like :attr:`x` for every quantizer, without :attr:`x` itself."""
         rng = np.random.default_rng([self.seed, 1])
@@ -89,3 +99,19 @@ class Case:
         a, b = expected.astype(np.float64).ravel(), output.astype(np.float64).ravel()
         norms = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b) / norms if norms else 0.0
+
+
+def _count_macs(module: nn.Module) -> list[int]:
+    """A list that the module's next run fills: MACs of every convolution and linear layer."""
+    from torch import nn
+
+    macs: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, (nn.Conv2d, nn.Linear))
+        macs.append(output.numel() * layer.weight[0].numel())  # per output element, one product with each weight of its channel
+
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(count)
+    return macs

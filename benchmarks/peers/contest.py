@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import pyqinfer as pq
 from benchmarks.peers.candidate import Candidate
 from benchmarks.peers.case import Case
 from benchmarks.peers.peak import Peak
@@ -24,7 +23,6 @@ def prepare(candidates: Sequence[Candidate], case: Case, on_progress: Progress) 
 
     Returns the reasons why candidates cannot take part.
     """
-    _ = case.folder  # weights first: the processes share them
     reasons: dict[str, str] = {}
     for done, candidate in enumerate(candidates):
         on_progress(f"{case.model}: preparing {candidate.name}", done, len(candidates))
@@ -66,7 +64,7 @@ def run_race(
         tries = _race(processes, threads, peak, protocol, f"{case.model}, threads {threads}", on_progress)
     if tries:
         rows = {name: _with_times(row, tries[-1]) for name, row in rows.items()}
-    return Race(case.model, case.size, threads, _macs(case), load_average, list(rows.values()), tries)
+    return Race(case.model, case.size, threads, case.macs(), load_average, list(rows.values()), tries)
 
 
 def _load(row: Row, candidate: Candidate, process: Worker, threads: int) -> Row:
@@ -99,11 +97,6 @@ def _with_times(row: Row, last: Try) -> Row:
     return replace(row, timing=timing(last.blocks[row.name])) if row.name in last.blocks else row
 
 
-def _macs(case: Case) -> int:
-    """Of the network, counted on the engine's fp32 graph."""
-    return pq.convert(case.module(), example_inputs=(case.tensor(),), samples=0).macs()
-
-
 def _log(candidate: Candidate, case: Case, stage: str) -> Path:
     name = f"{candidate.name} {stage}.log".replace(" ", "-").replace("/", "a")
-    return case.folder / "logs" / name
+    return case.root / "logs" / case.name / name

@@ -48,7 +48,7 @@ class Race:
     model: str
     size: int
     threads: int
-    macs: int | None
+    macs: int
     load_average: float
     rows: Sequence[Row]
     tries: Sequence[Try]
@@ -82,13 +82,13 @@ class Race:
         cells: dict[str, Cell] = {"name": row.name, "variant": row.variant, "cosine": row.cosine, "status": row.status}
         if row.timing is None:
             return cells
-        gmacs = self.macs / row.timing.median / 1e6 if self.macs else None
+        gmacs = self.macs / row.timing.median / 1e6
         return {
             **cells,
             "p50_ms": row.timing.median,
             "p90_ms": row.timing.p90,
             "gmacs": gmacs,
-            "of_peak": 100 * gmacs / peak if gmacs and peak and row.variant != FP32 else None,
+            "of_peak": 100 * gmacs / peak if peak and row.variant != FP32 else None,
             "to_int8": _ratio(row, peers[INT8]),
             "to_fp32": _ratio(row, peers[FP32]),
         }
