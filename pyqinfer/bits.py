@@ -60,13 +60,6 @@ class LayerBits:
         top = 2 ** (self.weight - 1) - 1
         return -top, top
 
-    @property
-    def act_range(self) -> tuple[int, int]:
-        """Smallest and largest activation code, 0..2^b-1. Raises ValueError for float activations."""
-        if self.act == FLOAT:
-            raise ValueError("float activations have no code range")
-        return 0, 2**self.act - 1
-
     def __str__(self) -> str:
         if self.is_float:
             return "float"

@@ -150,20 +150,6 @@ def clamp_bounds(node: Node) -> tuple[float, float]:
     return lo, hi
 
 
-def window(node: Node, key: str) -> tuple[int, ...]:
-    """An attribute that is a list of numbers."""
-    value = node.attrs[key]
-    assert isinstance(value, tuple)
-    return tuple(int(v) for v in value if v is not None)
-
-
-def number(node: Node, key: str) -> int:
-    """An attribute that is a number."""
-    value = node.attrs[key]
-    assert isinstance(value, int)
-    return value
-
-
 def quants_of(values: Iterable[Value]) -> list[Quant]:
     """The distinct quantization parameters, in order of appearance."""
     return list(dict.fromkeys(value.quant for value in values if value.quant is not None))

@@ -35,19 +35,16 @@ def test_other_texts_are_refused_with_the_text_in_the_message(text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("bits", "weights", "acts"),
-    [("8/8", (-127, 127), (0, 255)), ("4/5", (-7, 7), (0, 31)), ("2/2", (-1, 1), (0, 3)), ("t/8", (-1, 1), (0, 255))],
+    ("bits", "expected"),
+    [("8/8", (-127, 127)), ("4/5", (-7, 7)), ("2/2", (-1, 1)), ("t/8", (-1, 1))],
 )
-def test_ranges_are_narrow_for_weights_and_unsigned_for_activations(bits: str, weights: tuple[int, int], acts: tuple[int, int]) -> None:
-    assert parse_bits(bits).weight_range == weights
-    assert parse_bits(bits).act_range == acts
+def test_weight_ranges_are_symmetric_and_narrow(bits: str, expected: tuple[int, int]) -> None:
+    assert parse_bits(bits).weight_range == expected
 
 
-def test_float_layers_have_no_ranges() -> None:
+def test_float_weights_have_no_range() -> None:
     with pytest.raises(ValueError, match="no code range"):
         _ = LayerBits(32, 32).weight_range
-    with pytest.raises(ValueError, match="no code range"):
-        _ = LayerBits(4, 32).act_range
 
 
 LAYERS = BitConfig({"conv1": "8/8", "layer1.0.conv1": "4/4", "layer1.0.conv2": "4/4", "layer2.0.conv1": "4/4", "fc": "8/8"})

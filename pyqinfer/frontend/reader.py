@@ -82,6 +82,7 @@ class GraphReader:
         name: str | None = None,
     ) -> ir.Value:
         """Append an IR node; returns its output."""
+        assert op in ir.TORCH_OPS, op
         label = name or self.namer.name(node, op)
         value = ir.Value(label, shape, quant, origin=node.name)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
