@@ -146,7 +146,6 @@ Status ReadTensors(JsonRef header, Span<const uint8_t> data, Container* out, boo
 }  // namespace
 
 Status CheckPrelude(Span<const uint8_t> prefix, uint64_t file_bytes) {
-  if (file_bytes == 0) return ModelFormat("not a pyqinfer model: the file is empty");
   if (file_bytes < kPreludeBytes || prefix.size() < kPreludeBytes) {
     return NotAModel(prefix, std::to_string(file_bytes) + " bytes are too few");
   }

@@ -28,7 +28,6 @@ Result<Target> ResolveTarget(std::string path) {
     const size_t slash = path.rfind('/');
     Target target{slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1)),
                   slash == std::string::npos ? path : path.substr(slash + 1), path};
-    if (target.name.empty() || target.name == "." || target.name == "..") return OsError("cannot save to", path, EISDIR);
     char link[4096];
     const ssize_t length = ::readlink(path.c_str(), link, sizeof(link));
     if (length < 0) return target;  // not a link, or not there
@@ -119,7 +118,6 @@ Status SaveFileAtomically(const std::string& path, Span<const uint8_t> bytes) {
   PQI_ASSIGN_OR_RETURN(const Target target, ResolveTarget(path));
   struct stat info;
   const bool exists = ::stat(target.path.c_str(), &info) == 0;
-  if (!exists && errno != ENOENT) return OsError("cannot save to", path);
   if (exists && S_ISDIR(info.st_mode)) return OsError("cannot save to", path, EISDIR);
   if (exists && !S_ISREG(info.st_mode)) return IoError("cannot save to " + Quoted(path) + ": not a regular file", EINVAL);
 

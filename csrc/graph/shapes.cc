@@ -24,9 +24,8 @@ Status UnknownOps(const Graph& graph, OpLookup lookup) {
   return Unsupported("unknown ops: " + list);
 }
 
-// Largest rank, dimension and size; dimensions that are not known count as 1.
+// Largest dimension and size; dimensions that are not known count as 1.
 Status CheckLimits(const Shape& shape, DType dtype, int64_t min_dim, const std::string& where) {
-  if (shape.size() > kMaxRank) return ModelFormat(where + ": rank " + std::to_string(shape.size()) + " is larger than 8");
   std::vector<int64_t> dims;
   for (const Dim& dim : shape) {
     if (!dim.fixed()) continue;

@@ -117,7 +117,6 @@ class StructureChecker {
       const std::string where = "output " + Quoted(output.name);
       PQI_RETURN_IF_ERROR(Unique(&names, output.name, "outputs"));
       PQI_RETURN_IF_ERROR(ValueInRange(output.value, where));
-      if (!written_[output.value]) return ModelFormat(where + ": no node writes value " + std::to_string(output.value));
       if (is_input[output.value]) return ModelFormat(where + ": is an input of the graph");
       used_[output.value] = true;
     }

@@ -145,6 +145,11 @@ TEST(CodecMalformed, UnusedBitsAndImpossibleBytesAreRefused) {
   }
 }
 
+TEST(CodecMalformed, AnImpossibleTritByteIsNamed) {
+  Codes codes(10);
+  EXPECT_NE(UnpackTrits(Bytes{0, 250}, codes).message().find("byte 250 at 1"), std::string::npos);
+}
+
 TEST(CodecSizes, DoNotOverflowForTheLargestCounts) {
   const uint64_t n = ~uint64_t{0};
   EXPECT_EQ(NibbleBytes(n), uint64_t{1} << 63);

@@ -338,6 +338,28 @@ TEST(Container, RefusesTrailingBytesEvenWhenTheyEndInAHash) {  // F6
   EXPECT_EQ(Read(file).code(), Code::kModelFormat);
 }
 
+TEST(Container, RefusesAHeaderThatIsTooLongOrEndsBetweenBlocks) {  // F7, F21: both with a valid hash
+  const Bytes file = SmallFile();
+  const std::string header = HeaderText(file);
+  EXPECT_TRUE(Read(FileAround(header + std::string((size_t{16} << 20) - 8 - header.size(), ' '), DataPart(file))).ok());
+  const Status too_long = Read(FileAround(header + std::string((size_t{16} << 20) + 8 - header.size(), ' '), DataPart(file)));
+  EXPECT_EQ(too_long.code(), Code::kModelFormat);
+  EXPECT_NE(too_long.message().find("larger than 16 MiB"), std::string::npos) << too_long.message();
+
+  Bytes shifted = FileAround(header, DataPart(file));
+  const size_t end = testing::HeaderEnd(shifted);
+  shifted.insert(shifted.begin() + static_cast<std::ptrdiff_t>(end), ' ');
+  SetN(&shifted, end - 8 + 1);
+  testing::PutHeaderHash(&shifted, end + 1);
+  const Status between = Read(shifted);
+  EXPECT_EQ(between.code(), Code::kModelFormat);
+  EXPECT_NE(between.message().find("no multiple of 64"), std::string::npos) << between.message();
+}
+
+TEST(Container, DoesNotWriteAHeaderThatItWouldNotRead) {
+  EXPECT_EQ(WriteContainer("", std::string(size_t{16} << 20, 'x'), {}).status().code(), Code::kInvalidArgument);
+}
+
 TEST(Container, RefusesAHeaderThatEndsInOtherThanSpaces) {  // F8
   const Bytes file = SmallFile();
   for (const char* tail : {"\n", "\t", "x", "{}"}) {
@@ -398,10 +420,9 @@ TEST(Container, SaysWhatAForeignFileIs) {  // F27, F29, F30
       EXPECT_NE(status.message().find(row.hint), std::string::npos) << row.name << ": " << status.message();
     }
   }
-  for (size_t spaces : {0, 8, 40}) {  // a header as Hugging Face's writer makes it, with and without luck in its length
-    std::string header =
-        R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[16],"data_offsets":[0,64]}})" + std::string(spaces, ' ');
-    while (header.size() % 8 != 0) header += ' ';
+  for (size_t multiple : {8, 64}) {  // a header as Hugging Face's writer makes it, with and without luck in its length
+    std::string header = R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[16],"data_offsets":[0,64]}})";
+    while ((8 + header.size()) % multiple != 0 || (multiple == 8 && (8 + header.size()) % 64 == 0)) header += ' ';
     Bytes file(8);
     SetN(&file, header.size());
     file.insert(file.end(), header.begin(), header.end());

@@ -272,6 +272,24 @@ TEST_F(FileTest, SaveSweepsOldTemporariesOfDeadProcessesOnly) {
   for (const auto& row : rows) EXPECT_EQ(fs::exists(dir_ / row.name), !row.swept) << row.name;
 }
 
+TEST_F(FileTest, AFileThatChangesWhileItIsReadGivesTheFileOrACleanError) {  // H8
+  Spill(target_, new_);
+  const pid_t writer = ::fork();
+  if (writer == 0) {
+    for (;;) {
+      ::truncate(target_.c_str(), 100);
+      Spill(target_, new_);
+      ::truncate(target_.c_str(), 9000);
+    }
+  }
+  for (int i = 0; i < 500; ++i) {
+    const Status status = ReadModelFile(target_.string()).status();
+    EXPECT_TRUE(status.ok() || status.code() == Code::kIo || status.code() == Code::kModelFormat) << status.message();
+  }
+  ::kill(writer, SIGKILL);
+  ::waitpid(writer, nullptr, 0);
+}
+
 TEST_F(FileTest, TwoProcessesMaySaveTheSamePathWhileAThirdReads) {
   ASSERT_TRUE(Save(old_).ok());
   pid_t writers[2];

@@ -154,10 +154,16 @@ TEST(Json, AgreesWithNlohmannOnMutatedTexts) {
     for (JsonRef member : doc.value().root()) {
       const nlohmann::json& other = dom.at(std::string(member.key()));
       switch (member.kind()) {
-        case JsonKind::kNumber: EXPECT_EQ(other.get<uint64_t>(), member.number()) << text; break;
-        case JsonKind::kString: EXPECT_EQ(other.get<std::string>(), member.text()) << text; break;
+        case JsonKind::kNumber:
+          EXPECT_EQ(other.get<uint64_t>(), member.number()) << text;
+          break;
+        case JsonKind::kString:
+          EXPECT_EQ(other.get<std::string>(), member.text()) << text;
+          break;
         case JsonKind::kObject:
-        case JsonKind::kArray: EXPECT_EQ(other.size(), member.size()) << text; break;
+        case JsonKind::kArray:
+          EXPECT_EQ(other.size(), member.size()) << text;
+          break;
       }
     }
   }

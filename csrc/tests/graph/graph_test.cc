@@ -94,6 +94,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Row{"D18 qmin above qmax", "quants[0].qmin: 9 is outside [0, 7]", kQuant, Quant("8", "8", "9", "8")},
                       Row{"D18 qmin equal to qmax", "quants[0].qmin: 8 is outside [0, 7]", kQuant, Quant("8", "8", "8", "8")},
                       Row{"D18 qmax beyond the bits", "quants[0].qmax: 16 is outside [1, 15]", kQuant, Quant("4", "3", "0", "16")},
+                      Row{"codes but no quants", "values[1]: the graph has no quants", kQuant, ""},
                       Row{"quants without scales", "has quants but no constant 'activation_scales'", R"("name":"activation_scales")",
                           R"("name":"scales")"},
                       Row{"more quants than scales", "'activation_scales' must be f32[2]", kQuant, std::string(kQuant) + "," + kQuant}));
