@@ -48,10 +48,11 @@ class Session:
     @property
     def threads(self) -> int: ...
     def run(self, inputs: Mapping[str, NDArray[Any]], capture: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Graph outputs by name, then captured values by node name. Releases the GIL; outputs are fresh arrays."""
+        """Graph outputs by name, then captured values by node name. Releases the GIL; outputs are fresh arrays.
+        TypeError: not an array of the input's dtype. ValueError: a missing or unknown name, or a shape that does not fit."""
     def layers(self) -> list[dict[str, Any]]:
-        """One dict per node: name, op, weight_bits, act_bits (0 = float), executed_as, weight_bytes (packed, in memory)."""
+        """One dict per node: name, op, weight_bits, act_bits (0 = float), executed_as, reason, weight_bytes (packed, in memory)."""
     def profile(self, inputs: Mapping[str, NDArray[Any]], repeat: int) -> list[tuple[str, float]]:
         """Median milliseconds of each node over ``repeat`` runs."""
     def memory(self) -> dict[str, int]:
-        """Bytes: packed weights, arena (largest plan so far)."""
+        """Bytes: ``weight_bytes`` of all packed layers, ``arena_bytes`` of one run with the largest input shapes so far."""

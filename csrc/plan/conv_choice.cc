@@ -14,6 +14,7 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
     case pack::Method::kRuns:
       name += std::string("-") + IsaName(isa);
       reason = "tiles of " + std::to_string(layout.tile.mr) + " pixels by " + std::to_string(layout.tile.nr) + " channels";
+      if (layout.method == pack::Method::kRuns) reason += ", each kernel row read as one run";
       break;
     case pack::Method::kGather:
       name += std::string("-gather-") + IsaName(isa);
