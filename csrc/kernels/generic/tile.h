@@ -17,10 +17,8 @@ PQI_INLINE uint32_t LoadDword(const uint8_t* p) {
   return v;
 }
 
-// The last 1..3 bytes of a row of `count` + 4*n bytes that ends at p + count, zero above. Not one byte more is read: where the row has four
-// bytes, its last four are loaded and the upper ones kept.
-PQI_INLINE uint32_t LoadTail(const uint8_t* p, uint32_t count, bool has_four) {
-  if (has_four) return LoadDword(p + count - 4) >> (32 - 8 * count);
+// The last 1..3 bytes of a row, zero above. Not one byte more is read.
+PQI_INLINE uint32_t LoadTail(const uint8_t* p, uint32_t count) {
   uint32_t v = p[0];
   if (count > 1) v |= static_cast<uint32_t>(p[1]) << 8;
   if (count > 2) v |= static_cast<uint32_t>(p[2]) << 16;
@@ -64,7 +62,7 @@ void DotTile(const TileU8S8& t) noexcept {
       w += kBlock;
     }
     if (whole < k) {
-      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i], k - whole, whole > 0); });
+      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i], k - whole); });
       w += kBlock;
     }
   }
