@@ -58,7 +58,7 @@ struct Constant {
   std::vector<int64_t> shape;  // logical
   int32_t bits = 0;            // kCode only
   Packing packing = Packing::kNone;
-  Span<const uint8_t> bytes;   // packed
+  Span<const uint8_t> bytes;  // packed
 
   int64_t element_count() const {
     int64_t n = 1;

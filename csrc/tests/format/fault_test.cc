@@ -102,12 +102,21 @@ struct Row {
 
 TEST_F(FaultTest, ASaveThatFailsLeavesTheOldFileAndNoOther) {
   const Row rows[] = {
-      {"fchmod", 1, EPERM, EPERM, false}, {"write", 1, ENOSPC, ENOSPC, false}, {"write", 1, EINTR, 0, true},
-      {"write", 1, 0, 0, true},           {"fsync", 1, EIO, EIO, false},       {"pread", 1, EIO, EIO, false},
-      {"pread", 2, EIO, EIO, false},      {"pread", 1, EINTR, 0, true},        {"pread", 1, 0, 0, true},
-      {"close", 1, EIO, EIO, false},      {"close", 1, ENOSPC, ENOSPC, false}, {"close", 1, EINTR, 0, true},
-      {"rename", 1, EXDEV, EXDEV, false}, {"fsync", 2, EIO, EIO, true},  // of the directory: the new file is in place, but may not survive
-                                                                         // a power cut
+      {"fchmod", 1, EPERM, EPERM, false},
+      {"write", 1, ENOSPC, ENOSPC, false},
+      {"write", 1, EINTR, 0, true},
+      {"write", 1, 0, 0, true},
+      {"fsync", 1, EIO, EIO, false},
+      {"pread", 1, EIO, EIO, false},
+      {"pread", 2, EIO, EIO, false},
+      {"pread", 1, EINTR, 0, true},
+      {"pread", 1, 0, 0, true},
+      {"close", 1, EIO, EIO, false},
+      {"close", 1, ENOSPC, ENOSPC, false},
+      {"close", 1, EINTR, 0, true},
+      {"rename", 1, EXDEV, EXDEV, false},
+      {"fsync", 2, EIO, EIO, true},  // of the directory: the new file is in place, but may not survive
+                                     // a power cut
       {"fsync", 2, EINVAL, 0, true},
   };
   for (const Row& row : rows) {
