@@ -111,6 +111,7 @@ struct Misuse {
   pqi_status status;
   const char* message;
 };
+void PrintTo(const Misuse& row, std::ostream* out) { *out << row.name; }
 
 class CApiMisuse : public CApi, public testing::WithParamInterface<Misuse> {};
 

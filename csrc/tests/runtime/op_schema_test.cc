@@ -108,6 +108,7 @@ struct Row {
   std::string from, to;  // replaced in the graph's JSON
   const char* message;   // part of the error
 };
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 class BrokenNode : public testing::TestWithParam<Row> {};
 

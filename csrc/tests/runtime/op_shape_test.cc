@@ -13,6 +13,7 @@ struct Row {
   std::string stored;           // shape in the file
   ConcreteShape input, output;  // of one run; an empty output = kInvalidArgument
 };
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 std::string Pool(const std::string& kernel, const std::string& stride, const std::string& padding, const std::string& dilation,
                  int ceil_mode) {
