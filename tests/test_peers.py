@@ -119,7 +119,7 @@ def row(name: str, variant: str, ms: float, *, peer: bool = True, status: str = 
 ROWS = [
     row("slow fp32", "fp32", 40.0),
     row("fast fp32", "fp32", 30.0),
-    row("wrong int8", "int8", 1.0, status="wrong output"),
+    row("wrong int8", "int8", 1.0, status="wrong output: cosine below 0.98"),
     row("peer int8", "int8", 8.0),
     Row("absent", "int8", True, "not installed: pip install absent"),
     row("ours fp32", "fp32", 33.0, peer=False),
@@ -142,6 +142,7 @@ def test_the_table_has_ratios_to_the_fastest_peers_and_the_share_of_the_peak() -
     assert cells["peer int8"]["of_peak"] == pytest.approx(50.0)
     assert cells["fast fp32"]["of_peak"] is None
     assert "p50_ms" not in cells["absent"]
+    assert [cells[name]["status"] for name in ("ours int8", "absent", "wrong int8")] == ["ok", "not installed", "wrong output"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,8 @@ def test_the_table_has_ratios_to_the_fastest_peers_and_the_share_of_the_peak() -
         "ours int8: 0.75 x the time of peer int8, the fastest int8 peer",
         "ours 4/4: 0.50 x the time of peer int8",
         "ours fp32: 1.10 x the time of fast fp32, the fastest fp32 peer",
-        "not installed: pip install absent",
+        "absent: not installed: pip install absent",
+        "wrong int8: wrong output: cosine below 0.98",
         "dot-product peak (dot): 200.0 GMAC/s before, 201.0 after; tries 1",
     ],
 )

@@ -39,6 +39,7 @@ def artifact(root: Path, name: str, made_from: Mapping[str, str], make: Callable
         make(temporary)
         for stale in _versions_of(root, name):
             shutil.rmtree(stale)
+        temporary.chmod(0o755)  # mkdtemp makes it private
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -79,7 +79,8 @@ class Race:
         return Report(title, columns, rows, {"threads": self.threads}, self._notes(peers, protocol, peak_instruction))
 
     def _cells(self, row: Row, peers: Mapping[str, Row | None], peak: float | None) -> dict[str, Cell]:
-        cells: dict[str, Cell] = {"name": row.name, "variant": row.variant, "cosine": row.cosine, "status": row.status}
+        cells: dict[str, Cell] = {"name": row.name, "variant": row.variant, "cosine": row.cosine}
+        cells["status"] = row.status.partition(":")[0]  # the reason is a note below the table
         if row.timing is None:
             return cells
         gmacs = self.macs / row.timing.median / 1e6
@@ -94,7 +95,7 @@ class Race:
         }
 
     def _notes(self, peers: Mapping[str, Row | None], protocol: Protocol, instruction: str) -> list[str]:
-        notes = []
+        notes = [f"{row.name}: {row.status}" for row in self.rows if not row.counts]
         for row in self.rows:
             kind = FP32 if row.variant == FP32 else INT8
             peer = peers[kind]
