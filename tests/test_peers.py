@@ -129,7 +129,7 @@ ROWS = [
 
 
 def contest(*tries: Try) -> Race:
-    return Race("net", 224, 1, 800_000_000, 0.5, ROWS, tries or [Try(200.0, 201.0, {}, {})])
+    return Race("net", 224, 1, 800_000_000, 0.5, ROWS, tries or [Try(199.0, 200.0, {}, {})])
 
 
 def test_the_fastest_peer_is_right_and_not_pyqinfer() -> None:
@@ -139,7 +139,7 @@ def test_the_fastest_peer_is_right_and_not_pyqinfer() -> None:
 def test_the_table_has_ratios_to_the_fastest_peers_and_the_share_of_the_peak() -> None:
     cells = {str(r["name"]): r for r in contest().report(QUICK, "dot").rows}
     assert [cells["ours int8"][key] for key in ("to_int8", "to_fp32", "gmacs")] == pytest.approx([0.75, 0.2, 800 / 6])
-    assert cells["peer int8"]["of_peak"] == pytest.approx(50.0)
+    assert cells["peer int8"]["of_peak"] == pytest.approx(50.0)  # 100 GMAC/s of the better peak
     assert cells["fast fp32"]["of_peak"] is None
     assert "p50_ms" not in cells["absent"]
     assert [cells[name]["status"] for name in ("ours int8", "absent", "wrong int8")] == ["ok", "not installed", "wrong output"]
@@ -153,7 +153,7 @@ def test_the_table_has_ratios_to_the_fastest_peers_and_the_share_of_the_peak() -
         "ours fp32: 1.10 x the time of fast fp32, the fastest fp32 peer",
         "absent: not installed: pip install absent",
         "wrong int8: wrong output: cosine below 0.98",
-        "dot-product peak (dot): 200.0 GMAC/s before, 201.0 after; tries 1",
+        "dot-product peak (dot): 199.0 GMAC/s before, 200.0 after; tries 1",
     ],
 )
 def test_the_printed_table_says(words: str) -> None:
@@ -280,7 +280,7 @@ def test_cosine_of_outputs(output: list[float], expected: float, tmp_path: Path)
 
 
 def test_a_whole_race_on_a_small_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    raced = ["torch eager", "pyqinfer fp32", "pyqinfer int8"]
+    raced = ["torch eager", "pyqinfer int8"]
     skipped = ",".join(c.name for c in candidates(["fp32", "int8"]) if c.name not in raced)
     out = tmp_path / "out.json"
     options = ["--models", "resnet20", "--size", "32", "--rounds", "1", "--calls", "2", "--tries", "1", "--skip", skipped]
@@ -289,7 +289,7 @@ def test_a_whole_race_on_a_small_network(tmp_path: Path, capsys: pytest.CaptureF
     only = json.loads(out.read_text())["races"][0]
     assert [(c["name"], c["status"]) for c in only["candidates"]] == [(name, "ok") for name in raced]
     assert all(c["timing"]["calls"] >= 2 and c["cosine"] > 0.98 for c in only["candidates"])
-    assert only["candidates"][2]["settings"]["integer_share"] == 1.0
+    assert only["candidates"][1]["settings"]["integer_share"] == 1.0
     assert only["macs"] == 40_813_184
 
 

@@ -41,6 +41,10 @@ class Try:
     blocks: Mapping[str, Sequence[Sequence[float]]]
     failures: Mapping[str, str]
 
+    def peak(self) -> float | None:
+        """The better of the two measurements, GMAC/s: what the machine can do when nobody else is at it."""
+        return None if self.before is None or self.after is None else max(self.before, self.after)
+
     def steady(self, tolerance: float) -> bool:
         """Whether the machine was equally fast before and after; True where no peak can be measured."""
         if self.before is None or self.after is None:

@@ -61,7 +61,7 @@ class Race:
     def report(self, protocol: Protocol, peak_instruction: str) -> Report:
         """The table: times in ms, and each as a multiple of the fastest int8 and fp32 peer (below 1 is faster than the peer)."""
         peers = {variant: self.fastest_peer(variant) for variant in (INT8, FP32)}
-        peak = self.tries[-1].before if self.tries else None
+        peak = self.tries[-1].peak() if self.tries else None
         columns = [
             Column("name", "candidate", numeric=False),
             Column("variant", "variant", numeric=False),
