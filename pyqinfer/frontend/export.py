@@ -52,7 +52,10 @@ def export_functional(model: nn.Module, examples: tuple[Tensor, ...], dynamic_ba
 
 def functional_graph(program: ExportedProgram) -> GraphModule:
     """An exported program as a functional GraphModule without shape guards."""
-    module = program.run_decompositions({}).module()
+    with warnings.catch_warnings():
+        # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
+        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
+        module = program.run_decompositions({}).module()
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
             module.graph.erase_node(node)
