@@ -128,8 +128,8 @@ ROWS = [
 ]
 
 
-def contest(*tries: Try) -> Race:
-    return Race("net", 224, 1, 800_000_000, 0.5, ROWS, tries or [Try(199.0, 200.0, {}, {})])
+def contest(*tries: Try, undisturbed: float | None = 201.0) -> Race:
+    return Race("net", 224, 1, 800_000_000, 0.5, undisturbed, ROWS, tries or [Try(199.0, 200.0, {}, {})])
 
 
 def test_the_fastest_peer_is_right_and_not_pyqinfer() -> None:
@@ -164,6 +164,11 @@ def test_an_unsteady_race_says_so() -> None:
     text = contest(Try(200.0, 150.0, {}, {})).report(QUICK, "dot").table()
     assert "UNSTEADY" in text
     assert "UNSTEADY" not in contest().report(QUICK, "dot").table()
+
+
+def test_a_race_on_a_machine_that_is_steadily_busy_says_so() -> None:
+    assert "BUSY: 235.0 GMAC/s" in contest(undisturbed=235.0).report(QUICK, "dot").table()
+    assert "BUSY" not in contest().report(QUICK, "dot").table()
 
 
 def test_without_a_peak_the_table_says_that_steadiness_is_not_checked() -> None:

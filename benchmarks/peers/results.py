@@ -17,6 +17,9 @@ from pyqinfer.report import Cell, Column, Report
 FORMAT = "pyqinfer-peers/1"
 OK = "ok"
 
+# A steady peak below this share of the undisturbed one belongs to a machine that is steadily busy with something else.
+_QUIET = 0.93
+
 
 @dataclass(frozen=True)
 class Row:
@@ -50,6 +53,7 @@ class Race:
     threads: int
     macs: int
     load_average: float
+    undisturbed_peak: float | None  # GMAC/s of so many threads with the machine to themselves
     rows: Sequence[Row]
     tries: Sequence[Try]
 
@@ -107,6 +111,8 @@ class Race:
         if last.before is None or last.after is None:
             return [*notes, "dot-product peak not measured: steadiness of the machine not checked"]
         notes.append(f"dot-product peak ({instruction}): {last.before:.1f} GMAC/s before, {last.after:.1f} after; tries {len(self.tries)}")
+        if self.undisturbed_peak and min(last.before, last.after) < _QUIET * self.undisturbed_peak:
+            notes.append(f"BUSY: {self.undisturbed_peak:.1f} GMAC/s were to be had, other programs run; do not quote these times")
         if not last.steady(protocol.tolerance):
             notes.append(f"UNSTEADY: the peaks differ by more than {100 * protocol.tolerance:.0f} % in every try; do not quote these times")
         return notes
@@ -119,6 +125,7 @@ class Race:
             "threads": self.threads,
             "macs": self.macs,
             "load_average_before": self.load_average,
+            "undisturbed_peak": self.undisturbed_peak,
             "steady": bool(self.tries) and self.tries[-1].steady(protocol.tolerance),
             "tries": [{"peak_before": t.before, "peak_after": t.after, "steady": t.steady(protocol.tolerance)} for t in self.tries],
             "fastest_peer": {variant: getattr(self.fastest_peer(variant), "name", None) for variant in (FP32, INT8)},
