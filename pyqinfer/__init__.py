@@ -20,6 +20,7 @@ from pyqinfer.session import Session
 if TYPE_CHECKING:
     from pyqinfer import zoo
     from pyqinfer.conversion import convert
+    from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
+    "FakeQuant": "pyqinfer.frontend.fake_quant",
     "PTQ": "pyqinfer.methods.ptq",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
     "convert": "pyqinfer.conversion",
     "profile": "pyqinfer.measure.profile",
     "quantize": "pyqinfer.quantization",
+    "register_fake_quant": "pyqinfer.frontend.fake_quant",
     "zoo": "pyqinfer.zoo",
 }
 
 __all__ = [
     "PTQ",
     "BitConfig",
+    "FakeQuant",
     "IntegrityError",
     "Model",
     "ModelFormatError",
@@ -56,6 +60,7 @@ __all__ = [
     "load",
     "profile",
     "quantize",
+    "register_fake_quant",
     "zoo",
 ]
 

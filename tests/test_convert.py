@@ -6,7 +6,6 @@ The bounds are those of docs/numerics.md, "What follows".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,127 +13,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from agreement import SUMMING, assert_engine_equals_twin, assert_within_bounds, differences
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule
 
-from pyqinfer import reference, zoo
+from pyqinfer import zoo
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.methods import PTQ
-from pyqinfer.model import Model
 from pyqinfer.quantization import quantize
 from pyqinfer.session import Session
-
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
-SUMMING = {"conv2d", "linear"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
-
-
-@dataclass
-class Difference:
-    """One engine node against torch: how many codes differ and by how much; ``relative``: the same for a float output."""
-
-    op: str
-    codes: int
-    elements: int
-    worst: int
-    relative: float
-
-
-def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Captured values with NHWC ones turned to NCHW."""
-    nhwc: set[int] = set()
-    result = {}
-    for node in engine.graph["nodes"]:
-        value, layout = captured[node["name"]], node["attrs"].get("layout")
-        follows = node["op"] not in SPATIAL and layout in (None, "same") and node["op"] not in ("reshape", "linear", "transpose")
-        to_nhwc = node["op"] in SPATIAL or layout == "to_nhwc" or node["attrs"].get("perm") == [0, 2, 3, 1]
-        if value.ndim == 4 and (to_nhwc or (follows and node["inputs"][0] in nhwc)):
-            nhwc.add(node["outputs"][0])
-            value = value.transpose(0, 3, 1, 2)
-        result[node["name"]] = np.ascontiguousarray(value)
-    return result
-
-
-class LayerByLayer(Interpreter):
-    """Runs torch's graph; after each node that an engine node stands for, compares and goes on with the engine's value."""
-
-    def __init__(self, module: GraphModule, engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> None:
-        super().__init__(module)
-        self.engine, self.captured = engine, in_torch_order(engine, captured)
-        self.names = {origin: name for name, origin in engine.origins.items()}
-        self.nodes = {node["name"]: node for node in engine.graph["nodes"]}
-        self.scales = dict(zip([c["name"] for c in engine.graph["constants"]], engine.constants, strict=True)).get("activation_scales")
-        self.differences: dict[str, Difference] = {}
-
-    def run_node(self, n: Node) -> Any:
-        value = super().run_node(n)
-        name = self.names.get(n.name)
-        if name is None or not isinstance(value, Tensor):
-            return value
-        node, got = self.nodes[name], self.captured[name]
-        assert tuple(got.shape) == tuple(value.shape), name
-        entry = self.engine.graph["values"][node["outputs"][0]]
-        if entry["dtype"] == "f32":
-            largest = np.abs(got).max(initial=1e-6)
-            relative = float(np.abs(value.numpy() - got).max(initial=0) / largest)
-            self.differences[name] = Difference(node["op"], 0, got.size, 0, relative)
-            return torch.from_numpy(got)
-        quant, scale = self.engine.graph["quants"][entry["quant"]], self.scales[entry["quant"]]
-        if value.dtype == torch.float32:
-            expected = np.rint(value.numpy() / scale).astype(np.int64) + quant["zero_point"]
-            again = torch.from_numpy((got.astype(np.int32) - quant["zero_point"]).astype(np.float32) * scale)
-        else:
-            shift = quant["qmin"] - int(n.args[3])
-            expected = value.numpy().astype(np.int64) + shift
-            again = torch.from_numpy(got.astype(np.int64) - shift).to(value.dtype)
-        difference = np.abs(expected - got)
-        if node["op"] in POOLS:
-            difference = difference[~self._ties(n, scale)]
-        self.differences[name] = Difference(node["op"], np.count_nonzero(difference), got.size, int(difference.max(initial=0)), 0.0)
-        return again
-
-    def _ties(self, quantize_node: Node, scale: np.float32) -> NDArray[np.bool_]:
-        """Where torch's float value lies on an exact tie between two codes."""
-        (x, *_), _ = self.fetch_args_kwargs_from_env(quantize_node)
-        codes = x.numpy().astype(np.float64) / scale
-        return np.abs(codes - np.floor(codes) - 0.5) < 1e-4
-
-
-def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor) -> dict[str, Difference]:
-    names = [node["name"] for node in engine.graph["nodes"]]
-    arrays = {port["name"]: x.numpy() for port, x in zip(engine.graph["inputs"], inputs, strict=True)}
-    runner = LayerByLayer(module, engine, reference.run(engine.graph, engine.constants, arrays, names))
-    with torch.no_grad():
-        runner.run(*inputs)
-    return runner.differences
-
-
-def assert_within_bounds(found: dict[str, Difference]) -> None:
-    for name, d in found.items():
-        assert d.relative < 2e-5, (name, d)
-        if d.op in SUMMING | POOLS:
-            assert d.worst <= 1, (name, d)
-            assert d.codes <= max(0.0003 * d.elements, 3), (name, d)
-        else:
-            assert d.codes == 0, (name, d)
-    pooled = [d for d in found.values() if d.op in SUMMING | POOLS]
-    elements = sum(d.elements for d in pooled)
-    assert elements < 10**6 or sum(d.codes for d in pooled) <= 1e-4 * elements
-
-
-def assert_engine_equals_twin(model: Model, *inputs: Tensor) -> None:
-    names = [node["name"] for node in model.graph["nodes"]]
-    arrays = {name: x.numpy() for name, x in zip(model.inputs, inputs, strict=True)}
-    constants = [model.constant(i) for i in range(len(model.graph["constants"]))]
-    expected = reference.run(model.graph, constants, arrays, names)
-    got = Session(model, threads=1).run(arrays, capture=names)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 class Net(nn.Module):

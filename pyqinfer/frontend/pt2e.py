@@ -11,16 +11,16 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import aten, quantized
+from pyqinfer.frontend import aten, fake_quant, nncf, per_channel, quantized
 from pyqinfer.frontend.reader import GraphReader
 
-_HANDLERS = {**aten.HANDLERS, **quantized.HANDLERS}
+_HANDLERS = {**per_channel.over(aten.HANDLERS), **quantized.HANDLERS, **fake_quant.HANDLERS}
 _NAMESPACES = frozenset({"aten", "quantized_decomposed"})
 
 
 def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynamic_batch: bool, dynamic_size: bool) -> ir.Graph:
     """The IR of a graph; see :func:`pyqinfer.frontend.import_module`."""
-    reader = GraphReader(module, _HANDLERS, _NAMESPACES)
+    reader = GraphReader(module, _HANDLERS, _NAMESPACES, fake_quant.call_module, nncf.fold)
     symbols = _Symbols()
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]

@@ -45,6 +45,10 @@ class QuantizedConstant:
 
 Arguments = dict[str, Any]
 Handler = Callable[["GraphReader", Node, Arguments], Any]
+# For ops of constants: the op's name and arguments.
+WeightFolder = Callable[[str, Arguments], QuantizedConstant | None]
+# For nodes that call a submodule: the module and its operands.
+ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], Any]
 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Results that share memory with their operand under another shape.
@@ -53,10 +57,23 @@ _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operat
 
 
 class GraphReader:
-    """One import. ``handlers``: op name without overload ("conv2d") -> what builds its IR."""
+    """One import.
 
-    def __init__(self, module: GraphModule, handlers: dict[str, Handler], operator_namespaces: frozenset[str]) -> None:
+    ``handlers``: op name without overload ("conv2d") -> what builds its IR; ``call_module``: the same for submodules;
+    ``fold_weights``: recognizes quantized weights in ops of constants.
+    """
+
+    def __init__(
+        self,
+        module: GraphModule,
+        handlers: dict[str, Handler],
+        operator_namespaces: frozenset[str],
+        call_module: ModuleHandler,
+        fold_weights: WeightFolder,
+    ) -> None:
         self.module = module
+        self.fold_weights = fold_weights
+        self.call_module = call_module
         self.handlers = handlers
         self.namespaces = operator_namespaces
         self.nodes: list[ir.Node] = []
@@ -122,8 +139,10 @@ class GraphReader:
                 self.env[node] = self._call(node)
             elif node.op == "output":
                 outputs = self._outputs(node)
-            elif node.op != "placeholder" and node.target != "_guards_fn":
-                self._problem(node, f"{node.op} {node.target}", "only graphs of torch.export are read")
+            elif node.op == "call_module" and node.target != "_guards_fn":
+                self.env[node] = self._call_module(node)
+            elif node.op == "call_method":
+                self._problem(node, f"call_method {node.target}", "only graphs of torch.export are read")
                 self.env[node] = self._unknown(node)
         if self._problems:
             lines = "".join(f"\n  - {problem}" for problem in self._problems)
@@ -147,7 +166,9 @@ class GraphReader:
         try:
             arguments = self._bind(node)
             if in_place and _all_constant(arguments):
-                raise NotSupportedHere("changes a constant in place")
+                if not _keeps_value(op, arguments) and self._is_read(node):
+                    raise NotSupportedHere("changes a constant in place")
+                return None
             if handler is None or _all_constant(arguments):
                 result = self._fold(node, arguments, namespace, op, handler)
             else:
@@ -160,6 +181,24 @@ class GraphReader:
         except ValueError as error:
             raise ValueError(f"layer {self.namer.name(node, op)!r} ({source_line(node) or 'unknown source'}): {error}") from None
         return self._unknown(node)
+
+    def _call_module(self, node: Node) -> Any:
+        module = self.module.get_submodule(str(node.target))
+        try:
+            return self.call_module(self, node, module, [map_arg(a, lambda n: self.env[n]) for a in node.args])
+        except NotSupportedHere as reason:
+            self._problem(node, f"call_module {node.target}", str(reason))
+        except ValueError as error:
+            raise ValueError(f"{node.target} ({type(module).__name__}): {error}") from None
+        return self._unknown(node)
+
+    def _is_read(self, node: Node) -> bool:
+        """Whether anything but ``node`` itself reads the constant that it changes (BatchNorm counts its batches and never looks)."""
+        target = node.args[0]
+        if node.users or not isinstance(target, Node) or target.op != "get_attr":
+            return True
+        same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n.target == target.target)
+        return any(user is not node for constant in same for user in constant.users)
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
@@ -177,6 +216,9 @@ class GraphReader:
             raise NotSupportedHere("no such operation in the engine")
         if handler is not None and op.startswith("dequantize"):
             return handler(self, node, arguments)
+        weights = self.fold_weights(op, arguments) if namespace == "aten" else None
+        if weights is not None:
+            return weights
         if namespace == "quantized_decomposed" or any(isinstance(a, Tensor) for a in arguments.values()) or "dtype" in arguments:
             plain = {k: v.value if isinstance(v, QuantizedConstant) else v for k, v in arguments.items()}
             with torch.no_grad():
@@ -251,6 +293,14 @@ def _all_constant(arguments: Arguments) -> bool:
         return not isinstance(value, (ir.Value, SymbolicSize))
 
     return all(plain(value) for value in arguments.values())
+
+
+def _keeps_value(op: str, arguments: Arguments) -> bool:
+    """A copy of a constant onto an equal one: what is left of an observer that does not observe."""
+    if op != "copy":
+        return False
+    target, source = arguments["self"], arguments["src"]
+    return isinstance(target, Tensor) and isinstance(source, Tensor) and torch.equal(target, source)
 
 
 def _schema_call(target: Any, arguments: Arguments) -> Arguments:

@@ -16,8 +16,8 @@ class LayerCoverage:
     reason: str
 
 
-def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
-    """One entry per conv2d and linear node of a graph as docs/format.md describes it."""
+def layer_coverage(graph: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[LayerCoverage]:
+    """One entry per conv2d and linear node of a graph as docs/format.md describes it; ``notes``: reasons by layer."""
     constants, values = graph["constants"], graph["values"]
     result = []
     for node in graph["nodes"]:
@@ -25,6 +25,10 @@ def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
             continue
         integer = values[node["inputs"][0]]["dtype"] == "u8"
         quantized_weights = constants[node["constants"]["weight"]]["dtype"] == "code"
-        reason = "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"
+        reason = (notes or {}).get(node["name"]) or _reason(quantized_weights)
         result.append(LayerCoverage(node["name"], integer, "" if integer else reason))
     return result
+
+
+def _reason(quantized_weights: bool) -> str:
+    return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"

@@ -1,0 +1,192 @@
+"""Fake-quantize ops and modules to quantize/dequantize pairs: torch's own, learnable ones (LSQ), fused observers, and users' classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from pyqinfer.frontend.quantized import activation_quant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
+
+
+@dataclass(frozen=True)
+class FakeQuant:
+    """``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
+
+    ``scale``, ``zero_point``: numbers, or tensors with one element, or one per slice along ``axis`` (weights only).
+    """
+
+    scale: Any
+    zero_point: Any
+    quant_min: int
+    quant_max: int
+    axis: int | None = None
+
+
+# User classes, latest first: see register_fake_quant.
+_REGISTERED: dict[type[nn.Module], Callable[[Any], FakeQuant | None]] = {}
+
+
+def register_fake_quant(cls: type[nn.Module], fn: Callable[[Any], FakeQuant | None]) -> None:
+    """Tell :func:`pyqinfer.convert` what a module class of your own does to a tensor.
+
+    Args:
+        cls: the class; subclasses are taken too, the most derived registered class wins.
+        fn: called with each instance when a model is converted; returns its parameters, or None where it passes tensors on unchanged.
+
+    Raises:
+        TypeError: ``cls`` is no ``nn.Module`` class, or ``fn`` cannot be called.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"cls: expected a subclass of torch.nn.Module, got {cls!r}")
+    if not callable(fn):
+        raise TypeError(f"fn: expected a function of a {cls.__name__}, got {fn!r}")
+    _REGISTERED[cls] = fn
+
+
+def is_fake_quant(module: nn.Module) -> bool:
+    """A registered class, or one of the fake-quantize classes of torch.ao and torchao."""
+    return any(cls in _REGISTERED or _is_torchs(cls) for cls in type(module).__mro__)
+
+
+def fake_quant_of(module: nn.Module) -> FakeQuant | None:
+    """What a module for which :func:`is_fake_quant` holds does in evaluation; None: nothing. TypeError for a wrong registered function."""
+    for cls in type(module).__mro__:
+        if cls in _REGISTERED:
+            found = _REGISTERED[cls](module)
+            if found is not None and not isinstance(found, FakeQuant):
+                raise TypeError(f"the function registered for {cls.__name__} returned {found!r}: expected pyqinfer.FakeQuant or None")
+            return found
+    return _of_torch(module)
+
+
+def _is_torchs(cls: type) -> bool:
+    # By name: torch.ao and torchao each have such a class, and neither needs to be imported to look.
+    return cls.__name__ == "FakeQuantizeBase" and cls.__module__.startswith(("torch.ao.", "torchao."))
+
+
+def _of_torch(module: Any) -> FakeQuant | None:
+    """Parameters as they stand: observers that would still move them in torch are taken as frozen."""
+    if not bool(module.fake_quant_enabled[0]):
+        return None
+    # The learnable class holds its own range, the others use their observer's.
+    learnable = "Learnable" in type(module).__name__
+    bounds = module if learnable else module.activation_post_process
+    low, high = int(bounds.quant_min), int(bounds.quant_max)
+    per_channel = module.qscheme in (torch.per_channel_affine, torch.per_channel_symmetric, torch.per_channel_affine_float_qparams)
+    zero_point = module.zero_point.detach()
+    if learnable:
+        zero_point = learned_zero_point(zero_point, low, high, per_channel)
+        if module.qscheme in (torch.per_channel_symmetric, torch.per_tensor_symmetric):
+            zero_point = torch.zeros_like(zero_point)
+    return FakeQuant(module.scale.detach(), zero_point, low, high, int(module.ch_axis) if per_channel else None)
+
+
+def learned_zero_point(zero_point: Tensor, low: int, high: int, per_channel: bool) -> Tensor:
+    """torch rounds a learned zero point half to even per channel, but adds 1/2, clamps and truncates per tensor."""
+    if per_channel:
+        return zero_point.detach().round().clamp(low, high).to(torch.int64)
+    return (zero_point.detach() + 0.5).clamp(low, high).trunc().to(torch.int64)
+
+
+def apply(reader: GraphReader, node: Node, x: Any, params: FakeQuant) -> Any:
+    """A quantize and a dequantize of an activation, or a quantized constant. Raises NotSupportedHere, ValueError."""
+    if isinstance(x, QuantizedConstant):
+        x = x.value
+    if isinstance(x, Tensor):
+        return _of_constant(x, params)
+    if params.axis is not None:
+        raise NotSupportedHere("activations quantized per channel")
+    x = reader.activation(x, "input")
+    quant, _ = activation_quant(params.scale, params.zero_point, params.quant_min, params.quant_max, torch.float32)
+    codes = reader.emit("quantize", node, [x], x.shape, quant=quant)
+    return reader.emit("dequantize", node, [codes], x.shape)
+
+
+def call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
+    """A submodule that a quantizer put into a graph of torch.export: PT2E models that are prepared, not converted."""
+    if not is_fake_quant(module):
+        if "Observer" in type(module).__name__:
+            raise NotSupportedHere("the model only observes: convert it (convert_pt2e) before it comes here")
+        raise NotSupportedHere(f"a call of a {type(module).__name__}; only graphs of torch.export are read")
+    params = fake_quant_of(module)
+    return operands[0] if params is None else apply(reader, node, operands[0], params)
+
+
+def _of_constant(x: Tensor, params: FakeQuant) -> QuantizedConstant:
+    scale = torch.as_tensor(params.scale, dtype=torch.float64).detach().reshape(-1)
+    zero_point = torch.as_tensor(params.zero_point, dtype=torch.float64).detach().reshape(-1)
+    axis = params.axis
+    if axis is None and scale.numel() != 1:
+        raise ValueError(f"{scale.numel()} scales and no axis")
+    if axis is not None and scale.numel() != x.shape[axis]:
+        raise ValueError(f"{scale.numel()} scales for {x.shape[axis]} slices along axis {axis}")
+    if not bool((torch.isfinite(scale) & (scale != 0)).all()):
+        raise ValueError("a scale that is 0 or not finite")
+    along = [1] * x.ndim
+    if axis is not None:
+        along[axis] = -1
+    s, z = scale.reshape(along), zero_point.reshape(along)
+    if not bool((z == z.round()).all()):
+        raise ValueError("a zero point that is no integer")
+    # One float32 product with the reciprocal, as in torch's kernels.
+    codes = (torch.round(x.detach().float() * (1.0 / s.float().double()).float()).double() + z).clamp(params.quant_min, params.quant_max)
+    value = ((codes - z).float() * s.float()).contiguous()
+    return QuantizedConstant(codes.to(torch.int64), scale, zero_point, axis, params.quant_min, params.quant_max, value)
+
+
+def _per_tensor(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    return apply(reader, node, a["self"], FakeQuant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"]))
+
+
+def _per_tensor_masked(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    enabled = a.get("fake_quant_enabled")
+    return (a["self"] if enabled is not None and not bool(enabled.reshape(-1)[0]) else _per_tensor(reader, node, a), None)
+
+
+def _per_channel(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    return apply(reader, node, a["self"], FakeQuant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["axis"]))
+
+
+def _learnable(per_channel: bool) -> Handler:
+    def handler(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        if not isinstance(a["scale"], Tensor) or not isinstance(a["zero_point"], Tensor):
+            raise NotSupportedHere("quantization parameters computed from the input")
+        zero_point = learned_zero_point(a["zero_point"], a["quant_min"], a["quant_max"], per_channel)
+        axis = a["axis"] if per_channel else None
+        return apply(reader, node, a["self"], FakeQuant(a["scale"], zero_point, a["quant_min"], a["quant_max"], axis))
+
+    return handler
+
+
+def _fused(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if not all(isinstance(a[key], Tensor) for key in ("fake_quant_on", "scale", "zero_point")):
+        raise NotSupportedHere("quantization parameters computed from the input")
+    if not bool(a["fake_quant_on"].reshape(-1)[0]):
+        return a["self"]
+    axis = a["ch_axis"] if a["per_row_fake_quant"] else None
+    return apply(reader, node, a["self"], FakeQuant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], axis))
+
+
+def _fused_functional(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    """The functional form also returns its mask and the observer's state, which stays as it is."""
+    return (_fused(reader, node, a), None, a["running_min"], a["running_max"], a["scale"], a["zero_point"])
+
+
+HANDLERS: dict[str, Handler] = {
+    "fake_quantize_per_tensor_affine": _per_tensor,
+    "fake_quantize_per_tensor_affine_cachemask": _per_tensor_masked,
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _per_tensor_masked,
+    "fake_quantize_per_channel_affine": _per_channel,
+    "fake_quantize_per_channel_affine_cachemask": lambda r, n, a: (_per_channel(r, n, a), None),
+    "_fake_quantize_learnable_per_tensor_affine": _learnable(per_channel=False),
+    "_fake_quantize_learnable_per_channel_affine": _learnable(per_channel=True),
+    "fused_moving_avg_obs_fake_quant": _fused,
+    "_fused_moving_avg_obs_fq_helper": lambda r, n, a: (_fused(r, n, a), None),
+    "_fused_moving_avg_obs_fq_helper_functional": _fused_functional,
+}

@@ -1,0 +1,120 @@
+"""Stand-ins for modules that torch.export cannot trace, or would trace into something else than quantize and dequantize ops.
+
+The model itself is used, with some of its submodules exchanged while it is exported and put back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.ao.quantization.fx._decomposed
+from torch import Tensor, nn
+
+from pyqinfer.frontend.fake_quant import FakeQuant
+
+Replacement = Callable[[str, nn.Module], nn.Module | None]
+
+
+@contextmanager
+def swapped(model: nn.Module, replacement: Replacement) -> Iterator[nn.Module]:
+    """``model`` with every module for which ``replacement(name, module)`` gives another one exchanged while the context lasts.
+
+    A module that is reached by several names gets one stand-in, made for the first name.
+    """
+    whole = replacement("", model)
+    if whole is not None:
+        yield whole
+        return
+    changed: list[tuple[nn.Module, str, nn.Module]] = []
+    try:
+        _swap_children(model, "", replacement, {}, changed)
+        yield model
+    finally:
+        for parent, name, module in changed:
+            parent._modules[name] = module
+
+
+def _swap_children(
+    parent: nn.Module,
+    path: str,
+    replacement: Replacement,
+    seen: dict[nn.Module, nn.Module | None],
+    changed: list[tuple[nn.Module, str, nn.Module]],
+) -> None:
+    for name, child in list(parent._modules.items()):
+        if child is None:
+            continue
+        full = f"{path}.{name}" if path else name
+        first = child not in seen
+        if first:
+            seen[child] = replacement(full, child)
+        stand_in = seen[child]
+        if stand_in is not None:
+            changed.append((parent, name, child))
+            parent._modules[name] = stand_in
+        elif first:
+            _swap_children(child, full, replacement, seen, changed)
+
+
+class QuantizeDequantize(nn.Module):
+    """What :class:`FakeQuant` says, in the ops that the graph reader knows; any codes fit int32, the range carries the bits."""
+
+    def __init__(self, params: FakeQuant) -> None:
+        super().__init__()
+        self.low, self.high, self.axis = params.quant_min, params.quant_max, params.axis
+        scale, zero_point = torch.as_tensor(params.scale).detach().float(), torch.as_tensor(params.zero_point).detach()
+        if bool((zero_point.double() != zero_point.double().round()).any()):
+            raise ValueError("a zero point that is no integer")
+        if params.axis is None:
+            if scale.numel() != 1 or zero_point.numel() != 1:
+                raise ValueError(f"{scale.numel()} scales and {zero_point.numel()} zero points without an axis")
+            self.scale: Any = float(scale)
+            self.zero_point: Any = int(zero_point)
+        else:
+            self.register_buffer("scale", scale.reshape(-1))
+            self.register_buffer("zero_point", zero_point.reshape(-1).to(torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return quantize_dequantize(x, self.scale, self.zero_point, self.low, self.high, self.axis)
+
+
+def quantize_dequantize(x: Tensor, scale: Any, zero_point: Any, low: int, high: int, axis: int | None = None) -> Tensor:
+    """Codes and back: per tensor with numbers or tensors of one element, per slice along ``axis`` with tensors."""
+    ops = torch.ops.quantized_decomposed
+    result: Tensor
+    if axis is None and (isinstance(scale, Tensor) or isinstance(zero_point, Tensor)):
+        scale, zero_point = torch.as_tensor(scale), torch.as_tensor(zero_point)
+        codes = ops.quantize_per_tensor.tensor(x, scale, zero_point, low, high, torch.int32)
+        result = ops.dequantize_per_tensor.tensor(codes, scale, zero_point, low, high, torch.int32)
+    elif axis is None:
+        codes = ops.quantize_per_tensor(x, scale, zero_point, low, high, torch.int32)
+        result = ops.dequantize_per_tensor(codes, scale, zero_point, low, high, torch.int32)
+    else:
+        codes = ops.quantize_per_channel(x, scale, zero_point, axis, low, high, torch.int32)
+        result = ops.dequantize_per_channel(codes, scale, zero_point, axis, low, high, torch.int32)
+    return result
+
+
+class CodedLinear(nn.Module):
+    """``F.linear`` with weights ``(codes - zero_point[o]) * scale[o]`` of [O, I]; ``activation``: what happens to the input first."""
+
+    def __init__(
+        self, codes: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, bias: Tensor | None, activation: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale.float().reshape(-1).expand(codes.shape[0]).contiguous())
+        self.register_buffer("zero_point", zero_point.reshape(-1).to(torch.int64).expand(codes.shape[0]).contiguous())
+        self.bias: Tensor | None
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.ops.quantized_decomposed.dequantize_per_channel(
+            self.codes, self.scale, self.zero_point, 0, self.low, self.high, self.codes.dtype
+        )
+        return nn.functional.linear(x if self.activation is None else self.activation(x), weight, self.bias)
