@@ -63,7 +63,7 @@ class Fused(nn.Module):
         scale, zero = (
             (SCALES, torch.zeros(4, dtype=torch.int32)) if per_row else (torch.tensor([0.03]), torch.tensor([7], dtype=torch.int32))
         )
-        self.register_buffer("zero", torch.tensor(zero, dtype=torch.int32))
+        self.register_buffer("zero", zero.to(torch.int32))
         buffers = {"scale": scale.clone(), "low": torch.zeros(len(scale)), "high": torch.ones(len(scale))}
         for name, tensor in {**buffers, "off": torch.tensor([0]), "on": torch.tensor([1])}.items():
             self.register_buffer(name, tensor)
@@ -101,6 +101,22 @@ def test_fake_quantize_ops_are_quantize_and_dequantize(name: str) -> None:
     weight = conv.constants["weight"]
     assert isinstance(weight, ir.Weight)
     np.testing.assert_allclose(weight.expand(), net.weight(net.conv.weight).detach().numpy(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_programs_exported_by_the_user_hold_fake_quantize_ops(name: str) -> None:
+    """Without the importer's own tracing: the operators themselves, weights included."""
+    net = Net(*OPS[name]).eval()
+    program = torch.export.export(net, (X,))
+    assert any("fake_quant" in str(node.target) for node in program.graph.nodes)
+    graph, traced = import_module(program, (X,)), import_module(net, (X,))
+    assert [node.op for node in graph.nodes] == ["quantize", "dequantize", "conv2d", "clamp", "quantize", "dequantize"]
+    assert [node.output.quant for node in graph.nodes] == [node.output.quant for node in traced.nodes]
+    found, expected = graph.nodes[2].constants["weight"], traced.nodes[2].constants["weight"]
+    assert isinstance(found, ir.Weight)
+    assert isinstance(expected, ir.Weight)
+    for key in ("codes", "scale", "base"):
+        np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
 
 
 def test_the_bits_of_fake_quantized_weights_come_from_their_range() -> None:

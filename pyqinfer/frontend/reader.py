@@ -53,6 +53,8 @@ ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Results that share memory with their operand under another shape.
 _VIEWS = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "slice", "select"})
+# Of constants, these give the codes of weights: evaluated, they would leave a float tensor.
+_MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
 
 
@@ -214,7 +216,7 @@ class GraphReader:
         """Evaluate an op of constants, or refuse it."""
         if not _all_constant(arguments):
             raise NotSupportedHere("no such operation in the engine")
-        if handler is not None and op.startswith("dequantize"):
+        if handler is not None and op.startswith(_MAKES_CODES):
             return handler(self, node, arguments)
         weights = self.fold_weights(op, arguments) if namespace == "aten" else None
         if weights is not None:

@@ -75,4 +75,5 @@ def _activation(weight: Any) -> tuple[nn.Module | None, str]:
     if scale.numel() != 1:
         raise NotSupportedHere("activations quantized per channel")
     zero_point = getattr(weight, "act_quant_zero_point", None)
-    return QuantizeDequantize(FakeQuant(scale, 0 if zero_point is None else zero_point, -128, 127)), ""
+    low, high = (-64, 63) if getattr(weight.act_quant_kwargs, "reduce_range", False) else (-128, 127)
+    return QuantizeDequantize(FakeQuant(scale, 0 if zero_point is None else zero_point, low, high)), ""

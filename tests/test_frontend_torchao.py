@@ -1,0 +1,121 @@
+"""Linear layers with weights made by torchao's ``quantize_``: 8 bits and fewer, per row and per group, with any kind of activation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from agreement import assert_converts_and_agrees
+from frontend_nets import FAMILIES, mlp
+from torch import nn
+
+from pyqinfer import ir
+from pyqinfer.conversion import build_engine_graph, convert
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend import import_module
+from pyqinfer.lower.coverage import layer_coverage
+from pyqinfer.session import Session
+
+ao = pytest.importorskip("torchao.quantization")
+granularity = pytest.importorskip("torchao.quantization.granularity")
+X = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+
+# Name -> configuration, bits of the weights in the file (None: expanded to float), and the reason the coverage gives.
+WEIGHT_ONLY: dict[str, tuple[Callable[[], Any], int | None, str]] = {
+    "int8": (lambda: ao.Int8WeightOnlyConfig(), 8, "its weights are quantized but its input is not"),
+    "int4 per row": (lambda: ao.IntxWeightOnlyConfig(torch.int4, granularity.PerAxis(0)), 4, "its weights are quantized"),
+    "int2 per row": (lambda: ao.IntxWeightOnlyConfig(torch.int2, granularity.PerAxis(0)), 2, "its weights are quantized"),
+    "int4 per group": (lambda: ao.IntxWeightOnlyConfig(torch.int4, granularity.PerGroup(16)), None, "one scale per group of 16 inputs"),
+}
+DYNAMIC: dict[str, Callable[[], Any]] = {
+    "int8, int8": lambda: ao.Int8DynamicActivationInt8WeightConfig(),
+    "int8, int4 per group": lambda: ao.Int8DynamicActivationIntxWeightConfig(torch.int4, granularity.PerGroup(16)),
+    "int8, int4 per row": lambda: ao.Int8DynamicActivationIntxWeightConfig(torch.int4, granularity.PerAxis(0)),
+}
+
+
+def quantized(net: nn.Module, config: Any) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ao.quantize_(net, config)
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", WEIGHT_ONLY)
+@pytest.mark.parametrize("net", FAMILIES)
+def test_weight_only_layers_run_in_float_with_the_codes_of_torchao(net: str, name: str) -> None:
+    make, shape = FAMILIES[net]
+    config, bits, reason = WEIGHT_ONLY[name]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = quantized(make(), config())
+    engine = assert_converts_and_agrees(model, x, fallback="float")
+    linear = {node["name"]: node for node in engine.graph["nodes"] if node["op"] == "linear"}
+    layers = [layer for layer in layer_coverage(engine.graph, engine.notes) if layer.name in linear]
+    assert layers
+    assert all(reason in layer.reason and not layer.integer for layer in layers)
+    weights = [engine.graph["constants"][node["constants"]["weight"]] for node in linear.values()]
+    assert {weight.get("bits") for weight in weights} == {bits}
+    with torch.no_grad():
+        expected = model(x).numpy()
+    got = Session(convert(model, example_inputs=(x,)), threads=1)(x.numpy())
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_codes_and_scales_are_those_of_the_tensor() -> None:
+    model = quantized(mlp(), ao.IntxWeightOnlyConfig(torch.int4, granularity.PerAxis(0)))
+    weight = next(n for n in import_module(model, (X,)).nodes if n.op == "linear").constants["weight"]
+    assert isinstance(weight, ir.Weight)
+    np.testing.assert_array_equal(weight.codes, model[0].weight.qdata.numpy())
+    np.testing.assert_array_equal(weight.scale, model[0].weight.scale.numpy().ravel())
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+@pytest.mark.parametrize("net", FAMILIES)
+def test_layers_with_dynamic_activations_run_in_float_and_say_so(net: str, name: str) -> None:
+    make, shape = FAMILIES[net]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = quantized(make(), DYNAMIC[name]())
+    with pytest.raises(UnsupportedError, match="parameters computed from each row, which the engine does in float"):
+        build_engine_graph(model, (x,), fallback="error")
+    with torch.no_grad():
+        expected = model(x).numpy()
+    got = Session(convert(model, example_inputs=(x,)), threads=1)(x.numpy())
+    # torch rounds each row of activations to 8 bits, the engine does not: 1/254 of the row's largest value at most, per layer.
+    assert np.linalg.norm(got - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_fixed_activation_scales_make_an_integer_layer() -> None:
+    config = pytest.importorskip("torchao.quantization").Int8StaticActivationInt8WeightConfig
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU())
+    quantized(model, config(act_quant_scale=torch.tensor([[0.03]]), granularity=granularity.PerTensor()))
+    engine = build_engine_graph(model, (X,), fallback="error")
+    assert [node["op"] for node in engine.graph["nodes"]] == ["quantize", "linear"]
+    with torch.no_grad():
+        expected = model(X).numpy()
+    got = Session(convert(model, example_inputs=(X,)), threads=1)(X.numpy())
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_torchao_tensors_in_other_modules_are_listed_by_name() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Bilinear(4, 4, 2), nn.Bilinear(4, 4, 2))
+    quantized(model, ao.Int8WeightOnlyConfig())
+    for name in ("1", "2"):
+        model.get_submodule(name).weight = model[0].weight
+    with pytest.raises(UnsupportedError) as error:
+        import_module(model, (X,))
+    text = str(error.value)
+    assert "2 module(s)" in text
+    assert "1: torchao tensors (weight) in a Bilinear" in text
+    assert "2: torchao tensors (weight) in a Bilinear" in text
+
+
+def test_the_model_keeps_its_tensors() -> None:
+    model = quantized(mlp(), ao.Int8WeightOnlyConfig())
+    before = model[0]
+    import_module(model, (X,))
+    assert model[0] is before
+    assert type(before.weight).__name__ == "Int8Tensor"
