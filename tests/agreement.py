@@ -16,10 +16,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
-from pyqinfer.frontend.export import export_functional
-from pyqinfer.frontend.fake_quant_calls import DecomposeFakeQuant
-from pyqinfer.frontend.fp32 import StandIns
-from pyqinfer.frontend.surrogates import swapped
+from pyqinfer.frontend.fp32 import trace
 from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
@@ -110,17 +107,9 @@ def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor) -> di
     return runner.differences
 
 
-def traced(model: nn.Module, *inputs: Tensor) -> GraphModule:
-    """The graph that the importer reads for a module."""
-    stand_ins = StandIns()
-    with swapped(model, stand_ins) as traceable, DecomposeFakeQuant():
-        stand_ins.raise_problems()
-        return export_functional(traceable, inputs)
-
-
 def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str = "error") -> EngineGraph:
     """torch runs the graph that is imported as it runs the model; the engine agrees with it layer by layer, and with the twin."""
-    graph = traced(model, *inputs)
+    graph, _ = trace(model, inputs)
     engine = build_engine_graph(model, inputs, fallback=fallback)
     with torch.no_grad():
         assert_equal_but_for_flips(graph(*inputs), model(*inputs))

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend import legacy
 from pyqinfer.frontend.export import check_examples, export_functional, functional_graph
 from pyqinfer.frontend.fake_quant import fake_quant_of, is_fake_quant
 from pyqinfer.frontend.fake_quant_calls import DecomposeFakeQuant
@@ -35,18 +36,15 @@ def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = 
     """
     if isinstance(model, ExportedProgram):
         return import_graph(functional_graph(model), _examples_or_none(example_inputs), dynamic_batch, dynamic_size)
-    if isinstance(model, GraphModule) and is_exported(model):
+    if isinstance(model, GraphModule) and _is_exported(model):
         return import_graph(model, _examples_or_none(example_inputs), dynamic_batch, dynamic_size)
     if isinstance(model, nn.Module):
         if example_inputs is None:
             raise TypeError("example_inputs: needed to trace an nn.Module, e.g. example_inputs=(torch.zeros(1, 3, 224, 224),)")
         examples = check_examples(example_inputs)
-        stand_ins = StandIns()
-        with swapped(model, stand_ins) as traceable, DecomposeFakeQuant():
-            stand_ins.raise_problems()
-            exported = export_functional(traceable, examples, dynamic_batch)
+        exported, notes = trace(model, examples, dynamic_batch)
         graph = import_graph(exported, examples, dynamic_batch, dynamic_size)
-        graph.notes.update(stand_ins.notes)
+        graph.notes.update(notes)
         return graph
     raise TypeError(
         f"model: expected nn.Module, GraphModule or ExportedProgram, got {type(model).__name__}"
@@ -54,13 +52,35 @@ def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = 
     )
 
 
-def is_exported(module: GraphModule) -> bool:
+def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> tuple[GraphModule, dict[str, str]]:
+    """The graph that is imported for a module, and for layers that it could not give integer operands the reason.
+
+    Raises:
+        UnsupportedError: all quantized modules that no stand-in takes the place of.
+    """
+    stand_ins = _StandIns()
+    with swapped(stand_ins.plain(model), stand_ins) as plain, DecomposeFakeQuant():
+        stand_ins.raise_problems()
+        exported = export_functional(plain, examples, dynamic_batch)
+    if legacy.is_legacy(model):
+        legacy.round_like_codes(exported)
+    return exported, stand_ins.notes
+
+
+def _is_exported(module: GraphModule) -> bool:
     """A graph of operators, as torch.export makes them; submodules only where a PT2E quantizer put them or torch guards shapes."""
-    calls = [node for node in module.graph.nodes if node.op in ("call_function", "call_method", "call_module")]
-    return any(isinstance(node.target, OpOverload) for node in calls) or not calls
+    if any(node.op == "call_method" for node in module.graph.nodes):
+        return False
+    called = [
+        module.get_submodule(str(node.target)) for node in module.graph.nodes if node.op == "call_module" and node.target != "_guards_fn"
+    ]
+    if not all(is_fake_quant(m) or type(m).__name__.endswith("Observer") for m in called):
+        return False
+    functions = [node.target for node in module.graph.nodes if node.op == "call_function"]
+    return not functions or any(isinstance(target, OpOverload) for target in functions)
 
 
-class StandIns:
+class _StandIns:
     """Chooses what takes a module's place while a model is exported; keeps ``notes`` for the coverage and what cannot be read."""
 
     def __init__(self) -> None:
@@ -72,7 +92,7 @@ class StandIns:
             if is_fake_quant(module):
                 params = fake_quant_of(module)
                 return nn.Identity() if params is None else QuantizeDequantize(params)
-            layer = linear_stand_in(module)
+            layer = linear_stand_in(module) or legacy.stand_in(module)
         except NotSupportedHere as reason:
             self._problems.append(f"{name}: {reason}")
             return None
@@ -83,6 +103,14 @@ class StandIns:
         if layer[1]:
             self.notes[name] = layer[1]
         return layer[0]
+
+    def plain(self, model: nn.Module) -> nn.Module:
+        """The model itself, or one that computes the same without functions of quantized tensors."""
+        try:
+            return legacy.traceable(model)
+        except NotSupportedHere as reason:
+            self._problems.append(str(reason))
+            return model
 
     def raise_problems(self) -> None:
         """One UnsupportedError that lists every module that cannot be read."""

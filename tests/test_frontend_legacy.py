@@ -1,0 +1,122 @@
+"""Models of torch.ao's older flows: prepared and converted by FX, converted eager modules."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from agreement import assert_converts_and_agrees
+from frontend_nets import FAMILIES, mlp
+from torch import Tensor, nn
+
+from pyqinfer.conversion import build_engine_graph
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend import import_module
+
+quantize_fx = pytest.importorskip("torch.ao.quantization.quantize_fx")
+tq = pytest.importorskip("torch.ao.quantization")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+X = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+
+
+def prepared(net: nn.Module, x: Tensor, backend: str = "x86") -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = quantize_fx.prepare_fx(net.eval(), tq.get_default_qconfig_mapping(backend), (x,))
+    with torch.no_grad():
+        model(x)
+    return model
+
+
+@pytest.mark.parametrize("net", FAMILIES)
+def test_models_that_fx_converted_agree(net: str) -> None:
+    make, shape = FAMILIES[net]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = quantize_fx.convert_fx(prepared(make(), x))
+    engine = assert_converts_and_agrees(model, x)
+    names = {name for name, module in model.named_modules() if type(module).__name__.startswith(("Conv", "Linear")) and "." not in name}
+    assert names <= {node["name"].removesuffix(".0") for node in engine.graph["nodes"]}
+    assert not {"clamp", "affine", "transpose"} & {node["op"] for node in engine.graph["nodes"]}
+
+
+@pytest.mark.parametrize("net", FAMILIES)
+def test_models_that_fx_prepared_and_calibrated_are_converted_here(net: str) -> None:
+    make, shape = FAMILIES[net]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = prepared(make(), x)
+    before = copy.deepcopy(model.state_dict())
+    reference = quantize_fx._convert_to_reference_decomposed_fx(copy.deepcopy(model))
+    engine = assert_converts_and_agrees(reference, x)
+    assert build_engine_graph(model, (x,), fallback="error").to_json() == engine.to_json()
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True) if isinstance(a, Tensor))
+
+
+class Eager(nn.Module):
+    """An eager-mode model: explicit boundaries, a residual add, a pool and a ReLU6 that keep the parameters of their input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.quant, self.dequant = tq.QuantStub(), tq.DeQuantStub()
+        self.a, self.relu = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()
+        self.b, self.six = nn.Conv2d(8, 8, 3, padding=1), nn.ReLU6()
+        self.add = torch.ao.nn.quantized.FloatFunctional()
+        self.pool, self.head = nn.AdaptiveAvgPool2d(2), nn.Linear(32, 5)
+        self.drop = nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.a(self.quant(x)))
+        y = self.six(self.add.add(y, self.b(y)))
+        y = self.dequant(self.head(self.drop(torch.flatten(self.pool(y), 1))))
+        return torch.relu(y)
+
+
+def test_converted_eager_models_agree() -> None:
+    net = Eager().eval()
+    net.qconfig = tq.get_default_qconfig("x86")
+    net = tq.fuse_modules(net, [["a", "relu"]])
+    model = tq.prepare(net)
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    model(x)
+    engine = assert_converts_and_agrees(tq.convert(model), x)
+    ops = [node["op"] for node in engine.graph["nodes"]]
+    assert ops.count("conv2d") == 2
+    # The pool rounds to the codes of its input, as torch's does, so that the linear layer reads codes.
+    values, nodes = engine.graph["values"], engine.graph["nodes"]
+    linear = next(node for node in nodes if node["op"] == "linear")
+    assert values[linear["inputs"][0]]["dtype"] == "u8"
+
+
+def test_ops_behind_an_explicit_dequantize_stay_float() -> None:
+    class Head(Eager):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(self.dequant(self.a(self.quant(x))))
+
+    net = Head().eval()
+    net.qconfig = tq.get_default_qconfig("x86")
+    model = tq.prepare(net)
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    model(x)
+    graph = import_module(tq.convert(model), (x,))
+    assert [node.op for node in graph.nodes][-2:] == ["dequantize", "adaptive_avg_pool2d"]
+
+
+def test_dynamically_quantized_layers_run_in_float_and_say_so() -> None:
+    model = tq.quantize_dynamic(mlp(), {nn.Linear})
+    with pytest.raises(UnsupportedError, match="computed from each row, which the engine does in float"):
+        build_engine_graph(model, (X,), fallback="error")
+    assert_converts_and_agrees(model, X, fallback="float")
+
+
+def test_quantized_modules_without_a_stand_in_are_all_listed() -> None:
+    model = nn.Sequential(torch.ao.nn.quantized.Sigmoid(0.1, 0), torch.ao.nn.quantized.ELU(0.1, 0))
+    with pytest.raises(UnsupportedError) as error:
+        import_module(model, (X,))
+    text = str(error.value)
+    assert "2 module(s)" in text
+    assert "0: a quantized Sigmoid" in text
+    assert "1: a quantized ELU" in text
