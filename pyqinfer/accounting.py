@@ -27,6 +27,7 @@ class LayerCost:
     macs: int
     params: int
     bytes: int
+    float_reason: str = ""  # why a conv or linear layer runs in float
 
     @property
     def integer(self) -> bool:
@@ -51,6 +52,15 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
             weight_bits = weight["bits"] if weight["dtype"] == "code" and act_bits < 32 else 32
             macs = prod(output_shape) * prod(weight["shape"][1:])
             params = prod(weight["shape"])
+        reason = "" if weight is None else float_reason(graph, node)
         size = sum(constant_bytes[i] for i in node["constants"].values())
-        costs.append(LayerCost(node["name"], node["op"], output_shape, weight_bits, act_bits, macs, params, size))
+        costs.append(LayerCost(node["name"], node["op"], output_shape, weight_bits, act_bits, macs, params, size, reason))
     return costs
+
+
+def float_reason(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
+    """Why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
+    if graph["values"][node["inputs"][0]]["dtype"] == "u8":
+        return ""
+    quantized_weights = graph["constants"][node["constants"]["weight"]]["dtype"] == "code"
+    return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"

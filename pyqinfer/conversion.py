@@ -28,7 +28,8 @@ def convert(
     """Convert a torch model for the engine.
 
     Args:
-        model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram`` or an ``nn.Module`` in float.
+        model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
+            with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager).
         example_inputs: tuple of float32 CPU tensors, NCHW where the model is.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.

@@ -139,11 +139,16 @@ class Model:
         macs = sum(c.macs for c in costs)
         integer = sum(c.macs for c in costs if c.integer)
         mac_layers = [c for c in costs if c.macs]
-        floats = [c.name for c in mac_layers if not c.integer]
+        floats: dict[str, list[str]] = {}
+        for cost in mac_layers:
+            if not cost.integer:
+                floats.setdefault(cost.float_reason, []).append(cost.name)
+        count = sum(len(names) for names in floats.values())
+        in_float = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in floats.items())
         notes = [
             f"{macs / 1e6:,.2f} M MACs, {sum(c.bops for c in costs) / 1e9:,.3f} G BOPs, {self.nbytes:,} bytes",
-            f"{len(mac_layers) - len(floats)}/{len(mac_layers)} conv and linear layers run in integers"
-            f" ({100 * integer / macs if macs else 100:.1f} % of MACs)" + (f"; in float: {', '.join(floats)}" if floats else ""),
+            f"{len(mac_layers) - count}/{len(mac_layers)} conv and linear layers run in integers"
+            f" ({100 * integer / macs if macs else 100:.1f} % of MACs)" + (f"; in float: {in_float}" if floats else ""),
         ]
         facts = {"bops_convention": BOPS_CONVENTION, "inputs": {k: list(v) for k, v in self.input_shapes(shapes).items()}}
         return Report("Layers", columns, rows, facts, notes)

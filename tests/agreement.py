@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
+from torch.utils._pytree import tree_leaves
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
@@ -121,8 +122,7 @@ def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str 
 
 def assert_equal_but_for_flips(got: Any, expected: Any) -> None:
     """Two evaluations of a quantized model in float: a value next to a tie may fall the other way, and move what reads it."""
-    pairs = zip(got, expected, strict=True) if isinstance(got, (tuple, list)) else [(got, expected)]
-    for a, b in pairs:
+    for a, b in zip(tree_leaves(got), tree_leaves(expected), strict=True):
         assert float((a - b).norm()) <= 0.02 * float(b.norm())
 
 

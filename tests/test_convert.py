@@ -217,6 +217,15 @@ def test_fallback_error_lists_the_float_layers_and_why() -> None:
     assert "d: its weights are quantized but its input is not" in str(error.value)
 
 
+def test_the_summary_says_which_layers_run_in_float_and_why() -> None:
+    net, shape = NETS["plain"]
+    data = batches_for(shape)
+    module = quantize(net, PTQ(), example_inputs=(data[0],), calibration=data, keep={"d": "4/32"})
+    line = convert(module, example_inputs=(data[0],)).summary().notes[1]
+    assert line.startswith("1/2 conv and linear layers run in integers (")
+    assert line.endswith("; in float: d (its weights are quantized but its input is not)")
+
+
 @pytest.mark.parametrize(("samples", "expected"), [(0, 0), (1, 1), (3, 3), (9, 4)])
 def test_samples_are_rows_of_the_examples_with_their_outputs(samples: int, expected: int, tmp_path: Path) -> None:
     net, shape = NETS["plain"]

@@ -21,6 +21,7 @@ from pyqinfer import ir
 from pyqinfer.conversion import build_engine_graph
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import fake_quant, import_module
+from pyqinfer.lower.coverage import layer_coverage
 
 SCALES = torch.tensor([0.011, 0.02, 0.03, 0.005])
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -124,6 +125,57 @@ def test_the_bits_of_fake_quantized_weights_come_from_their_range() -> None:
     conv = import_module(Net(per_tensor, lambda w: torch.fake_quantize_per_tensor_affine(w, 0.1, 0, -1, 1)), (X,)).nodes[2]
     assert isinstance(conv.constants["weight"], ir.Weight)
     assert conv.constants["weight"].ternary
+
+
+class Wired(nn.Module):
+    """Three convolutions with fake-quantized weights, wired by ``way``."""
+
+    def __init__(self, way: Callable[..., Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.weights = way, nn.ParameterList(torch.randn(4, 4, 3, 3) * 0.1 for _ in range(3))
+
+    def conv(self, i: int, x: Tensor, quantized: bool = True) -> Tensor:
+        weight = self.weights[i]
+        return F.conv2d(x, torch.fake_quantize_per_tensor_affine(weight, 0.003, 0, -128, 127) if quantized else weight, padding=1)
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.way(self, *x)
+
+
+def fq_at(scale: float, x: Tensor) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(x, scale, 128, 0, 255)
+
+
+def quantized_twice(net: Wired, x: Tensor) -> Tensor:
+    y = net.conv(0, fq_at(0.03, x))
+    return net.conv(1, fq_at(0.02, y)) + net.conv(2, fq_at(0.05, y))
+
+
+def float_in_the_middle(net: Wired, x: Tensor) -> Tensor:
+    y = F.relu(net.conv(1, net.conv(0, fq_at(0.03, x)), quantized=False))
+    return net.conv(2, fq_at(0.02, y))
+
+
+def shared_weights(net: Wired, x: Tensor) -> Tensor:
+    return net.conv(0, fq_at(0.02, F.relu(net.conv(0, fq_at(0.03, x)))))
+
+
+def several_inputs_and_outputs(net: Wired, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    both = fq_at(0.05, net.conv(0, fq_at(0.03, x)) + fq_at(0.04, y))
+    return {"deep": net.conv(1, both), "pooled": both.mean((2, 3))}
+
+
+@pytest.mark.parametrize(
+    ("way", "inputs", "floats"),
+    [(quantized_twice, 1, 0), (float_in_the_middle, 1, 1), (shared_weights, 1, 0), (several_inputs_and_outputs, 2, 0)],
+)
+def test_wirings_agree_and_only_layers_without_codes_run_in_float(way: Callable[..., Any], inputs: int, floats: int) -> None:
+    x = [torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(i)) for i in range(inputs)]
+    engine = assert_converts_and_agrees(Wired(way).eval(), *x, fallback="float")
+    assert sum(not layer.integer for layer in layer_coverage(engine.graph)) == floats
+    if inputs == 2:
+        assert [port["name"] for port in engine.graph["outputs"]] == ["deep", "pooled"]
 
 
 def test_activations_fake_quantized_per_channel_are_refused() -> None:

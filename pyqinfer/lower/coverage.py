@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyqinfer.accounting import MAC_OPS, float_reason
+
 
 @dataclass(frozen=True)
 class LayerCoverage:
@@ -18,17 +20,10 @@ class LayerCoverage:
 
 def layer_coverage(graph: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[LayerCoverage]:
     """One entry per conv2d and linear node of a graph as docs/format.md describes it; ``notes``: reasons by layer."""
-    constants, values = graph["constants"], graph["values"]
     result = []
     for node in graph["nodes"]:
-        if node["op"] not in ("conv2d", "linear"):
+        if node["op"] not in MAC_OPS:
             continue
-        integer = values[node["inputs"][0]]["dtype"] == "u8"
-        quantized_weights = constants[node["constants"]["weight"]]["dtype"] == "code"
-        reason = (notes or {}).get(node["name"]) or _reason(quantized_weights)
-        result.append(LayerCoverage(node["name"], integer, "" if integer else reason))
+        reason = float_reason(graph, node)
+        result.append(LayerCoverage(node["name"], not reason, ((notes or {}).get(node["name"]) or reason) if reason else ""))
     return result
-
-
-def _reason(quantized_weights: bool) -> str:
-    return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"
