@@ -121,9 +121,9 @@ def stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
     if ".dynamic." in path:
         if kind not in ("Linear", "LinearReLU"):
             raise NotSupportedHere(f"a dynamically quantized {kind}")
-        return _linear(quantized, kind), DYNAMIC
+        return _linear(quantized, nn.ReLU() if kind == "LinearReLU" else None), DYNAMIC
     if kind in ("Linear", "LinearReLU"):
-        return nn.Sequential(_linear(quantized, "Linear"), _Output(quantized, kind)), ""
+        return _linear(quantized, _Output(quantized, kind)), ""
     if kind in ("Conv2d", "ConvReLU2d"):
         return _Conv(quantized, kind), ""
     if kind in ("BatchNorm2d", "BNReLU2d"):
@@ -193,9 +193,8 @@ def _weight(module: Any) -> tuple[Tensor, Tensor, Tensor]:
     return weight.int_repr(), scale.expand(count).contiguous(), zero.expand(count).contiguous()
 
 
-def _linear(module: Any, kind: str) -> nn.Module:
-    layer = CodedLinear(*_weight(module), -128, 127, module.bias(), None)
-    return nn.Sequential(layer, nn.ReLU()) if "ReLU" in kind else layer
+def _linear(module: Any, after: nn.Module | None) -> nn.Module:
+    return CodedLinear(*_weight(module), -128, 127, module.bias(), after=after)
 
 
 def _batch_norm(module: Any) -> nn.Module:

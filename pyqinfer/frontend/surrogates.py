@@ -99,10 +99,18 @@ def quantize_dequantize(x: Tensor, scale: Any, zero_point: Any, low: int, high: 
 
 
 class CodedLinear(nn.Module):
-    """``F.linear`` with weights ``(codes - zero_point[o]) * scale[o]`` of [O, I]; ``activation``: what happens to the input first."""
+    """``F.linear`` with weights ``(codes - zero_point[o]) * scale[o]`` of [O, I], between ``before`` (of the input) and ``after``."""
 
     def __init__(
-        self, codes: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, bias: Tensor | None, activation: nn.Module | None
+        self,
+        codes: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        low: int,
+        high: int,
+        bias: Tensor | None,
+        before: nn.Module | None = None,
+        after: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.low, self.high = low, high
@@ -111,10 +119,11 @@ class CodedLinear(nn.Module):
         self.register_buffer("zero_point", zero_point.reshape(-1).to(torch.int64).expand(codes.shape[0]).contiguous())
         self.bias: Tensor | None
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self.activation = activation
+        self.before, self.after = before, after
 
     def forward(self, x: Tensor) -> Tensor:
         weight = torch.ops.quantized_decomposed.dequantize_per_channel(
             self.codes, self.scale, self.zero_point, 0, self.low, self.high, self.codes.dtype
         )
-        return nn.functional.linear(x if self.activation is None else self.activation(x), weight, self.bias)
+        y = nn.functional.linear(x if self.before is None else self.before(x), weight, self.bias)
+        return y if self.after is None else self.after(y)
