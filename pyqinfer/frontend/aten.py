@@ -210,6 +210,32 @@ def _size(reader: GraphReader, node: Node, a: Arguments) -> Any:
     return dim if isinstance(dim, int) else SymbolicSize(dim)
 
 
+def _unary(reader: GraphReader, node: Node, a: Arguments, function: str, alpha: Any = 0.0) -> ir.Value:
+    x = reader.activation(a.get("self", a.get("input")), "input")
+    attrs: dict[str, ir.Attr] = {"function": function, "alpha": float(np.float32(alpha))}
+    return reader.emit("unary", node, [x], x.shape, attrs, name=reader.namer.name(node, function))
+
+
+def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["scale"] != 1 or a["input_scale"] != 1:
+        raise NotSupportedHere(f"elu with scale={a['scale']}, input_scale={a['input_scale']} (selu, celu)")
+    return _unary(reader, node, a, "elu", a["alpha"])
+
+
+def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _unary(reader, node, a, "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
+
+
+def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    slope = reader.constant(a["weight"], "weight").ravel()
+    if slope.size == 1:
+        return _unary(reader, node, a, "leaky_relu", slope[0])
+    x = reader.activation(a["self"], "input")
+    if len(x.shape) not in (2, 4):
+        raise NotSupportedHere(f"prelu with a slope per channel over rank {len(x.shape)}")
+    return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
+
+
 HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
     "convolution": _convolution,
@@ -221,6 +247,18 @@ HANDLERS: dict[str, Handler] = {
     "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
     "clamp": lambda r, n, a: _clamp(r, n, a, a["min"], a["max"]),
     "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
+    "exp": lambda r, n, a: _unary(r, n, a, "exp"),
+    "sigmoid": lambda r, n, a: _unary(r, n, a, "sigmoid"),
+    "tanh": lambda r, n, a: _unary(r, n, a, "tanh"),
+    "erf": lambda r, n, a: _unary(r, n, a, "erf"),
+    "silu": lambda r, n, a: _unary(r, n, a, "silu"),
+    "gelu": _gelu,
+    "hardsigmoid": lambda r, n, a: _unary(r, n, a, "hardsigmoid"),
+    "hardswish": lambda r, n, a: _unary(r, n, a, "hardswish"),
+    "elu": _elu,
+    "leaky_relu": lambda r, n, a: _unary(r, n, a, "leaky_relu", a["negative_slope"]),
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
     "add": _add,
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,

@@ -12,8 +12,8 @@ import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight
 
-_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"})
-_FOLLOWING_OPS = frozenset({"clamp", "add", "table", "quantize", "dequantize"})
+_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu"})
+_FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "table", "quantize", "dequantize"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
 
