@@ -18,12 +18,13 @@ Dim = int | str | None
 Shape = tuple[Dim, ...]
 
 # What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
-# the functions of docs/format.md; `prelu` has a slope per channel (axis 1).
+# the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
+# the constant `other`.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape"})
-ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu"})
+ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
 TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
 
 FloatArray = NDArray[np.float32]

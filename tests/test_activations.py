@@ -123,3 +123,53 @@ def test_ptq_quantizes_once_behind_the_activation_of_a_layer(module: nn.Module) 
 def test_selu_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="selu"):
         convert(nn.SELU(), example_inputs=(SPREAD,))
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.down, self.up, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        return self.last(y * F.hardsigmoid(self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1))))))
+
+
+def test_ptq_multiplies_the_codes_of_a_gate() -> None:
+    net, x = Gate().eval(), torch.randn(2, 3, 12, 12)
+    quantized = quantize(net, PTQ(), example_inputs=(x,), calibration=[(x,)])
+    model = convert(quantized, example_inputs=(x,), fallback="error")
+    (product,) = (node for node in model.graph["nodes"] if node["op"] == "binary")
+    assert all(model.graph["values"][v]["dtype"] == "u8" for v in product["inputs"] + product["outputs"])
+    results = outputs_of_every_isa(model, x)
+    assert all(torch.equal(result, results["reference"]) for result in results.values())
+    assert ((results["reference"] - quantized(x).detach()).abs() > 1e-4).float().mean() < 0.02
+
+
+ARITHMETIC: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda x, p: x * 0.3 + 2,
+    lambda x, p: 1 - x,
+    lambda x, p: 2 / (x + 20),
+    lambda x, p: (x - p) / 3,
+    lambda x, p: p * F.relu(x),
+    lambda x, p: x + F.adaptive_avg_pool2d(x, 1),
+    lambda x, p: x * F.relu6(x + 3) / 6,
+]
+
+
+@pytest.mark.parametrize("index", range(len(ARITHMETIC)))
+def test_float_arithmetic_broadcasts_as_in_torch(index: int) -> None:
+    class Arithmetic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = nn.Parameter(torch.tensor([0.5, -1.5, 2.0]).reshape(3, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return ARITHMETIC[index](x, self.p)
+
+    net = Arithmetic().eval()
+    result = Session(convert(net, example_inputs=(SPREAD,)), threads=1)(SPREAD)
+    torch.testing.assert_close(result, net(SPREAD).detach(), rtol=2e-6, atol=2e-6)

@@ -13,5 +13,6 @@ extern const Op kAdd, kClamp, kAffine, kTable;          // add.cc, elementwise.c
 extern const Op kMaxPool2d;                             // max_pool.cc
 extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
 extern const Op kUnary, kPrelu;                         // unary.cc
+extern const Op kBinary;                                // binary.cc
 
 }  // namespace pqi::ops

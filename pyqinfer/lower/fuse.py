@@ -1,7 +1,8 @@
 """One node per layer: a conv, linear, add or pool takes in the dequantize in front of it and what follows in the engine's epilogue.
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
-reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function reads floats and
+reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function reads floats, a binary one
+codes or floats; both
 absorbs a quantize.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary"}
+_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
 _FLOAT_INPUT = frozenset({"unary"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 

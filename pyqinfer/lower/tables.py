@@ -26,10 +26,24 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
 }
 
+_ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "add": lambda x, c: x + c,
+    "sub": lambda x, c: x - c,
+    "mul": lambda x, c: x * c,
+    "div": lambda x, c: x / c,
+    "rsub": lambda x, c: c - x,
+    "rdiv": lambda x, c: c / x,
+}
+
 
 def has_table(node: Node) -> bool:
     """Whether a node maps each element by itself, so that it can be part of a table."""
-    return node.op in ("clamp", "unary")
+    return node.op in ("clamp", "unary") or _is_scalar_arithmetic(node)
+
+
+def _is_scalar_arithmetic(node: Node) -> bool:
+    other = node.constants.get("other")
+    return node.op == "binary" and isinstance(other, np.ndarray) and other.size == 1
 
 
 def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[np.uint8]:
@@ -53,4 +67,6 @@ def _apply(node: Node, x: Tensor) -> Tensor:
     if node.op == "clamp":
         lo, hi = clamp_bounds(node)
         return x.clamp(lo, hi)
+    if node.op == "binary":
+        return _ARITHMETIC[str(node.attrs["function"])](x, float(np.asarray(node.constants["other"]).item()))
     return _FUNCTIONS[str(node.attrs["function"])](x, real(node, "alpha"))

@@ -29,6 +29,7 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "mean": pool.mean,
     "unary": functions.unary,
     "prelu": functions.prelu,
+    "binary": elementwise.binary,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from exact_functions import FUNCTIONS
-from exact_scalar import add, clamp, fma, mul, quotient, round_f32
+from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32
 from one_op import OneOp, Quant
 
 
@@ -78,6 +78,25 @@ def _add_op(case: OneOp) -> np.ndarray:
         return activation(add(_operand(case, 0, index), _operand(case, 1, index)), case.attrs)
 
     return _fill(case, case.inputs[0][0].shape, element)
+
+
+def _binary_op(case: OneOp) -> np.ndarray:
+    function = case.attrs["function"]
+    arrays = [array for array, _ in case.inputs] + list(case.constants.values())
+
+    def value(i: int, index: tuple[int, ...]) -> float:
+        own = tuple(0 if n == 1 else k for n, k in zip(arrays[i].shape, index, strict=True))
+        return _operand(case, i, own) if i < len(case.inputs) else float(arrays[i][own])
+
+    def element(*index: int) -> float:
+        a, b = value(0, index), value(1, index)
+        if function in ("rsub", "rdiv"):
+            a, b = b, a
+        if function in ("div", "rdiv"):
+            return divide(a, b)
+        return mul(a, b) if function == "mul" else add(a, b if function == "add" else -b)
+
+    return _fill(case, np.broadcast_shapes(*(array.shape for array in arrays)), element)
 
 
 def _clamp_op(case: OneOp) -> np.ndarray:
@@ -249,6 +268,7 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "table": _table_op,
     "unary": _unary_op,
     "prelu": _prelu_op,
+    "binary": _binary_op,
     "max_pool2d": _max_pool_op,
     "avg_pool2d": _avg_pool_op,
     "adaptive_avg_pool2d": _adaptive_op,

@@ -33,6 +33,7 @@ U8B = Quant(float(np.float32(0.4071)), 3)
 U4 = Quant(float(np.float32(0.3)), 7, 0, 15)
 NARROW = Quant(float(np.float32(0.011)), 128, 1, 255)
 HALVES = Quant(0.5, 10)  # exact ties
+BINARY = ("add", "sub", "mul", "div", "rsub", "rdiv")
 SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0, -0.5]
 
 
@@ -326,8 +327,19 @@ def _functions(d: Draw) -> list[OneOp]:
     alpha = {"elu": 0x3FC00000, "leaky_relu": 0x3E4CCCCD}  # 1.5, 0.2
     cases = [OneOp(f"unary: {f}", "unary", [(x, None)], attrs={"function": f, "alpha": alpha.get(f, 0)}) for f in FUNCTIONS]
     silu = {"function": "silu", "alpha": 0}
+    special = np.array(SPECIAL, np.float32)
+    a, b = special[:, None].copy(), special[None].copy()
+    cases += [OneOp(f"binary: {f}, special floats", "binary", [(a, None), (b, None)], attrs={"function": f}) for f in BINARY]
     return [
         *cases,
+        OneOp("binary: gate of codes", "binary", [(d.codes(2, 3, 3, 4), U8), (d.codes(2, 1, 1, 4), U8B)], U4, attrs={"function": "mul"}),
+        OneOp(
+            "binary: constant",
+            "binary",
+            [(d.floats(2, 3, 1, 4), None)],
+            constants={"other": d.floats(1, 3, 2, 1)},
+            attrs={"function": "rdiv"},
+        ),
         OneOp("unary: silu to codes", "unary", [(np.float32(0.5) * d.floats(40), None)], U8, attrs=silu),
         OneOp("prelu", "prelu", [(d.floats(9, 5), None)], constants={"slope": d.floats(5)}),
     ]

@@ -85,6 +85,8 @@ ModelBuilder Mean() { return Simple("mean", 1, true, true, R"("keepdim":0)"); }
 
 ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu","alpha":1065353216)"); }
 
+ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
+
 ModelBuilder Prelu() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",4)");
@@ -177,6 +179,12 @@ const Row kRows[] = {
     {"unary_of_no_function", Unary, R"("elu")", R"("sin")", "'function'"},
     {"unary_alpha_of_a_function_without", Unary, R"("elu")", R"("tanh")", "'alpha' must be 0"},
     {"unary_alpha_infinite", Unary, R"("alpha":1065353216)", R"("alpha":2139095040)", "finite"},
+    {"binary_of_no_function", Binary, R"("mul")", R"("pow")", "'function'"},
+    {"binary_of_one_without_constant", Binary, R"("inputs":[0,1])", R"("inputs":[0])", "'other' is missing"},
+    {"binary_of_shapes_that_do_not_broadcast", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
+    {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
     // arity and constants
     {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
