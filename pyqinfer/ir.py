@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 
-# What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1).
+# What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
+# the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
+# the constant `other`.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape"})
-ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add"})
+ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
 TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
 
 FloatArray = NDArray[np.float32]
@@ -152,6 +154,13 @@ def clamp_bounds(node: Node) -> tuple[float, float]:
     assert isinstance(lo, float)
     assert isinstance(hi, float)
     return lo, hi
+
+
+def real(node: Node, key: str) -> float:
+    """An attribute that is a float."""
+    value = node.attrs[key]
+    assert isinstance(value, float)
+    return value
 
 
 def quants_of(values: Iterable[Value]) -> list[Quant]:

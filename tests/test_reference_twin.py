@@ -194,9 +194,18 @@ def weighted(draw: st.DrawFn) -> Any:
 @st.composite
 def elementwise(draw: st.DrawFn) -> Any:
     rng = np.random.default_rng(draw(seeds))
-    op = draw(st.sampled_from(["quantize", "dequantize", "add", "clamp", "affine", "table", "transpose", "reshape"]))
+    op = draw(
+        st.sampled_from(["quantize", "dequantize", "add", "clamp", "affine", "table", "transpose", "reshape", "unary", "prelu", "binary"])
+    )
     shape = tuple(draw(st.lists(sizes, min_size=4, max_size=4)))
-    x_quant = {"dequantize": quants(), "table": quants(), "add": maybe_quants, "transpose": maybe_quants, "reshape": maybe_quants}
+    x_quant = {
+        "dequantize": quants(),
+        "table": quants(),
+        "add": maybe_quants,
+        "transpose": maybe_quants,
+        "reshape": maybe_quants,
+        "binary": maybe_quants,
+    }
     inputs = [tensor(rng, draw(x_quant.get(op, st.none())), *shape)]
     output, constants, attrs = None, {}, {}
     if op == "quantize":
@@ -213,6 +222,19 @@ def elementwise(draw: st.DrawFn) -> Any:
     elif op == "table":
         output = draw(quants())
         constants = {"table": codes(rng, output, 256)}
+    elif op == "unary":
+        output, attrs = draw(maybe_quants), {"function": draw(st.sampled_from(sorted(generate.FUNCTIONS))), "alpha": 0}
+        if attrs["function"] in ("elu", "leaky_relu"):
+            attrs["alpha"] = draw(st.sampled_from([generate.RELU6_BITS, generate.MINUS_1_BITS]))
+    elif op == "binary":
+        other = [draw(st.sampled_from([1, n])) for n in shape]
+        output, attrs = draw(maybe_quants), {"function": draw(st.sampled_from(generate.BINARY))}
+        if draw(st.booleans()):
+            constants = {"other": rng.standard_normal(other).astype(np.float32)}
+        else:
+            inputs.append(tensor(rng, draw(maybe_quants), *other))
+    elif op == "prelu":
+        constants = {"slope": rng.standard_normal(shape[-1]).astype(np.float32)}
     elif op == "transpose":
         attrs = {"perm": draw(st.permutations(range(4)))}
     else:

@@ -103,6 +103,26 @@ struct Affine {
   float scale = 1;
 };
 
+// Functions of one float, in the order of docs/format.md. `alpha` is read by kElu and kLeakyRelu.
+enum class UnaryFunction : uint8_t {
+  kExp,
+  kSigmoid,
+  kTanh,
+  kErf,
+  kSilu,
+  kGelu,
+  kGeluTanh,
+  kHardsigmoid,
+  kHardswish,
+  kElu,
+  kLeakyRelu,
+};
+inline constexpr int kUnaryFunctions = 11;
+struct Unary {
+  UnaryFunction function = UnaryFunction::kExp;
+  float alpha = 0;
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -121,6 +141,8 @@ struct KernelSet {
   // y = a + b, both codes or both float (a mixed pair is dequantized by the caller first).
   void (*add_u8)(const uint8_t* a, const Affine& pa, const uint8_t* b, const Affine& pb, size_t n, const Output& o, void* y) noexcept;
   void (*add_f32)(const float* a, const float* b, size_t n, const Output& o, void* y) noexcept;
+  // y = f(x), then activation and quantize or float as o says.
+  void (*unary)(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;

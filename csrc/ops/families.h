@@ -12,5 +12,7 @@ extern const Op kConv2d, kLinear;                       // conv2d.cc, linear.cc
 extern const Op kAdd, kClamp, kAffine, kTable;          // add.cc, elementwise.cc
 extern const Op kMaxPool2d;                             // max_pool.cc
 extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
+extern const Op kUnary, kPrelu;                         // unary.cc
+extern const Op kBinary;                                // binary.cc
 
 }  // namespace pqi::ops

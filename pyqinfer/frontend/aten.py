@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
@@ -99,11 +99,45 @@ def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> i
 def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if a.get("alpha", 1) != 1:
         raise NotSupportedHere(f"add with alpha={a['alpha']}")
+    if not (isinstance(a["self"], ir.Value) and isinstance(a["other"], ir.Value)):
+        return _binary(reader, node, a, "add")
     left, right = reader.activation(a["self"], "first operand"), reader.activation(a["other"], "second operand")
     shape = shapes.merge(left.shape, right.shape)
+    return _binary(reader, node, a, "add") if shape is None else reader.emit("add", node, [left, right], shape)
+
+
+def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    """Arithmetic that broadcasts; one operand may be a number or a constant."""
+    if a.get("alpha", 1) != 1 or a.get("rounding_mode") is not None:
+        raise NotSupportedHere(f"{function} with alpha or rounding_mode")
+    x, y = a["self"], a["other"]
+    if not isinstance(x, ir.Value):
+        x, y, function = y, x, {"sub": "rsub", "div": "rdiv", "rsub": "sub"}.get(function, function)
+    x = reader.activation(x, "first operand")
+    if not isinstance(y, ir.Value):
+        return _with_constant(reader, node, x, y, function)
+    y = reader.activation(y, "second operand")
+    rank = max(len(x.shape), len(y.shape))
+    x, y = (_reshaped(reader, node, v, (1,) * (rank - len(v.shape)) + v.shape, "unsqueeze") for v in (x, y))
+    shape = shapes.broadcast(x.shape, y.shape)
     if shape is None:
-        raise NotSupportedHere(f"adding shapes {left.shape} and {right.shape} (broadcasting)")
-    return reader.emit("add", node, [left, right], shape)
+        raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
+    return reader.emit("binary", node, [x, y], shape, {"function": function}, name=reader.namer.name(node, function))
+
+
+def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, function: str) -> ir.Value:
+    if isinstance(operand, SymbolicSize):
+        raise NotSupportedHere("arithmetic with a size of the input")
+    if isinstance(operand, (int, float)):
+        operand = tensor(float(operand))
+    other = reader.constant(operand, "second operand")
+    rank = max(len(x.shape), other.ndim)
+    other = other.reshape((1,) * (rank - other.ndim) + other.shape)
+    x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    shape = shapes.broadcast(x.shape, other.shape)
+    if shape is None:
+        raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")
+    return reader.emit("binary", node, [x], shape, {"function": function}, {"other": other}, name=reader.namer.name(node, function))
 
 
 def _max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -210,6 +244,32 @@ def _size(reader: GraphReader, node: Node, a: Arguments) -> Any:
     return dim if isinstance(dim, int) else SymbolicSize(dim)
 
 
+def _unary(reader: GraphReader, node: Node, a: Arguments, function: str, alpha: Any = 0.0) -> ir.Value:
+    x = reader.activation(a.get("self", a.get("input")), "input")
+    attrs: dict[str, ir.Attr] = {"function": function, "alpha": float(np.float32(alpha))}
+    return reader.emit("unary", node, [x], x.shape, attrs, name=reader.namer.name(node, function))
+
+
+def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["scale"] != 1 or a["input_scale"] != 1:
+        raise NotSupportedHere(f"elu with scale={a['scale']}, input_scale={a['input_scale']} (selu, celu)")
+    return _unary(reader, node, a, "elu", a["alpha"])
+
+
+def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _unary(reader, node, a, "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
+
+
+def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    slope = reader.constant(a["weight"], "weight").ravel()
+    if slope.size == 1:
+        return _unary(reader, node, a, "leaky_relu", slope[0])
+    x = reader.activation(a["self"], "input")
+    if len(x.shape) not in (2, 4):
+        raise NotSupportedHere(f"prelu with a slope per channel over rank {len(x.shape)}")
+    return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
+
+
 HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
     "convolution": _convolution,
@@ -221,7 +281,24 @@ HANDLERS: dict[str, Handler] = {
     "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
     "clamp": lambda r, n, a: _clamp(r, n, a, a["min"], a["max"]),
     "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
+    "exp": lambda r, n, a: _unary(r, n, a, "exp"),
+    "sigmoid": lambda r, n, a: _unary(r, n, a, "sigmoid"),
+    "tanh": lambda r, n, a: _unary(r, n, a, "tanh"),
+    "erf": lambda r, n, a: _unary(r, n, a, "erf"),
+    "silu": lambda r, n, a: _unary(r, n, a, "silu"),
+    "gelu": _gelu,
+    "hardsigmoid": lambda r, n, a: _unary(r, n, a, "hardsigmoid"),
+    "hardswish": lambda r, n, a: _unary(r, n, a, "hardswish"),
+    "elu": _elu,
+    "leaky_relu": lambda r, n, a: _unary(r, n, a, "leaky_relu", a["negative_slope"]),
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
     "add": _add,
+    "sub": lambda r, n, a: _binary(r, n, a, "sub"),
+    "rsub": lambda r, n, a: _binary(r, n, a, "rsub"),
+    "mul": lambda r, n, a: _binary(r, n, a, "mul"),
+    "div": lambda r, n, a: _binary(r, n, a, "div"),
+    "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
     "avg_pool2d": _avg_pool,

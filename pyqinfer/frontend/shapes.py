@@ -56,6 +56,17 @@ def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
     return None if dims.count(None) > 1 else tuple(dims)
 
 
+def broadcast(a: Shape, b: Shape) -> Shape | None:
+    """The shape of an elementwise operation of two operands of one rank, or None if they do not fit."""
+    if len(a) != len(b):
+        return None
+    if any(isinstance(x, int) and isinstance(y, int) and x != y and 1 not in (x, y) for x, y in zip(a, b, strict=True)):
+        return None
+    return tuple(
+        y if x == 1 else x if y == 1 or isinstance(x, int) else y if isinstance(y, int) else x or y for x, y in zip(a, b, strict=True)
+    )
+
+
 def merge(a: Shape, b: Shape) -> Shape | None:
     """The shape that both must have, or None if they differ (broadcasting is not merged)."""
     if len(a) != len(b):

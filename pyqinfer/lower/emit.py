@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of
+from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
@@ -163,7 +163,9 @@ def float_bits(value: float) -> int:
 
 def _attrs(node: Node) -> dict[str, Any]:
     attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
-    if node.op == "clamp":
+    if node.op == "unary":
+        attrs["alpha"] = float_bits(real(node, "alpha"))
+    elif node.op == "clamp":
         attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
     elif node.op in _WITH_ACTIVATION:
         lo, hi = _bound(node, "lo"), _bound(node, "hi")

@@ -1,14 +1,17 @@
 """One node per layer: a conv, linear, add or pool takes in the dequantize in front of it and what follows in the engine's epilogue.
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
-reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize.
+reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function reads floats, a binary one
+codes or floats; both
+absorbs a quantize.
 """
 
 from __future__ import annotations
 
 from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add"}
+_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
+_FLOAT_INPUT = frozenset({"unary"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 
 
@@ -82,7 +85,7 @@ def _read_codes(node: Node) -> None:
     if node.op in WEIGHT_OPS:
         if _is_integer(node):
             node.inputs[0] = _codes_or_self(node.inputs[0])
-    else:
+    elif node.op not in _FLOAT_INPUT:
         node.inputs = [_codes_or_self(value) for value in node.inputs]
 
 

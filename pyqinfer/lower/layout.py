@@ -12,8 +12,8 @@ import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight
 
-_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"})
-_FOLLOWING_OPS = frozenset({"clamp", "add", "table", "quantize", "dequantize"})
+_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu"})
+_FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
 
@@ -66,6 +66,9 @@ class _Layouts:
             if any(value in self.nhwc for value in node.inputs):
                 node.inputs = [self._as_nhwc(value) for value in node.inputs]
                 self.nhwc.add(node.output)
+                other = node.constants.get("other")
+                if isinstance(other, np.ndarray):
+                    node.constants["other"] = other.transpose(0, 2, 3, 1)
         self.nodes.append(node)
 
     def _wants_nhwc(self, value: Value) -> bool:

@@ -1,14 +1,14 @@
 """Brings every quantize and dequantize next to the arithmetic that needs it.
 
 Data movement and max-pools commute with dequantize (they pick elements, and dequantize is monotone), so they move to the side of the
-codes. A quantize behind a dequantize is nothing (same parameters) or a table of 256 entries; the same with a clamp between them.
-torch's graphs hold one dequantize per reader: copies become one.
+codes. A quantize behind a dequantize is nothing (same parameters) or a table of 256 entries; the same with activations and other
+elementwise functions between them. torch's graphs hold one dequantize per reader: copies become one.
 """
 
 from __future__ import annotations
 
-from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value, clamp_bounds
-from pyqinfer.lower.tables import code_table
+from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value
+from pyqinfer.lower.tables import code_table, has_table
 
 
 def propagate(graph: Graph) -> None:
@@ -56,14 +56,14 @@ class _Propagation:
         if key in self.quantized:
             self.same[node.output] = self.quantized[key]
             return
-        codes, lo, hi = _clamped_codes(x)
-        if codes is not None and codes.quant == quant and lo == -float("inf") and hi == float("inf"):
+        codes, chain = _chain_behind_codes(x)
+        if codes is not None and codes.quant == quant and not chain:
             self.same[node.output] = codes
             return
         if codes is not None and codes.quant is not None:
-            table = code_table(codes.quant, lo, hi, quant)
-            # Named after the activation it carries out, where there is one.
-            name = x.producer.name if x.producer is not None and x.producer.op == "clamp" else f"{codes.name}.requantize"
+            table = code_table(codes.quant, chain, quant)
+            # Named after the last function it carries out, where there is one.
+            name = chain[-1].name if chain else f"{codes.name}.requantize"
             node = Node("table", name, [codes], node.output, {}, {"table": table}, node.source)
         elif self._is_private_reshape(x):
             node = self._quantize_before_reshape(node)
@@ -113,9 +113,10 @@ def _codes_of(value: Value) -> Value | None:
     return producer.inputs[0] if producer is not None and producer.op == "dequantize" else None
 
 
-def _clamped_codes(value: Value) -> tuple[Value | None, float, float]:
-    """The codes behind a dequantize and at most one clamp, and its bounds."""
-    producer = value.producer
-    if producer is not None and producer.op == "clamp":
-        return (_codes_of(producer.inputs[0]), *clamp_bounds(producer))
-    return _codes_of(value), -float("inf"), float("inf")
+def _chain_behind_codes(value: Value) -> tuple[Value | None, list[Node]]:
+    """The codes behind a dequantize, and the elementwise functions from there to the value in order of execution."""
+    chain: list[Node] = []
+    while value.producer is not None and has_table(value.producer):
+        chain.append(value.producer)
+        value = value.producer.inputs[0]
+    return _codes_of(value), chain[::-1]

@@ -1,21 +1,72 @@
-"""Tables of 256 codes for an elementwise chain between dequantize and quantize (docs/numerics.md, in float32 throughout)."""
+"""Tables of 256 codes for an elementwise chain between dequantize and quantize. torch computes the chain: no entry differs from it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pyqinfer.ir import Quant
+from pyqinfer.ir import Node, Quant, clamp_bounds, real
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "exp": lambda x, _: torch.exp(x),
+    "sigmoid": lambda x, _: torch.sigmoid(x),
+    "tanh": lambda x, _: torch.tanh(x),
+    "erf": lambda x, _: torch.erf(x),
+    "silu": lambda x, _: F.silu(x),
+    "gelu": lambda x, _: F.gelu(x),
+    "gelu_tanh": lambda x, _: F.gelu(x, approximate="tanh"),
+    "hardsigmoid": lambda x, _: F.hardsigmoid(x),
+    "hardswish": lambda x, _: F.hardswish(x),
+    "elu": lambda x, alpha: F.elu(x, alpha),
+    "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
+}
+
+_ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "add": lambda x, c: x + c,
+    "sub": lambda x, c: x - c,
+    "mul": lambda x, c: x * c,
+    "div": lambda x, c: x / c,
+    "rsub": lambda x, c: c - x,
+    "rdiv": lambda x, c: c / x,
+}
 
 
-def code_table(source: Quant, lo: float, hi: float, target: Quant) -> NDArray[np.uint8]:
-    """``table[q] = quantize(clamp(dequantize(q), lo, hi))`` for q = 0..255."""
+def has_table(node: Node) -> bool:
+    """Whether a node maps each element by itself, so that it can be part of a table."""
+    return node.op in ("clamp", "unary") or _is_scalar_arithmetic(node)
+
+
+def _is_scalar_arithmetic(node: Node) -> bool:
+    other = node.constants.get("other")
+    return node.op == "binary" and isinstance(other, np.ndarray) and other.size == 1
+
+
+def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[np.uint8]:
+    """``table[q] = quantize(chain(dequantize(q)))`` for q = 0..255; the chain's nodes in order of execution."""
     codes = np.arange(256, dtype=np.int32)
-    x = (codes - source.zero_point).astype(np.float32) * np.float32(source.scale)
-    x = np.where(x < np.float32(lo), np.float32(lo), x)
-    x = np.where(x > np.float32(hi), np.float32(hi), x)
-    v = x * np.float32(1.0 / target.scale)
+    x = torch.from_numpy((codes - source.zero_point).astype(np.float32) * np.float32(source.scale))
+    with torch.no_grad():
+        for node in chain:
+            x = _apply(node, x)
+    y: NDArray[np.float32] = x.numpy()
+    nan = np.isnan(y)
+    v = np.where(nan, np.float32(0), y) * np.float32(1.0 / target.scale)
     v = np.maximum(v, np.float32(target.qmin - target.zero_point))
     v = np.minimum(v, np.float32(target.qmax - target.zero_point))
-    table: NDArray[np.uint8] = (np.rint(v).astype(np.int32) + target.zero_point).astype(np.uint8)
-    return table
+    table = np.where(nan, target.zero_point, np.rint(v).astype(np.int32) + target.zero_point)
+    result: NDArray[np.uint8] = table.astype(np.uint8)
+    return result
+
+
+def _apply(node: Node, x: Tensor) -> Tensor:
+    if node.op == "clamp":
+        lo, hi = clamp_bounds(node)
+        return x.clamp(lo, hi)
+    if node.op == "binary":
+        return _ARITHMETIC[str(node.attrs["function"])](x, float(np.asarray(node.constants["other"]).item()))
+    return _FUNCTIONS[str(node.attrs["function"])](x, real(node, "alpha"))

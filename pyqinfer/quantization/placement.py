@@ -1,8 +1,9 @@
 """Where quantizers go.
 
 A tensor is quantized if a layer that multiplies integers reads it, directly or through ops that the engine carries out on codes (add,
-pools, max-pool, reshapes, ReLU). It is quantized once, behind everything the engine's epilogue does: conv + activation, or
-conv + residual add + activation, where the conv is the last of the add's operands in execution order and its own output stays float.
+pools, max-pool, reshapes, ReLU, products of two activations). It is quantized once, behind everything the engine's epilogue does: conv +
+activation, or conv + residual add + activation, where the conv is the last of the add's operands in execution order and its own output
+stays float. Other activation functions read floats: the quantizer stands behind them.
 Max-pools and reshapes keep their input's parameters; other pools get their own. The last layer's output stays float by this rule.
 """
 
@@ -90,6 +91,12 @@ class _Placer:
             # Behind a float operation one quantizer is enough, and it stands behind the activation.
             if operand(node) not in inner and op_name(operand(node)) in _INTEGER_OPS:
                 self._want(operand(node), None)
+        elif op == "mul" and node in self.wanted:
+            # The gate of a squeeze-and-excitation block; arithmetic with numbers and parameters stays float.
+            if all(isinstance(other, Node) and other.op != "get_attr" for other in node.args[:2]):
+                for other in node.args[:2]:
+                    assert isinstance(other, Node)
+                    self._want(other, None)
         elif op == "add" and self._result_of(node, inner) in self.wanted:
             for other in node.args[:2]:
                 if isinstance(other, Node) and other is not self._residual_owner(node):

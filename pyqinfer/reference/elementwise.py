@@ -38,6 +38,16 @@ def add(node: NodeArgs) -> Tensor:
     return store(activation(a + b, node.attrs), node.output)
 
 
+def binary(node: NodeArgs) -> Tensor:
+    a = dequantize(node.inputs[0])
+    b = f32(node.constants["other"]) if len(node.inputs) == 1 else dequantize(node.inputs[1])
+    function = node.attrs["function"]
+    if function in ("rsub", "rdiv"):
+        a, b, function = b, a, function[1:]
+    y = a + b if function == "add" else a - b if function == "sub" else a * b if function == "mul" else a / b
+    return store(f32(y), node.output)
+
+
 def clamp_values(node: NodeArgs) -> Tensor:
     return Tensor(clamp(node.inputs[0].data, float_attribute(node.attrs["lo"]), float_attribute(node.attrs["hi"])))
 

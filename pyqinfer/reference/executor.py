@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, pool
+from pyqinfer.reference import conv, elementwise, functions, pool
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -27,6 +27,9 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "avg_pool2d": pool.avg_pool2d,
     "adaptive_avg_pool2d": pool.adaptive_avg_pool2d,
     "mean": pool.mean,
+    "unary": functions.unary,
+    "prelu": functions.prelu,
+    "binary": elementwise.binary,
 }
 
 

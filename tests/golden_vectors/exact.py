@@ -14,43 +14,9 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from exact_functions import FUNCTIONS
+from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32
 from one_op import OneOp, Quant
-
-_LARGEST = Fraction(2**24 - 1) * 2**104
-
-
-def round_f32(x: Fraction, zero: float = 0.0) -> float:
-    """`x` rounded to binary32, to nearest even; `zero` is a number of the sign that a result of 0 gets."""
-    if x == 0:
-        return math.copysign(0.0, zero)
-    magnitude = abs(x)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    exponent -= magnitude < Fraction(2) ** exponent
-    unit = Fraction(2) ** (max(exponent, -126) - 23)
-    rounded = round(magnitude / unit) * unit  # round() of a Fraction is half to even
-    value = math.inf if rounded > _LARGEST else float(rounded)
-    return math.copysign(value, x)
-
-
-def _is_special(*xs: float) -> bool:
-    return not all(map(math.isfinite, xs))
-
-
-def mul(a: float, b: float) -> float:
-    return a * b if _is_special(a, b) else round_f32(Fraction(a) * Fraction(b), math.copysign(1, a) * math.copysign(1, b))
-
-
-def add(a: float, b: float) -> float:
-    return a + b if _is_special(a, b) else round_f32(Fraction(a) + Fraction(b), a + b)
-
-
-def fma(a: float, b: float, c: float) -> float:
-    # Where the exact result is 0 the double expression has the sign that IEEE gives to a fused multiply-add.
-    return a * b + c if _is_special(a, b, c) else round_f32(Fraction(a) * Fraction(b) + Fraction(c), a * b + c)
-
-
-def quotient(a: float, b: float) -> float:
-    return a / b if _is_special(a) else round_f32(Fraction(a) / Fraction(b), a)
 
 
 def quantize(x: float, q: Quant) -> int:
@@ -63,11 +29,6 @@ def quantize(x: float, q: Quant) -> int:
 
 def dequantize(code: int, q: Quant) -> float:
     return mul(float(code - q.zero_point), q.scale)
-
-
-def clamp(x: float, lo: float, hi: float) -> float:
-    t = lo if x < lo else x
-    return hi if t > hi else t
 
 
 def from_bits(bits: int) -> float:
@@ -119,6 +80,25 @@ def _add_op(case: OneOp) -> np.ndarray:
     return _fill(case, case.inputs[0][0].shape, element)
 
 
+def _binary_op(case: OneOp) -> np.ndarray:
+    function = case.attrs["function"]
+    arrays = [array for array, _ in case.inputs] + list(case.constants.values())
+
+    def value(i: int, index: tuple[int, ...]) -> float:
+        own = tuple(0 if n == 1 else k for n, k in zip(arrays[i].shape, index, strict=True))
+        return _operand(case, i, own) if i < len(case.inputs) else float(arrays[i][own])
+
+    def element(*index: int) -> float:
+        a, b = value(0, index), value(1, index)
+        if function in ("rsub", "rdiv"):
+            a, b = b, a
+        if function in ("div", "rdiv"):
+            return divide(a, b)
+        return mul(a, b) if function == "mul" else add(a, b if function == "add" else -b)
+
+    return _fill(case, np.broadcast_shapes(*(array.shape for array in arrays)), element)
+
+
 def _clamp_op(case: OneOp) -> np.ndarray:
     lo, hi = from_bits(case.attrs["lo"]), from_bits(case.attrs["hi"])
     return _fill(case, case.inputs[0][0].shape, lambda *index: clamp(_operand(case, 0, index), lo, hi))
@@ -127,6 +107,21 @@ def _clamp_op(case: OneOp) -> np.ndarray:
 def _affine_op(case: OneOp) -> np.ndarray:
     scale, shift = (case.constants[key].tolist() for key in ("scale", "shift"))
     return _fill(case, case.inputs[0][0].shape, lambda *i: fma(_operand(case, 0, i), scale[i[-1]], shift[i[-1]]))
+
+
+def _unary_op(case: OneOp) -> np.ndarray:
+    function, alpha = FUNCTIONS[case.attrs["function"]], from_bits(case.attrs["alpha"])
+    return _fill(case, case.inputs[0][0].shape, lambda *index: function(_operand(case, 0, index), alpha))
+
+
+def _prelu_op(case: OneOp) -> np.ndarray:
+    slope = case.constants["slope"].tolist()
+
+    def element(*index: int) -> float:
+        x = _operand(case, 0, index)
+        return x if x > 0 else mul(x, slope[index[-1]])
+
+    return _fill(case, case.inputs[0][0].shape, element)
 
 
 def _table_op(case: OneOp) -> np.ndarray:
@@ -271,6 +266,9 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "clamp": _clamp_op,
     "affine": _affine_op,
     "table": _table_op,
+    "unary": _unary_op,
+    "prelu": _prelu_op,
+    "binary": _binary_op,
     "max_pool2d": _max_pool_op,
     "avg_pool2d": _avg_pool_op,
     "adaptive_avg_pool2d": _adaptive_op,

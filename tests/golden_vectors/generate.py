@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from exact import evaluate
+from exact_functions import FUNCTIONS
 from one_op import OneOp, Quant
 
 PATH = Path(__file__).parent / "ops.json"
@@ -32,6 +33,7 @@ U8B = Quant(float(np.float32(0.4071)), 3)
 U4 = Quant(float(np.float32(0.3)), 7, 0, 15)
 NARROW = Quant(float(np.float32(0.011)), 128, 1, 255)
 HALVES = Quant(0.5, 10)  # exact ties
+BINARY = ("add", "sub", "mul", "div", "rsub", "rdiv")
 SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0, -0.5]
 
 
@@ -72,7 +74,15 @@ class Draw:
 
 def cases() -> list[OneOp]:
     draw = Draw(20)
-    return [*_conversions(draw), *_integer_weighted(draw), *_float_weighted(draw), *_elementwise(draw), *_pools(draw), *_averages(draw)]
+    return [
+        *_conversions(draw),
+        *_integer_weighted(draw),
+        *_float_weighted(draw),
+        *_elementwise(draw),
+        *_pools(draw),
+        *_averages(draw),
+        *_functions(draw),
+    ]
 
 
 def _conversions(d: Draw) -> list[OneOp]:
@@ -307,6 +317,31 @@ def _averages(d: Draw) -> list[OneOp]:
         OneOp("mean: codes", "mean", [(d.codes(2, 7, 7, 4), U8)], U8, attrs={"keepdim": 0}),
         OneOp("mean: codes, ties", "mean", [(d.codes(1, 1, 4, 60), Quant(1.0, 0))], Quant(0.5, 0), attrs={"keepdim": 1}),
         OneOp("mean: float", "mean", [(d.floats(2, 7, 9, 3), None)], None, attrs={"keepdim": 1}),
+    ]
+
+
+def _functions(d: Draw) -> list[OneOp]:
+    """Every function over special values, small and large arguments, and the places where its definition changes."""
+    edges = [-104.0, -103.5, -88.0, -87.0, 88.7, 88.8, 89.0, 0.93, -0.93, 4.0, -4.1, 3.0, -3.0, 0.3466, -0.3465, 9.5, -17.5, 1e-6, -1e-20]
+    x = np.concatenate([np.array([*SPECIAL, *edges], np.float32), d.floats(24), d.floats(12, spread=6)])
+    alpha = {"elu": 0x3FC00000, "leaky_relu": 0x3E4CCCCD}  # 1.5, 0.2
+    cases = [OneOp(f"unary: {f}", "unary", [(x, None)], attrs={"function": f, "alpha": alpha.get(f, 0)}) for f in FUNCTIONS]
+    silu = {"function": "silu", "alpha": 0}
+    special = np.array(SPECIAL, np.float32)
+    a, b = special[:, None].copy(), special[None].copy()
+    cases += [OneOp(f"binary: {f}, special floats", "binary", [(a, None), (b, None)], attrs={"function": f}) for f in BINARY]
+    return [
+        *cases,
+        OneOp("binary: gate of codes", "binary", [(d.codes(2, 3, 3, 4), U8), (d.codes(2, 1, 1, 4), U8B)], U4, attrs={"function": "mul"}),
+        OneOp(
+            "binary: constant",
+            "binary",
+            [(d.floats(2, 3, 1, 4), None)],
+            constants={"other": d.floats(1, 3, 2, 1)},
+            attrs={"function": "rdiv"},
+        ),
+        OneOp("unary: silu to codes", "unary", [(np.float32(0.5) * d.floats(40), None)], U8, attrs=silu),
+        OneOp("prelu", "prelu", [(d.floats(9, 5), None)], constants={"slope": d.floats(5)}),
     ]
 
 

@@ -9,7 +9,31 @@ namespace {
 
 float Value(const AddOperand& x, size_t i) { return x.f32 != nullptr ? x.f32[i] : DequantizeValue(x.u8[i], x.affine); }
 
+float Value(const BinaryOperand& x, size_t i) { return x.f32 != nullptr ? x.f32[i * x.step] : DequantizeValue(x.u8[i * x.step], x.affine); }
+
+float Compute(BinaryFunction function, float a, float b) {
+  switch (function) {
+    case BinaryFunction::kAdd:
+      return a + b;
+    case BinaryFunction::kSub:
+      return a - b;
+    case BinaryFunction::kMul:
+      return a * b;
+    case BinaryFunction::kDiv:
+      return a / b;
+    case BinaryFunction::kRsub:
+      return b - a;
+    case BinaryFunction::kRdiv:
+      return b / a;
+  }
+  return a;
+}
+
 }  // namespace
+
+void BinaryRow(BinaryFunction function, const BinaryOperand& a, const BinaryOperand& b, size_t n, const Output& o, void* y) noexcept {
+  for (size_t i = 0; i < n; ++i) Store(Compute(function, Value(a, i), Value(b, i)), o, y, i);
+}
 
 void Add(const AddOperand& a, const AddOperand& b, size_t n, const Output& o, void* y) noexcept {
   for (size_t i = 0; i < n; ++i) Store(Value(a, i) + Value(b, i), o, y, i);

@@ -1,5 +1,6 @@
 // The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/contract.h).
 #include "kernels/reference/elementwise.h"
+#include "kernels/reference/functions.h"
 #include "kernels/reference/quantize.h"
 #include "kernels/sets.h"
 
@@ -23,6 +24,7 @@ constexpr KernelSet MakeKernelSet() {
   set.dequantize = &Dequantize;
   set.add_u8 = &AddU8;
   set.add_f32 = &AddF32;
+  set.unary = &ApplyUnary;
   set.table = &Table;
   set.max_u8 = &MaxU8;
   set.sum_u8 = &SumU8;

@@ -1,6 +1,7 @@
 // Elementwise kernels equal the plain reference for every length, alignment and special value.
 #include "kernels/reference/elementwise.h"
 
+#include "kernels/reference/functions.h"
 #include "kernels/reference/quantize.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
@@ -166,6 +167,36 @@ TEST_P(ElementwiseTest, AccumulatesMaximaAndSums) {
     kernels::reference::SumU8(x.data(), want_sum.data(), n);
     ExpectSame(got_max, want_max, "max_u8");
     ExpectSame(got_sum, want_sum, "sum_u8");
+  });
+}
+
+TEST_P(ElementwiseTest, EvaluatesFunctionsOfSpecialValuesAndOfTheirWholeRange) {
+  std::vector<float> values = InterestingFloats();
+  for (float limit : {0.4f, 1.2f, 5.0f, 20.0f, 110.0f}) {
+    const std::vector<float> more = random.Floats(4000, -limit, limit);
+    values.insert(values.end(), more.begin(), more.end());
+  }
+  const Guarded<float> x(values, GuardedBytes::kAtEnd);
+  for (int f = 0; f < kernels::kUnaryFunctions; ++f) {
+    const kernels::Unary unary = {static_cast<kernels::UnaryFunction>(f), 0.3f};
+    const Guarded<float> got(x.size()), want(x.size());
+    set->unary(x.data(), x.size(), unary, Floats(), got.data());
+    kernels::reference::ApplyUnary(x.data(), x.size(), unary, Floats(), want.data());
+    const int64_t i = FirstDifference(got.data(), want.data(), want.size());
+    EXPECT_EQ(i, -1) << "function " << f << " of " << x[static_cast<size_t>(i)];
+  }
+}
+
+TEST_P(ElementwiseTest, FunctionsHandleEveryLength) {
+  const kernels::Unary silu = {kernels::UnaryFunction::kSilu, 0};
+  ForEachLength([&](size_t n, GuardedBytes::Placement place) {
+    const Guarded<float> x(random.Floats(static_cast<int64_t>(n), -6, 6), place);
+    for (const Output& o : Outputs(0.03f)) {
+      const Guarded<uint8_t> got(n * (o.f32 ? 4 : 1), place), want(got.size(), place);
+      set->unary(x.data(), n, silu, o, got.data());
+      kernels::reference::ApplyUnary(x.data(), n, silu, o, want.data());
+      ExpectSame(got, want, "silu");
+    }
   });
 }
 

@@ -83,6 +83,18 @@ ModelBuilder AvgPool() {
 ModelBuilder Adaptive() { return Simple("adaptive_avg_pool2d", 1, true, true, R"("output":[2,3])"); }
 ModelBuilder Mean() { return Simple("mean", 1, true, true, R"("keepdim":0)"); }
 
+ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu","alpha":1065353216)"); }
+
+ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
+
+ModelBuilder Prelu() {
+  ModelBuilder b;
+  const int x = b.AddInput("x", R"("N",4)");
+  const int slope = b.AddFloats({4}, {1, 2, 3, 4});
+  for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode("prelu", {x}, -1, {{"slope", slope}}, ""));
+  return b;
+}
+
 ModelBuilder Affine() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",4)");
@@ -164,6 +176,15 @@ const Row kRows[] = {
     {"reshape_symbol_twice", Reshape, R"(["N",30,"?"])", R"(["N","N","?"])", "not a dimension"},
     {"clamp_crossed", Clamp, R"("hi":1086324736)", R"("hi":3212836864)", "lo <= hi"},
     {"clamp_unknown_attribute", Clamp, R"("lo":0)", R"("lo":0,"activation":"none")", "'activation'"},
+    {"unary_of_no_function", Unary, R"("elu")", R"("sin")", "'function'"},
+    {"unary_alpha_of_a_function_without", Unary, R"("elu")", R"("tanh")", "'alpha' must be 0"},
+    {"unary_alpha_infinite", Unary, R"("alpha":1065353216)", R"("alpha":2139095040)", "finite"},
+    {"binary_of_no_function", Binary, R"("mul")", R"("pow")", "'function'"},
+    {"binary_of_one_without_constant", Binary, R"("inputs":[0,1])", R"("inputs":[0])", "'other' is missing"},
+    {"binary_of_shapes_that_do_not_broadcast", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
+    {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
     // arity and constants
     {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
@@ -176,10 +197,13 @@ const Row kRows[] = {
     {"conv_bias_of_wrong_shape", FloatConv, R"("weight":0)", R"("weight":0,"bias":0)", "shape [4]"},
     {"float_conv_with_scale", FloatConv, R"("weight":0)", R"("weight":0,"scale":0)", "'scale'"},
     {"float_conv_with_step_2", FloatConv, R"("step":1)", R"("step":2)", "'step' 1"},
+    {"prelu_without_slope", Prelu, R"("constants":{"slope":0})", R"("constants":{})", "'slope' is missing"},
+    {"prelu_of_other_channels", Prelu, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
     {"table_missing", Table, R"("constants":{"table":0})", R"("constants":{})", "'table' is missing"},
     // dtypes and quants
     {"conv_float_weights_of_codes", FloatConv, R"("name":"x","dtype":"f32")", R"("name":"x","dtype":"u8","quant":0)", "code weights"},
     {"quantize_of_codes", Quantize, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"unary_of_codes", Unary, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
     {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},

@@ -78,8 +78,15 @@ class GraphMaker {
       case 7:
         return Shuffle(in);
       default:
-        return in.quant < 0 ? Requantize(in) : Float(in);
+        return in.quant < 0 ? (Pick(0, 1) ? Requantize(in) : Unary(in)) : Float(in);
     }
+  }
+
+  Image Unary(const Image& in) {
+    const char* const functions[] = {"sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "hardswish", "hardsigmoid", "erf"};
+    const int quant = Pick(0, 1) ? NewQuant() : -1;
+    return {b_.AddNode("unary", {in.id}, quant, {}, std::string(R"("alpha":0,"function":")") + functions[Pick(0, 7)] + "\""), quant,
+            in.hwc};
   }
 
   Image Requantize(const Image& in) { return {b_.AddNode("quantize", {in.id}, NewQuant(), {}, R"("layout":"same")"), last_quant_, in.hwc}; }

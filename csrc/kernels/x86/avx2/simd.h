@@ -86,6 +86,17 @@ struct Simd {
   PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   PQI_INLINE static Float MaxF(Float a, Float b) { return _mm256_max_ps(a, b); }
   PQI_INLINE static Float MinF(Float a, Float b) { return _mm256_min_ps(a, b); }
+  PQI_INLINE static Float SubF(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  PQI_INLINE static Float DivF(Float a, Float b) { return _mm256_div_ps(a, b); }
+  PQI_INLINE static Float AbsF(Float a) { return _mm256_andnot_ps(SetFloat(-0.0f), a); }
+  PQI_INLINE static Float CopySign(Float magnitude, Float sign) {
+    return _mm256_or_ps(AbsF(magnitude), _mm256_and_ps(SetFloat(-0.0f), sign));
+  }
+  PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
+  }
+  PQI_INLINE static Int HalfInt(Int a) { return _mm256_srai_epi32(a, 1); }
+  PQI_INLINE static Float PowerOfTwo(Int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
   // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(_mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q))); }

@@ -65,6 +65,17 @@ struct Simd {
   PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   PQI_INLINE static Float MaxF(Float a, Float b) { return _mm512_max_ps(a, b); }
   PQI_INLINE static Float MinF(Float a, Float b) { return _mm512_min_ps(a, b); }
+  PQI_INLINE static Float SubF(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  PQI_INLINE static Float DivF(Float a, Float b) { return _mm512_div_ps(a, b); }
+  PQI_INLINE static Float AbsF(Float a) { return _mm512_abs_ps(a); }
+  PQI_INLINE static Float CopySign(Float magnitude, Float sign) {
+    return _mm512_or_ps(AbsF(magnitude), _mm512_and_ps(SetFloat(-0.0f), sign));
+  }
+  PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
+  }
+  PQI_INLINE static Int HalfInt(Int a) { return _mm512_srai_epi32(a, 1); }
+  PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
   // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }

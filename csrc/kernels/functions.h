@@ -1,0 +1,26 @@
+// Constants of docs/numerics.md section "Elementary functions": least-maximum fits, rounded to float32. The plain reference and the vector
+// kernels read the same numbers; the NumPy twin has its own copy.
+#pragma once
+
+namespace pqi::kernels::constants {
+
+inline constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;  // beyond them e^x is 0 and infinity
+inline constexpr float kExpm1Low = -87.0f;                   // below it e^x - 1 is -1, and 2^n would not be normal
+inline constexpr float kLog2E = 0x1.715476p+0f;
+// ln 2 in two parts: n * kLn2High is exact for |n| <= 150.
+inline constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
+// (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, ascending powers of r.
+inline constexpr float kExpPolynomial[5] = {0x1.0p-1f, 0x1.55548cp-3f, 0x1.55545cp-5f, 0x1.123cep-7f, 0x1.6db648p-10f};
+// erf(x) / x - 1 for |x| <= kErfSplit, ascending powers of x^2.
+inline constexpr float kErfSplit = 0.93f;
+inline constexpr float kErfNear[6] = {0x1.06eba6p-3f, -0x1.8126dcp-2f, 0x1.ce1908p-4f, -0x1.b676eap-6f, 0x1.46c2c6p-8f, -0x1.3827acp-11f};
+// log(1 - erf(t)) for kErfSplit <= t <= kErfEnd, ascending powers of t; erf(t) is 1 beyond.
+inline constexpr float kErfEnd = 4.0f;
+inline constexpr float kErfFar[7] = {-0x1.bb22fcp-13f, -0x1.20ab22p+0f, -0x1.464aecp-1f, -0x1.a950f4p-4f,
+                                     0x1.6b6b9ep-6f,   -0x1.8d634ap-9f, 0x1.987afep-13f};
+inline constexpr float kTanhSplit = 0.55f;
+inline constexpr float kSqrtHalf = 0x1.6a09e6p-1f;
+inline constexpr float kGeluScale = 0x1.988454p-1f;  // sqrt(2 / pi)
+inline constexpr float kGeluCube = 0x1.6e4e26p-5f;   // 0.044715
+
+}  // namespace pqi::kernels::constants

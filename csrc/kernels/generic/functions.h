@@ -1,0 +1,77 @@
+// Elementary functions over an ISA's primitives, operation by operation as docs/numerics.md has them: the bits are those of the plain
+// reference for every input. Both sides of a choice are computed and one is taken.
+#pragma once
+
+#include "kernels/functions.h"
+#include "kernels/generic/compiler.h"
+
+namespace pqi::kernels {
+namespace {
+
+template <class S>
+struct Functions {
+  using Float = typename S::Float;
+  using Int = typename S::Int;
+
+  PQI_INLINE static Float Set(float v) { return S::SetFloat(v); }
+  // x < lo ? lo : x, then > hi ? hi : x; NaN passes.
+  PQI_INLINE static Float Clamp(Float x, float lo, float hi) { return S::MinF(Set(hi), S::MaxF(Set(lo), x)); }
+
+  template <size_t N>
+  PQI_INLINE static Float Horner(const float (&coefficients)[N], Float x) {
+    Float y = Set(coefficients[N - 1]);
+    PQI_UNROLL
+    for (size_t i = N - 1; i-- > 0;) y = S::Fma(y, x, Set(coefficients[i]));
+    return y;
+  }
+
+  // x = n*ln(2) + r; gives n and e^r - 1.
+  PQI_INLINE static Float Reduce(Float x, Int* n) {
+    *n = S::ToIntNearest(S::MulF(x, Set(constants::kLog2E)));
+    const Float whole = S::ToFloat(*n);
+    const Float r = S::Fma(whole, Set(-constants::kLn2Low), S::Fma(whole, Set(-constants::kLn2High), x));
+    return S::Fma(S::MulF(r, r), Horner(constants::kExpPolynomial, r), r);
+  }
+
+  PQI_INLINE static Float Exp(Float x) {
+    Int n;
+    const Float e = Reduce(Clamp(x, constants::kExpLow, constants::kExpHigh), &n);
+    const Int half = S::HalfInt(n);
+    return S::MulF(S::MulF(S::AddF(Set(1), e), S::PowerOfTwo(half)), S::PowerOfTwo(S::SubInt(n, half)));
+  }
+
+  // e^x - 1 for x <= 0; a positive x counts as 0.
+  PQI_INLINE static Float Expm1(Float x) {
+    Int n;
+    const Float e = Reduce(Clamp(x, constants::kExpm1Low, 0), &n);
+    const Float scale = S::PowerOfTwo(n);
+    return S::Fma(scale, e, S::SubF(scale, Set(1)));
+  }
+
+  PQI_INLINE static Float Sigmoid(Float x) {
+    const Float z = Exp(S::MulF(S::AbsF(x), Set(-1)));
+    return S::DivF(S::SelectGreater(Set(0), x, z, Set(1)), S::AddF(Set(1), z));
+  }
+
+  PQI_INLINE static Float Tanh(Float x) {
+    Int n;
+    const Float a = S::AbsF(x);
+    const Float e = Reduce(Clamp(S::MulF(Set(-2), a), constants::kExpm1Low, 0), &n);
+    const Float scale = S::PowerOfTwo(n);
+    const Float z = S::Fma(scale, e, scale), t = S::Fma(scale, e, S::SubF(scale, Set(1)));  // e^-2a and e^-2a - 1
+    const Float far = S::SubF(Set(1), S::DivF(S::MulF(Set(2), z), S::AddF(Set(1), z)));
+    return S::CopySign(S::SelectGreater(a, Set(constants::kTanhSplit), far, S::DivF(t, S::AddF(t, Set(2)))), x);
+  }
+
+  PQI_INLINE static Float Erf(Float x) {
+    const Float t = S::AbsF(x);
+    const Float far = S::CopySign(S::SubF(Set(1), Exp(Horner(constants::kErfFar, S::MinF(Set(constants::kErfEnd), t)))), x);
+    const Float near = S::Fma(Horner(constants::kErfNear, S::MulF(x, x)), x, x);
+    return S::SelectGreater(t, Set(constants::kErfSplit), far, near);
+  }
+
+  PQI_INLINE static Float HardGate(Float x) { return Clamp(S::AddF(x, Set(3)), 0, 6); }
+};
+
+}  // namespace
+}  // namespace pqi::kernels

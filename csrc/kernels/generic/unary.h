@@ -1,0 +1,55 @@
+// Functions of one float, element by element.
+#pragma once
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+#include "kernels/generic/elementwise.h"
+#include "kernels/generic/functions.h"
+
+namespace pqi::kernels {
+namespace {
+
+template <class S, class Fn>
+__attribute__((noinline)) void ApplyEach(const float* x, size_t n, const Output& o, void* y, Fn fn) {
+  const OutputStage<S> output(o, y);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { output.Put(fn(S::LoadFloat(x + i, lanes)), i, lanes); });
+}
+
+template <class S>
+void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept {
+  using F = Functions<S>;
+  using Float = typename S::Float;
+  const Float alpha = S::SetFloat(f.alpha);
+  const auto each = [&](auto fn) { ApplyEach<S>(x, n, o, y, fn); };
+  switch (f.function) {
+    case UnaryFunction::kExp:
+      return each([](Float v) { return F::Exp(v); });
+    case UnaryFunction::kSigmoid:
+      return each([](Float v) { return F::Sigmoid(v); });
+    case UnaryFunction::kTanh:
+      return each([](Float v) { return F::Tanh(v); });
+    case UnaryFunction::kErf:
+      return each([](Float v) { return F::Erf(v); });
+    case UnaryFunction::kSilu:
+      return each([](Float v) { return S::MulF(v, F::Sigmoid(v)); });
+    case UnaryFunction::kGelu:
+      return each(
+          [](Float v) { return S::MulF(S::MulF(F::Set(0.5f), v), S::AddF(F::Set(1), F::Erf(S::MulF(v, F::Set(constants::kSqrtHalf))))); });
+    case UnaryFunction::kGeluTanh:
+      return each([](Float v) {
+        const Float inner = S::Fma(F::Set(constants::kGeluCube), S::MulF(S::MulF(v, v), v), v);
+        return S::MulF(S::MulF(F::Set(0.5f), v), S::AddF(F::Set(1), F::Tanh(S::MulF(F::Set(constants::kGeluScale), inner))));
+      });
+    case UnaryFunction::kHardsigmoid:
+      return each([](Float v) { return S::DivF(F::HardGate(v), F::Set(6)); });
+    case UnaryFunction::kHardswish:
+      return each([](Float v) { return S::DivF(S::MulF(v, F::HardGate(v)), F::Set(6)); });
+    case UnaryFunction::kElu:
+      return each([=](Float v) { return S::SelectGreater(v, F::Set(0), v, S::MulF(alpha, F::Expm1(v))); });
+    case UnaryFunction::kLeakyRelu:
+      return each([=](Float v) { return S::SelectGreater(v, F::Set(0), v, S::MulF(v, alpha)); });
+  }
+}
+
+}  // namespace
+}  // namespace pqi::kernels

@@ -1,0 +1,115 @@
+#include "kernels/reference/functions.h"
+
+#include <cmath>
+
+#include "kernels/functions.h"
+#include "kernels/reference/quantize.h"
+
+namespace pqi::kernels::reference {
+namespace {
+
+using namespace constants;
+
+template <size_t N>
+float Horner(const float (&coefficients)[N], float x) {
+  float y = coefficients[N - 1];
+  for (size_t i = N - 1; i-- > 0;) y = std::fma(y, x, coefficients[i]);
+  return y;
+}
+
+// x = n*ln(2) + r; gives n and e^r - 1. x lies in [-104, 89] or is NaN.
+struct Reduced {
+  int32_t n = 0;
+  float e;
+};
+
+Reduced Reduce(float x) {
+  Reduced result;
+  const float v = x * kLog2E;
+  if (!std::isnan(v)) result.n = RoundToNearestEven(v);
+  const float n = static_cast<float>(result.n);
+  const float r = std::fma(n, -kLn2Low, std::fma(n, -kLn2High, x));
+  result.e = std::fma(r * r, Horner(kExpPolynomial, r), r);
+  return result;
+}
+
+// e^x - 1 for x <= 0; a positive x counts as 0.
+float Expm1(float x) {
+  const Reduced p = Reduce(Activate(x, kExpm1Low, 0.0f));
+  const float scale = std::ldexp(1.0f, p.n);
+  return std::fma(scale, p.e, scale - 1.0f);
+}
+
+// relu6(x + 3), which the hard functions divide by 6.
+float HardGate(float x) { return Activate(x + 3.0f, 0.0f, 6.0f); }
+
+}  // namespace
+
+float Exp(float x) noexcept {
+  const Reduced p = Reduce(Activate(x, kExpLow, kExpHigh));
+  // 2^n alone may be beyond the normal numbers; its two halves are not.
+  const int32_t half = p.n >> 1;
+  return (1.0f + p.e) * std::ldexp(1.0f, half) * std::ldexp(1.0f, p.n - half);
+}
+
+float Sigmoid(float x) noexcept {
+  const float z = Exp(-std::fabs(x));
+  return (x < 0.0f ? z : 1.0f) / (1.0f + z);
+}
+
+float Tanh(float x) noexcept {
+  const float a = std::fabs(x);
+  const Reduced p = Reduce(Activate(-2.0f * a, kExpm1Low, 0.0f));
+  const float scale = std::ldexp(1.0f, p.n);
+  const float z = std::fma(scale, p.e, scale), t = std::fma(scale, p.e, scale - 1.0f);  // e^-2a and e^-2a - 1
+  return std::copysign(a > kTanhSplit ? 1.0f - 2.0f * z / (1.0f + z) : t / (t + 2.0f), x);
+}
+
+float Erf(float x) noexcept {
+  const float t = std::fabs(x);
+  if (t > kErfSplit) return std::copysign(1.0f - Exp(Horner(kErfFar, t > kErfEnd ? kErfEnd : t)), x);
+  return std::fma(Horner(kErfNear, x * x), x, x);
+}
+
+float Evaluate(const Unary& f, float x) noexcept {
+  switch (f.function) {
+    case UnaryFunction::kExp:
+      return Exp(x);
+    case UnaryFunction::kSigmoid:
+      return Sigmoid(x);
+    case UnaryFunction::kTanh:
+      return Tanh(x);
+    case UnaryFunction::kErf:
+      return Erf(x);
+    case UnaryFunction::kSilu:
+      return x * Sigmoid(x);
+    case UnaryFunction::kGelu:
+      return (0.5f * x) * (1.0f + Erf(x * kSqrtHalf));
+    case UnaryFunction::kGeluTanh:
+      return (0.5f * x) * (1.0f + Tanh(kGeluScale * std::fma(kGeluCube, x * x * x, x)));
+    case UnaryFunction::kHardsigmoid:
+      return HardGate(x) / 6.0f;
+    case UnaryFunction::kHardswish:
+      return x * HardGate(x) / 6.0f;
+    case UnaryFunction::kElu:
+      return x > 0.0f ? x : f.alpha * Expm1(x);
+    case UnaryFunction::kLeakyRelu:
+      return x > 0.0f ? x : x * f.alpha;
+  }
+  return x;
+}
+
+void ApplyUnary(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept {
+  for (size_t i = 0; i < n; ++i) Store(Evaluate(f, x[i]), o, y, i);
+}
+
+void PreluChannels(const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept {
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < channels; ++c) {
+      const float v = x[r * channels + c];
+      y[r * channels + c] = v > 0.0f ? v : v * slope[c];
+    }
+  }
+}
+
+}  // namespace pqi::kernels::reference

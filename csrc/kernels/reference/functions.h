@@ -1,0 +1,21 @@
+// Elementary functions in plain C++: docs/numerics.md section "Elementary functions". NaN gives NaN everywhere.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/contract.h"
+
+namespace pqi::kernels::reference {
+
+float Exp(float x) noexcept;
+float Sigmoid(float x) noexcept;
+float Tanh(float x) noexcept;
+float Erf(float x) noexcept;
+float Evaluate(const Unary& f, float x) noexcept;
+
+// y[i] = f(x[i]), activation and quantize as o says.
+void ApplyUnary(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept;
+// y[r*channels + c] = x > 0 ? x : f32(x*slope[c]).
+void PreluChannels(const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept;
+
+}  // namespace pqi::kernels::reference

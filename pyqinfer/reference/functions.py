@@ -1,0 +1,120 @@
+"""Elementary functions (docs/numerics.md), float32 in and out: every operation rounded once, in the order of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.quantize import Tensor, clamp, float_attribute, store
+from pyqinfer.reference.rounding import F32, f32, fma
+
+
+def _constants(*hexadecimal: str) -> list[np.float32]:
+    return [np.float32(float.fromhex(text)) for text in hexadecimal]
+
+
+(_LOG2_E, _LN2_HIGH, _LN2_LOW) = _constants("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20")
+_EXP = _constants("0x1.0p-1", "0x1.55548cp-3", "0x1.55545cp-5", "0x1.123cep-7", "0x1.6db648p-10")
+_ERF_NEAR = _constants("0x1.06eba6p-3", "-0x1.8126dcp-2", "0x1.ce1908p-4", "-0x1.b676eap-6", "0x1.46c2c6p-8", "-0x1.3827acp-11")
+_ERF_FAR = _constants(
+    "-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13"
+)
+_ERF_SPLIT, _ERF_END, _TANH_SPLIT = np.float32(0.93), np.float32(4), np.float32(0.55)
+(_SQRT_HALF, _GELU_SCALE, _GELU_CUBE) = _constants("0x1.6a09e6p-1", "0x1.988454p-1", "0x1.6e4e26p-5")
+_ONE, _HALF, _TWO, _SIX = np.float32(1), np.float32(0.5), np.float32(2), np.float32(6)
+
+
+def fused(a: F32 | np.float32, b: F32 | np.float32, c: F32 | np.float32) -> F32:
+    """``fma(a, b, c)`` of float32 arrays."""
+    wide = (np.asarray(v, np.float64) for v in np.broadcast_arrays(a, b, c))
+    return f32(fma(*wide))
+
+
+def _polynomial(coefficients: Sequence[np.float32], x: F32) -> F32:
+    """Ascending coefficients, by Horner's rule."""
+    y: F32 = np.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        y = fused(y, x, c)
+    return y
+
+
+def _reduce(x: F32) -> tuple[NDArray[np.int32], F32]:
+    """``x = n*ln(2) + r``: n and e^r - 1."""
+    v = x * _LOG2_E
+    n = np.rint(np.where(np.isnan(v), np.float32(0), v)).astype(np.int32)
+    whole = n.astype(np.float32)
+    r = fused(whole, -_LN2_LOW, fused(whole, -_LN2_HIGH, x))
+    return n, fused(r * r, _polynomial(_EXP, r), r)
+
+
+def _power_of_two(n: NDArray[np.int32]) -> F32:
+    return f32(np.ldexp(_ONE, n))
+
+
+def exp(x: F32) -> F32:
+    n, e = _reduce(clamp(x, -104, 89))
+    half = n >> 1
+    return (_ONE + e) * _power_of_two(half) * _power_of_two(n - half)
+
+
+def expm1(x: F32) -> F32:
+    """For x <= 0; a positive x counts as 0."""
+    n, e = _reduce(clamp(x, -87, 0))
+    scale = _power_of_two(n)
+    return fused(scale, e, scale - _ONE)
+
+
+def sigmoid(x: F32) -> F32:
+    z = exp(-np.abs(x))
+    result: F32 = np.where(x < 0, z, _ONE) / (_ONE + z)
+    return result
+
+
+def tanh(x: F32) -> F32:
+    a = np.abs(x)
+    n, e = _reduce(clamp(np.float32(-2) * a, -87, 0))
+    scale = _power_of_two(n)
+    z, t = fused(scale, e, scale), fused(scale, e, scale - _ONE)
+    return np.copysign(np.where(a > _TANH_SPLIT, _ONE - _TWO * z / (_ONE + z), t / (t + _TWO)), x)
+
+
+def erf(x: F32) -> F32:
+    t = np.abs(x)
+    far = np.copysign(_ONE - exp(_polynomial(_ERF_FAR, np.where(t > _ERF_END, _ERF_END, t))), x)
+    return np.where(t > _ERF_SPLIT, far, fused(_polynomial(_ERF_NEAR, x * x), x, x))
+
+
+def _gelu_tanh(x: F32) -> F32:
+    return (_HALF * x) * (_ONE + tanh(_GELU_SCALE * fused(_GELU_CUBE, x * x * x, x)))
+
+
+def _hard_gate(x: F32) -> F32:
+    return clamp(x + np.float32(3), 0, 6)
+
+
+_FUNCTIONS: Mapping[str, Callable[[F32, np.float32], F32]] = {
+    "exp": lambda x, _: exp(x),
+    "sigmoid": lambda x, _: sigmoid(x),
+    "tanh": lambda x, _: tanh(x),
+    "erf": lambda x, _: erf(x),
+    "silu": lambda x, _: x * sigmoid(x),
+    "gelu": lambda x, _: (_HALF * x) * (_ONE + erf(x * _SQRT_HALF)),
+    "gelu_tanh": lambda x, _: _gelu_tanh(x),
+    "hardsigmoid": lambda x, _: _hard_gate(x) / _SIX,
+    "hardswish": lambda x, _: x * _hard_gate(x) / _SIX,
+    "elu": lambda x, alpha: np.where(x > 0, x, alpha * expm1(x)),
+    "leaky_relu": lambda x, alpha: np.where(x > 0, x, x * alpha),
+}
+
+
+def unary(node: NodeArgs) -> Tensor:
+    function = _FUNCTIONS[node.attrs["function"]]
+    return store(f32(function(node.inputs[0].data, np.float32(float_attribute(node.attrs["alpha"])))), node.output)
+
+
+def prelu(node: NodeArgs) -> Tensor:
+    x = node.inputs[0].data
+    return Tensor(f32(np.where(x > 0, x, x * node.constants["slope"])))

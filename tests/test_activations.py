@@ -1,0 +1,175 @@
+"""Activation functions: accuracy, torch modules in float, tables in place of whole chains, and networks of our PTQ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyqinfer import _core, ir
+from pyqinfer.conversion import convert
+from pyqinfer.lower.tables import code_table
+from pyqinfer.methods import PTQ
+from pyqinfer.model import Model
+from pyqinfer.quantization import quantize
+from pyqinfer.reference import functions
+from pyqinfer.session import Session
+
+# Function, exact value, interval, largest error in units of the last place (docs/numerics.md).
+ACCURACY: list[tuple[Callable[[Any], Any], Callable[[Any], Any], float, float, float]] = [
+    (functions.exp, np.exp, -104, 88.7, 1.1),
+    (functions.expm1, np.expm1, -20, 0, 1.0),
+    (functions.sigmoid, lambda x: 1 / (1 + np.exp(-x)), -103, 30, 2.2),
+    (functions.tanh, np.tanh, -10, 10, 2.3),
+    (functions.erf, lambda x: torch.erf(torch.from_numpy(x.astype(np.float64))).numpy(), -4.2, 4.2, 1.2),
+]
+
+
+@pytest.mark.parametrize(("function", "exact", "low", "high", "bound"), ACCURACY, ids=[a[0].__name__ for a in ACCURACY])
+def test_functions_are_accurate(function: Any, exact: Any, low: float, high: float, bound: float) -> None:
+    rng = np.random.default_rng(0)
+    small = np.exp2(rng.uniform(-30, 1, 20_000)) * rng.choice([-1, 1], 20_000)
+    x = np.concatenate([rng.uniform(low, high, 60_000), small]).astype(np.float32)
+    x = x[(x >= low) & (x <= high)]
+    expected = exact(x.astype(np.longdouble)).astype(np.longdouble)
+    unit = np.spacing(np.abs(expected).astype(np.float32)).astype(np.longdouble)
+    assert np.max(np.abs(function(x).astype(np.longdouble) - expected) / unit) <= bound
+
+
+MODULES: list[nn.Module] = [
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.SiLU(),
+    nn.GELU(),
+    nn.GELU(approximate="tanh"),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.ELU(0.7),
+    nn.LeakyReLU(0.1),
+    nn.PReLU(1, 0.3),
+]
+SPREAD = torch.linspace(-12, 12, 4 * 3 * 5 * 7).reshape(4, 3, 5, 7)
+
+
+def outputs_of_every_isa(model: Model, x: Tensor) -> dict[str, Any]:
+    return {isa: Session(model, threads=1, isa=isa)(x) for isa in _core.cpu_info()["isas"]}
+
+
+@pytest.mark.parametrize("module", [*MODULES, nn.PReLU(3)], ids=repr)
+def test_float_modules_agree_with_torch_and_every_isa_gives_the_same_bits(module: nn.Module) -> None:
+    if isinstance(module, nn.PReLU) and module.num_parameters == 3:
+        module.weight.data.copy_(torch.tensor([0.1, -0.2, 0.9]))
+    results = outputs_of_every_isa(convert(module.eval(), example_inputs=(SPREAD,)), SPREAD)
+    expected = module(SPREAD).detach()
+    for result in results.values():
+        torch.testing.assert_close(result, expected, rtol=3e-6, atol=3e-6)
+        assert torch.equal(result, results["reference"])
+
+
+D = torch.ops.quantized_decomposed
+Q, TARGET = ir.Quant(0.05, 120, 0, 255), ir.Quant(0.02, 90, 0, 255)
+
+
+class Chain(nn.Module):
+    """quantize, dequantize, functions, quantize, dequantize."""
+
+    def __init__(self, *steps: nn.Module) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(*steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for quant, step in ((Q, self.steps), (TARGET, nn.Identity())):
+            p = (quant.scale, quant.zero_point, quant.qmin, quant.qmax, torch.uint8)
+            x = step(D.dequantize_per_tensor(D.quantize_per_tensor(x, *p), *p))
+        return x
+
+
+@pytest.mark.parametrize("steps", [*[(m,) for m in MODULES], (nn.Hardsigmoid(), nn.SiLU(), nn.ReLU6()), (nn.Tanh(), nn.GELU())], ids=repr)
+def test_a_chain_between_codes_is_one_table_without_difference_from_torch(steps: tuple[nn.Module, ...]) -> None:
+    net = Chain(*steps).eval()
+    model = convert(net, example_inputs=(SPREAD,))
+    assert [node["op"] for node in model.graph["nodes"]] == ["quantize", "table", "dequantize"]
+    assert torch.equal(Session(model, threads=1)(SPREAD), net(SPREAD).detach())
+
+
+def test_a_table_turns_nan_into_the_zero_point() -> None:
+    infinite = ir.Node("clamp", "c", [], ir.Value("y", ()), {"lo": -float("inf"), "hi": -float("inf")})
+    silu = ir.Node("unary", "s", [], ir.Value("y", ()), {"function": "silu", "alpha": 0.0})
+    assert set(code_table(Q, [infinite, silu], TARGET).tolist()) == {TARGET.zero_point}
+
+
+@pytest.mark.parametrize("module", [nn.SiLU(), nn.Hardswish(), nn.GELU(), nn.LeakyReLU(0.1)], ids=repr)
+def test_ptq_quantizes_once_behind_the_activation_of_a_layer(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), module, nn.Conv2d(8, 5, 3)).eval()
+    x = torch.randn(2, 3, 12, 12)
+    quantized = quantize(net, PTQ(), example_inputs=(x,), calibration=[(x,)])
+    model = convert(quantized, example_inputs=(x,), fallback="error")
+    assert [node["op"] for node in model.graph["nodes"]] == ["quantize", "conv2d", "unary", "conv2d", "transpose"]
+    results = outputs_of_every_isa(model, x)
+    expected = quantized(x).detach()
+    for result in results.values():
+        assert torch.equal(result, results["reference"])
+        assert ((result - expected).abs() > 1e-4).float().mean() < 0.02
+    assert F.mse_loss(expected, net(x)) < 1e-3
+
+
+def test_selu_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="selu"):
+        convert(nn.SELU(), example_inputs=(SPREAD,))
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.down, self.up, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        return self.last(y * F.hardsigmoid(self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1))))))
+
+
+def test_ptq_multiplies_the_codes_of_a_gate() -> None:
+    net, x = Gate().eval(), torch.randn(2, 3, 12, 12)
+    quantized = quantize(net, PTQ(), example_inputs=(x,), calibration=[(x,)])
+    model = convert(quantized, example_inputs=(x,), fallback="error")
+    (product,) = (node for node in model.graph["nodes"] if node["op"] == "binary")
+    assert all(model.graph["values"][v]["dtype"] == "u8" for v in product["inputs"] + product["outputs"])
+    results = outputs_of_every_isa(model, x)
+    assert all(torch.equal(result, results["reference"]) for result in results.values())
+    assert ((results["reference"] - quantized(x).detach()).abs() > 1e-4).float().mean() < 0.02
+
+
+ARITHMETIC: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda x, p: x * 0.3 + 2,
+    lambda x, p: 1 - x,
+    lambda x, p: 2 / (x + 20),
+    lambda x, p: (x - p) / 3,
+    lambda x, p: p * F.relu(x),
+    lambda x, p: x + F.adaptive_avg_pool2d(x, 1),
+    lambda x, p: x * F.relu6(x + 3) / 6,
+]
+
+
+@pytest.mark.parametrize("index", range(len(ARITHMETIC)))
+def test_float_arithmetic_broadcasts_as_in_torch(index: int) -> None:
+    class Arithmetic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = nn.Parameter(torch.tensor([0.5, -1.5, 2.0]).reshape(3, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return ARITHMETIC[index](x, self.p)
+
+    net = Arithmetic().eval()
+    result = Session(convert(net, example_inputs=(SPREAD,)), threads=1)(SPREAD)
+    torch.testing.assert_close(result, net(SPREAD).detach(), rtol=2e-6, atol=2e-6)
