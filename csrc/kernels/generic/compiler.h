@@ -3,4 +3,6 @@
 
 // Loops over an accumulator array must unroll completely: gcc otherwise keeps the array in memory, or copies it each iteration.
 #define PQI_UNROLL _Pragma("GCC unroll 16")
+// After the parameters of a lambda.
+#define PQI_INLINE_LAMBDA __attribute__((always_inline))
 #define PQI_INLINE inline __attribute__((always_inline))
