@@ -64,16 +64,19 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
   };
   const auto pixel = [&](const ColumnRegisters<S, Q>& left, const ColumnRegisters<S, Q>& middle,
                          const ColumnRegisters<S, Q>& right) PQI_INLINE_LAMBDA {
+    // Parameters are read where they are used. Hoisted out of the loop they would push columns or weights out of registers.
+    const ColumnParameters<S, Q>* at = &params;
+    PQI_OPAQUE(at);
     Int codes[Q];
     PQI_UNROLL for (int j = 0; j < Q; ++j) {
-      Int sum = S::LoadInt(params.init + j * S::kLanes);
+      Int sum = S::LoadInt(at->init + j * S::kLanes);
       PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) {
         sum = S::Dot(sum, left[p][j], weights[0][p][j]);
         sum = S::Dot(sum, middle[p][j], weights[1][p][j]);
         sum = S::Dot(sum, right[p][j], weights[2][p][j]);
       }
       const typename S::Float y =
-          S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(params.scale + j * S::kLanes)), S::LoadFloat(params.bias + j * S::kLanes));
+          S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(at->scale + j * S::kLanes)), S::LoadFloat(at->bias + j * S::kLanes));
       codes[j] = kFromZero ? output.QuantizeFromZero(y) : output.Quantize(y);
     }
     S::template StoreColumn<Q>(out, codes, lanes);
