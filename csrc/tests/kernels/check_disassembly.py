@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile|Depthwise3x3Block)<[^<>]*>")
+# A part of an AVX2 vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
+BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 BACKWARD_JUMP = re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b")
 MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vfmadd\d+ps)\b")
@@ -101,6 +103,8 @@ def main() -> int:
             print(f"{path}: no tile kernels found")
             failed = True
         for name, body in sorted(kernels.items()):
+            if BYTEWISE.match(name):
+                continue
             found = offences(body, constants=name.startswith("Depthwise"))
             failed |= bool(found)
             for text in found:
