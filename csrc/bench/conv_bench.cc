@@ -1,5 +1,5 @@
-// Packed convolutions on the layer shapes of ResNet-18 at 224x224 and of ResNet-20 at 32x32, one thread, relu and requantization
-// included: conv/<product>/<isa>/<layer>.
+// Packed convolutions on the layer shapes of ResNet-18 and MobileNetV2 at 224x224 and of ResNet-20 at 32x32, one thread, relu and
+// requantization included: conv/<product>/<isa>/<layer>.
 #include <limits>
 
 #include "bench/common.h"
