@@ -5,7 +5,8 @@ Usage: check_disassembly.py --objdump OBJDUMP OBJECT...
 In the hot loop of a tile kernel (the innermost loop with the most multiplications) there may be no copy of a vector
 register to another and no access of one to the stack: either is an accumulator that is copied or spilled, and
 costs up to half the speed without changing a result. A depthwise kernel has more constants than registers: it
-may copy and read them, and write one vector to the stack for six multiplications (gcc does, clang does not). Exits with 1 and the offending instructions otherwise.
+may copy and read them, and write one vector to the stack for six multiplications (gcc does, clang does not). Exits
+with 1 and the offending instructions otherwise.
 """
 
 from __future__ import annotations
