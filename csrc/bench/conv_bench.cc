@@ -1,5 +1,5 @@
-// Packed convolutions on the layer shapes of ResNet-18 at 224x224 and of ResNet-20 at 32x32, one thread, relu and requantization
-// included: conv/<product>/<isa>/<layer>.
+// Packed convolutions on the layer shapes of ResNet-18 and MobileNetV2 at 224x224 and of ResNet-20 at 32x32, one thread, relu and
+// requantization included: conv/<product>/<isa>/<layer>.
 #include <limits>
 
 #include "bench/common.h"
@@ -28,8 +28,8 @@ ConvShape Square(int64_t size, int64_t c, int64_t oc, int64_t k, int64_t stride)
   return s;
 }
 
-ConvShape Depthwise(int64_t size, int64_t c) {
-  ConvShape s = Square(size, c, c, 3, 1);
+ConvShape Depthwise(int64_t size, int64_t c, int64_t stride) {
+  ConvShape s = Square(size, c, c, 3, stride);
   s.groups = c;
   return s;
 }
@@ -49,7 +49,16 @@ std::vector<Layer> Layers() {
           {"resnet20.layer1.conv", Square(32, 16, 16, 3, 1)},
           {"resnet20.layer2.conv", Square(16, 32, 32, 3, 1)},
           {"resnet20.layer3.conv", Square(8, 64, 64, 3, 1)},
-          {"mobilenet.depthwise", Depthwise(56, 144)}};
+          {"mobilenet.conv1", Square(224, 3, 32, 3, 2)},
+          {"mobilenet.expand", Square(56, 24, 144, 1, 1)},
+          {"mobilenet.project", Square(14, 384, 64, 1, 1)},
+          {"mobilenet.depthwise.112x32", Depthwise(112, 32, 1)},
+          {"mobilenet.depthwise.112x96.s2", Depthwise(112, 96, 2)},
+          {"mobilenet.depthwise.56x144", Depthwise(56, 144, 1)},
+          {"mobilenet.depthwise.28x192", Depthwise(28, 192, 1)},
+          {"mobilenet.depthwise.14x384", Depthwise(14, 384, 1)},
+          {"mobilenet.depthwise.14x576.s2", Depthwise(14, 576, 2)},
+          {"mobilenet.depthwise.7x960", Depthwise(7, 960, 1)}};
 }
 
 int64_t Macs(const ConvShape& s) { return s.rows() * s.oc * s.taps() * s.group_inputs(); }

@@ -80,6 +80,20 @@ struct DepthwiseU8S8 {
   Output output;
   void* out;
 };
+// A band of output pixels of a 3x3 depthwise conv: `rows` pieces of image rows, each of m pixels, neighbours in y. Column i of row r is the
+// three pixels, one above the other, at a[(r * columns + i) * 3 + 0..2], columns = (m - 1) * stride + 3; pixel p lies under the columns
+// p * stride + 0..2. Codes only: no base, no residual, step 1. Arrays as in DepthwiseU8S8.
+struct Depthwise3x3U8S8 {
+  const uint8_t* const* a;
+  uint32_t rows, m, n;
+  uint32_t stride;  // columns between output pixels: 1 or 2
+  const int8_t* w;  // [9][padded n]
+  const int32_t* init;
+  const float* scale;
+  const float* bias;
+  Output output;
+  uint8_t* out;  // [rows][m][n]
+};
 struct DepthwiseF32 {
   const float* const* a;
   uint32_t taps, n;
@@ -132,6 +146,7 @@ struct KernelSet {
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;
+  void (*u8s8_depthwise3x3)(const Depthwise3x3U8S8&) noexcept;
   void (*f32_depthwise)(const DepthwiseF32&) noexcept;
   // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
   void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;

@@ -87,6 +87,25 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
           part.row_end);
       break;
     case Method::kDepthwise: {
+      const bool plain = step_ == 1 && run.residual.u8 == nullptr && run.residual.f32 == nullptr && !run.output.f32;
+      if (layout_.depthwise3x3 && plain) {
+        kernels::Depthwise3x3U8S8 d = {};
+        d.n = static_cast<uint32_t>(s.oc);
+        d.stride = static_cast<uint32_t>(s.stride_w);
+        d.w = weights;
+        d.init = init;
+        d.scale = scale;
+        d.bias = bias;
+        d.output = run.output;
+        ForEachBand(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t rows, int64_t m, int64_t row) {
+          d.a = a;
+          d.rows = static_cast<uint32_t>(rows);
+          d.m = static_cast<uint32_t>(m);
+          d.out = static_cast<uint8_t*>(OutputAt(run.y, false, s, row, 0));
+          set_->u8s8_depthwise3x3(d);
+        });
+        break;
+      }
       kernels::DepthwiseU8S8 d = {};
       d.taps = static_cast<uint32_t>(layout_.taps);
       d.n = static_cast<uint32_t>(s.oc);

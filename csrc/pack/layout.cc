@@ -149,6 +149,10 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
   ConvLayout layout = LayoutWeights(shape, set.u8s8, set.u8s8_depthwise != nullptr, 1);
   layout.has_bias = has_bias;
   layout.has_base = has_base;
+  if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
+    layout.depthwise3x3 = true;
+    layout.block_rows = kBlockPointers / 2 / layout.taps;
+  }
   const size_t bytes = layout.channels * 4;
   layout.scale = Append(&layout, bytes);
   layout.init = Append(&layout, bytes);

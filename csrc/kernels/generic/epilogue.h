@@ -39,6 +39,11 @@ struct OutputStage {
   PQI_INLINE Float Clamp(Float x) const { return S::MinF(hi, S::MaxF(lo, x)); }
   PQI_INLINE Int Quantize(Float x) const { return S::AddInt(S::ToIntNearest(Clamp(S::MulF(x, inv_scale))), zero_point); }
 
+  // Codes whose zero point and lower bound are both 0, as a ReLU leaves them: everything below and NaN end at 0, which is where a store
+  // that saturates puts what the conversion makes of them (INT_MIN or less than 0).
+  PQI_INLINE static bool FromZero(const Output& o) { return !o.f32 && o.zero_point == 0 && Clamped(o.act_lo * o.inv_scale, o) == 0; }
+  PQI_INLINE Int QuantizeFromZero(Float x) const { return S::ToIntPlain(S::MinF(hi, S::MulF(x, inv_scale))); }
+
   template <class Lanes>
   PQI_INLINE void Put(Float x, size_t at, Lanes lanes) const {
     if (f32) {
@@ -114,9 +119,35 @@ PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t 
   }
 }
 
+// The common case: codes out, nothing between the bias and the activation.
+template <class S, bool kFromZero, class Lanes>
+PQI_INLINE void FinishPlainColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
+  const OutputStage<S> output(t.output, t.out);
+  const typename S::Float scale = S::LoadFloat(t.scale + j);
+  // Codes do not show whether a zero was added: only the sign of a zero could change.
+  const typename S::Float bias = t.bias != nullptr ? S::LoadFloat(t.bias + j) : S::SetFloat(0);
+  uint8_t* out = output.codes + j;
+  for (size_t i = 0; i < m; ++i, sums += stride, out += t.out_stride) {
+    const typename S::Float y = S::AddF(S::MulF(S::ToFloat(S::LoadInt(sums + j)), scale), bias);
+    const typename S::Int codes[1] = {kFromZero ? output.QuantizeFromZero(y) : output.Quantize(y)};
+    S::template StoreColumn<1>(out, codes, lanes);
+  }
+}
+
+template <class S, bool kFromZero>
+PQI_INLINE void FinishPlainTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  size_t j = 0;
+  for (; j + S::kLanes <= t.n; j += S::kLanes) FinishPlainColumn<S, kFromZero>(t, sums, m, stride, j, typename S::All());
+  if (j < t.n) FinishPlainColumn<S, kFromZero>(t, sums, m, stride, j, S::FirstBytes(t.n - j));
+}
+
 // sums: [m][stride], start values included.
 template <class S>
 __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  if (t.step == 1 && t.base == nullptr && t.residual.u8 == nullptr && t.residual.f32 == nullptr && !t.output.f32) {
+    if (OutputStage<S>::FromZero(t.output)) return FinishPlainTile<S, true>(t, sums, m, stride);
+    return FinishPlainTile<S, false>(t, sums, m, stride);
+  }
   size_t j = 0;
   for (; j + S::kLanes <= t.n; j += S::kLanes) FinishTileColumn<S>(t, sums, m, stride, j, typename S::All());
   if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));

@@ -8,6 +8,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/depthwise.h"
+#include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
@@ -37,6 +38,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   FillU8S8<S, S::kU8S8.mr>(set);
   FillF32<S, S::kF32.mr>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
+  set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;
   set.quantize = &QuantizeKernel<S>;
   set.quantize_to_nhwc = &QuantizeToNhwcKernel<S>;

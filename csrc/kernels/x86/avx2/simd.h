@@ -32,13 +32,9 @@ struct Simd {
 
   // Bytes.
   PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-  PQI_INLINE static Int LoadU8(const uint8_t* p, const Mask& m) {
-    uint64_t v = 0;
-    for (uint32_t i = 0; i < m.count; ++i) v |= static_cast<uint64_t>(p[i]) << (8 * i);
-    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(v)));
-  }
+  PQI_INLINE static Int LoadU8(const uint8_t* p, const Mask& m) { return _mm256_cvtepu8_epi32(Bytes8(p, m)); }
   PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-  // Lanes hold 0..255, so that the packs do not saturate.
+  // Lanes hold at most 255; those below 0 saturate to 0.
   PQI_INLINE static __m128i PackU8(Int v) {
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     return _mm_packus_epi16(words, words);
@@ -100,6 +96,37 @@ struct Simd {
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
   // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(_mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q))); }
+  // NaN and what is beyond int32 give INT_MIN.
+  PQI_INLINE static Int ToIntPlain(Float a) { return _mm256_cvtps_epi32(a); }
+
+  // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0 holds one channel's upper two bytes in each
+  // dword lane, phase 1 the third.
+  static constexpr int kColumnVectors = 1;
+  PQI_INLINE static Mask FirstBytes(size_t n) { return First(n); }
+  PQI_INLINE static __m128i Bytes8(const void* p, All) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
+  PQI_INLINE static __m128i Bytes8(const void* p, const Mask& m) {
+    uint64_t v = 0;
+    for (uint32_t i = 0; i < m.count; ++i) v |= static_cast<uint64_t>(static_cast<const uint8_t*>(p)[i]) << (8 * i);
+    return _mm_cvtsi64_si128(static_cast<int64_t>(v));
+  }
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const uint8_t* top, const uint8_t* middle, const uint8_t* bottom, const Lanes& lanes,
+                                    Int (&out)[2][Q]) {
+    static_assert(Q == 1, "");
+    out[0][0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(Bytes8(top, lanes), Bytes8(middle, lanes)));
+    out[1][0] = LoadU8(bottom, lanes);
+  }
+  template <int Q>
+  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[2][Q]) {
+    static_assert(Q == 1, "");
+    out[0][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(Bytes8(top, All()), Bytes8(middle, All())));
+    out[1][0] = LoadS8(bottom);
+  }
+  // Lanes are at most 255; those below 0 are stored as 0.
+  template <int Q, class Lanes>
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], const Lanes& lanes) {
+    StoreU8(p, v[0], lanes);
+  }
 };
 
 }  // namespace

@@ -79,6 +79,73 @@ struct Simd {
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
   // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
+  // NaN and what is beyond int32 give INT_MIN.
+  PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
+
+  // Columns of three pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's three bytes and a zero.
+  static constexpr int kColumnVectors = 4;
+  using ByteMask = __mmask64;
+  PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
+
+  PQI_INLINE static __m512i Bytes64(const void* p, All) { return _mm512_loadu_si512(p); }
+  PQI_INLINE static __m512i Bytes64(const void* p, ByteMask m) { return _mm512_maskz_loadu_epi8(m, p); }
+  PQI_INLINE static __m256i Bytes32(const void* p, All) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  PQI_INLINE static __m256i Bytes32(const void* p, ByteMask m) { return _mm256_maskz_loadu_epi8(static_cast<__mmask32>(m), p); }
+  PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  PQI_INLINE static __m128i Bytes16(const void* p, ByteMask m) { return _mm_maskz_loadu_epi8(static_cast<__mmask16>(m), p); }
+  // Eight bytes to the lower half of each 128-bit piece.
+  template <class Lanes>
+  PQI_INLINE static Int Spread32(const void* p, Lanes lanes) {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_zextsi256_si512(Bytes32(p, lanes)));
+  }
+
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, Lanes lanes, Int (&out)[1][Q]) {
+    const Int zero = _mm512_setzero_si512();
+    if constexpr (Q == 4) {
+      const Int a = Bytes64(top, lanes), b = Bytes64(middle, lanes), c = Bytes64(bottom, lanes);
+      const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
+      const Int c_lo = _mm512_unpacklo_epi8(c, zero), c_hi = _mm512_unpackhi_epi8(c, zero);
+      out[0][0] = _mm512_unpacklo_epi16(ab_lo, c_lo);
+      out[0][1] = _mm512_unpackhi_epi16(ab_lo, c_lo);
+      out[0][2] = _mm512_unpacklo_epi16(ab_hi, c_hi);
+      out[0][3] = _mm512_unpackhi_epi16(ab_hi, c_hi);
+    } else if constexpr (Q == 2) {
+      const Int ab = _mm512_unpacklo_epi8(Spread32(top, lanes), Spread32(middle, lanes));
+      const Int c = _mm512_unpacklo_epi8(Spread32(bottom, lanes), zero);
+      out[0][0] = _mm512_unpacklo_epi16(ab, c);
+      out[0][1] = _mm512_unpackhi_epi16(ab, c);
+    } else {
+      const Int a = _mm512_cvtepu8_epi32(Bytes16(top, lanes)), b = _mm512_cvtepu8_epi32(Bytes16(middle, lanes));
+      const Int c = _mm512_cvtepu8_epi32(Bytes16(bottom, lanes));
+      out[0][0] = _mm512_or_si512(a, _mm512_or_si512(_mm512_slli_epi32(b, 8), _mm512_slli_epi32(c, 16)));
+    }
+  }
+  template <int Q>
+  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {
+    LoadColumn<Q>(top, middle, bottom, All(), out);
+  }
+
+  PQI_INLINE static void PutBytes(uint8_t* p, __m512i v, All) { _mm512_storeu_si512(p, v); }
+  PQI_INLINE static void PutBytes(uint8_t* p, __m512i v, ByteMask m) { _mm512_mask_storeu_epi8(p, m, v); }
+  PQI_INLINE static void PutBytes(uint8_t* p, __m256i v, All) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  PQI_INLINE static void PutBytes(uint8_t* p, __m256i v, ByteMask m) { _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(m), v); }
+  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
+  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, ByteMask m) { _mm_mask_storeu_epi8(p, static_cast<__mmask16>(m), v); }
+
+  // Lanes are at most 255; those below 0 are stored as 0.
+  template <int Q, class Lanes>
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Lanes lanes) {
+    if constexpr (Q == 4) {
+      PutBytes(p, _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])), lanes);
+    } else if constexpr (Q == 2) {
+      const Int words = _mm512_packs_epi32(v[0], v[1]);
+      const Int bytes = _mm512_packus_epi16(words, words);
+      PutBytes(p, _mm512_castsi512_si256(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), bytes)), lanes);
+    } else {
+      PutBytes(p, _mm512_cvtepi32_epi8(_mm512_max_epi32(v[0], _mm512_setzero_si512())), lanes);
+    }
+  }
 };
 
 }  // namespace

@@ -1,0 +1,153 @@
+// 3x3 depthwise convolution of codes along image rows.
+//
+// The three bytes of a column that belong to one channel are interleaved into one dword lane, so that a single dot product multiplies a
+// whole column, and a column in registers serves up to three output pixels. Weights go through the same interleaving and therefore need no
+// layout of their own. Vector j of a block of Q vectors holds, in its 128-bit piece L, the four channels from (L * Q + j) * 4 on: the order
+// in which unpacking leaves them and packing takes them back.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+#include "kernels/generic/depthwise.h"
+#include "kernels/generic/epilogue.h"
+
+namespace pqi::kernels {
+namespace {
+
+// Parameters of Q * kLanes channels in the order of the block's vectors.
+template <class S, int Q>
+struct ColumnParameters {
+  alignas(64) int32_t init[Q * S::kLanes];
+  alignas(64) float scale[Q * S::kLanes];
+  alignas(64) float bias[Q * S::kLanes];
+
+  PQI_INLINE ColumnParameters(const Depthwise3x3U8S8& d, size_t c) {
+    constexpr int kPieces = S::kLanes / 4;
+    for (int j = 0; j < Q; ++j) {
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const size_t to = static_cast<size_t>(j * kPieces + piece) * 4, from = c + static_cast<size_t>(piece * Q + j) * 4;
+        std::memcpy(init + to, d.init + from, 16);
+        std::memcpy(scale + to, d.scale + from, 16);
+        // Codes do not show whether a zero was added: only the sign of a zero could change.
+        if (d.bias != nullptr) {
+          std::memcpy(bias + to, d.bias + from, 16);
+        } else {
+          std::memset(bias + to, 0, 16);
+        }
+      }
+    }
+  }
+};
+
+template <class S, int Q>
+using ColumnRegisters = typename S::Int[S::kPhases][Q];
+
+// Q * kLanes channels from c on, of which `lanes` are stored, in all pixels of the band.
+template <class S, int Q, int kStride, bool kFromZero, class Lanes>
+__attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size_t c, Lanes lanes) noexcept {
+  using Int = typename S::Int;
+  const ColumnParameters<S, Q> params(d, c);
+  const OutputStage<S> output(d.output, nullptr);
+  const size_t padded = DepthwisePadded(d.n);
+  ColumnRegisters<S, Q> weights[3];
+  PQI_UNROLL for (int x = 0; x < 3; ++x) {
+    const int8_t* w = d.w + static_cast<size_t>(x) * padded + c;
+    S::template WeightColumn<Q>(w, w + 3 * padded, w + 6 * padded, weights[x]);
+  }
+  const uint8_t* const* column = d.a;
+  uint8_t* out = d.out + c;
+  const auto load = [&](ColumnRegisters<S, Q>& to) PQI_INLINE_LAMBDA {
+    S::template LoadColumn<Q>(column[0] + c, column[1] + c, column[2] + c, lanes, to);
+    column += 3;
+  };
+  const auto pixel = [&](const ColumnRegisters<S, Q>& left, const ColumnRegisters<S, Q>& middle,
+                         const ColumnRegisters<S, Q>& right) PQI_INLINE_LAMBDA {
+    // Parameters are read where they are used. Hoisted out of the loop they would push columns or weights out of registers.
+    const ColumnParameters<S, Q>* at = &params;
+    PQI_OPAQUE(at);
+    Int codes[Q];
+    PQI_UNROLL for (int j = 0; j < Q; ++j) {
+      Int sum = S::LoadInt(at->init + j * S::kLanes);
+      PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) {
+        sum = S::Dot(sum, left[p][j], weights[0][p][j]);
+        sum = S::Dot(sum, middle[p][j], weights[1][p][j]);
+        sum = S::Dot(sum, right[p][j], weights[2][p][j]);
+      }
+      const typename S::Float y =
+          S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(at->scale + j * S::kLanes)), S::LoadFloat(at->bias + j * S::kLanes));
+      codes[j] = kFromZero ? output.QuantizeFromZero(y) : output.Quantize(y);
+    }
+    S::template StoreColumn<Q>(out, codes, lanes);
+    out += d.n;
+  };
+  for (uint32_t row = 0; row < d.rows; ++row) {
+    ColumnRegisters<S, Q> x0, x1, x2;
+    uint32_t left = d.m;
+    load(x0);
+    if (kStride == 1) {
+      load(x1);
+      for (; left >= 3; left -= 3) {
+        load(x2);
+        pixel(x0, x1, x2);
+        load(x0);
+        pixel(x1, x2, x0);
+        load(x1);
+        pixel(x2, x0, x1);
+      }
+      if (left > 0) {
+        load(x2);
+        pixel(x0, x1, x2);
+      }
+      if (left > 1) {
+        load(x0);
+        pixel(x1, x2, x0);
+      }
+    } else {
+      for (; left >= 2; left -= 2) {
+        load(x1);
+        load(x2);
+        pixel(x0, x1, x2);
+        load(x1);
+        load(x0);
+        pixel(x2, x1, x0);
+      }
+      if (left > 0) {
+        load(x1);
+        load(x2);
+        pixel(x0, x1, x2);
+      }
+    }
+  }
+}
+
+template <class S, int Q, class Lanes>
+PQI_INLINE void Depthwise3x3Columns(const Depthwise3x3U8S8& d, size_t c, Lanes lanes) {
+  if (OutputStage<S>::FromZero(d.output)) {
+    if (d.stride == 1) return Depthwise3x3Block<S, Q, 1, true>(d, c, lanes);
+    return Depthwise3x3Block<S, Q, 2, true>(d, c, lanes);
+  }
+  if (d.stride == 1) return Depthwise3x3Block<S, Q, 1, false>(d, c, lanes);
+  Depthwise3x3Block<S, Q, 2, false>(d, c, lanes);
+}
+
+// From channel c on: whole blocks of Q vectors, then what is left in narrower ones. A partial block is used where it wastes no vector.
+template <class S, int Q>
+PQI_INLINE void Depthwise3x3From(const Depthwise3x3U8S8& d, size_t c) {
+  constexpr size_t kBlock = Q * S::kLanes;
+  for (; c + kBlock <= d.n; c += kBlock) Depthwise3x3Columns<S, Q>(d, c, typename S::All());
+  if (c == d.n) return;
+  if constexpr (Q > 1) {
+    if (d.n - c <= kBlock - S::kLanes) return Depthwise3x3From<S, Q / 2>(d, c);
+  }
+  Depthwise3x3Columns<S, Q>(d, c, S::FirstBytes(d.n - c));
+}
+
+template <class S>
+void Depthwise3x3U8S8Kernel(const Depthwise3x3U8S8& d) noexcept {
+  Depthwise3x3From<S, S::kColumnVectors>(d, 0);
+}
+
+}  // namespace
+}  // namespace pqi::kernels
