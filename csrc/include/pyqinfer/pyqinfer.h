@@ -115,11 +115,11 @@ PQI_API pqi_status pqi_session_layer(const pqi_session* session, size_t index, p
 /* Fills in dtype, rank, shape and bytes of every output for inputs of these shapes; data pointers are neither read nor written. */
 PQI_API pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs,
                                      size_t output_count, pqi_error* error);
-/* Runs the model. Inputs and outputs stand in the model's order. dtype, shape and bytes of inputs are checked; each output needs `data` with
- * room for at least the bytes that pqi_session_infer gives (its dtype, rank, shape and bytes are filled in). Outputs must not overlap
+/* Runs the model. Inputs and outputs stand in the model's order. dtype, shape and bytes of inputs are checked; each output needs `data`
+ * with room for at least the bytes that pqi_session_infer gives (its dtype, rank, shape and bytes are filled in). Outputs must not overlap
  * inputs or each other. */
-PQI_API pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
-                                   pqi_error* error);
+PQI_API pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs,
+                                   size_t output_count, pqi_error* error);
 
 #ifdef __cplusplus
 }
