@@ -24,7 +24,8 @@ pytestmark = [
 
 
 def verify(path: Path) -> str:
-    done = subprocess.run([str(QEMU), "-cpu", "max", str(PQI), "verify", str(path)], capture_output=True, text=True, check=False)
+    command = [str(QEMU), "-L", "/usr/aarch64-linux-gnu", "-cpu", "max", str(PQI), "verify", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
