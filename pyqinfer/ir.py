@@ -131,12 +131,6 @@ class Graph:
     def output_values(self) -> set[Value]:
         return {value for _, value in self.outputs}
 
-    def replace_uses(self, old: Value, new: Value) -> None:
-        """Every reader of ``old``, graph outputs included, reads ``new``."""
-        for node in self.nodes:
-            node.inputs = [new if value is old else value for value in node.inputs]
-        self.outputs = [(name, new if value is old else value) for name, value in self.outputs]
-
     def drop_dead(self) -> None:
         """Remove nodes whose output nobody reads."""
         alive = self.output_values()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,18 @@ class Model:
         graph: dict[str, Any] = json.loads(self._native.graph_json)
         return graph
 
-    @property
-    def inputs(self) -> dict[str, tuple[int | str, ...]]:
+    @cached_property
+    def inputs(self) -> Mapping[str, tuple[int | str, ...]]:
         """Input name -> shape; a dimension is a number or the name of a symbol."""
-        return {p["name"]: tuple(self.graph["values"][p["value"]]["shape"]) for p in self.graph["inputs"]}
+        return self._ports("inputs")
 
-    @property
-    def outputs(self) -> dict[str, tuple[int | str, ...]]:
+    @cached_property
+    def outputs(self) -> Mapping[str, tuple[int | str, ...]]:
         """Output name -> shape; ``"?"`` is a dimension that depends on the inputs' shapes."""
-        return {p["name"]: tuple(self.graph["values"][p["value"]]["shape"]) for p in self.graph["outputs"]}
+        return self._ports("outputs")
+
+    def _ports(self, key: str) -> Mapping[str, tuple[int | str, ...]]:
+        return MappingProxyType({p["name"]: tuple(self.graph["values"][p["value"]]["shape"]) for p in self.graph[key]})
 
     @property
     def nbytes(self) -> int:

@@ -65,12 +65,16 @@ class Session:
 
     def __call__(self, *inputs: Any) -> Any:
         """Inputs in the model's order; one array, or a tuple where the model has several outputs."""
-        names = list(self.model.inputs)
-        if len(inputs) != len(names):
-            raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
-        result = self.run(dict(zip(names, inputs, strict=True)))
+        result = self.run(self.name_inputs(inputs))
         outputs = tuple(result[name] for name in self.model.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def name_inputs(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """Positional inputs under the model's input names. Raises ValueError if there are more or fewer than the model has."""
+        names = self.model.inputs
+        if len(inputs) != len(names):
+            raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+        return dict(zip(names, inputs, strict=True))
 
     def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = ()) -> dict[str, Any]:
         """Named inputs to named outputs.

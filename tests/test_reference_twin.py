@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pyqinfer import reference
+from pyqinfer import _core, reference
 from pyqinfer.reference.rounding import fma
 
 VECTORS = Path(__file__).parent / "golden_vectors"
@@ -28,12 +28,6 @@ exact = importlib.import_module("exact")
 one_op = importlib.import_module("one_op")
 OneOp, Quant = one_op.OneOp, one_op.Quant
 sys.path.remove(str(VECTORS))
-
-try:
-    from pyqinfer import _core
-except ImportError:
-    _core = None  # type: ignore[assignment]
-needs_core = pytest.mark.skipif(_core is None, reason="the native module is not built")
 
 CASES = json.loads(generate.PATH.read_text())
 
@@ -79,7 +73,6 @@ def test_twin_meets_the_golden_vector(case: dict[str, Any]) -> None:
     assert same_bits(y, decode(case["output"]))
 
 
-@needs_core
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_cpp_reference_meets_the_golden_vector(case: dict[str, Any]) -> None:
     inputs = {name: decode(entry) for name, entry in case["inputs"].items()}
@@ -261,7 +254,6 @@ def pools(draw: st.DrawFn) -> Any:
     return OneOp("random", op, [x], draw(maybe_quants), {}, attrs | {"count_include_pad": draw(st.integers(0, 1))})
 
 
-@needs_core
 @settings(max_examples=250, deadline=None)
 @given(case=weighted() | elementwise() | pools())
 def test_twin_and_cpp_reference_agree_on_random_nodes(case: Any) -> None:
@@ -287,7 +279,6 @@ NETWORKS = [
 ]
 
 
-@needs_core
 @pytest.mark.parametrize(("name", "shape", "quantized"), NETWORKS)
 def test_twin_and_every_isa_agree_on_each_layer_of_a_network(name: str, shape: tuple[int, ...], quantized: bool) -> None:
     torch = pytest.importorskip("torch")

@@ -93,8 +93,13 @@ size_t ByteSize(pqi::DType dtype, const ConcreteShape& shape) {
 }
 
 // Checks the inputs' kinds and shapes, and plans.
-Status PlanInputs(pqi::Session* session, const pqi_tensor* inputs, size_t count, std::shared_ptr<const pqi::RunPlan>* plan) {
+// What infer and run check alike, and the plan for the inputs' shapes.
+Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, const pqi_tensor* outputs, size_t output_count,
+                std::shared_ptr<const pqi::RunPlan>* plan) {
+  PQI_RETURN_IF_ERROR(CheckNotNull({{"session", handle}, {"inputs", inputs}, {"outputs", outputs}}));
+  pqi::Session* session = handle->session.get();
   const pqi::Graph& graph = session->model().graph();
+  PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
   PQI_RETURN_IF_ERROR(CheckCount("inputs", graph.inputs.size(), count));
   std::vector<ConcreteShape> shapes;
   for (size_t i = 0; i < count; ++i) {
@@ -211,11 +216,9 @@ pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer
 pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
                              pqi_error* error) {
   return Guard(error, [&]() -> Status {
-    PQI_RETURN_IF_ERROR(CheckNotNull({{"session", session}, {"inputs", inputs}, {"outputs", outputs}}));
-    const pqi::Graph& graph = session->session->model().graph();
-    PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
     std::shared_ptr<const pqi::RunPlan> plan;
-    PQI_RETURN_IF_ERROR(PlanInputs(session->session.get(), inputs, input_count, &plan));
+    PQI_RETURN_IF_ERROR(PlanCall(session, inputs, input_count, outputs, output_count, &plan));
+    const pqi::Graph& graph = session->session->model().graph();
     for (size_t i = 0; i < output_count; ++i) Describe(graph, *plan, i, &outputs[i]);
     return {};
   });
@@ -224,11 +227,9 @@ pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, siz
 pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
                            pqi_error* error) {
   return Guard(error, [&]() -> Status {
-    PQI_RETURN_IF_ERROR(CheckNotNull({{"session", session}, {"inputs", inputs}, {"outputs", outputs}}));
-    const pqi::Graph& graph = session->session->model().graph();
-    PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
     std::shared_ptr<const pqi::RunPlan> plan;
-    PQI_RETURN_IF_ERROR(PlanInputs(session->session.get(), inputs, input_count, &plan));
+    PQI_RETURN_IF_ERROR(PlanCall(session, inputs, input_count, outputs, output_count, &plan));
+    const pqi::Graph& graph = session->session->model().graph();
     std::vector<const void*> data;
     for (size_t i = 0; i < input_count; ++i) {
       const uint32_t value = graph.inputs[i].value;

@@ -22,10 +22,7 @@ def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report
     """
     if repeat < 1:
         raise ValueError(f"repeat: expected at least 1, got {repeat}")
-    names = list(session.model.inputs)
-    if len(inputs) != len(names):
-        raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
-    arrays = {name: np.asarray(x) for name, x in zip(names, inputs, strict=True)}
+    arrays = {name: np.asarray(x) for name, x in session.name_inputs(inputs).items()}
     times = dict(session.native.profile(arrays, repeat))
     costs = {cost.name: cost for cost in session.model.layer_costs({name: a.shape for name, a in arrays.items()})}
     executed = {layer["name"]: layer["executed_as"] for layer in session.layers()}
