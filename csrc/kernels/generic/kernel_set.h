@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/contract.h"
+#include "kernels/generic/binary.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
@@ -46,6 +47,10 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.add_u8 = &AddU8Kernel<S>;
   set.add_f32 = &AddF32Kernel<S>;
   set.unary = &UnaryKernel<S>;
+  set.binary = &BinaryKernel<S>;
+  set.prelu = &PreluKernel<S>;
+  set.affine = &AffineKernel<S>;
+  set.clamp = &ClampKernel<S>;
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;

@@ -25,6 +25,10 @@ constexpr KernelSet MakeKernelSet() {
   set.add_u8 = &AddU8;
   set.add_f32 = &AddF32;
   set.unary = &ApplyUnary;
+  set.binary = &Binary;
+  set.prelu = &PreluChannels;
+  set.affine = &AffineChannels;
+  set.clamp = &Clamp;
   set.table = &Table;
   set.max_u8 = &MaxU8;
   set.sum_u8 = &SumU8;
