@@ -3,7 +3,8 @@
 // S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
 // and the arithmetic of docs/numerics.md, each operation rounded once. For the elementary functions: HalfInt (arithmetic shift right by 1),
-// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y.
+// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y; and Wide, doubles of half
+// as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023], SelectNegative(x, a, b) = x < 0 ? a : b.
 #pragma once
 
 #include "kernels/contract.h"

@@ -10,6 +10,9 @@ namespace pqi::kernels::reference {
 float Exp(float x) noexcept;
 float Sigmoid(float x) noexcept;
 float Tanh(float x) noexcept;
+float Silu(float x) noexcept;
+float Gelu(float x) noexcept;
+float GeluTanh(float x) noexcept;
 float Erf(float x) noexcept;
 float Evaluate(const Unary& f, float x) noexcept;
 
