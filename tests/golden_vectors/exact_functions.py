@@ -14,6 +14,20 @@ _EXP = [*map(_HEX, ("0x1.0p-1", "0x1.55548cp-3", "0x1.55545cp-5", "0x1.123cep-7"
 _NEAR = [*map(_HEX, ("0x1.06eba6p-3", "-0x1.8126dcp-2", "0x1.ce1908p-4", "-0x1.b676eap-6", "0x1.46c2c6p-8", "-0x1.3827acp-11"))]
 _FAR_TEXT = ("-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13")
 _FAR = [*map(_HEX, _FAR_TEXT)]
+_LOG = [
+    _HEX(text)
+    for text in (
+        "0x1.555548p-2",
+        "-0x1.000006p-2",
+        "0x1.99a4b6p-3",
+        "-0x1.555c4cp-3",
+        "0x1.233766p-3",
+        "-0x1.fc2222p-4",
+        "0x1.e6f0a6p-4",
+        "-0x1.de3b9ap-4",
+        "0x1.145696p-4",
+    )
+]
 _SPLIT, _TANH_SPLIT = round_f32(Fraction(93, 100)), round_f32(Fraction(55, 100))
 _SQRT_HALF, _GELU_SCALE, _GELU_CUBE = map(_HEX, ("0x1.6a09e6p-1", "0x1.988454p-1", "0x1.6e4e26p-5"))
 
@@ -60,6 +74,16 @@ def erf(x: float) -> float:
     if t > _SPLIT:
         return math.copysign(add(1.0, -exp(_polynomial(_FAR, min(t, 4.0)))), x)
     return fma(_polynomial(_NEAR, mul(x, x)), x, x)
+
+
+def log(x: float) -> float:
+    """For x >= 1."""
+    k = 0
+    while x > _HEX("0x1.6a09e6p+0"):
+        x, k = x / 2, k + 1
+    z = add(x, -1.0)
+    t = fma(mul(z, z), fma(z, _polynomial(_LOG, z), -0.5), z)
+    return fma(float(k), _LN2_HIGH, fma(float(k), _LN2_LOW, t))
 
 
 def _gelu_tanh(x: float) -> float:

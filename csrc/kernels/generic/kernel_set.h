@@ -10,6 +10,7 @@
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
+#include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 
@@ -46,6 +47,8 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.add_u8 = &AddU8Kernel<S>;
   set.add_f32 = &AddF32Kernel<S>;
   set.unary = &UnaryKernel<S>;
+  set.softmax = &SoftmaxKernel<S>;
+  set.normalize = &NormalizeKernel<S>;
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;
