@@ -19,13 +19,14 @@ Shape = tuple[Dim, ...]
 
 # What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
 # the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`.
+# the constant `other`; `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
+ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | {"matmul"}
 
 FloatArray = NDArray[np.float32]
 

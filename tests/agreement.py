@@ -22,8 +22,8 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
-SUMMING = {"conv2d", "linear"}
+SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "group_norm"}
+SUMMING = {"conv2d", "linear", "matmul"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
 
 

@@ -149,6 +149,17 @@ struct BinaryOperand {
   size_t step = 1, row_step = 0;
 };
 
+// Elements that are normalized together: `pieces` runs of `length` elements, `stride` apart, of x and y alike. A row of a layer norm is one
+// run; a group of channels of an image is one run for each pixel.
+struct NormalizeGroup {
+  const float* x = nullptr;
+  size_t pieces = 1, length = 0, stride = 0;
+  const float* weight = nullptr;  // [length]; nullptr = none
+  const float* bias = nullptr;    // [length]; nullptr = none
+  float eps = 0;
+  bool center = true;  // subtract the mean; false: root mean square
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -178,6 +189,9 @@ struct KernelSet {
   void (*affine)(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept;
   // The activation of docs/numerics.md.
   void (*clamp)(const float* x, float* y, size_t n, float lo, float hi) noexcept;
+  // One row: y = softmax(x), or its logarithm, then activation and quantize or float as o says. `e`: n floats of scratch, which may be y.
+  void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
+  void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;

@@ -14,5 +14,7 @@ extern const Op kMaxPool2d;                             // max_pool.cc
 extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
 extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
+extern const Op kSoftmax, kMatmul;                      // softmax.cc, matmul.cc
+extern const Op kLayerNorm, kGroupNorm;                 // norm.cc
 
 }  // namespace pqi::ops

@@ -8,7 +8,8 @@ namespace {
 
 const Op* const kOps[] = {
     &kQuantize, &kDequantize, &kTranspose, &kReshape,           &kConv2d, &kLinear, &kAdd,   &kClamp,  &kAffine,
-    &kTable,    &kMaxPool2d,  &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,   &kUnary,  &kPrelu, &kBinary,
+    &kTable,    &kMaxPool2d,  &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,   &kUnary,  &kPrelu, &kBinary, &kSoftmax,
+    &kMatmul,   &kLayerNorm,  &kGroupNorm,
 };
 
 }  // namespace

@@ -165,6 +165,8 @@ def _attrs(node: Node) -> dict[str, Any]:
     attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
     if node.op == "unary":
         attrs["alpha"] = float_bits(real(node, "alpha"))
+    elif node.op in ("layer_norm", "group_norm"):
+        attrs["eps"] = float_bits(real(node, "eps"))
     elif node.op == "clamp":
         attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
     elif node.op in _WITH_ACTIVATION:

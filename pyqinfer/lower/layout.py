@@ -12,7 +12,7 @@ import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight
 
-_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu"})
+_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "group_norm"})
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
@@ -36,6 +36,8 @@ class _Layouts:
         for node in self.graph.nodes:
             if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
                 self._spatial(node)
+            elif node.op == "softmax":
+                self._softmax(node)
             elif node.op == "reshape":
                 self._reshape(node)
             elif node.op in _FOLLOWING_OPS:
@@ -70,6 +72,26 @@ class _Layouts:
                 if isinstance(other, np.ndarray):
                     node.constants["other"] = other.transpose(0, 2, 3, 1)
         self.nodes.append(node)
+
+    def _softmax(self, node: Node) -> None:
+        """The engine's is over the last axis in memory, which in NHWC is the channels'."""
+        axis, last = node.attrs.pop("axis"), len(node.inputs[0].shape) - 1
+        if len(node.inputs[0].shape) == 4 and axis == 1:
+            self._spatial(node)
+            return
+        x = self._as_torch(node.inputs[0])
+        if axis == last:
+            node.inputs = [x]
+            self.nodes.append(node)
+            return
+        order = list(range(last + 1))
+        assert isinstance(axis, int)
+        order[last], order[axis] = axis, last
+        perm: Shape = tuple(order)
+        moved, y = (Value(f"{node.name}.{side}", x.shape, quant) for side, quant in (("last", x.quant), ("rows", node.output.quant)))
+        self.nodes.append(Node("transpose", moved.name, [x], moved, {"perm": perm}))
+        self.nodes.append(Node("softmax", node.name, [moved], y, node.attrs, {}, node.source))
+        self.nodes.append(Node("transpose", y.name, [y], node.output, {"perm": perm}))
 
     def _wants_nhwc(self, value: Value) -> bool:
         """A rank-4 value whose first reader, through elementwise ops, is spatial."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, pool
+from pyqinfer.reference import conv, elementwise, functions, pool, rows
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -30,6 +30,10 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "unary": functions.unary,
     "prelu": functions.prelu,
     "binary": elementwise.binary,
+    "softmax": rows.softmax,
+    "matmul": rows.matmul,
+    "layer_norm": rows.layer_norm,
+    "group_norm": rows.group_norm,
 }
 
 

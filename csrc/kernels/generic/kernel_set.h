@@ -12,6 +12,7 @@
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
+#include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 
@@ -52,6 +53,8 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.prelu = &PreluKernel<S>;
   set.affine = &AffineKernel<S>;
   set.clamp = &ClampKernel<S>;
+  set.softmax = &SoftmaxKernel<S>;
+  set.normalize = &NormalizeKernel<S>;
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;

@@ -98,8 +98,52 @@ const Row kRows[] = {
     {"reshape_that_fits_other_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 6, 4}, {}},
     {"reshape_moves_a_symbol", "reshape", R"(1,"N",4)", R"("shape":["?",4])", "[N, 4]", {1, 9, 4}, {9, 4}},
     {"unary", "unary", kImage, R"("function":"silu","alpha":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
+    {"softmax", "softmax", kImage, R"("causal":1,"log":0)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
+    {"layer_norm", "layer_norm", kImage, R"("eps":0,"center":1)", "[N, H, W, 4]", {2, 3, 5, 4}, {2, 3, 5, 4}},
+    {"group_norm", "group_norm", kImage, R"("eps":0,"groups":4)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
+    {"group_norm_of_symbolic_channels", "group_norm", R"("N",2,2,"C")", R"("eps":0,"groups":4)", "[N, 2, 2, C]", {1, 2, 2, 6}, {}},
     {"clamp", "clamp", kImage, R"("lo":0,"hi":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
 };
+
+struct ProductRow {
+  const char* name;
+  std::string a, b;
+  int transpose_b;
+  std::string stored;
+  ConcreteShape shape_a, shape_b, output;  // an empty output = kInvalidArgument
+};
+void PrintTo(const ProductRow& row, std::ostream* out) { *out << row.name; }
+
+class ProductShape : public testing::TestWithParam<ProductRow> {};
+
+TEST_P(ProductShape, GivesTheStoredAndTheConcreteShape) {
+  const ProductRow& row = GetParam();
+  ModelBuilder b;
+  const int x = b.AddInput("a", row.a), y = b.AddInput("b", row.b);
+  b.AddOutput("y", b.AddNode("matmul", {x, y}, -1, {}, R"("transpose_b":)" + std::to_string(row.transpose_b)));
+  const auto model = b.Build();
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ(ShapeText(model.value()->graph(), model.value()->graph().values[2].shape), row.stored);
+  const auto shapes = model.value()->Shapes(std::vector<ConcreteShape>{row.shape_a, row.shape_b});
+  if (row.output.empty()) {
+    ASSERT_FALSE(shapes.ok());
+    EXPECT_EQ(shapes.status().code(), Code::kInvalidArgument);
+  } else {
+    ASSERT_TRUE(shapes.ok()) << shapes.status().message();
+    EXPECT_EQ(shapes.value()[2], row.output);
+  }
+}
+
+const ProductRow kProducts[] = {
+    {"plain", R"("M",3)", R"(3,"P")", 0, "[M, P]", {2, 3}, {3, 5}, {2, 5}},
+    {"transposed", R"("N",4,"T",8)", R"("N",4,"T",8)", 1, "[N, 4, T, T]", {2, 4, 6, 8}, {2, 4, 6, 8}, {2, 4, 6, 6}},
+    {"one_for_all", R"("N",2,3)", R"(1,3,4)", 0, "[N, 2, 4]", {5, 2, 3}, {1, 3, 4}, {5, 2, 4}},
+    {"symbols_that_meet", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 4}, {4, 3}, {2, 3}},
+    {"symbols_that_do_not_meet", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 4}, {5, 3}, {}},
+    {"empty_sums", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 0}, {0, 3}, {2, 3}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Rows, ProductShape, testing::ValuesIn(kProducts), [](const auto& row) { return std::string(row.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Rows, ShapeRule, testing::ValuesIn(kRows), [](const auto& row) { return std::string(row.param.name); });
 
