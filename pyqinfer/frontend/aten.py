@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, tensor
+from torch import Tensor, float32, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
@@ -186,12 +186,24 @@ def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
     return reader.emit("adaptive_avg_pool2d", node, [x], (x.shape[0], x.shape[1], *size), {"output": size})
 
 
-def _mean(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = _spatial_input(reader, a)
-    axes = {d % 4 for d in a["dim"]} if a.get("dim") else set(range(4))
-    if axes != {2, 3}:
-        raise NotSupportedHere(f"mean over dimensions {sorted(axes)}; only 2 and 3 (height and width) together")
-    keep = bool(a["keepdim"])
+def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    """Over the dimensions named, or all of them."""
+    x = reader.activation(a.get("self", a.get("input")), "input")
+    if a.get("dtype") not in (None, float32):
+        raise NotSupportedHere(f"computes in {a['dtype']}")
+    rank, dims = len(x.shape), a.get("dim")
+    if not rank:
+        raise NotSupportedHere(f"{function} of one number")
+    axes = tuple(sorted({d % rank for d in ([dims] if isinstance(dims, int) else dims or range(rank))}))
+    keep = bool(a.get("keepdim", False))
+    if function == "mean" and rank == 4 and axes == (2, 3):
+        return _mean(reader, node, x, keep)
+    shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes)
+    attrs: dict[str, ir.Attr] = {"function": function, "axes": axes, "keepdim": int(keep)}
+    return reader.emit("reduce", node, [x], shape, attrs, name=reader.namer.name(node, function))
+
+
+def _mean(reader: GraphReader, node: Node, x: ir.Value, keep: bool) -> ir.Value:
     shape: ir.Shape = (x.shape[0], x.shape[1], 1, 1) if keep else (x.shape[0], x.shape[1])
     return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
 
@@ -296,7 +308,9 @@ HANDLERS: dict[str, Handler] = {
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "_adaptive_avg_pool2d": _adaptive_avg_pool,
-    "mean": _mean,
+    "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
+    "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
+    "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
     "view": _view,
     "_unsafe_view": _view,
     "reshape": _view,
