@@ -24,7 +24,7 @@ from pyqinfer.session import Session
 
 SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "group_norm"}
 SUMMING = {"conv2d", "linear", "matmul"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
+POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce"}
 
 
 @dataclass

@@ -16,5 +16,6 @@ extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
 extern const Op kSoftmax, kMatmul;                      // softmax.cc, matmul.cc
 extern const Op kLayerNorm, kGroupNorm;                 // norm.cc
+extern const Op kReduce;                                // reduce.cc
 
 }  // namespace pqi::ops

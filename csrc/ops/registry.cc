@@ -9,7 +9,7 @@ namespace {
 const Op* const kOps[] = {
     &kQuantize, &kDequantize, &kTranspose, &kReshape,           &kConv2d, &kLinear, &kAdd,   &kClamp,  &kAffine,
     &kTable,    &kMaxPool2d,  &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,   &kUnary,  &kPrelu, &kBinary, &kSoftmax,
-    &kMatmul,   &kLayerNorm,  &kGroupNorm,
+    &kMatmul,   &kReduce, &kLayerNorm,  &kGroupNorm,
 };
 
 }  // namespace

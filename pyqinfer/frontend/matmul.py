@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.movement import reshaped
+from pyqinfer.frontend.movement import inner, reshaped
 from pyqinfer.frontend.quantized import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
 
@@ -73,19 +73,22 @@ def _addmm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     addend, beta, alpha = a["self"], float(a["beta"]), float(a["alpha"])
     if isinstance(addend, Tensor) and addend.ndim == 1 and not isinstance(right, ir.Value) and alpha == 1 and beta == 1:
         return _linear(reader, node, reader.activation(left, "left operand"), right, addend)
-    y = _scaled(reader, node, _matmul(reader, node, left, right), alpha)
+    product = _matmul(reader, node, left, right)
+    y = product if alpha == 1 else scaled(reader, node, inner(product), alpha)
     if beta == 0:
         return y
     if isinstance(addend, ir.Value):
-        return _sum(reader, node, y, _scaled(reader, node, reader.activation(addend, "addend"), beta))
-    return _sum(reader, node, y, reader.constant(addend, "addend") * np.float32(beta))
+        addend = reader.activation(addend, "addend")
+        return _sum(reader, node, inner(y), addend if beta == 1 else inner(scaled(reader, node, addend, beta)))
+    return _sum(reader, node, inner(y), reader.constant(addend, "addend") * np.float32(beta))
 
 
-def _scaled(reader: GraphReader, node: Node, x: ir.Value, factor: float) -> ir.Value:
+def scaled(reader: GraphReader, node: Node, x: ir.Value, factor: float) -> ir.Value:
+    """``x * factor``, a step of one of torch's operations."""
     if factor == 1:
         return x
     other = np.full((1,) * len(x.shape), factor, np.float32)
-    return _inner(reader.emit("binary", node, [x], x.shape, {"function": "mul"}, {"other": other}, name=reader.namer.name(node, "scale")))
+    return reader.emit("binary", node, [x], x.shape, {"function": "mul"}, {"other": other}, name=reader.namer.name(node, "scale"))
 
 
 def _sum(reader: GraphReader, node: Node, x: ir.Value, other: ir.Value | np.ndarray[Any, Any]) -> ir.Value:
@@ -95,16 +98,9 @@ def _sum(reader: GraphReader, node: Node, x: ir.Value, other: ir.Value | np.ndar
     shape = shapes.broadcast(x.shape, padded)
     if shape is None:
         raise NotSupportedHere(f"adds shapes {x.shape} and {padded}")
-    _inner(x)
     if isinstance(other, ir.Value):
         return reader.emit("binary", node, [x, reshaped(reader, node, other, padded, "unsqueeze")], shape, {"function": "add"}, name=name)
     return reader.emit("binary", node, [x], shape, {"function": "add"}, {"other": other.reshape(padded)}, name=name)
-
-
-def _inner(value: ir.Value) -> ir.Value:
-    """A value that no single tensor of torch's graph stands for."""
-    value.origin = ""
-    return value
 
 
 def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -122,13 +118,15 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if not isinstance(width, int):
         raise NotSupportedHere("attention over heads of a size that is not known while converting")
     scale = a["scale"] if a["scale"] is not None else 1 / math.sqrt(width)
-    scores = _inner(_product(reader, node, _scaled(reader, node, query, float(scale)), key, True))
+    if scale != 1:
+        query = inner(scaled(reader, node, query, float(scale)))
+    scores = inner(_product(reader, node, query, key, True))
     if a["attn_mask"] is not None:
         mask = a["attn_mask"]
-        scores = _inner(_sum(reader, node, scores, mask if isinstance(mask, ir.Value) else _additive_mask(mask)))
+        scores = inner(_sum(reader, node, scores, mask if isinstance(mask, ir.Value) else _additive_mask(mask)))
     causal = bool(a["is_causal"])
     attrs: dict[str, ir.Attr] = {"axis": len(scores.shape) - 1, "causal": int(causal), "log": 0}
-    weights = _inner(reader.emit("softmax", node, [scores], scores.shape, attrs, name=reader.namer.name(node, "softmax")))
+    weights = inner(reader.emit("softmax", node, [scores], scores.shape, attrs, name=reader.namer.name(node, "softmax")))
     return _product(reader, node, weights, value, False)
 
 

@@ -19,3 +19,9 @@ def reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.D
     if shape == x.shape and None not in shape:
         return x
     return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
+
+
+def inner(value: ir.Value) -> ir.Value:
+    """A value that no single tensor of torch's graph stands for."""
+    value.origin = ""
+    return value

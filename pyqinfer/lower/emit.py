@@ -44,7 +44,7 @@ class EngineGraph:
                 sample[kind][name] = len(entries)
                 dtype = "u8" if array.dtype == np.uint8 else "f32"
                 entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
-                constants.append(np.ascontiguousarray(array))
+                constants.append(np.asarray(array, order="C"))
         return replace(self, graph={**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants=constants)
 
 
@@ -141,7 +141,7 @@ class _Emitter:
         entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}
         entry.update({key: value for key, value in form.items() if key != "dtype"})
         self.entries.append(entry)
-        self.arrays.append(np.ascontiguousarray(array))
+        self.arrays.append(np.asarray(array, order="C"))
         return len(self.entries) - 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul"}
+_ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
 _FLOAT_INPUT = ROW_OPS | {"unary"}
 # Codes of every operand, or floats alone: a layer with floats writes floats.
 _OF_ONE_KIND = WEIGHT_OPS | {"matmul"}

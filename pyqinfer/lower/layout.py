@@ -16,6 +16,7 @@ _SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_po
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
+_NHWC_AXES = (0, 3, 1, 2)  # where an axis of NCHW lies
 
 
 def assign_layouts(graph: Graph) -> None:
@@ -36,6 +37,8 @@ class _Layouts:
         for node in self.graph.nodes:
             if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
                 self._spatial(node)
+            elif node.op == "reduce":
+                self._reduce(node)
             elif node.op == "softmax":
                 self._softmax(node)
             elif node.op == "reshape":
@@ -71,6 +74,18 @@ class _Layouts:
                 other = node.constants.get("other")
                 if isinstance(other, np.ndarray):
                     node.constants["other"] = other.transpose(0, 2, 3, 1)
+        self.nodes.append(node)
+
+    def _reduce(self, node: Node) -> None:
+        """Over the axes as they lie in memory, where what is left has the same order in both."""
+        x, axes, keep = node.inputs[0], node.attrs["axes"], node.attrs["keepdim"]
+        assert isinstance(axes, tuple)
+        if x in self.nhwc and (keep or 1 in axes or {2, 3} <= set(axes)):
+            node.attrs["axes"] = tuple(sorted(_NHWC_AXES[d] for d in axes if isinstance(d, int)))
+            if keep:
+                self.nhwc.add(node.output)
+        else:
+            node.inputs = [self._as_torch(x)]
         self.nodes.append(node)
 
     def _softmax(self, node: Node) -> None:

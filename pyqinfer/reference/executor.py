@@ -30,6 +30,7 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "unary": functions.unary,
     "prelu": functions.prelu,
     "binary": elementwise.binary,
+    "reduce": pool.reduce,
     "softmax": rows.softmax,
     "matmul": rows.matmul,
     "layer_norm": rows.layer_norm,
@@ -102,7 +103,7 @@ def _run_node(
     )
     with np.errstate(all="ignore"):  # infinities and NaN are results like any other
         result = op(args)
-    return Tensor(np.ascontiguousarray(result.data), result.quant)
+    return Tensor(np.asarray(result.data, order="C"), result.quant)
 
 
 def _quants(graph: Mapping[str, Any], constants: Sequence[NDArray[Any]]) -> list[Quant]:

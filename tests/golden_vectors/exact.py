@@ -264,6 +264,26 @@ def sum16(elements: Iterable[float]) -> float:
     return lanes[0]
 
 
+def _reduce_op(case: OneOp) -> np.ndarray:
+    x, q = case.inputs[0]
+    axes, function, keep = case.attrs["axes"], case.attrs["function"], case.attrs["keepdim"]
+    kept = [i for i in range(x.ndim) if keep or i not in axes]
+
+    def element(*index: int) -> float:
+        places = dict(zip(kept, index, strict=True))
+        ranges = [range(n) if i in axes else [places[i]] for i, n in enumerate(x.shape)]
+        values = [x[at].item() for at in itertools.product(*ranges)]
+        if function == "amax":
+            largest = math.nan if any(map(math.isnan, values)) else max(values)
+            return largest if q is None else dequantize(largest, q)
+        if q is None:
+            return quotient(sum16(values), len(values)) if function == "mean" else sum16(values)
+        total = round_f32(Fraction(sum(v - q.zero_point for v in values)))
+        return mul(total, quotient(q.scale, len(values)) if function == "mean" else q.scale)
+
+    return _fill(case, [1 if i in axes else x.shape[i] for i in kept], element)
+
+
 def _softmax_op(case: OneOp) -> np.ndarray:
     x, _ = case.inputs[0]
     rows: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -350,6 +370,7 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "avg_pool2d": _avg_pool_op,
     "adaptive_avg_pool2d": _adaptive_op,
     "mean": _mean_op,
+    "reduce": _reduce_op,
     "softmax": _softmax_op,
     "matmul": _matmul_op,
     "layer_norm": _layer_norm_op,

@@ -85,6 +85,7 @@ def cases() -> list[OneOp]:
         *_functions(draw),
         *_rows(draw),
         *_products(draw),
+        *_reductions(draw),
     ]
 
 
@@ -346,6 +347,26 @@ def _functions(d: Draw) -> list[OneOp]:
         OneOp("unary: silu to codes", "unary", [(np.float32(0.5) * d.floats(40), None)], U8, attrs=silu),
         OneOp("prelu", "prelu", [(d.floats(9, 5), None)], constants={"slope": d.floats(5)}),
     ]
+
+
+def _reductions(d: Draw) -> list[OneOp]:
+    special = d.floats(3, 4, 5)
+    special[0, 1, 2], special[1, 0, 0], special[2, 3, 4] = math.nan, math.inf, -math.inf
+
+    def reduction(function: str, x: Operand, out: Quant | None, axes: list[int], keep: int) -> OneOp:
+        name = f"reduce: {function} of {'floats' if x[1] is None else 'codes'} over {axes}"
+        return OneOp(name, "reduce", [x], out, attrs={"function": function, "axes": axes, "keepdim": keep})
+
+    cases = []
+    for function in ("mean", "sum", "amax"):
+        cases += [
+            reduction(function, (d.codes(3, 4, 5), U8), U8B, [1], 1),
+            reduction(function, (d.codes(2, 3, 4, 5), U8), None, [0, 3], 0),
+            reduction(function, (d.floats(2, 9, 3, 4), None), None, [1, 2], 0),
+            reduction(function, (special, None), None, [0, 2], 1),
+            reduction(function, (d.floats(6, 7, 2), None), U8, [0, 1], 0),
+        ]
+    return cases
 
 
 def _rows(d: Draw) -> list[OneOp]:

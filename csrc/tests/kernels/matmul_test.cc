@@ -29,7 +29,7 @@ class MatmulTest : public KernelTest {
   template <typename Run>
   void RunAll(const Run& run, bool integer) {
     const MatrixShape& s = run.shape;
-    const AlignedBuffer<uint8_t> scratch(pack::MatmulScratchBytes(*set, integer, s));
+    AlignedBuffer<uint8_t> scratch(pack::MatmulScratchBytes(*set, integer, s));
     for (int64_t panel = 0; panel < pack::MatmulPanels(*set, integer, s.n); ++panel) {
       pack::RunMatmul(*set, run, panel, 0, s.m / 2, scratch.data());
       pack::RunMatmul(*set, run, panel, s.m / 2, s.m, scratch.data());

@@ -87,6 +87,7 @@ ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu
 
 ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
 
+ModelBuilder Reduce() { return Simple("reduce", 1, true, true, R"("function":"sum","axes":[1,3],"keepdim":0)"); }
 ModelBuilder Softmax() { return Simple("softmax", 1, false, true, R"("causal":1,"log":0)"); }
 ModelBuilder LayerNorm() { return Simple("layer_norm", 1, false, true, R"("eps":925353388,"center":1)"); }
 ModelBuilder GroupNorm() { return Simple("group_norm", 1, false, true, R"("eps":925353388,"groups":2)"); }
@@ -201,6 +202,15 @@ const Row kRows[] = {
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
     {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
+    {"reduce_of_no_function", Reduce, R"("sum")", R"("prod")", "'function'"},
+    {"reduce_of_no_axis", Reduce, R"("axes":[1,3])", R"("axes":[])", "'axes'"},
+    {"reduce_axis_twice", Reduce, R"("axes":[1,3])", R"("axes":[1,1])", "ascending"},
+    {"reduce_axes_descending", Reduce, R"("axes":[1,3])", R"("axes":[3,1])", "ascending"},
+    {"reduce_axis_named", Reduce, R"("axes":[1,3])", R"("axes":["N"])", "ascending"},
+    {"reduce_axis_8", Reduce, R"("axes":[1,3])", R"("axes":[8])", "ascending"},
+    {"reduce_axis_4", Reduce, R"("axes":[1,3])", R"("axes":[4])", "does not have"},
+    {"reduce_keepdim_2", Reduce, R"("keepdim":0)", R"("keepdim":2)", "'keepdim'"},
+    {"reduce_of_2_24_codes", Reduce, R"("shape":["N",6,5,4])", R"("shape":["N",4096,5,4096])", "2^23"},
     {"softmax_causal_2", Softmax, R"("causal":1)", R"("causal":2)", "'causal'"},
     {"softmax_causal_logarithm", Softmax, R"("log":0)", R"("log":1)", "exclude"},
     {"softmax_of_an_axis", Softmax, R"("log":0)", R"("log":0,"axis":1)", "'axis'"},
@@ -337,7 +347,7 @@ TEST(Proofs, AProductOfMatricesFitsItsAccumulator) {
 }
 
 TEST(Proofs, ALengthThatIsNotKnownAtLoadIsHeldToTheBoundByEachRun) {
-  const auto model = MatmulOf(R"("K")", 0.1f, 0);
+  const auto model = MatmulOf(R"("H")", 0.1f, 0);
   ASSERT_TRUE(model.ok()) << model.status().message();
   const auto shapes = [&](int64_t k) { return model.value()->Shapes(std::vector<ConcreteShape>{{2, k}, {3, k}}); };
   EXPECT_TRUE(shapes(33025).ok());

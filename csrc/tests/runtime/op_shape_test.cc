@@ -98,10 +98,13 @@ const Row kRows[] = {
     {"reshape_that_fits_other_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 6, 4}, {}},
     {"reshape_moves_a_symbol", "reshape", R"(1,"N",4)", R"("shape":["?",4])", "[N, 4]", {1, 9, 4}, {9, 4}},
     {"unary", "unary", kImage, R"("function":"silu","alpha":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
+    {"reduce", "reduce", kImage, R"("function":"amax","axes":[1,3],"keepdim":0)", "[N, W]", {2, 7, 5, 4}, {2, 5}},
+    {"reduce_keepdim", "reduce", kImage, R"("function":"sum","axes":[0,2],"keepdim":1)", "[1, H, 1, 4]", {2, 7, 5, 4}, {1, 7, 1, 4}},
+    {"reduce_of_nothing", "reduce", kImage, R"("function":"mean","axes":[1],"keepdim":0)", "[N, W, 4]", {2, 0, 5, 4}, {}},
     {"softmax", "softmax", kImage, R"("causal":1,"log":0)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
     {"layer_norm", "layer_norm", kImage, R"("eps":0,"center":1)", "[N, H, W, 4]", {2, 3, 5, 4}, {2, 3, 5, 4}},
     {"group_norm", "group_norm", kImage, R"("eps":0,"groups":4)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
-    {"group_norm_of_symbolic_channels", "group_norm", R"("N",2,2,"C")", R"("eps":0,"groups":4)", "[N, 2, 2, C]", {1, 2, 2, 6}, {}},
+    {"group_norm_of_symbolic_channels", "group_norm", R"("N",2,2,"W")", R"("eps":0,"groups":4)", "[N, 2, 2, W]", {1, 2, 2, 6}, {}},
     {"clamp", "clamp", kImage, R"("lo":0,"hi":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
 };
 
@@ -135,12 +138,12 @@ TEST_P(ProductShape, GivesTheStoredAndTheConcreteShape) {
 }
 
 const ProductRow kProducts[] = {
-    {"plain", R"("M",3)", R"(3,"P")", 0, "[M, P]", {2, 3}, {3, 5}, {2, 5}},
-    {"transposed", R"("N",4,"T",8)", R"("N",4,"T",8)", 1, "[N, 4, T, T]", {2, 4, 6, 8}, {2, 4, 6, 8}, {2, 4, 6, 6}},
+    {"plain", R"("N",3)", R"(3,"W")", 0, "[N, W]", {2, 3}, {3, 5}, {2, 5}},
+    {"transposed", R"("N",4,"H",8)", R"("N",4,"H",8)", 1, "[N, 4, H, H]", {2, 4, 6, 8}, {2, 4, 6, 8}, {2, 4, 6, 6}},
     {"one_for_all", R"("N",2,3)", R"(1,3,4)", 0, "[N, 2, 4]", {5, 2, 3}, {1, 3, 4}, {5, 2, 4}},
-    {"symbols_that_meet", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 4}, {4, 3}, {2, 3}},
-    {"symbols_that_do_not_meet", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 4}, {5, 3}, {}},
-    {"empty_sums", R"(2,"K")", R"("L",3)", 0, "[2, 3]", {2, 0}, {0, 3}, {2, 3}},
+    {"symbols_that_meet", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 4}, {4, 3}, {2, 3}},
+    {"symbols_that_do_not_meet", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 4}, {5, 3}, {}},
+    {"empty_sums", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 0}, {0, 3}, {2, 3}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Rows, ProductShape, testing::ValuesIn(kProducts), [](const auto& row) { return std::string(row.param.name); });
