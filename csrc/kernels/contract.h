@@ -23,6 +23,9 @@ struct Output {
   float inv_scale = 1;           // f32(1/s_out)
   float v_lo = 0, v_hi = 255;    // qmin - z, qmax - z
   int32_t zero_point = 0;
+  // Of codes from an integer layer only. The caller has proved that no result is NaN, that |y * inv_scale| < 2^30, and that clamping the
+  // rounded value to 0..255 is all that the bounds above do: conversion and saturation then replace every clamp.
+  bool saturates = false;
 };
 
 // A residual input, added after the bias. Exactly one pointer is set, or none.

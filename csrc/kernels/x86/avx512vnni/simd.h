@@ -82,6 +82,36 @@ struct Simd {
   // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
 
+  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetShort(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+    const Int ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+    const Int cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_packus_epi16(ab, cd));
+  }
+  // Piece `piece` of `Bytes` bytes.
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    if constexpr (Bytes == 32) {
+      PutBytes(p, piece == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1), lanes);
+    } else {
+      PutBytes(p, Quarter(v, piece), lanes);
+    }
+  }
+  PQI_INLINE static __m128i Quarter(Int v, int i) {
+    switch (i) {
+      case 0:
+        return _mm512_castsi512_si128(v);
+      case 1:
+        return _mm512_extracti32x4_epi32(v, 1);
+      case 2:
+        return _mm512_extracti32x4_epi32(v, 2);
+      default:
+        return _mm512_extracti32x4_epi32(v, 3);
+    }
+  }
+
   // Doubles.
   using Wide = __m512d;
   PQI_INLINE static Wide WidenLow(Float a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
