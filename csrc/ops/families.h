@@ -14,5 +14,6 @@ extern const Op kMaxPool2d;                             // max_pool.cc
 extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
 extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
+extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
 
 }  // namespace pqi::ops

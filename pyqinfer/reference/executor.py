@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, pool
+from pyqinfer.reference import conv, elementwise, functions, movement, pool
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -30,6 +30,10 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "unary": functions.unary,
     "prelu": functions.prelu,
     "binary": elementwise.binary,
+    "concat": movement.concat,
+    "slice": movement.slice_axis,
+    "pad": movement.pad,
+    "upsample": movement.upsample,
 }
 
 
