@@ -19,13 +19,14 @@ Shape = tuple[Dim, ...]
 
 # What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
 # the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`.
+# the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
+# it computes.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
-MOVE_OPS = frozenset({"max_pool2d", "reshape"})
+MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | {"concat"}
 
 FloatArray = NDArray[np.float32]
 
@@ -69,7 +70,7 @@ class Weight:
         return values.astype(np.float32) * self.scale.reshape(per_channel)
 
 
-Attr = int | float | str | Shape
+Attr = int | float | str | Shape | tuple[float, ...]
 Constant = NDArray[np.generic] | Weight
 
 
@@ -155,6 +156,11 @@ def real(node: Node, key: str) -> float:
     value = node.attrs[key]
     assert isinstance(value, float)
     return value
+
+
+def computes(node: Node) -> bool:
+    """An ``upsample`` that takes its pixels between neighbours; all others of MOVE_OPS pick elements."""
+    return node.op == "upsample" and node.attrs["mode"] == "bilinear"
 
 
 def quants_of(values: Iterable[Value]) -> list[Quant]:

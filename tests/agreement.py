@@ -22,9 +22,9 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
+SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "upsample"}
 SUMMING = {"conv2d", "linear"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
+POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample"}
 
 
 @dataclass

@@ -257,7 +257,7 @@ def pools(draw: st.DrawFn) -> Any:
 @st.composite
 def movement(draw: st.DrawFn) -> Any:
     rng = np.random.default_rng(draw(seeds))
-    op = draw(st.sampled_from(["concat", "slice", "pad", "upsample"]))
+    op = draw(st.sampled_from(["concat", "slice", "pad", "upsample", "pixel_shuffle"]))
     shape, quant = [draw(sizes) for _ in range(4)], draw(maybe_quants)
     x, axis = tensor(rng, quant, *shape), draw(st.integers(0, 3))
     if op == "concat":
@@ -275,8 +275,17 @@ def movement(draw: st.DrawFn) -> Any:
         before, after = ([draw(st.integers(0, min(3, n - 1) if mode == "reflect" else 3)) for n in shape] for _ in range(2))
         value = 0 if mode != "constant" else generate.MINUS_1_BITS if quant is None else draw(st.integers(quant.qmin, quant.qmax))
         return OneOp("random", op, [x], None, {}, {"mode": mode, "before": before, "after": after, "value": value})
+    if op == "pixel_shuffle":
+        factor, crop = [draw(st.integers(1, 3)) for _ in range(2)], [draw(st.integers(0, 2)) for _ in range(4)]
+        assume(all(shape[1 + i] * factor[i] > crop[i] + crop[2 + i] for i in range(2)))
+        shape[3] *= factor[0] * factor[1]
+        attrs = {"factor": factor, "crop": crop, "order": draw(st.sampled_from(["channels", "pixels"]))}
+        return OneOp("random", op, [tensor(rng, quant, *shape)], None, {}, attrs)
     by_size, corners = ([draw(st.booleans()) for _ in range(2)] for _ in range(2))
-    attrs = {"size": [draw(st.integers(1, 20)) if b else 0 for b in by_size], "factor": [0 if b else draw(st.integers(1, 4)) for b in by_size]}
+    attrs = {
+        "size": [draw(st.integers(1, 20)) if b else 0 for b in by_size],
+        "factor": [0 if b else draw(st.integers(1, 4)) for b in by_size],
+    }
     if draw(st.booleans()):
         return OneOp("random", op, [x], quant, {}, attrs | {"mode": "nearest", "align_corners": 0, "step": [0, 0x3EAAAAAB]})
     attrs |= {"align_corners": int(corners[0]), "step": [0 if corners[0] or not corners[1] else 0x3F19999A, 0]}

@@ -15,5 +15,6 @@ extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
 extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
 extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
+extern const Op kPixelShuffle;                          // pixel_shuffle.cc
 
 }  // namespace pqi::ops

@@ -29,6 +29,7 @@ const Op* const kOps[] = {
     &kSlice,
     &kPad,
     &kUpsample,
+    &kPixelShuffle,
 };
 
 }  // namespace

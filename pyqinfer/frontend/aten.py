@@ -10,7 +10,8 @@ from torch import Tensor, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import shapes
+from pyqinfer.frontend import movement, shapes
+from pyqinfer.frontend.movement import reshaped as _reshaped
 from pyqinfer.frontend.quantized import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
 
@@ -195,15 +196,6 @@ def _mean(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
 
 
-def _reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim], op: str) -> ir.Value:
-    shape = shapes.reshape(x.shape, target)
-    if shape is None:
-        raise NotSupportedHere(f"reshape of {x.shape} to {tuple(target)}: more than one unknown dimension")
-    if shape == x.shape and None not in shape:
-        return x
-    return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
-
-
 def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.activation(a["self"], "input")
     target = [d.dim if isinstance(d, SymbolicSize) else int(d) for d in a.get("size") or a.get("shape") or []]
@@ -318,4 +310,5 @@ HANDLERS: dict[str, Handler] = {
     "detach": _identity,
     "lift_fresh_copy": _identity,
     "sym_size": _size,
+    **movement.HANDLERS,
 }

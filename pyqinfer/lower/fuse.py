@@ -8,7 +8,7 @@ absorbs a quantize.
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
+from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
 _ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
 _FLOAT_INPUT = frozenset({"unary"})
@@ -32,7 +32,7 @@ class _Fusion:
         owners = {add: layer for add in self.graph.nodes if add.op == "add" and (layer := self._residual_owner(add)) is not None}
         place = dict(self.position)
         for node in self.graph.nodes:
-            if node.op in _ANCHORS and node not in self.absorbed:
+            if (node.op in _ANCHORS or computes(node)) and node not in self.absorbed:
                 # The fused node stands where the last part stood: a residual may be computed between the two.
                 place[node] = self._fuse(node, owners)
         self.graph.nodes = sorted((n for n in self.graph.nodes if n not in self.absorbed), key=lambda n: place[n])

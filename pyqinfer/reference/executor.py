@@ -34,6 +34,7 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "slice": movement.slice_axis,
     "pad": movement.pad,
     "upsample": movement.upsample,
+    "pixel_shuffle": movement.pixel_shuffle,
 }
 
 

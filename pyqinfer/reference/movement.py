@@ -36,6 +36,19 @@ def pad(node: NodeArgs) -> Tensor:
     return Tensor(np.pad(x.data, amounts, mode="reflect" if a["mode"] == "reflect" else "edge"), x.quant)
 
 
+def pixel_shuffle(node: NodeArgs) -> Tensor:
+    a, x = node.attrs, node.inputs[0]
+    n, h, w, channels = x.data.shape
+    fh, fw = a["factor"]
+    top, left, bottom, right = a["crop"]
+    if a["order"] == "pixels":
+        parts = x.data.reshape(n, h, w, fh, fw, channels // (fh * fw)).transpose(0, 1, 3, 2, 4, 5)
+    else:
+        parts = x.data.reshape(n, h, w, channels // (fh * fw), fh, fw).transpose(0, 1, 4, 2, 5, 3)
+    y = parts.reshape(n, h * fh, w * fw, -1)
+    return Tensor(y[:, top : max(h * fh - bottom, top), left : max(w * fw - right, left)], x.quant)
+
+
 def upsample(node: NodeArgs) -> Tensor:
     a, x = node.attrs, node.inputs[0]
     lengths = x.data.shape[1:3]

@@ -291,6 +291,19 @@ def _pad_op(case: OneOp) -> np.ndarray:
     return y
 
 
+def _pixel_shuffle_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    (fh, fw), (top, left, bottom, right) = a["factor"], a["crop"]
+    n, h, w, channels = x.shape
+    count = channels // (fh * fw)
+    y = np.empty((n, max(h * fh - top - bottom, 0), max(w * fw - left - right, 0), count), x.dtype)
+    for image, i, j, c in itertools.product(*map(range, y.shape)):
+        (row, phase), (column, part) = divmod(i + top, fh), divmod(j + left, fw)
+        channel = (phase * fw + part) * count + c if a["order"] == "pixels" else (c * fh + phase) * fw + part
+        y[image, i, j, c] = x[image, row, column, channel]
+    return y
+
+
 def _upsample_op(case: OneOp) -> np.ndarray:
     a, (x, _) = case.attrs, case.inputs[0]
     corners, lengths = bool(a["align_corners"]), x.shape[1:3]
@@ -344,4 +357,5 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "slice": _slice_op,
     "pad": _pad_op,
     "upsample": _upsample_op,
+    "pixel_shuffle": _pixel_shuffle_op,
 }

@@ -372,9 +372,28 @@ def _movement(d: Draw) -> list[OneOp]:
             [(d.floats(3), None)],
             attrs={"mode": "constant", "before": [1], "after": [1], "value": INF_BITS | 1 << 31},
         ),
+        OneOp(
+            "pixel_shuffle: torch's order",
+            "pixel_shuffle",
+            [(d.codes(2, 3, 2, 12), U8)],
+            attrs={"factor": [2, 3], "crop": [0, 0, 0, 0], "order": "channels"},
+        ),
+        OneOp(
+            "pixel_shuffle: pixels, less a border",
+            "pixel_shuffle",
+            [(d.floats(1, 3, 2, 12), None)],
+            attrs={"factor": [3, 2], "crop": [1, 0, 4, 1], "order": "pixels"},
+        ),
         OneOp("upsample: nearest, factors", "upsample", [(image, U8)], attrs=nearest),
-        OneOp("upsample: nearest to a size", "upsample", [(d.floats(1, 5, 7, 1), None)], attrs=nearest | {"size": [3, 10], "factor": [0, 0]}),
-        OneOp("upsample: nearest by a step", "upsample", [(image, U8)], attrs=nearest | {"size": [7, 10], "factor": [0, 0], "step": [third] * 2}),
+        OneOp(
+            "upsample: nearest to a size", "upsample", [(d.floats(1, 5, 7, 1), None)], attrs=nearest | {"size": [3, 10], "factor": [0, 0]}
+        ),
+        OneOp(
+            "upsample: nearest by a step",
+            "upsample",
+            [(image, U8)],
+            attrs=nearest | {"size": [7, 10], "factor": [0, 0], "step": [third] * 2},
+        ),
         OneOp("upsample: bilinear, codes", "upsample", [(image, U8)], U8B, attrs=bilinear),
         OneOp("upsample: bilinear, codes to float, corners", "upsample", [(image, U8)], attrs=bilinear | {"align_corners": 1}),
         OneOp(
@@ -385,7 +404,12 @@ def _movement(d: Draw) -> list[OneOp]:
             attrs=bilinear | {"size": [3, 9], "factor": [0, 0], "step": [0, third]},
         ),
         OneOp("upsample: bilinear, special floats", "upsample", [(special, None)], attrs=bilinear),
-        OneOp("upsample: bilinear to one row", "upsample", [(image, U8)], attrs=bilinear | {"size": [1, 4], "factor": [0, 0], "align_corners": 1}),
+        OneOp(
+            "upsample: bilinear to one row",
+            "upsample",
+            [(image, U8)],
+            attrs=bilinear | {"size": [1, 4], "factor": [0, 0], "align_corners": 1},
+        ),
     ]
 
 

@@ -87,6 +87,15 @@ ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu
 
 ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
 
+ModelBuilder Concat() { return Simple("concat", 2, true, true, R"("axis":3)"); }
+ModelBuilder Slice() { return Simple("slice", 1, true, true, R"("axis":1,"start":2,"end":5,"step":2)"); }
+ModelBuilder Pad() { return Simple("pad", 1, true, true, R"("mode":"constant","before":[0,1,1,0],"after":[0,2,0,0],"value":3)"); }
+ModelBuilder Reflect() { return Simple("pad", 1, true, true, R"("mode":"reflect","before":[0,5,1,0],"after":[0,2,0,0],"value":0)"); }
+ModelBuilder PixelShuffle() { return Simple("pixel_shuffle", 1, true, true, R"("factor":[2,2],"crop":[1,0,0,9],"order":"channels")"); }
+ModelBuilder Upsample() {
+  return Simple("upsample", 1, true, true, R"("mode":"bilinear","align_corners":0,"size":[0,9],"factor":[2,0],"step":[0,1056964608])");
+}
+
 ModelBuilder Prelu() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",4)");
@@ -185,6 +194,37 @@ const Row kRows[] = {
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
     {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
+    {"concat_axis_8", Concat, R"("axis":3)", R"("axis":8)", "'axis'"},
+    {"concat_axis_of_no_dimension", Concat, R"("axis":3)", R"("axis":4)", "axis 4"},
+    {"concat_of_other_dimensions", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",5,5,4])", "same shape"},
+    {"concat_of_other_ranks", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4,1])", "same shape"},
+    {"concat_of_floats_and_codes", Concat, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
+    {"concat_of_nothing", Concat, R"("inputs":[0,1])", R"("inputs":[])", "takes 1 to 64 inputs"},
+    {"slice_axis_of_no_dimension", Slice, R"("axis":1)", R"("axis":4)", "axis 4"},
+    {"slice_of_nothing", Slice, R"("start":2)", R"("start":5)", "'start'"},
+    {"slice_behind_the_end", Slice, R"("start":2,"end":5)", R"("start":6,"end":7)", "dimension 0"},
+    {"slice_step_0", Slice, R"("step":2)", R"("step":0)", "'step'"},
+    {"slice_end_2_31", Slice, R"("end":5)", R"("end":2147483648)", "'end'"},
+    {"pad_of_three_axes", Pad, R"("before":[0,1,1,0],"after":[0,2,0,0])", R"("before":[0,1,1],"after":[0,2,0])", "rank 3"},
+    {"pad_of_unequal_lists", Pad, R"("before":[0,1,1,0])", R"("before":[0,1,1])", "'before'"},
+    {"pad_65536", Pad, R"("before":[0,1,1,0])", R"("before":[0,65536,1,0])", "'before'"},
+    {"pad_named", Pad, R"("after":[0,2,0,0])", R"("after":["N",2,0,0])", "'after'"},
+    {"pad_value_that_is_no_code", Pad, R"("value":3)", R"("value":256)", "must be a code"},
+    {"pad_value_without_constant", Pad, R"("constant")", R"("replicate")", "'value' must be 0"},
+    {"pad_reflects_too_much", Reflect, R"("before":[0,5,1,0])", R"("before":[0,6,1,0])", "at least 7"},
+    {"pixel_shuffle_of_other_channels", PixelShuffle, R"("factor":[2,2])", R"("factor":[2,3])", "divided into 6"},
+    {"pixel_shuffle_factor_0", PixelShuffle, R"("factor":[2,2])", R"("factor":[0,2])", "'factor'"},
+    {"pixel_shuffle_that_crops_all", PixelShuffle, R"("crop":[1,0,0,9])", R"("crop":[1,0,0,10])", "dimension 0"},
+    {"pixel_shuffle_order", PixelShuffle, R"("channels")", R"("rows")", "'order'"},
+    {"upsample_size_and_factor", Upsample, R"("factor":[2,0])", R"("factor":[2,3])", "exactly one"},
+    {"upsample_neither_size_nor_factor", Upsample, R"("size":[0,9])", R"("size":[0,0])", "exactly one"},
+    {"upsample_factor_65536", Upsample, R"("factor":[2,0])", R"("factor":[65536,0])", "'factor'"},
+    {"upsample_step_nan", Upsample, R"("step":[0,1056964608])", R"("step":[0,2143289344])", "'step'"},
+    {"upsample_step_negative", Upsample, R"("step":[0,1056964608])", R"("step":[0,3204448256])", "'step'"},
+    {"upsample_corners_by_a_step", Upsample, R"("align_corners":0)", R"("align_corners":1)", "'align_corners'"},
+    {"upsample_rank_3", Upsample, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
     // arity and constants
     {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
@@ -207,6 +247,9 @@ const Row kRows[] = {
     {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
     {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"slice_changes_dtype", Slice, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pixel_shuffle_changes_dtype", PixelShuffle, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pad_changes_dtype", Pad, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     // shapes
     {"conv_residual_of_another_shape", IntegerConv, R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,5,2])",
      R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,4,2])", "residual"},
