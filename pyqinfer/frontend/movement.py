@@ -235,6 +235,38 @@ def _pad_by_name(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _pad(reader, node, a, a["mode"])
 
 
+def _pixel_shuffle(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, factor = _operand(reader, a), int(a["upscale_factor"])
+    if len(x.shape) != 4:
+        raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
+    n, channels = x.shape[0], _known(x, 1) // factor**2
+    size = [d * factor if isinstance(d, int) else None for d in x.shape[2:]]
+    attrs: dict[str, ir.Attr] = {"factor": (factor, factor), "crop": (0, 0, 0, 0), "order": "channels"}
+    return reader.emit("pixel_shuffle", node, [x], (n, channels, *size), attrs)
+
+
+def _regrouped(reader: GraphReader, node: Node, x: ir.Value, inside: ir.Shape, perm: Sequence[int], shape: ir.Shape) -> ir.Value:
+    """``x`` under the shape ``inside``, its axes permuted, under ``shape``."""
+    wide = inner(reshaped(reader, node, x, inside, "reshape"))
+    y = reshaped(reader, node, inner(permuted(reader, node, wide, perm)), shape, "reshape")
+    y.origin = node.name
+    return y
+
+
+def _pixel_unshuffle(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, f = _operand(reader, a), int(a["downscale_factor"])
+    n, (c, h, w) = x.shape[0], (_known(x, axis) for axis in (1, 2, 3))
+    inside = (n, c, h // f, f, w // f, f)
+    return _regrouped(reader, node, x, inside, (0, 1, 3, 5, 2, 4), (n, c * f * f, h // f, w // f))
+
+
+def _channel_shuffle(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, groups = _operand(reader, a), int(a["groups"])
+    n, _, *rest = x.shape
+    inside = (n, groups, _known(x, 1) // groups, *rest)
+    return _regrouped(reader, node, x, inside, (0, 2, 1, *range(3, len(inside))), x.shape)
+
+
 def _upsample(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
     x = _operand(reader, a)
     if len(x.shape) != 4:
@@ -297,6 +329,10 @@ HANDLERS: dict[str, Handler] = {
     "reflection_pad2d": lambda r, n, a: _pad(r, n, a, "reflect"),
     "replication_pad1d": lambda r, n, a: _pad(r, n, a, "replicate"),
     "replication_pad2d": lambda r, n, a: _pad(r, n, a, "replicate"),
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "channel_shuffle": _channel_shuffle,
+    "native_channel_shuffle": _channel_shuffle,
     "upsample_nearest2d": lambda r, n, a: _upsample(r, n, a, "nearest"),
     "upsample_bilinear2d": lambda r, n, a: _upsample(r, n, a, "bilinear"),
 }

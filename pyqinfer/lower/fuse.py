@@ -12,6 +12,7 @@ from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, comput
 
 _ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
 _FLOAT_INPUT = frozenset({"unary"})
+_WITH_RESIDUAL = frozenset({"conv2d", "linear"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 
 
@@ -42,7 +43,7 @@ class _Fusion:
         left, right = add.inputs
         if left is right:
             return None
-        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in WEIGHT_OPS and self._sole_reader(v) is add]
+        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in _WITH_RESIDUAL and self._sole_reader(v) is add]
         return max(layers, key=lambda n: (_is_integer(n), self.position[n])) if layers else None
 
     def _fuse(self, node: Node, owners: dict[Node, Node]) -> int:

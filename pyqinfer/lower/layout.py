@@ -10,9 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pyqinfer.ir import Graph, Node, Shape, Value, Weight
+from pyqinfer.ir import Graph, Node, Shape, Value, Weight, numbers
 
-_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "upsample"})
+_SPATIAL_OPS = frozenset(
+    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "upsample", "pixel_shuffle"}
+)
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
 _TO_NHWC: Shape = (0, 2, 3, 1)
@@ -90,15 +92,15 @@ class _Layouts:
                 assert isinstance(axis, int)
                 node.attrs["axis"] = _STORED_AXIS[axis]
             for key in node.attrs.keys() & {"before", "after"}:
-                n, c, h, w = shape_attr(node, key)
+                n, c, h, w = numbers(node, key)
                 node.attrs[key] = (n, h, w, c)
         self.nodes.append(node)
 
     def _permute(self, node: Node) -> None:
         """One transpose from the order in memory, or none where that is the order wanted."""
-        x, perm = node.inputs[0], shape_attr(node, "perm")
+        x, perm = node.inputs[0], numbers(node, "perm")
         if x in self.nhwc:
-            perm = tuple(_STORED_AXIS[d] for d in perm if isinstance(d, int))
+            perm = tuple(_STORED_AXIS[d] for d in perm)
             node.attrs["perm"] = perm
         if perm == tuple(range(len(perm))):
             node.op = "alias"
@@ -155,13 +157,6 @@ class _Layouts:
             if suffix == "nhwc":
                 self.nhwc.add(output)
         return self.converted[value]
-
-
-def shape_attr(node: Node, key: str) -> Shape:
-    """An attribute with a number for each axis."""
-    value = node.attrs[key]
-    assert isinstance(value, tuple)
-    return tuple(int(d) for d in value if isinstance(d, int))
 
 
 def _same_order_in_memory(shape: Shape) -> bool:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 _CONSTANT_TYPES = {"int8": "code", "float32": "f32", "int32": "i32", "uint8": "u8"}
-_SAME_QUANT = ("transpose", "reshape", "max_pool2d", "slice", "pad", "pixel_shuffle")  # write what they read; so does an upsample of mode nearest
+_SAME_QUANT = (
+    "transpose",
+    "reshape",
+    "max_pool2d",
+    "slice",
+    "pad",
+    "pixel_shuffle",
+)  # write what they read; so does an upsample of mode nearest
 
 
 @dataclass(frozen=True)
