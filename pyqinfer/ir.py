@@ -18,6 +18,7 @@ Dim = int | str | None
 Shape = tuple[Dim, ...]
 
 # What frontends emit: `conv_transpose2d` has weights [O, I/groups, kh, kw];
+# `constant` has no inputs and one constant `value`; `expand` may have a second input, of which only the shape counts.
 # `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1);
 # `unary` has the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
 # the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
@@ -27,7 +28,7 @@ WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | {"concat"}
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | {"concat", "constant", "expand"}
 
 FloatArray = NDArray[np.float32]
 

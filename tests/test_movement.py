@@ -205,6 +205,35 @@ def test_height_and_width_may_be_symbols() -> None:
         torch.testing.assert_close(Session(model, threads=1)(x), net(x), rtol=1e-6, atol=2e-6)
 
 
+class Tokens(nn.Module):
+    """A vision transformer's beginning: patches, a class token in front, positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(6, 8, 2, 2)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 7, 8))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.patches(x).flatten(2).transpose(1, 2)
+        y = torch.cat([self.token.expand(y.shape[0], -1, -1), y], 1) + self.position
+        return y[:, 0], y + self.token.repeat(y.shape[0], 7, 1)
+
+
+def test_a_class_token_is_expanded_to_any_batch() -> None:
+    net = Tokens()
+    model, _ = run(net, X)
+    for batch in (X, X[:1], torch.cat([X, X, X])):
+        for a, b in zip(Session(model, threads=1)(batch), net(batch), strict=True):
+            torch.testing.assert_close(a, b.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_activations_expand_to_each_other() -> None:
+    net = Function(lambda x: F.adaptive_avg_pool2d(x, 1).expand_as(x) * x + x[:, :1].expand(-1, 6, -1, -1))
+    _, result = run(net, X)
+    torch.testing.assert_close(result, net(X), rtol=1e-5, atol=1e-5)
+
+
 def test_what_cannot_be_converted_is_named() -> None:
     with pytest.raises(UnsupportedError, match="circular"):
         convert(Function(lambda x: torch.ops.aten.pad(x, [1, 1], "circular")), example_inputs=(X[0, 0],))

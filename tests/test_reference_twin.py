@@ -257,7 +257,7 @@ def pools(draw: st.DrawFn) -> Any:
 @st.composite
 def movement(draw: st.DrawFn) -> Any:
     rng = np.random.default_rng(draw(seeds))
-    op = draw(st.sampled_from(["concat", "slice", "pad", "upsample", "pixel_shuffle"]))
+    op = draw(st.sampled_from(["concat", "slice", "pad", "upsample", "pixel_shuffle", "expand"]))
     shape, quant = [draw(sizes) for _ in range(4)], draw(maybe_quants)
     x, axis = tensor(rng, quant, *shape), draw(st.integers(0, 3))
     if op == "concat":
@@ -266,6 +266,9 @@ def movement(draw: st.DrawFn) -> Any:
             shape[axis] = draw(sizes)
             inputs.append(tensor(rng, None if quant is None else draw(quants()), *shape))
         return OneOp("random", op, inputs, None if quant is None else draw(quants()), {}, {"axis": axis})
+    if op == "expand":
+        target = [draw(st.integers(1, 4)) if n == 1 else draw(st.sampled_from([0, n])) for n in shape]
+        return OneOp("random", op, [x], None, {}, {"shape": target})
     if op == "slice":
         start = draw(st.integers(0, shape[axis] - 1))
         end = draw(st.sampled_from([start + 1, shape[axis], 2**31 - 1]))

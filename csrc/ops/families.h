@@ -16,5 +16,6 @@ extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
 extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
 extern const Op kPixelShuffle;                          // pixel_shuffle.cc
+extern const Op kConstant, kExpand;                     // constant.cc, expand.cc
 
 }  // namespace pqi::ops

@@ -30,6 +30,8 @@ const Op* const kOps[] = {
     &kPad,
     &kUpsample,
     &kPixelShuffle,
+    &kConstant,
+    &kExpand,
 };
 
 }  // namespace

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant, SymbolicSize
 
 _TO_END = 2**31 - 1
 
@@ -45,6 +46,32 @@ def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, 
     size = -(-(end - start) // step) if isinstance(dim, int) else None
     attrs: dict[str, ir.Attr] = {"axis": axis, "start": start, "end": end, "step": step}
     return reader.emit("slice", node, [x], (*x.shape[:axis], size, *x.shape[axis + 1 :]), attrs)
+
+
+def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operand") -> ir.Value:
+    """A float value of the graph; a constant becomes one."""
+    if not isinstance(operand, (Tensor, QuantizedConstant)):
+        return reader.activation(operand, what)
+    value = reader.constant(operand, what)
+    name = reader.namer.unique(f"{node.name}.constant")
+    return inner(reader.emit("constant", node, [], value.shape, {}, {"value": value}, name=name))
+
+
+def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim]) -> ir.Value:
+    """``x`` with dimensions of 1 repeated; ``target`` has None for one that is kept."""
+    x = reshaped(reader, node, x, (1,) * (len(target) - len(x.shape)) + x.shape, "unsqueeze")
+    sizes: list[ir.Dim] = [0 if d is None or d == n else d for d, n in zip(target, x.shape, strict=True)]
+    if not any(sizes):
+        return x
+    wrong = [n for d, n in zip(sizes, x.shape, strict=True) if d and n != 1]
+    if wrong:
+        raise NotSupportedHere(f"expands a dimension of {wrong[0]}")
+    named = {d for d in sizes if isinstance(d, str)}
+    like = [v for n, v in reader.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and named <= set(v.shape)]
+    if named and not like:
+        raise NotSupportedHere(f"expands to {tuple(target)}, which no input has all of")
+    shape = tuple(d or n for d, n in zip(sizes, x.shape, strict=True))
+    return reader.emit("expand", node, [x, like[0]] if named else [x], shape, {"shape": tuple(sizes)})
 
 
 def inner(value: ir.Value) -> ir.Value:
@@ -85,11 +112,11 @@ def _unsqueeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    return _concat(reader, node, [reader.activation(x, "operand") for x in a["tensors"]], a["dim"])
+    return _concat(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
 
 
 def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    values = [reader.activation(x, "operand") for x in a["tensors"]]
+    values = [tensor_of(reader, node, x) for x in a["tensors"]]
     axis = _axis(a, len(values[0].shape) + 1)
     rows = [inner(reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")) for x in values]
     return _concat(reader, node, rows, axis)
@@ -187,14 +214,40 @@ def _unbind(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
 
 
 def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x, repeats = _operand(reader, a), a["repeats"]
-    if any(isinstance(n, SymbolicSize) or n < 1 for n in repeats):
+    x, repeats = tensor_of(reader, node, a["self"]), [_size(n) for n in a["repeats"]]
+    if any(isinstance(n, int) and n < 1 for n in repeats):
         raise NotSupportedHere(f"repeat by {repeats}")
     x = reshaped(reader, node, x, (1,) * (len(repeats) - len(x.shape)) + x.shape, "unsqueeze")
+    once = [count if count != 1 and size == 1 else None for count, size in zip(repeats, x.shape, strict=True)]
+    x = expanded(reader, node, x, once)
     for axis, count in enumerate(repeats):
+        if count == 1 or once[axis] is not None:
+            continue
+        if not isinstance(count, int):
+            raise NotSupportedHere(f"repeats a dimension of {x.shape[axis]} by a size of the input")
         if count > 1:
             x = inner(_concat(reader, node, [x] * count, axis))
     return x
+
+
+def _size(value: Any) -> ir.Dim:
+    if not isinstance(value, SymbolicSize):
+        return int(value)
+    if value.dim is None:
+        raise NotSupportedHere("a size computed from the input's")
+    return value.dim
+
+
+def _expand(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = tensor_of(reader, node, a["self"])
+    return expanded(reader, node, x, [None if d == -1 else d for d in map(_size, a["size"])])
+
+
+def _expand_as(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    other = a["other"]
+    shape = other.shape if isinstance(other, ir.Value) else tuple(other.shape)
+    x = tensor_of(reader, node, a["self"])
+    return expanded(reader, node, x, shape)
 
 
 def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -322,6 +375,8 @@ HANDLERS: dict[str, Handler] = {
     "chunk": _chunk,
     "unbind": _unbind,
     "repeat": _repeat,
+    "expand": _expand,
+    "expand_as": _expand_as,
     "flip": _flip,
     "constant_pad_nd": lambda r, n, a: _pad(r, n, a, "constant"),
     "pad": _pad_by_name,

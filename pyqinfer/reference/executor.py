@@ -33,6 +33,8 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "concat": movement.concat,
     "slice": movement.slice_axis,
     "pad": movement.pad,
+    "constant": movement.constant,
+    "expand": movement.expand,
     "upsample": movement.upsample,
     "pixel_shuffle": movement.pixel_shuffle,
 }

@@ -36,6 +36,16 @@ def pad(node: NodeArgs) -> Tensor:
     return Tensor(np.pad(x.data, amounts, mode="reflect" if a["mode"] == "reflect" else "edge"), x.quant)
 
 
+def constant(node: NodeArgs) -> Tensor:
+    return Tensor(node.constants["value"])
+
+
+def expand(node: NodeArgs) -> Tensor:
+    x = node.inputs[0]
+    sizes = [node.symbols[d] if isinstance(d, str) else d for d in node.attrs["shape"]]
+    return Tensor(np.broadcast_to(x.data, [d or n for d, n in zip(sizes, x.data.shape, strict=True)]), x.quant)
+
+
 def pixel_shuffle(node: NodeArgs) -> Tensor:
     a, x = node.attrs, node.inputs[0]
     n, h, w, channels = x.data.shape

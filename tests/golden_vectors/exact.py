@@ -291,6 +291,14 @@ def _pad_op(case: OneOp) -> np.ndarray:
     return y
 
 
+def _expand_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    y = np.empty([d or n for d, n in zip(case.attrs["shape"], x.shape, strict=True)], x.dtype)
+    for index in itertools.product(*map(range, y.shape)):
+        y[index] = x[tuple(0 if n == 1 else i for i, n in zip(index, x.shape, strict=True))]
+    return y
+
+
 def _pixel_shuffle_op(case: OneOp) -> np.ndarray:
     a, (x, _) = case.attrs, case.inputs[0]
     (fh, fw), (top, left, bottom, right) = a["factor"], a["crop"]
@@ -358,4 +366,6 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "pad": _pad_op,
     "upsample": _upsample_op,
     "pixel_shuffle": _pixel_shuffle_op,
+    "constant": lambda case: case.constants["value"],
+    "expand": _expand_op,
 }

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 
 _CONSTANT_TYPES = {"int8": "code", "float32": "f32", "int32": "i32", "uint8": "u8"}
-_SAME_QUANT = (
-    "transpose",
-    "reshape",
-    "max_pool2d",
-    "slice",
-    "pad",
-    "pixel_shuffle",
-)  # write what they read; so does an upsample of mode nearest
+# Ops that write what they read; so does an upsample of mode nearest.
+_SAME_QUANT = ("transpose", "reshape", "max_pool2d", "slice", "pad", "pixel_shuffle", "expand")
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class OneOp:
             values.append({"name": f"x{i}", "dtype": "f32", "shape": list(array.shape)})
             if quant is not None:
                 values[-1] |= {"dtype": "u8", "quant": sum(v["dtype"] == "u8" for v in values)}
-        quantized = (self.inputs[0][1] if same else self.output) is not None
+        quantized = (self.inputs[0][1] if same and self.inputs else self.output) is not None
         values.append({"name": "y", "dtype": "u8", "quant": len(params) - 1} if quantized else {"name": "y", "dtype": "f32"})
         named = self._named_constants()
         return {

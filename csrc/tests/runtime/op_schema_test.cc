@@ -92,6 +92,23 @@ ModelBuilder Slice() { return Simple("slice", 1, true, true, R"("axis":1,"start"
 ModelBuilder Pad() { return Simple("pad", 1, true, true, R"("mode":"constant","before":[0,1,1,0],"after":[0,2,0,0],"value":3)"); }
 ModelBuilder Reflect() { return Simple("pad", 1, true, true, R"("mode":"reflect","before":[0,5,1,0],"after":[0,2,0,0],"value":0)"); }
 ModelBuilder PixelShuffle() { return Simple("pixel_shuffle", 1, true, true, R"("factor":[2,2],"crop":[1,0,0,9],"order":"channels")"); }
+ModelBuilder Constant() {
+  ModelBuilder b;
+  b.AddInput("x", R"("N",4)");
+  const int value = b.AddFloats({1, 4}, {1, 2, 3, 4});
+  for (const char* y : {"y", "z"}) {
+    const int token = b.AddNode("constant", {}, -1, {{"value", value}}, "");
+    b.AddOutput(y, b.AddNode("expand", {token, 0}, -1, {}, R"("shape":["N",0])"));
+  }
+  return b;
+}
+ModelBuilder Expand() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"(1,3,"N")", q), like = b.AddInput("like", R"("N",1)");
+  b.AddOutput("y", b.AddNode("expand", {x, like}, q, {}, R"("shape":["N",3,0])"));
+  return b;
+}
 ModelBuilder Upsample() {
   return Simple("upsample", 1, true, true, R"("mode":"bilinear","align_corners":0,"size":[0,9],"factor":[2,0],"step":[0,1056964608])");
 }
@@ -218,6 +235,13 @@ const Row kRows[] = {
     {"pixel_shuffle_factor_0", PixelShuffle, R"("factor":[2,2])", R"("factor":[0,2])", "'factor'"},
     {"pixel_shuffle_that_crops_all", PixelShuffle, R"("crop":[1,0,0,9])", R"("crop":[1,0,0,10])", "dimension 0"},
     {"pixel_shuffle_order", PixelShuffle, R"("channels")", R"("rows")", "'order'"},
+    {"expand_to_a_symbol_of_nothing", Expand, R"("shape":["N",3,0])", R"("shape":["M",3,0])", "'M'"},
+    {"expand_to_a_symbol_without_like", Expand, R"("inputs":[0,1])", R"("inputs":[0])", "second input"},
+    {"expand_of_a_dimension_of_3", Expand, R"("shape":["N",3,0])", R"("shape":["N",4,0])", "must be 1"},
+    {"expand_of_rank_2", Expand, R"("shape":["N",3,0])", R"("shape":["N",3])", "rank 2"},
+    {"expand_to_2_31", Expand, R"("shape":["N",3,0])", R"("shape":[2147483648,3,0])", "'shape'"},
+    {"constant_of_something", Constant, R"("inputs":[])", R"("inputs":[0])", "takes 0 inputs"},
+    {"constant_without_value", Constant, R"("constants":{"value":0})", R"("constants":{})", "'value' is missing"},
     {"upsample_size_and_factor", Upsample, R"("factor":[2,0])", R"("factor":[2,3])", "exactly one"},
     {"upsample_neither_size_nor_factor", Upsample, R"("size":[0,9])", R"("size":[0,0])", "exactly one"},
     {"upsample_factor_65536", Upsample, R"("factor":[2,0])", R"("factor":[65536,0])", "'factor'"},

@@ -137,6 +137,7 @@ const Row kRows[] = {
      "[N, ?, W, 4]",
      {2, 0, 5, 4},
      {}},
+    {"expand", "expand", R"(1,"N",1)", R"("shape":[3,0,7])", "[3, N, 7]", {1, 0, 1}, {3, 0, 7}},
     {"pixel_shuffle",
      "pixel_shuffle",
      kImage,
