@@ -17,5 +17,8 @@ extern const Op kBinary;                                // binary.cc
 extern const Op kSoftmax, kMatmul;                      // softmax.cc, matmul.cc
 extern const Op kLayerNorm, kGroupNorm;                 // norm.cc
 extern const Op kReduce;                                // reduce.cc
+extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
+extern const Op kPixelShuffle;                          // pixel_shuffle.cc
+extern const Op kConstant, kExpand;                     // constant.cc, expand.cc
 
 }  // namespace pqi::ops

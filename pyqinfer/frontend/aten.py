@@ -10,12 +10,14 @@ from torch import Tensor, float32, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import matmul, rows, shapes
+from pyqinfer.frontend import matmul, movement, rows, shapes
 from pyqinfer.frontend.matmul import scaled
 from pyqinfer.frontend.movement import inner
 from pyqinfer.frontend.movement import reshaped as _reshaped
+from pyqinfer.frontend.one_d import either, over_rows
 from pyqinfer.frontend.quantized import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.transposed import conv_transpose2d
 
 INFINITY = float("inf")
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -35,7 +37,7 @@ def _spatial_input(reader: GraphReader, a: Arguments) -> ir.Value:
 
 def _convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if a.get("transposed"):
-        raise NotSupportedHere("transposed convolution")
+        return conv_transpose2d(reader, node, a)
     x, weight = _spatial_input(reader, a), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     if len(shape) != 4:
@@ -86,7 +88,7 @@ def _batch_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _batch_norm_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    return (_batch_norm(reader, node, a), None, None)
+    return (either(_batch_norm)(reader, node, a), None, None)
 
 
 def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
@@ -183,7 +185,7 @@ def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any,
 
 def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = _spatial_input(reader, a)
-    if a["divisor_override"] is not None:
+    if a.get("divisor_override") is not None:
         raise NotSupportedHere("average pool with divisor_override")
     kernel, padding = _pair(a["kernel_size"]), _pair(a["padding"])
     stride, ceil_mode = _pair(a["stride"] or kernel), bool(a["ceil_mode"])
@@ -330,9 +332,12 @@ def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
-    "convolution": _convolution,
+    "convolution": either(_convolution),
+    "conv1d": over_rows(_convolution),
+    "conv_transpose1d": over_rows(conv_transpose2d),
+    "conv_transpose2d": conv_transpose2d,
     "linear": _linear,
-    "batch_norm": _batch_norm,
+    "batch_norm": either(_batch_norm),
     "_native_batch_norm_legit_no_training": _batch_norm_tuple,
     "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
     "relu6": lambda r, n, a: _clamp(r, n, a, 0.0, 6.0),
@@ -366,6 +371,9 @@ HANDLERS: dict[str, Handler] = {
     "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
+    "max_pool1d": over_rows(_max_pool),
+    "avg_pool1d": over_rows(_avg_pool),
+    "adaptive_avg_pool1d": over_rows(_adaptive_avg_pool),
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "_adaptive_avg_pool2d": _adaptive_avg_pool,
@@ -387,4 +395,5 @@ HANDLERS: dict[str, Handler] = {
     "sym_size": _size,
     **rows.HANDLERS,
     **matmul.HANDLERS,
+    **movement.HANDLERS,
 }

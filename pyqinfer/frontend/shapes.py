@@ -27,6 +27,12 @@ def count(shape: Sequence[Dim]) -> int | None:
     return prod(numbers) if len(numbers) == len(shape) else None
 
 
+def total(dims: Sequence[Dim]) -> int | None:
+    """The sum, or None if a dimension is not a number."""
+    numbers = [d for d in dims if isinstance(d, int)]
+    return sum(numbers) if len(numbers) == len(dims) else None
+
+
 def flatten(shape: Shape, start: int, end: int) -> Shape:
     """Merge dimensions start..end (both included, torch's convention for negative ones)."""
     rank = len(shape)

@@ -6,6 +6,7 @@ from pyqinfer.lower.fold import fold_batch_norm
 from pyqinfer.lower.fuse import fuse
 from pyqinfer.lower.layout import assign_layouts
 from pyqinfer.lower.propagate import propagate
+from pyqinfer.lower.transposed import expand_transposed
 
 __all__ = ["EngineGraph", "lower"]
 
@@ -16,6 +17,7 @@ def lower(graph: Graph) -> EngineGraph:
     propagate(graph)
     fuse(graph)
     graph.drop_dead()
+    expand_transposed(graph)
     assign_layouts(graph)
     graph.drop_dead()
     return emit(graph)

@@ -35,7 +35,7 @@ def _can_fold(layer: Node, batch_norm: Node) -> bool:
     if layer.op not in WEIGHT_OPS:
         return False
     # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
-    return layer.op == "conv2d" or len(batch_norm.output.shape) == 2
+    return layer.op != "linear" or len(batch_norm.output.shape) == 2
 
 
 def _take_over(graph: Graph, output: Value, layer: Node) -> None:

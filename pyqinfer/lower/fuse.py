@@ -7,12 +7,14 @@ floats, a binary function codes or floats, a product of matrices codes or floats
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
+from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
+
 
 _ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
 _FLOAT_INPUT = ROW_OPS | {"unary"}
 # Codes of every operand, or floats alone: a layer with floats writes floats.
 _OF_ONE_KIND = WEIGHT_OPS | {"matmul"}
+_WITH_RESIDUAL = frozenset({"conv2d", "linear"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 
 
@@ -33,7 +35,7 @@ class _Fusion:
         owners = {add: layer for add in self.graph.nodes if add.op == "add" and (layer := self._residual_owner(add)) is not None}
         place = dict(self.position)
         for node in self.graph.nodes:
-            if node.op in _ANCHORS and node not in self.absorbed:
+            if (node.op in _ANCHORS or computes(node)) and node not in self.absorbed:
                 # The fused node stands where the last part stood: a residual may be computed between the two.
                 place[node] = self._fuse(node, owners)
         self.graph.nodes = sorted((n for n in self.graph.nodes if n not in self.absorbed), key=lambda n: place[n])
@@ -43,7 +45,7 @@ class _Fusion:
         left, right = add.inputs
         if left is right:
             return None
-        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in WEIGHT_OPS and self._sole_reader(v) is add]
+        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in _WITH_RESIDUAL and self._sole_reader(v) is add]
         return max(layers, key=lambda n: (_is_integer(n), self.position[n])) if layers else None
 
     def _fuse(self, node: Node, owners: dict[Node, Node]) -> int:

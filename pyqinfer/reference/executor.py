@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, pool, rows
+from pyqinfer.reference import conv, elementwise, functions, movement, pool, rows
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -35,6 +35,13 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "matmul": rows.matmul,
     "layer_norm": rows.layer_norm,
     "group_norm": rows.group_norm,
+    "concat": movement.concat,
+    "slice": movement.slice_axis,
+    "pad": movement.pad,
+    "constant": movement.constant,
+    "expand": movement.expand,
+    "upsample": movement.upsample,
+    "pixel_shuffle": movement.pixel_shuffle,
 }
 
 

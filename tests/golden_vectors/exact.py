@@ -350,6 +350,92 @@ def _matmul_op(case: OneOp) -> np.ndarray:
         return mul(round_f32(Fraction(acc)), mul(qa.scale, qb.scale))
 
     return _fill(case, (*leading, a.shape[-2], b.shape[-1]), element)
+def _concat_op(case: OneOp) -> np.ndarray:
+    axis, arrays = case.attrs["axis"], [array for array, _ in case.inputs]
+    starts = [sum(array.shape[axis] for array in arrays[:i]) for i in range(len(arrays))]
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+
+    def element(*index: int) -> float:
+        i = max(k for k, start in enumerate(starts) if start <= index[axis])
+        return _operand(case, i, (*index[:axis], index[axis] - starts[i], *index[axis + 1 :]))
+
+    return _fill(case, shape, element)
+
+
+def _slice_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    kept = [i for i in range(x.shape[a["axis"]]) if a["start"] <= i < a["end"] and (i - a["start"]) % a["step"] == 0]
+    return x.take(kept, a["axis"])
+
+
+def _pad_op(case: OneOp) -> np.ndarray:
+    a, (x, q) = case.attrs, case.inputs[0]
+    y = np.empty([n + b + e for n, b, e in zip(x.shape, a["before"], a["after"], strict=True)], x.dtype)
+    for index in itertools.product(*map(range, y.shape)):
+        source = [i - b for i, b in zip(index, a["before"], strict=True)]
+        inside = all(0 <= i < n for i, n in zip(source, x.shape, strict=True))
+        if a["mode"] == "constant" and not inside:
+            y[index] = from_bits(a["value"]) if q is None else a["value"]
+            continue
+        if a["mode"] == "replicate":
+            source = [min(max(i, 0), n - 1) for i, n in zip(source, x.shape, strict=True)]
+        elif a["mode"] == "reflect":
+            source = [abs(i) if i < n else 2 * (n - 1) - i for i, n in zip(source, x.shape, strict=True)]
+        y[index] = x[tuple(source)]
+    return y
+
+
+def _expand_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    y = np.empty([d or n for d, n in zip(case.attrs["shape"], x.shape, strict=True)], x.dtype)
+    for index in itertools.product(*map(range, y.shape)):
+        y[index] = x[tuple(0 if n == 1 else i for i, n in zip(index, x.shape, strict=True))]
+    return y
+
+
+def _pixel_shuffle_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    (fh, fw), (top, left, bottom, right) = a["factor"], a["crop"]
+    n, h, w, channels = x.shape
+    count = channels // (fh * fw)
+    y = np.empty((n, max(h * fh - top - bottom, 0), max(w * fw - left - right, 0), count), x.dtype)
+    for image, i, j, c in itertools.product(*map(range, y.shape)):
+        (row, phase), (column, part) = divmod(i + top, fh), divmod(j + left, fw)
+        channel = (phase * fw + part) * count + c if a["order"] == "pixels" else (c * fh + phase) * fw + part
+        y[image, i, j, c] = x[image, row, column, channel]
+    return y
+
+
+def _upsample_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    corners, lengths = bool(a["align_corners"]), x.shape[1:3]
+    sizes = [size or factor * n for size, factor, n in zip(a["size"], a["factor"], lengths, strict=True)]
+
+    def step(axis: int) -> float:
+        n, out = lengths[axis], sizes[axis]
+        if corners:
+            return quotient(float(n - 1), out - 1) if out > 1 else 0.0
+        return from_bits(a["step"][axis]) if a["step"][axis] else quotient(float(n), out)
+
+    def taps(axis: int, i: int) -> list[tuple[int, float]]:
+        n, s = lengths[axis], step(axis)
+        if a["mode"] == "nearest":
+            return [(min(math.floor(mul(float(i), s)), n - 1), 1.0)]
+        at = mul(s, float(i)) if corners else max(0.0, add(mul(s, add(float(i), 0.5)), -0.5))
+        first = min(math.floor(at), n - 1)
+        weight = min(add(at, -float(first)), 1.0)
+        return [(first, add(1.0, -weight)), (min(first + 1, n - 1), weight)]
+
+    if a["mode"] == "nearest":
+        return x[:, [taps(0, i)[0][0] for i in range(sizes[0])]][:, :, [taps(1, i)[0][0] for i in range(sizes[1])]]
+
+    def element(image: int, i: int, j: int, c: int) -> float:
+        rows = [(w, [mul(v, _operand(case, 0, (image, r, s, c))) for s, v in taps(1, j)]) for r, w in taps(0, i)]
+        (w0, above), (w1, below) = rows
+        return add(mul(w0, add(*above)), mul(w1, add(*below)))
+
+    return _fill(case, (x.shape[0], *sizes, x.shape[3]), element)
 
 
 _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
@@ -375,4 +461,11 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "matmul": _matmul_op,
     "layer_norm": _layer_norm_op,
     "group_norm": _group_norm_op,
+    "concat": _concat_op,
+    "slice": _slice_op,
+    "pad": _pad_op,
+    "upsample": _upsample_op,
+    "pixel_shuffle": _pixel_shuffle_op,
+    "constant": lambda case: case.constants["value"],
+    "expand": _expand_op,
 }

@@ -86,6 +86,7 @@ def cases() -> list[OneOp]:
         *_rows(draw),
         *_products(draw),
         *_reductions(draw),
+        *_movement(Draw(21)),
     ]
 
 
@@ -422,6 +423,72 @@ def _products(d: Draw) -> list[OneOp]:
         product("float", (d.floats(3, 9), None), (d.floats(9, 4), None), None),
         product("float, transposed, sums halfway", (d.short_floats(2, 5, 24), None), (d.short_floats(2, 6, 24), None), None, **transposed),
         product("float, NaN and infinities", (np.array([SPECIAL], np.float32), None), (d.floats(len(SPECIAL), 2), None), None),
+def _movement(d: Draw) -> list[OneOp]:
+    nearest = {"mode": "nearest", "align_corners": 0, "size": [0, 0], "factor": [2, 3], "step": [0, 0]}
+    bilinear, image = nearest | {"mode": "bilinear"}, d.codes(1, 3, 4, 2)
+    third = 0x3EAAAAAB  # f32(1/3)
+    special = np.array([SPECIAL], np.float32).reshape(1, 3, 4, 1)
+    mirrored = {"mode": "reflect", "before": [0, 2, 1, 0], "after": [0, 1, 3, 0], "value": 0}
+    return [
+        OneOp("concat: codes of three parameters", "concat", [(d.codes(2, 3, q=q), q) for q in (U8, U8B, U4)], U8B, attrs={"axis": 1}),
+        OneOp("concat: to few bits", "concat", [(d.codes(30), U8), (d.codes(30, q=NARROW), NARROW)], U4, attrs={"axis": 0}),
+        OneOp("concat: floats", "concat", [(d.floats(2, n, 3), None) for n in (1, 4)], attrs={"axis": 1}),
+        OneOp("slice: every second", "slice", [(d.codes(2, 9, 3), U8)], attrs={"axis": 1, "start": 1, "end": 8, "step": 2}),
+        OneOp("slice: to the end", "slice", [(d.floats(2, 5), None)], attrs={"axis": 1, "start": 2, "end": 2**31 - 1, "step": 1}),
+        OneOp(
+            "pad: codes",
+            "pad",
+            [(d.codes(2, 2, 3), U8)],
+            attrs={"mode": "constant", "before": [0, 1, 2], "after": [1, 0, 1], "value": 117},
+        ),
+        OneOp("pad: floats, reflect", "pad", [(d.floats(1, 3, 4, 2), None)], attrs=mirrored),
+        OneOp("pad: codes, replicate", "pad", [(image, U8)], attrs=mirrored | {"mode": "replicate"}),
+        OneOp(
+            "pad: minus infinity",
+            "pad",
+            [(d.floats(3), None)],
+            attrs={"mode": "constant", "before": [1], "after": [1], "value": INF_BITS | 1 << 31},
+        ),
+        OneOp(
+            "pixel_shuffle: torch's order",
+            "pixel_shuffle",
+            [(d.codes(2, 3, 2, 12), U8)],
+            attrs={"factor": [2, 3], "crop": [0, 0, 0, 0], "order": "channels"},
+        ),
+        OneOp(
+            "pixel_shuffle: pixels, less a border",
+            "pixel_shuffle",
+            [(d.floats(1, 3, 2, 12), None)],
+            attrs={"factor": [3, 2], "crop": [1, 0, 4, 1], "order": "pixels"},
+        ),
+        OneOp("constant", "constant", [], constants={"value": d.floats(2, 3)}),
+        OneOp("expand", "expand", [(d.codes(1, 3, 1, 2), U8)], attrs={"shape": [2, 0, 4, 0]}),
+        OneOp("upsample: nearest, factors", "upsample", [(image, U8)], attrs=nearest),
+        OneOp(
+            "upsample: nearest to a size", "upsample", [(d.floats(1, 5, 7, 1), None)], attrs=nearest | {"size": [3, 10], "factor": [0, 0]}
+        ),
+        OneOp(
+            "upsample: nearest by a step",
+            "upsample",
+            [(image, U8)],
+            attrs=nearest | {"size": [7, 10], "factor": [0, 0], "step": [third] * 2},
+        ),
+        OneOp("upsample: bilinear, codes", "upsample", [(image, U8)], U8B, attrs=bilinear),
+        OneOp("upsample: bilinear, codes to float, corners", "upsample", [(image, U8)], attrs=bilinear | {"align_corners": 1}),
+        OneOp(
+            "upsample: bilinear, smaller, by a step",
+            "upsample",
+            [(d.floats(2, 7, 5, 2), None)],
+            U8,
+            attrs=bilinear | {"size": [3, 9], "factor": [0, 0], "step": [0, third]},
+        ),
+        OneOp("upsample: bilinear, special floats", "upsample", [(special, None)], attrs=bilinear),
+        OneOp(
+            "upsample: bilinear to one row",
+            "upsample",
+            [(image, U8)],
+            attrs=bilinear | {"size": [1, 4], "factor": [0, 0], "align_corners": 1},
+        ),
     ]
 
 

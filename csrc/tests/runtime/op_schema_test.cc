@@ -103,6 +103,31 @@ ModelBuilder WeightedLayerNorm() {
   }
   return b;
 }
+ModelBuilder Concat() { return Simple("concat", 2, true, true, R"("axis":3)"); }
+ModelBuilder Slice() { return Simple("slice", 1, true, true, R"("axis":1,"start":2,"end":5,"step":2)"); }
+ModelBuilder Pad() { return Simple("pad", 1, true, true, R"("mode":"constant","before":[0,1,1,0],"after":[0,2,0,0],"value":3)"); }
+ModelBuilder Reflect() { return Simple("pad", 1, true, true, R"("mode":"reflect","before":[0,5,1,0],"after":[0,2,0,0],"value":0)"); }
+ModelBuilder PixelShuffle() { return Simple("pixel_shuffle", 1, true, true, R"("factor":[2,2],"crop":[1,0,0,9],"order":"channels")"); }
+ModelBuilder Constant() {
+  ModelBuilder b;
+  b.AddInput("x", R"("N",4)");
+  const int value = b.AddFloats({1, 4}, {1, 2, 3, 4});
+  for (const char* y : {"y", "z"}) {
+    const int token = b.AddNode("constant", {}, -1, {{"value", value}}, "");
+    b.AddOutput(y, b.AddNode("expand", {token, 0}, -1, {}, R"("shape":["N",0])"));
+  }
+  return b;
+}
+ModelBuilder Expand() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"(1,3,"N")", q), like = b.AddInput("like", R"("N",1)");
+  b.AddOutput("y", b.AddNode("expand", {x, like}, q, {}, R"("shape":["N",3,0])"));
+  return b;
+}
+ModelBuilder Upsample() {
+  return Simple("upsample", 1, true, true, R"("mode":"bilinear","align_corners":0,"size":[0,9],"factor":[2,0],"step":[0,1056964608])");
+}
 
 ModelBuilder Prelu() {
   ModelBuilder b;
@@ -226,6 +251,44 @@ const Row kRows[] = {
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",3,5,4])", "cannot be multiplied"},
     {"matmul_of_other_ranks", Matmul, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
      R"("name":"x1","dtype":"u8","quant":0,"shape":[6,5,4])", "one rank"},
+    {"concat_axis_8", Concat, R"("axis":3)", R"("axis":8)", "'axis'"},
+    {"concat_axis_of_no_dimension", Concat, R"("axis":3)", R"("axis":4)", "axis 4"},
+    {"concat_of_other_dimensions", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",5,5,4])", "same shape"},
+    {"concat_of_other_ranks", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4,1])", "same shape"},
+    {"concat_of_floats_and_codes", Concat, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
+    {"concat_of_nothing", Concat, R"("inputs":[0,1])", R"("inputs":[])", "takes 1 to 64 inputs"},
+    {"slice_axis_of_no_dimension", Slice, R"("axis":1)", R"("axis":4)", "axis 4"},
+    {"slice_of_nothing", Slice, R"("start":2)", R"("start":5)", "'start'"},
+    {"slice_behind_the_end", Slice, R"("start":2,"end":5)", R"("start":6,"end":7)", "dimension 0"},
+    {"slice_step_0", Slice, R"("step":2)", R"("step":0)", "'step'"},
+    {"slice_end_2_31", Slice, R"("end":5)", R"("end":2147483648)", "'end'"},
+    {"pad_of_three_axes", Pad, R"("before":[0,1,1,0],"after":[0,2,0,0])", R"("before":[0,1,1],"after":[0,2,0])", "rank 3"},
+    {"pad_of_unequal_lists", Pad, R"("before":[0,1,1,0])", R"("before":[0,1,1])", "'before'"},
+    {"pad_65536", Pad, R"("before":[0,1,1,0])", R"("before":[0,65536,1,0])", "'before'"},
+    {"pad_named", Pad, R"("after":[0,2,0,0])", R"("after":["N",2,0,0])", "'after'"},
+    {"pad_value_that_is_no_code", Pad, R"("value":3)", R"("value":256)", "must be a code"},
+    {"pad_value_without_constant", Pad, R"("constant")", R"("replicate")", "'value' must be 0"},
+    {"pad_reflects_too_much", Reflect, R"("before":[0,5,1,0])", R"("before":[0,6,1,0])", "at least 7"},
+    {"pixel_shuffle_of_other_channels", PixelShuffle, R"("factor":[2,2])", R"("factor":[2,3])", "divided into 6"},
+    {"pixel_shuffle_factor_0", PixelShuffle, R"("factor":[2,2])", R"("factor":[0,2])", "'factor'"},
+    {"pixel_shuffle_that_crops_all", PixelShuffle, R"("crop":[1,0,0,9])", R"("crop":[1,0,0,10])", "dimension 0"},
+    {"pixel_shuffle_order", PixelShuffle, R"("channels")", R"("rows")", "'order'"},
+    {"expand_to_a_symbol_of_nothing", Expand, R"("shape":["N",3,0])", R"("shape":["M",3,0])", "'M'"},
+    {"expand_to_a_symbol_without_like", Expand, R"("inputs":[0,1])", R"("inputs":[0])", "second input"},
+    {"expand_of_a_dimension_of_3", Expand, R"("shape":["N",3,0])", R"("shape":["N",4,0])", "must be 1"},
+    {"expand_of_rank_2", Expand, R"("shape":["N",3,0])", R"("shape":["N",3])", "rank 2"},
+    {"expand_to_2_31", Expand, R"("shape":["N",3,0])", R"("shape":[2147483648,3,0])", "'shape'"},
+    {"constant_of_something", Constant, R"("inputs":[])", R"("inputs":[0])", "takes 0 inputs"},
+    {"constant_without_value", Constant, R"("constants":{"value":0})", R"("constants":{})", "'value' is missing"},
+    {"upsample_size_and_factor", Upsample, R"("factor":[2,0])", R"("factor":[2,3])", "exactly one"},
+    {"upsample_neither_size_nor_factor", Upsample, R"("size":[0,9])", R"("size":[0,0])", "exactly one"},
+    {"upsample_factor_65536", Upsample, R"("factor":[2,0])", R"("factor":[65536,0])", "'factor'"},
+    {"upsample_step_nan", Upsample, R"("step":[0,1056964608])", R"("step":[0,2143289344])", "'step'"},
+    {"upsample_step_negative", Upsample, R"("step":[0,1056964608])", R"("step":[0,3204448256])", "'step'"},
+    {"upsample_corners_by_a_step", Upsample, R"("align_corners":0)", R"("align_corners":1)", "'align_corners'"},
+    {"upsample_rank_3", Upsample, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
     // arity and constants
     {"matmul_of_one", Matmul, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"layer_norm_of_other_channels", WeightedLayerNorm, R"("shape":["N",4])", R"("shape":["N",5])", "must be 4"},
@@ -254,6 +317,9 @@ const Row kRows[] = {
     {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
     {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"slice_changes_dtype", Slice, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pixel_shuffle_changes_dtype", PixelShuffle, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pad_changes_dtype", Pad, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     // shapes
     {"conv_residual_of_another_shape", IntegerConv, R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,5,2])",
      R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,4,2])", "residual"},
