@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
-
 _ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
 _FLOAT_INPUT = ROW_OPS | {"unary"}
 # Codes of every operand, or floats alone: a layer with floats writes floats.

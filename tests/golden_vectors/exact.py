@@ -350,6 +350,8 @@ def _matmul_op(case: OneOp) -> np.ndarray:
         return mul(round_f32(Fraction(acc)), mul(qa.scale, qb.scale))
 
     return _fill(case, (*leading, a.shape[-2], b.shape[-1]), element)
+
+
 def _concat_op(case: OneOp) -> np.ndarray:
     axis, arrays = case.attrs["axis"], [array for array, _ in case.inputs]
     starts = [sum(array.shape[axis] for array in arrays[:i]) for i in range(len(arrays))]

@@ -423,6 +423,9 @@ def _products(d: Draw) -> list[OneOp]:
         product("float", (d.floats(3, 9), None), (d.floats(9, 4), None), None),
         product("float, transposed, sums halfway", (d.short_floats(2, 5, 24), None), (d.short_floats(2, 6, 24), None), None, **transposed),
         product("float, NaN and infinities", (np.array([SPECIAL], np.float32), None), (d.floats(len(SPECIAL), 2), None), None),
+    ]
+
+
 def _movement(d: Draw) -> list[OneOp]:
     nearest = {"mode": "nearest", "align_corners": 0, "size": [0, 0], "factor": [2, 3], "step": [0, 0]}
     bilinear, image = nearest | {"mode": "bilinear"}, d.codes(1, 3, 4, 2)
