@@ -7,9 +7,8 @@ namespace pqi::ops {
 namespace {
 
 const Op* const kOps[] = {
-    &kQuantize, &kDequantize, &kTranspose, &kReshape,           &kConv2d, &kLinear, &kAdd,   &kClamp,  &kAffine,
-    &kTable,    &kMaxPool2d,  &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,   &kUnary,  &kPrelu, &kBinary, &kSoftmax,
-    &kMatmul,   &kReduce, &kLayerNorm,  &kGroupNorm,
+    &kQuantize,  &kDequantize,        &kTranspose, &kReshape, &kConv2d, &kLinear, &kAdd,     &kClamp,  &kAffine, &kTable,     &kMaxPool2d,
+    &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,      &kUnary,   &kPrelu,  &kBinary, &kSoftmax, &kMatmul, &kReduce, &kLayerNorm, &kGroupNorm,
 };
 
 }  // namespace
