@@ -145,6 +145,26 @@ def test_constant_masks_are_added_to_the_scores(mask: Tensor) -> None:
     check(Masked(), images(2, 4, 6, 8), tolerance=1e-5, dynamic_batch=mask.ndim == 2)
 
 
+INFINITIES = torch.zeros(6, 6).masked_fill(~MASK, -torch.inf)
+SCORES: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda x, scores: (scores + INFINITIES).softmax(-1) @ x,
+    lambda x, scores: scores.masked_fill(~MASK, -torch.inf).softmax(-1) @ x,
+    lambda x, scores: scores.masked_fill(~MASK, -1e9).softmax(-1) @ x,
+    lambda x, scores: torch.baddbmm(INFINITIES, scores, x).softmax(-1) @ x,
+]
+
+
+@pytest.mark.parametrize("index", range(len(SCORES)))
+def test_masks_in_front_of_a_softmax_may_hold_minus_infinity(index: int) -> None:
+    check(Net(SCORES[index]), images(2, 6, 6), images(2, 6, 6), tolerance=1e-4)
+
+
+def test_minus_infinity_is_refused_where_its_value_counts() -> None:
+    for net in (Net(lambda x: (x + INFINITIES).exp()), Net(lambda x: x.masked_fill(~MASK, -torch.inf).exp())):
+        with pytest.raises((ValueError, NotImplementedError), match=r"infinity|inf"):
+            convert(net, example_inputs=(images(2, 6, 6),))
+
+
 def test_a_mask_that_hides_a_whole_row_is_refused() -> None:
     hidden = MASK.clone()
     hidden[2] = False

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, float32, tensor
+from torch import Tensor, float32, from_numpy, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import matmul, movement, rows, shapes
-from pyqinfer.frontend.matmul import scaled
+from pyqinfer.frontend.matmul import hides_scores, masked_sum, scaled
 from pyqinfer.frontend.movement import inner
 from pyqinfer.frontend.movement import reshaped as _reshaped
 from pyqinfer.frontend.one_d import either, over_rows
@@ -114,7 +114,7 @@ def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
     elif isinstance(other, (int, float)):
         other = other * alpha
     else:
-        other = tensor(reader.constant(other, "second operand") * np.float32(alpha))
+        other = from_numpy(reader.constant(other, "second operand") * np.float32(alpha))
     return {**a, "other": other, "alpha": 1}
 
 
@@ -152,6 +152,8 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
 def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, function: str) -> ir.Value:
     if isinstance(operand, SymbolicSize):
         raise NotSupportedHere("arithmetic with a size of the input")
+    if function == "add" and hides_scores(node, operand):
+        return masked_sum(reader, node, x, operand)
     if isinstance(operand, (int, float)):
         operand = tensor(float(operand))
     other = reader.constant(operand, "second operand")

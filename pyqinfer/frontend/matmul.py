@@ -19,6 +19,7 @@ from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupport
 
 # Stands for minus infinity, which a file cannot hold: added to a score it leaves nothing of it behind the softmax.
 _LOWEST = np.finfo(np.float32).min
+_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 
 
 def _matmul(reader: GraphReader, node: Node, left: Any, right: Any) -> ir.Value:
@@ -80,6 +81,8 @@ def _addmm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if isinstance(addend, ir.Value):
         addend = reader.activation(addend, "addend")
         return _sum(reader, node, inner(y), addend if beta == 1 else inner(scaled(reader, node, addend, beta)))
+    if beta == 1 and hides_scores(node, addend):
+        return _sum(reader, node, inner(y), _additive_mask(addend))
     return _sum(reader, node, inner(y), reader.constant(addend, "addend") * np.float32(beta))
 
 
@@ -130,6 +133,36 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _product(reader, node, weights, value, False)
 
 
+def hides_scores(node: Node, addend: Any) -> bool:
+    """Whether a constant that is added here hides positions from the softmax that reads the sum."""
+    if not isinstance(addend, Tensor) or not (addend == -math.inf).any():
+        return False
+    return all(getattr(getattr(user.target, "_schema", None), "name", "") in _SOFTMAX for user in node.users)
+
+
+def masked_sum(reader: GraphReader, node: Node, scores: ir.Value, mask: Any) -> ir.Value:
+    """Scores, with a mask of booleans or minus infinities in front of a softmax."""
+    return _sum(reader, node, scores, _additive_mask(mask))
+
+
+def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, mask, value = reader.activation(a["self"], "input"), a["mask"], a["value"]
+    if not isinstance(mask, Tensor) or isinstance(value, ir.Value):
+        raise NotSupportedHere("a mask or value that is computed from the input")
+    filled = torch.zeros(mask.shape).masked_fill(mask, float(value))
+    if hides_scores(node, filled):
+        return masked_sum(reader, node, x, filled)
+    if not math.isfinite(float(value)):
+        raise NotSupportedHere(f"fills in {float(value)} where no softmax alone reads the result")
+    kept, rank = (~mask).to(torch.float32).numpy(), len(x.shape)
+    kept = kept.reshape((1,) * (rank - kept.ndim) + kept.shape)
+    shape = shapes.broadcast(x.shape, kept.shape)
+    if shape is None:
+        raise NotSupportedHere(f"a mask of shape {kept.shape} for {x.shape}")
+    y = reader.emit("binary", node, [x], shape, {"function": "mul"}, {"other": kept}, name=reader.namer.name(node, "mask"))
+    return _sum(reader, node, inner(y), filled.numpy())
+
+
 def _additive_mask(mask: Any) -> np.ndarray[Any, Any]:
     """0 where a position is seen; what hides one is the lowest float32."""
     if not isinstance(mask, Tensor):
@@ -150,4 +183,5 @@ HANDLERS: dict[str, Handler] = {
     "addmm": _addmm,
     "baddbmm": _addmm,
     "scaled_dot_product_attention": _attention,
+    "masked_fill": _masked_fill,
 }
