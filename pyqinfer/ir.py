@@ -116,6 +116,7 @@ class Node:
 class Graph:
     """``nodes`` are in topological order; every value is a graph input or the output of one node.
 
+    ``nhwc_inputs``: inputs that the file has in NHWC; their ``shape`` is NCHW like all others.
     ``notes``: layer name -> why a frontend could not give that layer integer operands.
     """
 
@@ -124,6 +125,7 @@ class Graph:
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
     notes: dict[str, str] = field(default_factory=dict)
+    nhwc_inputs: set[Value] = field(default_factory=set)
 
     def users(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that read it, once per read, in order."""

@@ -179,6 +179,26 @@ def test_a_pad_whose_value_has_a_code_stays_in_codes_and_another_does_not() -> N
         assert model.graph["values"][pad["outputs"][0]]["dtype"] == dtype
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_zero_padding_in_front_of_a_convolution_is_the_convolutions_own(quantized: bool) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(4, 6, 3, 3)
+
+    def f(x: Tensor) -> Tensor:
+        if not quantized:
+            return F.conv2d(F.pad(x, (2, 1, 0, 3)), weight, stride=2, padding=1)
+        p = (0.02, 0, -127, 127, torch.int8)
+        w = D.dequantize_per_tensor(D.quantize_per_tensor(weight, *p), *p)
+        return q(F.conv2d(q(F.pad(q(x), (2, 1, 0, 3))), w, stride=2, padding=1), COARSE)
+
+    net = Function(f)
+    model, result = run(net, X)
+    assert "pad" not in ops(model)
+    (conv,) = (node for node in model.graph["nodes"] if node["op"] == "conv2d")
+    assert conv["attrs"]["padding"] == [1, 3, 4, 2]
+    torch.testing.assert_close(result, net(X), rtol=1e-5, atol=0.1001 if quantized else 1e-5)
+
+
 def test_bilinear_on_codes_agrees_with_torch() -> None:
     net = Function(lambda x: q(F.interpolate(q(x), scale_factor=2, mode="bilinear")))
     model, result = run(net, X)

@@ -128,6 +128,8 @@ def test_a_network_over_rows_agrees_with_torch() -> None:
     net, x = Rows().eval(), torch.randn(2, 3, 37)
     model = convert(net, example_inputs=(x,))
     assert_engine_equals_twin(model, x)
+    ops = [node["op"] for node in model.graph["nodes"]]
+    assert ops[:5] == ["reshape", "transpose", "conv2d", "conv2d", "max_pool2d"]  # no way back between the layers
     for a, b in zip(Session(model, threads=1)(x), net(x), strict=True):
         torch.testing.assert_close(a, b.detach(), rtol=1e-5, atol=1e-5)
 

@@ -60,7 +60,11 @@ def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[n
     with torch.no_grad():
         for node in chain:
             x = _apply(node, x)
-    y: NDArray[np.float32] = x.numpy()
+    return quantized(x.numpy(), target)
+
+
+def quantized(y: NDArray[np.float32], target: Quant) -> NDArray[np.uint8]:
+    """Codes of float32 values (docs/numerics.md, "Quantize")."""
     nan = np.isnan(y)
     v = np.where(nan, np.float32(0), y) * np.float32(1.0 / target.scale)
     v = np.maximum(v, np.float32(target.qmin - target.zero_point))

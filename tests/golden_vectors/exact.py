@@ -125,8 +125,9 @@ def _prelu_op(case: OneOp) -> np.ndarray:
 
 
 def _table_op(case: OneOp) -> np.ndarray:
-    table = case.constants["table"].tolist()
-    return np.array([table[code] for code in case.inputs[0][0].ravel()], np.uint8).reshape(case.inputs[0][0].shape)
+    (x, _), tables = case.inputs[0], case.constants["table"].reshape(-1, 256).tolist()
+    flat = [tables[i % len(tables)][code] for i, code in enumerate(x.ravel())]
+    return np.array(flat, np.uint8).reshape(x.shape)
 
 
 def _weighted(case: OneOp, taps: list[tuple[tuple[int, ...] | None, tuple[int, ...]]], o: int, out: tuple[int, ...]) -> float:

@@ -464,7 +464,8 @@ def _movement(d: Draw) -> list[OneOp]:
             [(d.floats(1, 3, 2, 12), None)],
             attrs={"factor": [3, 2], "crop": [1, 0, 4, 1], "order": "pixels"},
         ),
-        OneOp("constant", "constant", [], constants={"value": d.floats(2, 3)}),
+        OneOp("table: per channel", "table", [(d.codes(4, 3), U8)], U8B, {"table": d.codes(3, 256)}),
+        OneOp("constant", "constant", [(d.floats(1), None)], constants={"value": d.floats(2, 3)}),
         OneOp("expand", "expand", [(d.codes(1, 3, 1, 2), U8)], attrs={"shape": [2, 0, 4, 0]}),
         OneOp("upsample: nearest, factors", "upsample", [(image, U8)], attrs=nearest),
         OneOp(

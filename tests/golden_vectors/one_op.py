@@ -37,7 +37,7 @@ class OneOp:
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def graph(self) -> dict[str, Any]:
-        """docs/format.md, "Graph": inputs ``x0``, ``x1``, node ``op``, output ``y``."""
+        """docs/format.md, "Graph": inputs ``x0``, ``x1``, node ``op`` (a ``constant`` reads none), output ``y``."""
         params = [quant for _, quant in self.inputs if quant is not None]
         same = self._same_quant
         if self.output is not None and not same:
@@ -47,7 +47,7 @@ class OneOp:
             values.append({"name": f"x{i}", "dtype": "f32", "shape": list(array.shape)})
             if quant is not None:
                 values[-1] |= {"dtype": "u8", "quant": sum(v["dtype"] == "u8" for v in values)}
-        quantized = (self.inputs[0][1] if same and self.inputs else self.output) is not None
+        quantized = (self.inputs[0][1] if same else self.output) is not None
         values.append({"name": "y", "dtype": "u8", "quant": len(params) - 1} if quantized else {"name": "y", "dtype": "f32"})
         named = self._named_constants()
         return {
@@ -59,7 +59,7 @@ class OneOp:
                 {
                     "op": self.op,
                     "name": "op",
-                    "inputs": list(range(len(self.inputs))),
+                    "inputs": [] if self.op == "constant" else list(range(len(self.inputs))),
                     "outputs": [len(self.inputs)],
                     "constants": {key: list(named).index(f"op.{key}") for key in self.constants},
                     "attrs": self.attrs,

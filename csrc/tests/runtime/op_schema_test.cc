@@ -156,6 +156,14 @@ ModelBuilder Table() {
   return b;
 }
 
+ModelBuilder ChannelTable() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 0, 0, 255, 1);
+  const int x = b.AddInput("x", R"("N",4)", q);
+  b.AddOutput("y", b.AddNode("table", {x}, q, {{"table", b.AddBytes({4, 256}, std::vector<uint8_t>(1024, 7))}}, ""));
+  return b;
+}
+
 struct Row {
   const char* name;
   ModelBuilder (*base)();
@@ -333,6 +341,8 @@ const Row kRows[] = {
     {"group_norm_of_rank_3", GroupNorm, R"("shape":["N",6,5,4])", R"("shape":["N",6,4])", "rank 4"},
     {"linear_of_other_features", Linear, R"("shape":["N",7,4])", R"("shape":["N",7,5])", "must be 4"},
     {"affine_of_other_channels", Affine, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
+    {"table_of_other_channels", ChannelTable, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
+    {"table_of_128_entries", ChannelTable, R"("shape":[4,256])", R"("shape":[8,128])", "shape [256]"},
     {"quantize_to_nhwc_of_rank_3", Quantize, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
 };
 
