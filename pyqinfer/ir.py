@@ -19,13 +19,14 @@ Shape = tuple[Dim, ...]
 
 # What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
 # the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`.
+# the constant `other`. `linear_dynamic` has Weight and the attributes of docs/format.md.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "linear"})
+DYNAMIC_OPS = frozenset({"linear_dynamic"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
 
 FloatArray = NDArray[np.float32]
 
@@ -47,9 +48,9 @@ class Quant:
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0.
+    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0, or of linear layers a group of inputs.
 
-    ``codes``: int8 in torch's layout; ``scale``: float32 [O]; ``base``: int32 [O] or None (all 0); ``step``: 1 or 2;
+    ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of the same shape or None (all 0); ``step``: 1 or 2;
     ``bits``: declared width, 2 where ``ternary``.
     """
 
@@ -62,11 +63,15 @@ class Weight:
 
     def expand(self) -> FloatArray:
         """Float weights, each operation rounded once (docs/numerics.md)."""
-        per_channel = (-1,) + (1,) * (self.codes.ndim - 1)
-        values = self.codes.astype(np.int32) * self.step
+        values = self.codes.astype(np.int32).reshape(self.scale.size, -1) * self.step
         if self.base is not None:
-            values = values + self.base.reshape(per_channel)
-        return values.astype(np.float32) * self.scale.reshape(per_channel)
+            values = values + self.base.reshape(-1, 1)
+        return (values.astype(np.float32) * self.scale.reshape(-1, 1)).reshape(self.codes.shape)
+
+    @property
+    def grouped(self) -> bool:
+        """Scales per group of inputs."""
+        return self.scale.ndim == 2
 
 
 Attr = int | float | str | Shape

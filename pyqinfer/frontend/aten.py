@@ -10,9 +10,9 @@ from torch import Tensor, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import shapes
+from pyqinfer.frontend import dynamic, shapes
 from pyqinfer.frontend.quantized import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, RuntimeQuantized, SymbolicSize
 
 INFINITY = float("inf")
 
@@ -60,6 +60,8 @@ def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], 
 
 
 def _linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if isinstance(a["input"], RuntimeQuantized):
+        return dynamic.linear(reader, node, a)
     x, weight = reader.activation(a["input"], "input"), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     constants: dict[str, ir.Constant] = {"weight": weight}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Attr, Graph, Node, Value, Weight, quants_of, real
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
-_WITH_ACTIVATION = frozenset({"conv2d", "linear", "add"})
+_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
 _PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 
@@ -172,7 +172,9 @@ def _attrs(node: Node) -> dict[str, Any]:
         activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
         clamped = activation == "clamp"
         attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
-    if node.op in ("conv2d", "linear"):
+    if node.op in DYNAMIC_OPS:
+        attrs["eps"] = float_bits(real(node, "eps"))
+    if node.op in WEIGHT_OPS | DYNAMIC_OPS:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs

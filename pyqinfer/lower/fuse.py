@@ -8,11 +8,11 @@ absorbs a quantize.
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
+from pyqinfer.ir import DYNAMIC_OPS, POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
-_FLOAT_INPUT = frozenset({"unary"})
-_WITH_ACTIVATION = WEIGHT_OPS | {"add"}
+_ANCHORS = WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | {"add", "unary", "binary"}
+_FLOAT_INPUT = DYNAMIC_OPS | {"unary"}
+_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
 
 
 def fuse(graph: Graph) -> None:
@@ -76,8 +76,8 @@ class _Fusion:
 
 def _is_integer(layer: Node) -> bool:
     """Quantized weights and an input that is codes, or the dequantized form of codes."""
-    x = layer.inputs[0]
-    return isinstance(layer.constants["weight"], Weight) and _codes_or_self(x).quant is not None
+    x, weight = layer.inputs[0], layer.constants["weight"]
+    return isinstance(weight, Weight) and not weight.grouped and _codes_or_self(x).quant is not None
 
 
 def _read_codes(node: Node) -> None:
