@@ -114,16 +114,12 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """``nodes`` are in topological order; every value is a graph input or the output of one node.
-
-    ``notes``: layer name -> why a frontend could not give that layer integer operands.
-    """
+    """``nodes`` are in topological order; every value is a graph input or the output of one node."""
 
     symbols: list[str]
     inputs: list[Value]
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
-    notes: dict[str, str] = field(default_factory=dict)
 
     def users(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that read it, once per read, in order."""

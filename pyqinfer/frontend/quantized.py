@@ -147,6 +147,10 @@ def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
     lines = tuple(constant.scale.shape) if constant.scale.ndim == 2 else (channels,)
     zero = np.broadcast_to(constant.zero_point.numpy(), lines) + shift
     scale = np.broadcast_to(constant.scale.numpy(), lines)
+    codes = codes + shift
+    # Weights that are all 0 have a scale of next to nothing in torchao, smaller than the engine's; any other is as good.
+    dead = (codes.reshape(scale.size, -1) == zero.reshape(-1, 1)).all(1).reshape(lines) & (np.abs(scale) < _SCALE_MIN)
+    scale = np.where(dead, 1, scale)
     step = 1 if np.all(zero == np.round(zero)) else 2
     base = -step * zero
     if bits > 8 or np.any(base != np.round(base)) or np.abs(base).max(initial=0) > 2**20:
@@ -156,7 +160,7 @@ def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
         raise ValueError(f"weight scales must be float32 of magnitude 2^-100 to 2^100, got {scale.min()!r} to {scale.max()!r}")
     ternary = low + shift >= -1 and high + shift <= 1
     return ir.Weight(
-        codes=(codes + shift).astype(np.int8),
+        codes=codes.astype(np.int8),
         scale=scale32,
         base=base.astype(np.int32) if np.any(base) else None,
         step=step,

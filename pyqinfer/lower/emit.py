@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,11 @@ class EngineGraph:
     """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
-    ``notes``: layer name -> why its frontend could not give it integer operands.
     """
 
     graph: dict[str, Any]
     constants: list[NDArray[Any]]
     origins: dict[str, str]
-    notes: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
@@ -85,7 +83,6 @@ class _Emitter:
             },
             self.arrays,
             self.origins,
-            self.graph.notes,
         )
 
     def _unique(self, base: str) -> str:
