@@ -50,7 +50,7 @@ class Quant:
 class Weight:
     """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0, or of linear layers a group of inputs.
 
-    ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of the same shape or None (all 0); ``step``: 1 or 2;
+    ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of that shape or None (all 0); ``step``: 1 or 2;
     ``bits``: declared width, 2 where ``ternary``.
     """
 

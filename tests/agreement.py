@@ -44,7 +44,11 @@ def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> di
     result = {}
     for node in engine.graph["nodes"]:
         value, layout = captured[node["name"]], node["attrs"].get("layout")
-        follows = node["op"] not in SPATIAL and layout in (None, "same") and node["op"] not in ("reshape", "linear", "linear_dynamic", "transpose")
+        follows = (
+            node["op"] not in SPATIAL
+            and layout in (None, "same")
+            and node["op"] not in ("reshape", "linear", "linear_dynamic", "transpose")
+        )
         to_nhwc = node["op"] in SPATIAL or layout == "to_nhwc" or node["attrs"].get("perm") == [0, 2, 3, 1]
         if value.ndim == 4 and (to_nhwc or (follows and node["inputs"][0] in nhwc)):
             nhwc.add(node["outputs"][0])

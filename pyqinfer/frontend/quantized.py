@@ -58,19 +58,20 @@ def _scalar(value: Any) -> Any:
     raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
 
 
-def _advance(a: Arguments, stage: str, following: str) -> RuntimeQuantized:
+def _advance(a: Arguments, following: str) -> RuntimeQuantized:
     """The next stage of an activation that is quantized at run time, where all operands belong to the same one."""
     chosen, operand = a["scale"], a["input"]
-    source = operand.x if isinstance(operand, RuntimeQuantized) and operand.stage == stage else operand if stage == "parameters" else None
-    fits = isinstance(chosen, RuntimeQuantized) and a["zero_point"] is chosen and source is chosen.x
-    if not fits or (a["quant_min"], a["quant_max"]) != (chosen.quant_min, chosen.quant_max):
+    x = operand.x if isinstance(operand, RuntimeQuantized) else operand
+    same = isinstance(chosen, RuntimeQuantized) and a["zero_point"] is chosen and x is chosen.x
+    if not same or (a["quant_min"], a["quant_max"]) != (chosen.quant_min, chosen.quant_max):
         raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
-    return replace(chosen, stage=following)
+    result: RuntimeQuantized = replace(chosen, stage=following)
+    return result
 
 
 def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | RuntimeQuantized:
-    if isinstance(a["scale"], RuntimeQuantized):
-        return _advance(a, "parameters", "codes")
+    if isinstance(a["scale"], RuntimeQuantized) and isinstance(a["input"], ir.Value):
+        return _advance(a, "codes")
     x = reader.activation(a["input"], "input")
     quant, _ = activation_quant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["dtype"])
     return reader.emit("quantize", node, [x], x.shape, quant=quant)
@@ -78,8 +79,8 @@ def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Va
 
 def _dequantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> Any:
     codes = a["input"]
-    if isinstance(codes, RuntimeQuantized):
-        return _advance(a, "codes", "values")
+    if isinstance(codes, RuntimeQuantized) and codes.stage == "codes":
+        return _advance(a, "values")
     if isinstance(codes, Tensor):
         scale, zero_point = (torch.as_tensor(_scalar(a[k]), dtype=torch.float64).reshape(1) for k in ("scale", "zero_point"))
         return _constant(node, a, codes, scale, zero_point, None)

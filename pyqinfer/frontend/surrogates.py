@@ -118,18 +118,18 @@ class CodedLinear(nn.Module):
         super().__init__()
         self.low, self.high = low, high
         self.register_buffer("codes", codes)
-        self.grouped = scale.ndim == 2 and scale.shape[1] > 1
-        lines = tuple(scale.shape) if self.grouped else (codes.shape[0],)
+        self.group_size = codes.shape[1] // scale.shape[1] if scale.ndim == 2 and scale.shape[1] > 1 else 0
+        lines = tuple(scale.shape) if self.group_size else (codes.shape[0],)
         for name, tensor in (("scale", scale.float()), ("zero_point", zero_point.to(torch.int64))):
-            self.register_buffer(name, (tensor if self.grouped else tensor.reshape(-1)).expand(lines).contiguous())
+            self.register_buffer(name, (tensor if self.group_size else tensor.reshape(-1)).expand(lines).contiguous())
         self.bias: Tensor | None
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.before, self.after = before, after
 
     def forward(self, x: Tensor) -> Tensor:
-        ops, size = torch.ops.quantized_decomposed, self.codes.shape[1]
-        if self.grouped:
-            parameters = (self.scale, self.zero_point, self.low, self.high, self.codes.dtype, size // self.scale.shape[1], torch.float32)
+        ops = torch.ops.quantized_decomposed
+        if self.group_size:
+            parameters = (self.scale, self.zero_point, self.low, self.high, self.codes.dtype, self.group_size, torch.float32)
             weight = ops.dequantize_per_channel_group(self.codes, *parameters)
         else:
             weight = ops.dequantize_per_channel(self.codes, self.scale, self.zero_point, 0, self.low, self.high, self.codes.dtype)

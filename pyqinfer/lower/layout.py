@@ -130,7 +130,11 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
     if is_output or not readers or reshape.output.shape not in ((batch, flat), (None, flat)):
         return False
     if any(
-        reader.op not in _LINEAR_OPS or _grouped(reader) or reader.inputs.index(reshape.output) != 0 or reader.inputs[1:] == [reshape.output] for reader in readers
+        reader.op not in _LINEAR_OPS
+        or _grouped(reader)
+        or reader.inputs.index(reshape.output) != 0
+        or reader.inputs[1:] == [reshape.output]
+        for reader in readers
     ):
         return False
     order = np.arange(flat).reshape(channels, height, width).transpose(1, 2, 0).ravel()

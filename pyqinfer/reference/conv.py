@@ -99,7 +99,7 @@ def _by_groups(x: F64, weight: NDArray[Any], geometry: Geometry, rows_per_block:
 
 
 def _float_weight(weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], step: int) -> F32:
-    """Float weights as they are; codes expanded to ``f32(f32(step*code + base) * s_w)``, a scale for each output, or for each group of it."""
+    """Float weights as they are; codes expanded to ``f32(f32(step*code + base) * s_w)``, a scale per output or per group of it."""
     if "scale" not in constants:
         return f32(weight)
     lines = (constants["scale"].size, -1)
