@@ -127,6 +127,17 @@ def test_any_batch_and_sequence_length() -> None:
         np.testing.assert_allclose(session(x.numpy()), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", ["int8, int4 per group", "int8, int4 per row"])
+def test_an_exported_model_gives_the_layers_of_its_module(name: str) -> None:
+    model = quantized(mlp(), DYNAMIC[name]())
+    program = torch.export.export(model, (X,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    exported, module = (convert(m, example_inputs=(X,), fallback="error") for m in (program, model))
+    session = Session(exported, threads=1)
+    np.testing.assert_array_equal(session(X.numpy()), Session(module, threads=1)(X.numpy()))
+    assert [node["attrs"] for node in exported.graph["nodes"]] == [node["attrs"] for node in module.graph["nodes"]]
+    assert session(X[:3].numpy()).shape == (3, 4)
+
+
 def test_a_weight_group_of_zeros_is_no_error() -> None:
     net = nn.Sequential(nn.Linear(64, 8))
     with torch.no_grad():

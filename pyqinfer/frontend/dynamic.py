@@ -79,20 +79,29 @@ def linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("linear_dynamic", node, [x], (*x.shape[:-1], weight.codes.shape[0]), dict(operand.attrs), constants)
 
 
-def _attrs(mapping: str, granularity: str, quant_min: int, quant_max: int, eps: float) -> dict[str, ir.Attr]:
+def runtime_quantized(
+    x: ir.Value, mapping: str, granularity: str, quant_min: int, quant_max: int, eps: float, stage: str
+) -> RuntimeQuantized:
+    """``x`` through a quantizer with torch's codes in [quant_min, quant_max].
+
+    Raises:
+        NotSupportedHere: more than 8 bits, another mapping than "symmetric" and "asymmetric", symmetric codes around another zero point.
+    """
+    if mapping not in ("symmetric", "asymmetric"):
+        raise NotSupportedHere(f"activations quantized {mapping}")
     shift = code_shift(quant_min, quant_max)
     low, high = quant_min + shift, quant_max + shift
     if not 0 <= low < high <= 255:
         raise NotSupportedHere(f"activations of more than 8 bits (range [{quant_min}, {quant_max}])")
     if mapping == "symmetric" and (low + high + 1) // 2 != (quant_min + quant_max + 1) // 2 + shift:
         raise NotSupportedHere(f"symmetric codes in [{quant_min}, {quant_max}]")
-    return {"mapping": mapping, "granularity": granularity, "qmin": low, "qmax": high, "eps": float(eps)}
+    attrs: dict[str, ir.Attr] = {"mapping": mapping, "granularity": granularity, "qmin": low, "qmax": high, "eps": float(eps)}
+    return RuntimeQuantized(x, attrs, quant_min, quant_max, stage)
 
 
 def _quantize_dequantize(reader: GraphReader, node: Node, a: Arguments) -> RuntimeQuantized:
     x = reader.activation(a["x"], "input")
-    attrs = _attrs(a["mapping"], a["granularity"], a["quant_min"], a["quant_max"], a["eps"])
-    return RuntimeQuantized(x, attrs, a["quant_min"], a["quant_max"], "values")
+    return runtime_quantized(x, a["mapping"], a["granularity"], a["quant_min"], a["quant_max"], a["eps"], "values")
 
 
 def _choose_qparams(mapping: str) -> Handler:
@@ -101,7 +110,7 @@ def _choose_qparams(mapping: str) -> Handler:
         low, high = int(a["quant_min"]), int(a["quant_max"])
         if mapping == "symmetric" and (low + high + 1) // 2 != (128 if a["dtype"] == torch.uint8 else 0):
             raise NotSupportedHere(f"symmetric codes in [{low}, {high}]")
-        chosen = RuntimeQuantized(x, _attrs(mapping, "tensor", low, high, float(a["eps"])), low, high, "parameters")
+        chosen = runtime_quantized(x, mapping, "tensor", low, high, float(a["eps"]), "parameters")
         return (chosen, chosen)
 
     return handler

@@ -58,7 +58,7 @@ def _scalar(value: Any) -> Any:
     raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
 
 
-def _advance(a: Arguments, following: str) -> RuntimeQuantized:
+def advance(a: Arguments, following: str) -> RuntimeQuantized:
     """The next stage of an activation that is quantized at run time, where all operands belong to the same one."""
     chosen, operand = a["scale"], a["input"]
     x = operand.x if isinstance(operand, RuntimeQuantized) else operand
@@ -71,7 +71,7 @@ def _advance(a: Arguments, following: str) -> RuntimeQuantized:
 
 def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | RuntimeQuantized:
     if isinstance(a["scale"], RuntimeQuantized) and isinstance(a["input"], ir.Value):
-        return _advance(a, "codes")
+        return advance(a, "codes")
     x = reader.activation(a["input"], "input")
     quant, _ = activation_quant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["dtype"])
     return reader.emit("quantize", node, [x], x.shape, quant=quant)
@@ -80,7 +80,7 @@ def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Va
 def _dequantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> Any:
     codes = a["input"]
     if isinstance(codes, RuntimeQuantized) and codes.stage == "codes":
-        return _advance(a, "values")
+        return advance(a, "values")
     if isinstance(codes, Tensor):
         scale, zero_point = (torch.as_tensor(_scalar(a[k]), dtype=torch.float64).reshape(1) for k in ("scale", "zero_point"))
         return _constant(node, a, codes, scale, zero_point, None)
