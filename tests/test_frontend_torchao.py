@@ -18,7 +18,8 @@ from pyqinfer import ir
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module
-from pyqinfer.frontend.dynamic import quantize_dequantize_dynamic
+from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer, quantize_dequantize_dynamic
+from pyqinfer.frontend.surrogates import CodedLinear
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.session import Session
 
@@ -113,8 +114,11 @@ def test_codes_of_rows_are_those_of_torchao(mapping: str, granularity: str) -> N
     scale, zero = choose_qparams_affine(x, kind, block, torch.int8, -128, 127, eps=eps, zero_point_dtype=torch.int32)
     codes = quantize_affine(x, block, scale, zero, torch.int8, -128, 127)
     expected = ((codes.float() - zero.reshape(-1, 1)) * scale.reshape(-1, 1)).numpy()
-    got = quantize_dequantize_dynamic(x, mapping, granularity, -128, 127, eps).numpy()
-    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(quantize_dequantize_dynamic(x, mapping, granularity, -128, 127, eps).numpy(), expected)
+    # The identity as weights gives back what the codes stand for.
+    before = DynamicQuantizeDequantize(DynamicQuantizer(mapping, granularity, -128, 127, eps))
+    layer = CodedLinear(torch.eye(96, dtype=torch.int8), torch.ones(96), torch.zeros(96), -128, 127, None, before)
+    np.testing.assert_array_equal(Session(convert(layer, example_inputs=(x,)), threads=1)(x.numpy()), expected)
 
 
 def test_any_batch_and_sequence_length() -> None:

@@ -159,9 +159,10 @@ void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, 
     scale[i] = parameters.scale;
     shift[i] = -parameters.zero_point;
     for (int64_t g = 0; has_base_ && g < groups_; ++g) {
-      int32_t sum = static_cast<int32_t>(k) * shift[i];  // |sum| <= 255 * k fits: the bound of a channel with a base says so
+      // Fits where a channel has a base other than 0: the bound says so. Elsewhere it may wrap, and is multiplied by 0.
+      uint32_t sum = static_cast<uint32_t>(k) * static_cast<uint32_t>(shift[i]);
       for (int64_t j = 0; j < k; ++j) sum += q[g * k + j];
-      boxes[g * block_rows_ + i] = sum;
+      boxes[g * block_rows_ + i] = static_cast<int32_t>(sum);
     }
   }
 

@@ -45,13 +45,14 @@ void LinearDynamicRow(const DynamicLinear& layer, const uint8_t* q, const Affine
     float t = 0;
     for (int64_t g = 0; g < layer.groups; ++g) {
       const int8_t* code = layer.codes + o * layer.inputs + g * k;
-      int32_t sum = 0, box = 0;
+      int32_t sum = 0;
+      uint32_t box = 0;  // wraps where no base multiplies it
       for (int64_t i = 0; i < k; ++i) {
         sum += (q[g * k + i] - row.zero_point) * code[i];
-        box += q[g * k + i] - row.zero_point;
+        box += static_cast<uint32_t>(q[g * k + i] - row.zero_point);
       }
       int32_t acc = layer.step * sum;
-      if (layer.base != nullptr) acc += layer.base[o * layer.groups + g] * box;
+      if (layer.base != nullptr) acc += static_cast<int32_t>(static_cast<uint32_t>(layer.base[o * layer.groups + g]) * box);
       const float s_w = layer.scale[o * layer.groups + g];
       if (layer.groups == 1) {
         t = static_cast<float>(acc) * row.scale * s_w;
