@@ -23,7 +23,7 @@ from pyqinfer.model import Model
 from pyqinfer.session import Session
 
 SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "group_norm", "upsample", "pixel_shuffle"}
-SUMMING = {"conv2d", "linear", "matmul", "pixel_shuffle"}
+SUMMING = {"conv2d", "linear", "linear_dynamic", "matmul", "pixel_shuffle"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
 
 
@@ -48,7 +48,7 @@ def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> di
             bool(node["inputs"])
             and node["op"] not in SPATIAL
             and layout in (None, "same")
-            and node["op"] not in ("reshape", "linear", "transpose")
+            and node["op"] not in ("reshape", "linear", "linear_dynamic", "transpose")
         )
         to_nhwc = node["op"] in SPATIAL or layout == "to_nhwc" or node["attrs"].get("perm") == [0, 2, 3, 1]
         if value.ndim == 4 and (to_nhwc or (follows and node["inputs"][0] in nhwc)):
@@ -115,7 +115,7 @@ def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor) -> di
 
 def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str = "error") -> EngineGraph:
     """torch runs the graph that is imported as it runs the model; the engine agrees with it layer by layer, and with the twin."""
-    graph, _ = trace(model, inputs)
+    graph = trace(model, inputs)
     engine = build_engine_graph(model, inputs, fallback=fallback)
     with torch.no_grad():
         assert_equal_but_for_flips(graph(*inputs), model(*inputs))

@@ -43,6 +43,20 @@ class QuantizedConstant:
     value: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class RuntimeQuantized:
+    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
+
+    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
+    """
+
+    x: ir.Value
+    attrs: dict[str, ir.Attr]
+    quant_min: int
+    quant_max: int
+    stage: str
+
+
 Arguments = dict[str, Any]
 Handler = Callable[["GraphReader", Node, Arguments], Any]
 # For ops of constants: the op's name and arguments.
@@ -109,6 +123,8 @@ class GraphReader:
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """A float32 value of the graph."""
+        if isinstance(operand, RuntimeQuantized):
+            raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
             raise NotSupportedHere(f"its {what} is a constant, not an activation")
         if operand.quant is not None:
@@ -292,7 +308,7 @@ def _all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize))
+        return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 
