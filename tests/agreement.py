@@ -23,7 +23,8 @@ from pyqinfer.model import Model
 from pyqinfer.session import Session
 
 SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
-SUMMING = {"conv2d", "linear"}
+# Ops whose float result torch rounds otherwise before it becomes a code.
+SUMMING = {"conv2d", "linear", "unary", "prelu", "affine"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
 
 
@@ -100,12 +101,22 @@ def ties(x: Tensor, scale: np.float32) -> NDArray[np.bool_]:
 
 
 def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor) -> dict[str, Difference]:
+    """By engine node; also asserts that the outputs are those of the last nodes, in torch's order of dimensions."""
     names = [node["name"] for node in engine.graph["nodes"]]
     arrays = {port["name"]: x.numpy() for port, x in zip(engine.graph["inputs"], inputs, strict=True)}
-    runner = LayerByLayer(module, engine, reference.run(engine.graph, engine.constants, arrays, names))
+    values = reference.run(engine.graph, engine.constants, arrays, names)
+    runner = LayerByLayer(module, engine, values)
     with torch.no_grad():
-        runner.run(*inputs)
+        outputs = tree_leaves(runner.run(*inputs))
+    for port, output in zip(engine.graph["outputs"], outputs, strict=True):
+        if output.dtype == torch.float32 and values[port["name"]].dtype == np.float32:
+            np.testing.assert_allclose(values[port["name"]], output.numpy(), rtol=1e-4, atol=2e-5 * float(output.abs().max()))
     return runner.differences
+
+
+def assert_agrees_with_torch(graph: GraphModule, *inputs: Tensor, **options: bool) -> None:
+    """The engine graph of a traced or quantized graph agrees with it layer by layer; ``options``: of build_engine_graph."""
+    assert_within_bounds(differences(graph, build_engine_graph(graph, inputs, **options), *inputs))
 
 
 def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str = "error") -> EngineGraph:

@@ -161,7 +161,7 @@ class GraphReader:
         if node.target in _SIZE_OPS:
             return self._size_expression(node)
         namespace, op, in_place = _parse_target(node.target)
-        if op in _IGNORED:
+        if op in _IGNORED or (op == "copy" and in_place and _writes_back_to_input(node)):
             return None
         self._track_alias(node, op, in_place)
         handler = self.handlers.get(op) if namespace in self.namespaces else None
@@ -284,6 +284,11 @@ def _parse_target(target: Any) -> tuple[str, str, bool]:
     namespace, _, op = name.name.partition("::")
     in_place = op.endswith("_") and not op.endswith("__")
     return namespace, op[:-1] if in_place else op, in_place
+
+
+def _writes_back_to_input(node: Node) -> bool:
+    """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
+    return isinstance(node.args[0], Node) and node.args[0].op == "placeholder" and not node.users
 
 
 def _all_constant(arguments: Arguments) -> bool:
