@@ -161,8 +161,10 @@ class GraphReader:
         if node.target in _SIZE_OPS:
             return self._size_expression(node)
         namespace, op, in_place = _parse_target(node.target)
-        if op in _IGNORED or (op == "copy" and in_place and _writes_back_to_input(node)):
+        if op in _IGNORED:
             return None
+        if op == "copy" and in_place and self._writes_back_to_input(node):
+            return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
         handler = self.handlers.get(op) if namespace in self.namespaces else None
         try:
@@ -201,6 +203,13 @@ class GraphReader:
             return True
         same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n.target == target.target)
         return any(user is not node for constant in same for user in constant.users)
+
+    def _writes_back_to_input(self, node: Node) -> bool:
+        """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
+        target = node.args[0]
+        if not isinstance(target, Node) or target.op != "placeholder":
+            return False
+        return all(self._position[user] <= self._position[node] for user in target.users)
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
@@ -284,11 +293,6 @@ def _parse_target(target: Any) -> tuple[str, str, bool]:
     namespace, _, op = name.name.partition("::")
     in_place = op.endswith("_") and not op.endswith("__")
     return namespace, op[:-1] if in_place else op, in_place
-
-
-def _writes_back_to_input(node: Node) -> bool:
-    """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
-    return isinstance(node.args[0], Node) and node.args[0].op == "placeholder" and not node.users
 
 
 def _all_constant(arguments: Arguments) -> bool:
