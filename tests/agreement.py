@@ -107,10 +107,8 @@ def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor, nativ
     """
     names = [node["name"] for node in engine.graph["nodes"]]
     arrays = {port["name"]: x.numpy() for port, x in zip(engine.graph["inputs"], inputs, strict=True)}
-    if native is None:
-        values = reference.run(engine.graph, engine.constants, arrays, names)
-    else:
-        values = Session(native).run(arrays, capture=names)
+    native_run = None if native is None else Session(native).run(arrays, capture=names)
+    values = native_run or reference.run(engine.graph, engine.constants, arrays, names)
     runner = LayerByLayer(module, engine, values)
     with torch.no_grad():
         outputs = tree_leaves(runner.run(*inputs))

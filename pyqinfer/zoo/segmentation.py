@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +45,8 @@ class UNet(nn.Module):
         widths = [width << i for i in range(depth + 1)]
         self.stem = _double_conv(in_channels, width)
         self.pool = nn.MaxPool2d(2)
-        self.down = nn.ModuleList(_double_conv(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(Up(b, a, a, upsampling) for a, b in reversed(list(zip(widths, widths[1:], strict=False))))
+        self.down = nn.ModuleList(_double_conv(a, b) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(Up(b, a, a, upsampling) for a, b in reversed(list(pairwise(widths))))
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:

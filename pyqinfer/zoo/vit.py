@@ -39,10 +39,11 @@ class EncoderBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(width, eps=1e-6)
         self.self_attention = SelfAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.0), nn.Linear(hidden, width), nn.Dropout(0.0))
-        for layer in (self.mlp[0], self.mlp[3]):
+        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        for layer in (widen, narrow):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
+        self.mlp = nn.Sequential(widen, nn.GELU(), nn.Dropout(0.0), narrow, nn.Dropout(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attention(self.ln_1(x))
@@ -74,7 +75,6 @@ class VisionTransformer(nn.Module):
         self.encoder = Encoder((image_size // patch_size) ** 2 + 1, depth, width, heads, 4 * width)
         self.heads = nn.Sequential(OrderedDict(head=nn.Linear(width, num_classes)))
         nn.init.trunc_normal_(self.conv_proj.weight, std=(3 * patch_size**2) ** -0.5)
-        nn.init.zeros_(self.conv_proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.conv_proj(x).flatten(2).transpose(1, 2)
@@ -85,7 +85,7 @@ class VisionTransformer(nn.Module):
 def vit_small(
     num_classes: int = 1000, image_size: int = 224, patch_size: int = 16, depth: int = 12, width: int = 384, heads: int = 6
 ) -> VisionTransformer:
-    """ViT-S/16: 22,050,664 parameters (1000 classes at 224x224). Smaller by ``depth``, ``width`` and ``heads``; the MLP is 4 ``width`` wide.
+    """ViT-S/16: 22,050,664 parameters (1000 classes at 224x224). The MLP is 4 ``width`` wide.
 
     Raises:
         ValueError: sizes that do not divide.
