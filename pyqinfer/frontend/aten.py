@@ -118,7 +118,10 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
         return _with_constant(reader, node, x, y, function)
     y = reader.activation(y, "second operand")
     rank = max(len(x.shape), len(y.shape))
-    x, y = (_of_rank(reader, node, v, rank) for v in (x, y))
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    if len(y.shape) < rank:
+        y = _reshaped(reader, node, y, (1,) * (rank - len(y.shape)) + y.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, y.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
@@ -133,7 +136,8 @@ def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, f
     other = reader.constant(operand, "second operand")
     rank = max(len(x.shape), other.ndim)
     other = other.reshape((1,) * (rank - other.ndim) + other.shape)
-    x = _of_rank(reader, node, x, rank)
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, other.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")
@@ -202,12 +206,6 @@ def _reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.
     if shape == x.shape and None not in shape:
         return x
     return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
-
-
-def _of_rank(reader: GraphReader, node: Node, x: ir.Value, rank: int) -> ir.Value:
-    """Dimensions of 1 in front, where they are missing."""
-    missing = rank - len(x.shape)
-    return _reshaped(reader, node, x, (1,) * missing + x.shape, "unsqueeze") if missing else x
 
 
 def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
