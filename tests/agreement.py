@@ -22,7 +22,6 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
 SUMMING = {"conv2d", "linear"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
 
@@ -44,17 +43,8 @@ class Difference:
 
 def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Captured values with NHWC ones turned to NCHW."""
-    nhwc: set[int] = set()
-    result = {}
-    for node in engine.graph["nodes"]:
-        value, layout = captured[node["name"]], node["attrs"].get("layout")
-        follows = node["op"] not in SPATIAL and layout in (None, "same") and node["op"] not in ("reshape", "linear", "transpose")
-        to_nhwc = node["op"] in SPATIAL or layout == "to_nhwc" or node["attrs"].get("perm") == [0, 2, 3, 1]
-        if value.ndim == 4 and (to_nhwc or (follows and node["inputs"][0] in nhwc)):
-            nhwc.add(node["outputs"][0])
-            value = value.transpose(0, 3, 1, 2)
-        result[node["name"]] = np.ascontiguousarray(value)
-    return result
+    turned = {name: value.transpose(0, 3, 1, 2) if name in engine.nhwc else value for name, value in captured.items()}
+    return {name: np.ascontiguousarray(value) for name, value in turned.items()}
 
 
 class LayerByLayer(Interpreter):

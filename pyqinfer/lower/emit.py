@@ -23,6 +23,7 @@ class EngineGraph:
     """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
+    ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
     ``notes``: layer name -> why its frontend could not give it integer operands.
     """
 
@@ -30,6 +31,7 @@ class EngineGraph:
     constants: list[NDArray[Any]]
     origins: dict[str, str]
     notes: dict[str, str] = field(default_factory=dict)
+    nhwc: frozenset[str] = frozenset()
 
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
@@ -62,6 +64,7 @@ class _Emitter:
         self.value_ids: dict[Value, int] = {}
         self.values: list[dict[str, Any]] = []
         self.origins: dict[str, str] = {}
+        self.nhwc: set[str] = set()
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -86,6 +89,7 @@ class _Emitter:
             self.arrays,
             self.origins,
             self.graph.notes,
+            frozenset(self.nhwc),
         )
 
     def _unique(self, base: str) -> str:
@@ -109,6 +113,8 @@ class _Emitter:
         name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
+        if node.output.nhwc:
+            self.nhwc.add(name)
         if node.output.origin and node.op != "transpose":
             self.origins[name] = node.output.origin
         return {
