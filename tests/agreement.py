@@ -58,6 +58,10 @@ class LayerByLayer(Interpreter):
         self.scales = dict(zip([c["name"] for c in engine.graph["constants"]], engine.constants, strict=True)).get("activation_scales")
         self.differences: dict[str, Difference] = {}
 
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The engine's values are contiguous: a view that was traced for other strides becomes a reshape."""
+        return super().call_function(torch.ops.aten.reshape.default if target is torch.ops.aten.view.default else target, args, kwargs)
+
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         name = self.names.get(n.name)

@@ -86,6 +86,9 @@ class TracedModel:
             if op_name(node) in _IDENTITIES:
                 node.replace_all_uses_with(operand(node))
                 self.module.graph.erase_node(node)
+            elif op_name(node) in ("view", "_unsafe_view"):
+                # A view was traced for its operand's strides, which a quantizer in front of it may change.
+                node.target = torch.ops.aten.reshape.default
             elif op_name(node) == "copy_" and operand(node).op == "placeholder":
                 # The model changes its input in place; the quantized graph leaves it as it is.
                 node.replace_all_uses_with(operand(node, 1))
