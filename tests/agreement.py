@@ -53,7 +53,8 @@ class LayerByLayer(Interpreter):
     def __init__(self, module: GraphModule, engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> None:
         super().__init__(module)
         self.engine, self.captured = engine, in_torch_order(engine, captured)
-        self.names = {origin: name for name, origin in engine.origins.items()}
+        # Where a tensor is there as floats and as codes, the node that writes it comes first.
+        self.names = {origin: name for name, origin in reversed(engine.origins.items())}
         self.nodes = {node["name"]: node for node in engine.graph["nodes"]}
         self.scales = dict(zip([c["name"] for c in engine.graph["constants"]], engine.constants, strict=True)).get("activation_scales")
         self.differences: dict[str, Difference] = {}

@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
 
-LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
+LAYER_OPS = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear"})
 CLAMP_OPS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
 # Their output holds means of the input's elements.
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample_bilinear2d"})

@@ -109,6 +109,8 @@ class _Placer:
 
     def _writes_for_concat(self, node: Node) -> bool:
         """A layer with its activation, or a float function, which nothing else reads: the concatenation's quantizer is its own."""
+        if len(node.users) > 1:
+            return False
         source = operand(node) if op_name(node) in CLAMP_OPS else node
         return op_name(source) in LAYER_OPS or (op_name(source) not in _INTEGER_OPS and shared_source(source) is None)
 
