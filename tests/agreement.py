@@ -53,8 +53,9 @@ class LayerByLayer(Interpreter):
     def __init__(self, module: GraphModule, engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> None:
         super().__init__(module)
         self.engine, self.captured = engine, in_torch_order(engine, captured)
-        # Where a tensor is there as floats and as codes, the node that writes it comes first.
-        self.names = {origin: name for name, origin in reversed(engine.origins.items())}
+        self.names: dict[str, list[str]] = {}
+        for engine_node, origin in engine.origins.items():
+            self.names.setdefault(origin, []).append(engine_node)
         self.nodes = {node["name"]: node for node in engine.graph["nodes"]}
         self.scales = dict(zip([c["name"] for c in engine.graph["constants"]], engine.constants, strict=True)).get("activation_scales")
         self.differences: dict[str, Difference] = {}
@@ -65,11 +66,13 @@ class LayerByLayer(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
-        name = self.names.get(n.name)
-        if name is None or not isinstance(value, Tensor):
+        names = self.names.get(n.name)
+        if names is None or not isinstance(value, Tensor):
             return value
+        # The first: the tensor may be there as floats and then as codes. Others are its elements in another shape.
+        name = next((name for name in names if self.captured[name].shape == tuple(value.shape)), None)
+        assert name is not None, names
         node, got = self.nodes[name], self.captured[name]
-        assert tuple(got.shape) == tuple(value.shape), name
         entry = self.engine.graph["values"][node["outputs"][0]]
         if entry["dtype"] == "f32":
             largest = np.abs(got).max(initial=1e-6)
