@@ -90,6 +90,7 @@ class Value:
     """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run.
 
     ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
+    ``nhwc``: the layout pass stores it with the channels last.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Value:
     quant: Quant | None = None
     producer: Node | None = None
     origin: str = ""
+    nhwc: bool = False
 
 
 @dataclass(eq=False)

@@ -144,7 +144,10 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
         return _with_constant(reader, node, x, y, function)
     y = reader.activation(y, "second operand")
     rank = max(len(x.shape), len(y.shape))
-    x, y = (_reshaped(reader, node, v, (1,) * (rank - len(v.shape)) + v.shape, "unsqueeze") for v in (x, y))
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    if len(y.shape) < rank:
+        y = _reshaped(reader, node, y, (1,) * (rank - len(y.shape)) + y.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, y.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
@@ -161,7 +164,8 @@ def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, f
     other = reader.constant(operand, "second operand")
     rank = max(len(x.shape), other.ndim)
     other = other.reshape((1,) * (rank - other.ndim) + other.shape)
-    x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, other.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")

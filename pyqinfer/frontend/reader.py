@@ -179,6 +179,8 @@ class GraphReader:
         namespace, op, in_place = _parse_target(node.target)
         if op in _IGNORED:
             return None
+        if op == "copy" and in_place and self._writes_back_to_input(node):
+            return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
         handler = self.handlers.get(op) if namespace in self.namespaces else None
         try:
@@ -217,6 +219,13 @@ class GraphReader:
             return True
         same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n.target == target.target)
         return any(user is not node for constant in same for user in constant.users)
+
+    def _writes_back_to_input(self, node: Node) -> bool:
+        """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
+        target = node.args[0]
+        if not isinstance(target, Node) or target.op != "placeholder":
+            return False
+        return all(self._position[user] <= self._position[node] for user in target.users)
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""

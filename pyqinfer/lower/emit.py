@@ -24,11 +24,13 @@ class EngineGraph:
     """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
+    ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
     """
 
     graph: dict[str, Any]
     constants: list[NDArray[Any]]
     origins: dict[str, str]
+    nhwc: frozenset[str] = frozenset()
 
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
@@ -61,6 +63,7 @@ class _Emitter:
         self.value_ids: dict[Value, int] = {}
         self.values: list[dict[str, Any]] = []
         self.origins: dict[str, str] = {}
+        self.nhwc: set[str] = set()
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -85,6 +88,7 @@ class _Emitter:
             },
             self.arrays,
             self.origins,
+            frozenset(self.nhwc),
         )
 
     def _unique(self, base: str) -> str:
@@ -114,6 +118,8 @@ class _Emitter:
         name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
+        if node.output.nhwc:
+            self.nhwc.add(name)
         if node.output.origin and node.op != "transpose":
             self.origins[name] = node.output.origin
         return {

@@ -62,6 +62,8 @@ class _Layouts:
         # _as_torch appends to self.nodes, so the outputs come before the list is taken over.
         self.graph.outputs = [(name, self._as_torch(value)) for name, value in self.graph.outputs]
         self.graph.nodes = self.nodes
+        for value in self.nhwc:
+            value.nhwc = True
 
     def _spatial(self, node: Node) -> None:
         node.inputs = [self._as_nhwc(value) for value in node.inputs]
