@@ -134,6 +134,15 @@ void ForEachPixel(const ConvLayout& layout, const ConvRun<T>& run, const ConvPar
   }
 }
 
+// The pixels of one image row under `columns` columns, every third pointer from `at` on: columns [begin, end) are `pixel` and its right
+// neighbours, c bytes apart, the others the padding.
+inline void LinePointers(const uint8_t* pixel, int64_t c, int64_t begin, int64_t end, int64_t columns, const uint8_t* padding,
+                         const uint8_t** at) {
+  for (int64_t k = 0; k < begin; ++k) at[k * 3] = padding;
+  for (int64_t k = begin; k < end; ++k, pixel += c) at[k * 3] = pixel;
+  for (int64_t k = end; k < columns; ++k) at[k * 3] = padding;
+}
+
 // Calls band_fn(column pointers, rows, pixels of each row, first output pixel) for a part of a layer with layout.depthwise3x3. A band is
 // several whole image rows, or a piece of one, as the pointers have room.
 template <typename BandFn>
@@ -147,24 +156,23 @@ void ForEachBand(const ConvLayout& layout, const ConvRun<uint8_t>& run, const Co
   const uint8_t** pointers = reinterpret_cast<const uint8_t**>(memory + offsets.pointers);
   const int64_t room = layout.block_rows * layout.taps / 3;  // columns
   const int64_t out_w = s.out_w(), out_h = s.out_h();
-  const auto columns = [&](int64_t m) { return (m - 1) * s.stride_w + 3; };
   for (int64_t row = part.row_begin; row < part.row_end;) {
     const int64_t first = row % out_w, left = part.row_end - row;
-    int64_t rows = 1, m = std::min({out_w - first, left, (room - 3) / s.stride_w + 1});
-    if (m == out_w) rows = std::min(room / columns(m), left / m);
+    const int64_t m = std::min({out_w - first, left, (room - 3) / s.stride_w + 1}), columns = (m - 1) * s.stride_w + 3;
+    const int64_t rows = m == out_w ? std::min(room / columns, left / m) : 1;
+    const int64_t x0 = first * s.stride_w - s.pad_left;
+    const int64_t begin = std::min(std::max<int64_t>(-x0, 0), columns), end = std::max(std::min(s.w - x0, columns), begin);
     const uint8_t** at = pointers;
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t y = row / out_w + i, x0 = first * s.stride_w - s.pad_left;
+    for (int64_t i = 0; i < rows; ++i, at += columns * 3) {
+      const int64_t y = row / out_w + i;
       for (int64_t kh = 0; kh < 3; ++kh) {
         const int64_t in_y = y % out_h * s.stride_h - s.pad_top + kh * s.dilation_h;
-        const bool inside = in_y >= 0 && in_y < s.h;
-        const int64_t line = (y / out_h * s.h + in_y) * s.w;
-        for (int64_t k = 0; k < columns(m); ++k) {
-          const int64_t x = x0 + k;
-          at[k * 3 + kh] = inside && x >= 0 && x < s.w ? run.x + (line + x) * s.c : padding;
+        if (begin < end && in_y >= 0 && in_y < s.h) {
+          LinePointers(run.x + ((y / out_h * s.h + in_y) * s.w + x0 + begin) * s.c, s.c, begin, end, columns, padding, at + kh);
+        } else {
+          LinePointers(nullptr, 0, 0, 0, columns, padding, at + kh);
         }
       }
-      at += columns(m) * 3;
     }
     band_fn(pointers, rows, m, row);
     row += rows * m;

@@ -169,10 +169,10 @@ struct Simd {
     out[0][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(Bytes8(top, All()), Bytes8(middle, All())));
     out[1][0] = LoadS8(bottom);
   }
-  // Lanes are at most 255; those below 0 are stored as 0.
+  // Codes less their zero point to bytes.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], const Lanes& lanes) {
-    StoreU8(p, v[0], lanes);
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
+    PutPiece(p, _mm256_castsi256_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point)), 8, lanes);
   }
 };
 
