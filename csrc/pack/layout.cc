@@ -29,7 +29,9 @@ size_t Append(ConvLayout* layout, size_t bytes) {
 
 Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
   const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
-  if (neighbours && s.c % kr == 0 && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
+  // With few channels a run wastes less than copying windows costs.
+  const bool dense = s.c % kr == 0 || (s.c < kGatherBelow && s.kw * s.c >= kr);
+  if (neighbours && dense && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
   return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
 }
 
@@ -77,14 +79,19 @@ void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source,
   for (int64_t g = 0; g < groups; ++g) std::memcpy(out + g * padded, source + g * per_group, static_cast<size_t>(per_group) * sizeof(T));
 }
 
-// One panel: n <= nr channels of [taps][k] weights, k in blocks of kr, channels interleaved by kr values.
+// One panel: n <= nr channels of [taps][k] weights, k in blocks of kr, channels interleaved by kr values. A last block that k does not fill
+// is filled from its end (kernels/contract.h).
 template <typename T>
 void PackPanel(const ConvLayout& layout, const T* channels, int64_t n, T* panel) {
   const int64_t nr = layout.tile.nr, kr = layout.tile.kr, block = nr * kr, blocks = CeilDiv(layout.k, kr);
+  const int64_t whole = layout.k / kr * kr, shift = layout.k > kr ? blocks * kr - layout.k : 0;
   for (int64_t c = 0; c < n; ++c) {
     const T* w = channels + c * layout.taps * layout.k;
     for (int64_t tap = 0; tap < layout.taps; ++tap) {
-      for (int64_t i = 0; i < layout.k; ++i) panel[(tap * blocks + i / kr) * block + c * kr + i % kr] = w[tap * layout.k + i];
+      for (int64_t i = 0; i < layout.k; ++i) {
+        const int64_t at = i < whole ? i : i + shift;
+        panel[(tap * blocks + at / kr) * block + c * kr + at % kr] = w[tap * layout.k + i];
+      }
     }
   }
 }

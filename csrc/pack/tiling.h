@@ -60,6 +60,33 @@ struct Tile {
   const int32_t* box;  // [m], where the layer has a base
 };
 
+// Pointers of a tile's m pixels, from the cursor on, to `inputs` channels from `channel` on: list[tap * m + i]. `windows` has room for m
+// windows.
+template <typename T>
+void TilePointers(const ConvLayout& layout, int64_t channel, int64_t inputs, int64_t m, WindowCursor<T>* cursor, T* windows,
+                  const T** list) {
+  const bool runs = layout.method == Method::kRuns;
+  for (int64_t i = 0; i < m;) {
+    const int64_t interior = layout.method == Method::kGather ? 0 : cursor->Interior(m - i);
+    if (interior > 0) {
+      cursor->InteriorPointers(channel, runs, interior, list + i, static_cast<size_t>(m));
+      i += interior;
+      continue;
+    }
+    T* window = windows + i * layout.taps * layout.k;
+    if (layout.method == Method::kGather) {
+      list[i] = window;
+      cursor->Gather(channel, inputs, window);
+    } else if (runs) {
+      cursor->RunPointers(list + i, static_cast<size_t>(m), window);
+    } else {
+      cursor->Pointers(channel, list + i, static_cast<size_t>(m));
+    }
+    cursor->Next();
+    ++i;
+  }
+}
+
 // Calls tile_fn(Tile<T>) for every tile of a part, and box_fn(pointers, m, box) before a tile's first use where the layer has a base.
 template <typename T, typename BoxFn, typename TileFn>
 void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart& part, T padding_value, void* scratch, BoxFn&& box_fn,
@@ -91,17 +118,7 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
           const T* pixel = run.x + (row + at) * s.c + group * s.group_inputs();
           for (int64_t i = 0; i < m; ++i) list[i] = pixel + i * s.c;
         } else {
-          for (int64_t i = 0; i < m; ++i, cursor.Next()) {
-            T* window = windows + (at + i) * layout.taps * layout.k;
-            if (layout.method == Method::kGather) {
-              list[i] = window;
-              cursor.Gather(group * s.group_inputs(), s.group_inputs(), window);
-            } else if (layout.method == Method::kRuns) {
-              cursor.RunPointers(list + i, static_cast<size_t>(m), window);
-            } else {
-              cursor.Pointers(group * s.group_inputs(), list + i, static_cast<size_t>(m));
-            }
-          }
+          TilePointers(layout, group * s.group_inputs(), s.group_inputs(), m, &cursor, windows + at * layout.taps * layout.k, list);
         }
         if (layout.has_base) box_fn(list, m, boxes + at);
       }

@@ -5,6 +5,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
@@ -48,6 +49,8 @@ struct Simd {
     __m256i* out = reinterpret_cast<__m256i*>(acc);
     _mm256_storeu_si256(out, _mm256_max_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), _mm256_loadu_si256(out)));
   }
+
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
   // Integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm256_set1_epi32(v); }

@@ -5,6 +5,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
@@ -34,6 +35,8 @@ struct Simd {
   PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
     _mm512_storeu_si512(acc, _mm512_max_epu8(_mm512_loadu_si512(x), _mm512_loadu_si512(acc)));
   }
+
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
   // Integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm512_set1_epi32(v); }
