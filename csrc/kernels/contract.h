@@ -48,7 +48,9 @@ struct DynamicRows {
   bool first, last;
 };
 
-// u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values (the last one zero-padded), nr channels x kr bytes.
+// u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values, nr channels x kr bytes. Where kr does not divide k, the
+// last block holds the last kr values of the row, and 0 for those that the block before it has already; with k < kr it holds k values and
+// zeros.
 struct TileU8S8 {
   const uint8_t* const* a;  // [taps][m]
   uint32_t taps, k, n;

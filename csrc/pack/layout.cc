@@ -31,7 +31,9 @@ size_t Append(ConvLayout* layout, size_t bytes) {
 
 Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
   const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
-  if (neighbours && s.c % kr == 0 && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
+  // With few channels a run wastes less than copying windows costs.
+  const bool dense = s.c % kr == 0 || (s.c < kGatherBelow && s.kw * s.c >= kr);
+  if (neighbours && dense && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
   return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
 }
 

@@ -58,17 +58,39 @@ void RangeKernel(const float* x, size_t n, float* lo, float* hi) noexcept {
   }
 }
 
-// Planes are quantized a run at a time into a buffer that stays in registers or L1, then scattered to their pixels.
+// Planes are quantized a run at a time into buffers that stay in L1, and then put together pixel by pixel: three planes, an image's usual
+// number, by byte permutes, others by single bytes.
+constexpr size_t kPlaneRun = 128;
+
+template <class S>
+PQI_INLINE void QuantizeRun(const OutputStage<S>& output, const float* plane, size_t count, uint8_t* codes) {
+  ForEachVector<S>(count, [&](size_t i, auto lanes) { S::StoreU8(codes + i, output.Quantize(S::LoadFloat(plane + i, lanes)), lanes); });
+}
+
+template <class S>
+void QuantizeThreePlanes(const float* x, size_t plane_stride, size_t pixels, uint8_t* y, const OutputStage<S>& output) {
+  alignas(64) uint8_t codes[3][kPlaneRun];
+  for (size_t first = 0; first < pixels; first += kPlaneRun) {
+    const size_t count = pixels - first < kPlaneRun ? pixels - first : kPlaneRun;
+    for (size_t c = 0; c < 3; ++c) QuantizeRun<S>(output, x + c * plane_stride + first, count, codes[c]);
+    uint8_t* pixel = y + first * 3;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) S::Interleave3(codes[0] + i, codes[1] + i, codes[2] + i, pixel + i * 3);
+    for (; i < count; ++i) {
+      for (size_t c = 0; c < 3; ++c) pixel[i * 3 + c] = codes[c][i];
+    }
+  }
+}
+
 template <class S>
 void QuantizeToNhwcKernel(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept {
-  constexpr size_t kRun = 128;
-  alignas(64) uint8_t codes[kRun];
+  alignas(64) uint8_t codes[kPlaneRun];
   const OutputStage<S> output(PlainCodes(q), codes);
-  for (size_t first = 0; first < pixels; first += kRun) {
-    const size_t count = pixels - first < kRun ? pixels - first : kRun;
+  if (channels == 3) return QuantizeThreePlanes<S>(x, plane_stride, pixels, y, output);
+  for (size_t first = 0; first < pixels; first += kPlaneRun) {
+    const size_t count = pixels - first < kPlaneRun ? pixels - first : kPlaneRun;
     for (size_t c = 0; c < channels; ++c) {
-      const float* plane = x + c * plane_stride + first;
-      ForEachVector<S>(count, [&](size_t i, auto lanes) { S::StoreU8(codes + i, output.Quantize(S::LoadFloat(plane + i, lanes)), lanes); });
+      QuantizeRun<S>(output, x + c * plane_stride + first, count, codes);
       uint8_t* pixel = y + first * channels + c;
       for (size_t i = 0; i < count; ++i) pixel[i * channels] = codes[i];
     }

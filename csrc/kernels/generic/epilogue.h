@@ -42,11 +42,6 @@ struct OutputStage {
   PQI_INLINE Int Rounded(Float x) const { return S::ToIntNearest(Clamp(S::MulF(x, inv_scale))); }
   PQI_INLINE Int Quantize(Float x) const { return S::AddInt(Rounded(x), zero_point); }
 
-  // Codes whose zero point and lower bound are both 0, as a ReLU leaves them: everything below and NaN end at 0, which is where a store
-  // that saturates puts what the conversion makes of them (INT_MIN or less than 0).
-  PQI_INLINE static bool FromZero(const Output& o) { return !o.f32 && o.zero_point == 0 && Clamped(o.act_lo * o.inv_scale, o) == 0; }
-  PQI_INLINE Int QuantizeFromZero(Float x) const { return S::ToIntPlain(S::MinF(hi, S::MulF(x, inv_scale))); }
-
   template <class Lanes>
   PQI_INLINE void Put(Float x, size_t at, Lanes lanes) const {
     if (f32) {
