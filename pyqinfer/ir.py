@@ -23,12 +23,14 @@ Shape = tuple[Dim, ...]
 # `unary` has the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
 # the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
 # it computes.
+# `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | {"concat", "constant", "expand"}
+ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | {"matmul", "reduce", "concat", "constant", "expand"}
 
 FloatArray = NDArray[np.float32]
 

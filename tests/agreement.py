@@ -22,9 +22,9 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "upsample", "pixel_shuffle"}
-SUMMING = {"conv2d", "linear", "pixel_shuffle"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample"}
+SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "group_norm", "upsample", "pixel_shuffle"}
+SUMMING = {"conv2d", "linear", "matmul", "pixel_shuffle"}
+POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
 
 
 @dataclass

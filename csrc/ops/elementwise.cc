@@ -34,19 +34,19 @@ Status CheckClamp(const NodeView& view) {
 
 class ClampStep : public Step {
  public:
-  explicit ClampStep(const NodeView& view) {
+  ClampStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
     AttrReader attrs(view);
     bounds_ = ReadClamp(&attrs);
-    info_ = {"reference", "", 0};
+    info_ = {ElementwiseName(set), "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     ParallelFor(args.pool, args.out.count(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels::reference::Clamp(args.in[0].f32() + begin, args.out.mutable_f32() + begin, static_cast<size_t>(end - begin), bounds_.lo,
-                                bounds_.hi);
+      set_.clamp(args.in[0].f32() + begin, args.out.mutable_f32() + begin, static_cast<size_t>(end - begin), bounds_.lo, bounds_.hi);
     });
   }
 
  private:
+  const kernels::KernelSet& set_;
   Bounds bounds_;
 };
 
@@ -74,18 +74,20 @@ Status InferAffine(const NodeView& view, const std::vector<Shape>& inputs, std::
 
 class AffineStep : public Step {
  public:
-  explicit AffineStep(const NodeView& view) : scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
-    info_ = {"reference", "", 0};
+  AffineStep(const NodeView& view, const kernels::KernelSet& set)
+      : set_(set), scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
+    info_ = {ElementwiseName(set), "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     const int64_t channels = static_cast<int64_t>(scale_.size());
     ParallelFor(args.pool, args.out.count() / channels, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      kernels::reference::AffineChannels(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels,
-                                         static_cast<size_t>(end - begin), scale_.size(), scale_.data(), shift_.data());
+      set_.affine(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels, static_cast<size_t>(end - begin),
+                  scale_.size(), scale_.data(), shift_.data());
     });
   }
 
  private:
+  const kernels::KernelSet& set_;
   Span<const float> scale_, shift_;  // in the model's file
 };
 

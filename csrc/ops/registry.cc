@@ -24,6 +24,11 @@ const Op* const kOps[] = {
     &kUnary,
     &kPrelu,
     &kBinary,
+    &kReduce,
+    &kSoftmax,
+    &kMatmul,
+    &kLayerNorm,
+    &kGroupNorm,
     // Movement and space.
     &kConcat,
     &kSlice,

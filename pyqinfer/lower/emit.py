@@ -45,7 +45,7 @@ class EngineGraph:
                 sample[kind][name] = len(entries)
                 dtype = "u8" if array.dtype == np.uint8 else "f32"
                 entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
-                constants.append(np.ascontiguousarray(array))
+                constants.append(np.asarray(array, order="C"))
         return replace(self, graph={**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants=constants)
 
 
@@ -149,7 +149,7 @@ class _Emitter:
         entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}
         entry.update({key: value for key, value in form.items() if key != "dtype"})
         self.entries.append(entry)
-        self.arrays.append(np.ascontiguousarray(array))
+        self.arrays.append(np.asarray(array, order="C"))
         return len(self.entries) - 1
 
 
@@ -173,6 +173,8 @@ def _attrs(node: Node) -> dict[str, Any]:
     attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
     if node.op == "unary":
         attrs["alpha"] = float_bits(real(node, "alpha"))
+    elif node.op in ("layer_norm", "group_norm"):
+        attrs["eps"] = float_bits(real(node, "eps"))
     elif node.op == "clamp":
         attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
     elif node.op in _WITH_ACTIVATION:

@@ -1,17 +1,18 @@
 """One node per layer: a conv, linear, add or pool takes in the dequantize in front of it and what follows in the engine's epilogue.
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
-reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function reads floats, a binary one
-codes or floats; both
-absorbs a quantize.
+reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function, a softmax and a norm read
+floats, a binary function codes or floats, a product of matrices codes or floats alone; all absorb a quantize, a product of codes only.
 """
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
+from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
-_FLOAT_INPUT = frozenset({"unary"})
+_ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
+_FLOAT_INPUT = ROW_OPS | {"unary"}
+# Codes of every operand, or floats alone: a layer with floats writes floats.
+_OF_ONE_KIND = WEIGHT_OPS | {"matmul"}
 _WITH_RESIDUAL = frozenset({"conv2d", "linear"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 
@@ -48,7 +49,7 @@ class _Fusion:
 
     def _fuse(self, node: Node, owners: dict[Node, Node]) -> int:
         _read_codes(node)
-        integer = node.op not in WEIGHT_OPS or node.inputs[0].quant is not None
+        integer = node.op not in _OF_ONE_KIND or node.inputs[0].quant is not None
         last = node
         reader = self._sole_reader(node.output)
         if reader is not None and owners.get(reader) is node:
@@ -86,6 +87,10 @@ def _read_codes(node: Node) -> None:
     if node.op in WEIGHT_OPS:
         if _is_integer(node):
             node.inputs[0] = _codes_or_self(node.inputs[0])
+    elif node.op == "matmul":
+        codes = [_codes_or_self(value) for value in node.inputs]
+        if all(value.quant is not None for value in codes):
+            node.inputs = codes
     elif node.op not in _FLOAT_INPUT:
         node.inputs = [_codes_or_self(value) for value in node.inputs]
 

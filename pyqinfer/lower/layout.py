@@ -13,7 +13,7 @@ import numpy as np
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight, numbers
 
 _SPATIAL_OPS = frozenset(
-    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "upsample", "pixel_shuffle"}
+    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "group_norm", "upsample", "pixel_shuffle"}
 )
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
@@ -43,6 +43,10 @@ class _Layouts:
                 continue
             if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
                 self._spatial(node)
+            elif node.op == "reduce":
+                self._reduce(node)
+            elif node.op == "softmax":
+                self._softmax(node)
             elif node.op == "reshape":
                 self._reshape(node)
             elif node.op in _FOLLOWING_OPS:
@@ -81,6 +85,38 @@ class _Layouts:
                 if isinstance(other, np.ndarray):
                     node.constants["other"] = other.transpose(0, 2, 3, 1)
         self.nodes.append(node)
+
+    def _reduce(self, node: Node) -> None:
+        """Over the axes as they lie in memory, where what is left has the same order in both."""
+        x, axes, keep = node.inputs[0], node.attrs["axes"], node.attrs["keepdim"]
+        assert isinstance(axes, tuple)
+        if x in self.nhwc and (keep or 1 in axes or {2, 3} <= set(axes)):
+            node.attrs["axes"] = tuple(sorted(_STORED_AXIS[d] for d in axes if isinstance(d, int)))
+            if keep:
+                self.nhwc.add(node.output)
+        else:
+            node.inputs = [self._as_torch(x)]
+        self.nodes.append(node)
+
+    def _softmax(self, node: Node) -> None:
+        """The engine's is over the last axis in memory, which in NHWC is the channels'."""
+        axis, last = node.attrs.pop("axis"), len(node.inputs[0].shape) - 1
+        if len(node.inputs[0].shape) == 4 and axis == 1:
+            self._spatial(node)
+            return
+        x = self._as_torch(node.inputs[0])
+        if axis == last:
+            node.inputs = [x]
+            self.nodes.append(node)
+            return
+        order = list(range(last + 1))
+        assert isinstance(axis, int)
+        order[last], order[axis] = axis, last
+        perm: Shape = tuple(order)
+        moved, y = (Value(f"{node.name}.{side}", x.shape, quant) for side, quant in (("last", x.quant), ("rows", node.output.quant)))
+        self.nodes.append(Node("transpose", moved.name, [x], moved, {"perm": perm}))
+        self.nodes.append(Node("softmax", node.name, [moved], y, node.attrs, {}, node.source))
+        self.nodes.append(Node("transpose", y.name, [y], node.output, {"perm": perm}))
 
     def _move(self, node: Node) -> None:
         """Along an axis that lies elsewhere in NHWC."""

@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from exact_functions import FUNCTIONS
-from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32
+from exact_functions import FUNCTIONS, exp, log
+from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32, square_root
 from one_op import OneOp, Quant
 
 
@@ -256,6 +256,103 @@ def _mean_op(case: OneOp) -> np.ndarray:
     return y if case.attrs["keepdim"] else y[:, 0, 0]
 
 
+def sum16(elements: Iterable[float]) -> float:
+    lanes = [0.0] * 16
+    for k, x in enumerate(elements):
+        lanes[k % 16] = add(lanes[k % 16], x)
+    for half in (8, 4, 2, 1):
+        lanes = [add(lanes[k], lanes[k + half]) for k in range(half)]
+    return lanes[0]
+
+
+def _reduce_op(case: OneOp) -> np.ndarray:
+    x, q = case.inputs[0]
+    axes, function, keep = case.attrs["axes"], case.attrs["function"], case.attrs["keepdim"]
+    kept = [i for i in range(x.ndim) if keep or i not in axes]
+
+    def element(*index: int) -> float:
+        places = dict(zip(kept, index, strict=True))
+        ranges = [range(n) if i in axes else [places[i]] for i, n in enumerate(x.shape)]
+        values = [x[at].item() for at in itertools.product(*ranges)]
+        if function == "amax":
+            largest = math.nan if any(map(math.isnan, values)) else max(values)
+            return largest if q is None else dequantize(largest, q)
+        if q is None:
+            return quotient(sum16(values), len(values)) if function == "mean" else sum16(values)
+        total = round_f32(Fraction(sum(v - q.zero_point for v in values)))
+        return mul(total, quotient(q.scale, len(values)) if function == "mean" else q.scale)
+
+    return _fill(case, [1 if i in axes else x.shape[i] for i in kept], element)
+
+
+def _softmax_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    rows: dict[tuple[int, ...], tuple[float, float]] = {}
+
+    def element(*index: int) -> float:
+        *row, column = index
+        visible = [float(v) for v in x[tuple(row)][: row[-1] + 1 if case.attrs["causal"] else None]]
+        if tuple(row) not in rows:
+            largest = max((v for v in visible if not math.isnan(v)), default=-math.inf)
+            rows[tuple(row)] = largest, sum16(exp(add(v, -largest)) for v in visible)
+        largest, total = rows[tuple(row)]
+        if column >= len(visible):
+            return 0.0
+        shifted = add(visible[column], -largest)
+        return add(shifted, -log(total)) if case.attrs["log"] else divide(exp(shifted), total)
+
+    return _fill(case, x.shape, element)
+
+
+def _normalized(case: OneOp, elements: list[float], x: float, channel: int, center: bool) -> float:
+    n = float(len(elements))
+    mean = divide(sum16(elements), n) if center else 0.0
+    squares = (mul(d, d) for d in (add(v, -mean) for v in elements))
+    r = divide(1.0, square_root(add(divide(sum16(squares), n), from_bits(case.attrs["eps"]))))
+    y = mul(add(x, -mean), r)
+    if "weight" in case.constants:
+        y = mul(y, float(case.constants["weight"][channel]))
+    return add(y, float(case.constants["bias"][channel])) if "bias" in case.constants else y
+
+
+def _layer_norm_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    center = bool(case.attrs["center"])
+    return _fill(case, x.shape, lambda *i: _normalized(case, x[i[:-1]].tolist(), float(x[i]), i[-1], center))
+
+
+def _group_norm_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    length = x.shape[3] // case.attrs["groups"]
+
+    def element(image: int, i: int, j: int, c: int) -> float:
+        first = c // length * length
+        return _normalized(case, x[image, :, :, first : first + length].ravel().tolist(), float(x[image, i, j, c]), c, True)
+
+    return _fill(case, x.shape, element)
+
+
+def _matmul_op(case: OneOp) -> np.ndarray:
+    (a, qa), (b, qb) = case.inputs
+    if case.attrs["transpose_b"]:
+        b = b.swapaxes(-1, -2)
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+
+    def element(*index: int) -> float:
+        *product, i, j = index
+        own_a, own_b = (tuple(0 if n == 1 else k for n, k in zip(v.shape, product, strict=False)) for v in (a, b))
+        row, column = a[own_a][i].tolist(), b[own_b][:, j].tolist()
+        if qa is None or qb is None:
+            y = 0.0
+            for p, q in zip(row, column, strict=True):
+                y = fma(p, q, y)
+            return y
+        acc = sum((p - qa.zero_point) * (q - qb.zero_point) for p, q in zip(row, column, strict=True))
+        return mul(round_f32(Fraction(acc)), mul(qa.scale, qb.scale))
+
+    return _fill(case, (*leading, a.shape[-2], b.shape[-1]), element)
+
+
 def _concat_op(case: OneOp) -> np.ndarray:
     axis, arrays = case.attrs["axis"], [array for array, _ in case.inputs]
     starts = [sum(array.shape[axis] for array in arrays[:i]) for i in range(len(arrays))]
@@ -362,6 +459,11 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "avg_pool2d": _avg_pool_op,
     "adaptive_avg_pool2d": _adaptive_op,
     "mean": _mean_op,
+    "reduce": _reduce_op,
+    "softmax": _softmax_op,
+    "matmul": _matmul_op,
+    "layer_norm": _layer_norm_op,
+    "group_norm": _group_norm_op,
     "concat": _concat_op,
     "slice": _slice_op,
     "pad": _pad_op,

@@ -87,6 +87,22 @@ ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu
 
 ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
 
+ModelBuilder Reduce() { return Simple("reduce", 1, true, true, R"("function":"sum","axes":[1,3],"keepdim":0)"); }
+ModelBuilder Softmax() { return Simple("softmax", 1, false, true, R"("causal":1,"log":0)"); }
+ModelBuilder LayerNorm() { return Simple("layer_norm", 1, false, true, R"("eps":925353388,"center":1)"); }
+ModelBuilder GroupNorm() { return Simple("group_norm", 1, false, true, R"("eps":925353388,"groups":2)"); }
+ModelBuilder Matmul() { return Simple("matmul", 2, true, true, R"("transpose_b":1)"); }
+
+// Two layer norms with one weight and bias.
+ModelBuilder WeightedLayerNorm() {
+  ModelBuilder b;
+  const int x = b.AddInput("x", R"("N",4)");
+  const int weight = b.AddFloats({4}, {1, 2, 3, 4}), bias = b.AddFloats({4}, {0, 0, 0, 1});
+  for (const char* y : {"y", "z"}) {
+    b.AddOutput(y, b.AddNode("layer_norm", {x}, -1, {{"weight", weight}, {"bias", bias}}, R"("eps":0,"center":0)"));
+  }
+  return b;
+}
 ModelBuilder Concat() { return Simple("concat", 2, true, true, R"("axis":3)"); }
 ModelBuilder Slice() { return Simple("slice", 1, true, true, R"("axis":1,"start":2,"end":5,"step":2)"); }
 ModelBuilder Pad() { return Simple("pad", 1, true, true, R"("mode":"constant","before":[0,1,1,0],"after":[0,2,0,0],"value":3)"); }
@@ -219,6 +235,30 @@ const Row kRows[] = {
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
     {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
+    {"reduce_of_no_function", Reduce, R"("sum")", R"("prod")", "'function'"},
+    {"reduce_of_no_axis", Reduce, R"("axes":[1,3])", R"("axes":[])", "'axes'"},
+    {"reduce_axis_twice", Reduce, R"("axes":[1,3])", R"("axes":[1,1])", "ascending"},
+    {"reduce_axes_descending", Reduce, R"("axes":[1,3])", R"("axes":[3,1])", "ascending"},
+    {"reduce_axis_named", Reduce, R"("axes":[1,3])", R"("axes":["N"])", "ascending"},
+    {"reduce_axis_8", Reduce, R"("axes":[1,3])", R"("axes":[8])", "ascending"},
+    {"reduce_axis_4", Reduce, R"("axes":[1,3])", R"("axes":[4])", "does not have"},
+    {"reduce_keepdim_2", Reduce, R"("keepdim":0)", R"("keepdim":2)", "'keepdim'"},
+    {"reduce_of_2_24_codes", Reduce, R"("shape":["N",6,5,4])", R"("shape":["N",4096,5,4096])", "2^23"},
+    {"softmax_causal_2", Softmax, R"("causal":1)", R"("causal":2)", "'causal'"},
+    {"softmax_causal_logarithm", Softmax, R"("log":0)", R"("log":1)", "exclude"},
+    {"softmax_of_an_axis", Softmax, R"("log":0)", R"("log":0,"axis":1)", "'axis'"},
+    {"layer_norm_eps_negative", LayerNorm, R"("eps":925353388)", R"("eps":3072836812)", "'eps'"},
+    {"layer_norm_eps_nan", LayerNorm, R"("eps":925353388)", R"("eps":2143289344)", "'eps'"},
+    {"layer_norm_center_2", LayerNorm, R"("center":1)", R"("center":2)", "'center'"},
+    {"group_norm_eps_infinite", GroupNorm, R"("eps":925353388)", R"("eps":2139095040)", "'eps'"},
+    {"group_norm_groups_0", GroupNorm, R"("groups":2)", R"("groups":0)", "'groups'"},
+    {"group_norm_groups_that_do_not_divide", GroupNorm, R"("groups":2)", R"("groups":3)", "do not divide"},
+    {"matmul_transpose_2", Matmul, R"("transpose_b":1)", R"("transpose_b":2)", "'transpose_b'"},
+    {"matmul_of_other_lengths", Matmul, R"("transpose_b":1)", R"("transpose_b":0)", "cannot be multiplied"},
+    {"matmul_of_batches_that_do_not_broadcast", Matmul, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",3,5,4])", "cannot be multiplied"},
+    {"matmul_of_other_ranks", Matmul, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":[6,5,4])", "one rank"},
     {"concat_axis_8", Concat, R"("axis":3)", R"("axis":8)", "'axis'"},
     {"concat_axis_of_no_dimension", Concat, R"("axis":3)", R"("axis":4)", "axis 4"},
     {"concat_of_other_dimensions", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
@@ -258,6 +298,9 @@ const Row kRows[] = {
     {"upsample_corners_by_a_step", Upsample, R"("align_corners":0)", R"("align_corners":1)", "'align_corners'"},
     {"upsample_rank_3", Upsample, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
     // arity and constants
+    {"matmul_of_one", Matmul, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
+    {"layer_norm_of_other_channels", WeightedLayerNorm, R"("shape":["N",4])", R"("shape":["N",5])", "must be 4"},
+    {"layer_norm_weight_of_wrong_type", WeightedLayerNorm, R"("weight":0)", R"("scale":0)", "'scale'"},
     {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
     {"conv_without_weight", IntegerConv, R"("weight":0,)", "", "'weight' is missing"},
@@ -276,6 +319,9 @@ const Row kRows[] = {
     {"conv_float_weights_of_codes", FloatConv, R"("name":"x","dtype":"f32")", R"("name":"x","dtype":"u8","quant":0)", "code weights"},
     {"quantize_of_codes", Quantize, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"unary_of_codes", Unary, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"softmax_of_codes", Softmax, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"layer_norm_of_codes", LayerNorm, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"matmul_of_codes_and_floats", Matmul, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
     {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
     {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
@@ -292,6 +338,7 @@ const Row kRows[] = {
     {"avg_pool_window_in_the_padding", AvgPool, R"("padding":[1,1,1,1])", R"("padding":[1,3,1,1])", "without any position"},
     {"avg_pool_window_of_2_24", AvgPool, R"("kernel":[3,3])", R"("kernel":[4096,4096])", "2^23"},
     {"mean_of_rank_3", Mean, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
+    {"group_norm_of_rank_3", GroupNorm, R"("shape":["N",6,5,4])", R"("shape":["N",6,4])", "rank 4"},
     {"linear_of_other_features", Linear, R"("shape":["N",7,4])", R"("shape":["N",7,5])", "must be 4"},
     {"affine_of_other_channels", Affine, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
     {"table_of_other_channels", ChannelTable, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
@@ -358,6 +405,35 @@ TEST(Proofs, ExpandedWeightsAreFinite) {
       ExpectRefused(model, "overflow");
     }
   }
+}
+
+Result<std::shared_ptr<const Model>> MatmulOf(const std::string& k, float scale, int zero_point) {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, zero_point, 0, 255, scale);
+  const int x = b.AddInput("x", "2," + k, q), y = b.AddInput("y", "3," + k, q);
+  b.AddOutput("z", b.AddNode("matmul", {x, y}, -1, {}, R"("transpose_b":1)"));
+  return b.Build();
+}
+
+TEST(Proofs, AProductOfMatricesFitsItsAccumulator) {
+  EXPECT_TRUE(MatmulOf("33025", 0.1f, 0).ok());  // 33025 * 255 * 255 = 2147450625
+  ExpectRefused(MatmulOf("33026", 0.1f, 0), "more than 2147483647");
+  EXPECT_TRUE(MatmulOf("131071", 0.1f, 128).ok());
+  ExpectRefused(MatmulOf("131072", 0.1f, 128), "more than 2147483647");
+}
+
+TEST(Proofs, ALengthThatIsNotKnownAtLoadIsHeldToTheBoundByEachRun) {
+  const auto model = MatmulOf(R"("H")", 0.1f, 0);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const auto shapes = [&](int64_t k) { return model.value()->Shapes(std::vector<ConcreteShape>{{2, k}, {3, k}}); };
+  EXPECT_TRUE(shapes(33025).ok());
+  ASSERT_FALSE(shapes(33026).ok());
+  EXPECT_EQ(shapes(33026).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Proofs, TheScaleOfAProductOfMatricesIsNormal) {
+  EXPECT_TRUE(MatmulOf("4", std::ldexp(1.0f, -63), 0).ok());
+  ExpectRefused(MatmulOf("4", std::ldexp(1.0f, -64), 0), "normal");
 }
 
 TEST(Proofs, TableEntriesOfUsedCodesAreInTheOutputsRange) {
