@@ -379,6 +379,8 @@ HANDLERS: dict[str, Handler] = {
     "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
+    "upsample_nearest1d": over_rows(movement.HANDLERS["upsample_nearest2d"]),
+    "upsample_linear1d": over_rows(movement.HANDLERS["upsample_bilinear2d"]),
     "max_pool1d": over_rows(_max_pool),
     "avg_pool1d": over_rows(_avg_pool),
     "adaptive_avg_pool1d": over_rows(_adaptive_avg_pool),

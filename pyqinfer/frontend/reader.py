@@ -66,7 +66,10 @@ ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], 
 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Results that share memory with their operand under another shape.
-_VIEWS = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "slice", "select"})
+_VIEWS = frozenset(
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
+)
 # Of constants, these give the codes of weights: evaluated, they would leave a float tensor.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
@@ -173,6 +176,9 @@ class GraphReader:
             assert isinstance(operand, Node)
             assert isinstance(index, int)
             source = self.env[operand]
+            if operand in self._root:  # a piece of a split tensor
+                self._root[node] = self._root[operand]
+                self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
         if node.target in _SIZE_OPS:
             return self._size_expression(node)
