@@ -22,12 +22,10 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SUMMING = {"conv2d", "linear"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
-
-
+SUMMING = {"conv2d", "linear", "matmul", "pixel_shuffle"}
+POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
 # Ops whose float result torch rounds otherwise before it becomes a code.
-ROUNDING = {"unary", "prelu", "affine"}
+ROUNDING = {"unary", "prelu", "affine", "softmax", "layer_norm", "group_norm"}
 
 
 @dataclass
