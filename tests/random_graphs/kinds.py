@@ -126,7 +126,7 @@ def _mean(draw: Draw, x: Shape) -> str | None:
 
 
 def _flatten(draw: Draw, x: Shape) -> str | None:
-    return one_of(draw, "nn.Flatten()", "Method('view', -1)", "Method('reshape', -1)")
+    return one_of(draw, "nn.Flatten()", "Method('reshape', -1)")
 
 
 def _unflatten(draw: Draw, x: Shape) -> str | None:
@@ -181,7 +181,9 @@ def _upsample(draw: Draw, x: Shape) -> str | None:
 def _pad(draw: Draw, x: Shape) -> str | None:
     top, left = draw(st.integers(0, min(2, x[2] - 1))), draw(st.integers(0, min(2, x[3] - 1)))
     sides = (left, draw(st.integers(0, left)), top, draw(st.integers(0, top)))
-    return one_of(draw, f"nn.ZeroPad2d({sides})", f"nn.ReflectionPad2d({sides})", f"nn.ReplicationPad2d({sides})", f"nn.ConstantPad2d({sides}, 0.5)")
+    return one_of(
+        draw, f"nn.ZeroPad2d({sides})", f"nn.ReflectionPad2d({sides})", f"nn.ReplicationPad2d({sides})", f"nn.ConstantPad2d({sides}, 0.5)"
+    )
 
 
 def _shuffle(draw: Draw, x: Shape) -> str | None:
