@@ -187,17 +187,19 @@ def _pad(draw: Draw, x: Shape) -> str | None:
 
 
 def _shuffle(draw: Draw, x: Shape) -> str | None:
-    names = [f"nn.ChannelShuffle({one_of(draw, *_divisors(x[1]))})"]
+    names = [f"nn.ChannelShuffle({groups})" for groups in _divisors(x[1])[1:-1]]
     if x[1] % 4 == 0:
         names.append("nn.PixelShuffle(2)")
     if x[2] % 2 == 0 and x[3] % 2 == 0:
         names.append("nn.PixelUnshuffle(2)")
-    return one_of(draw, *names)
+    return one_of(draw, *names) if names else None
 
 
 def _slice(draw: Draw, x: Shape) -> str | None:
     axis = draw(st.integers(1, len(x) - 1))
-    begin = draw(st.integers(0, x[axis] - 1))
+    if x[axis] == 1:
+        return None  # all of it would be the operand itself, which is no output
+    begin = draw(st.integers(1, x[axis] - 1))
     return f"Slice({axis}, {begin}, {draw(st.integers(begin + 1, x[axis]))}, {one_of(draw, 1, 1, 2)})"
 
 
@@ -207,12 +209,16 @@ def _select(draw: Draw, x: Shape) -> str | None:
 
 
 def _chunk(draw: Draw, x: Shape) -> str | None:
-    pieces = one_of(draw, *[d for d in _divisors(x[1]) if d <= 4])
+    several = [d for d in _divisors(x[1]) if 1 < d <= 4]
+    if not several:
+        return None
+    pieces = one_of(draw, *several)
     return f"Chunk({pieces}, {draw(st.integers(-1, pieces - 1))})"
 
 
 def _permute(draw: Draw, x: Shape) -> str | None:
-    return f"Call(permute, {(0, *draw(st.permutations(range(1, len(x)))))})"
+    order = draw(st.permutations(range(1, len(x))))
+    return None if order == sorted(order) else f"Call(permute, {(0, *order)})"
 
 
 def _unsqueeze(draw: Draw, x: Shape) -> str | None:
