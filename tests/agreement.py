@@ -22,7 +22,7 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SUMMING = {"conv2d", "linear", "matmul", "pixel_shuffle"}
+SUMMING = {"conv2d", "linear", "linear_dynamic", "matmul", "pixel_shuffle"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
 # Ops whose float result torch rounds otherwise before it becomes a code.
 ROUNDING = {"unary", "prelu", "affine", "softmax", "layer_norm", "group_norm"}
@@ -135,7 +135,7 @@ def assert_agrees_with_torch(graph: GraphModule, *inputs: Tensor, **options: boo
 
 def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str = "error") -> EngineGraph:
     """torch runs the graph that is imported as it runs the model; the engine agrees with it layer by layer, and with the twin."""
-    graph, _ = trace(model, inputs)
+    graph = trace(model, inputs)
     engine = build_engine_graph(model, inputs, fallback=fallback)
     with torch.no_grad():
         assert_equal_but_for_flips(graph(*inputs), model(*inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -221,6 +222,19 @@ def test_an_in_place_op_seen_through_a_view_is_refused() -> None:
         view = g.call_function(aten.view.default, (y, [2, -1]))
         g.call_function(aten.relu_.default, (y,))
         return view
+
+    with pytest.raises(UnsupportedError, match="read through a view"):
+        import_module(in_place_graph(body), (X,))
+
+
+def test_an_in_place_op_on_a_piece_of_a_tensor_is_refused() -> None:
+    aten = torch.ops.aten
+
+    def body(g: Graph, x: Any) -> Any:
+        y = g.call_function(aten.relu.default, (x,))
+        piece = g.call_function(operator.getitem, (g.call_function(aten.split.Tensor, (y, 1)), 0))
+        g.call_function(aten.sigmoid_.default, (piece,))
+        return y
 
     with pytest.raises(UnsupportedError, match="read through a view"):
         import_module(in_place_graph(body), (X,))

@@ -271,6 +271,7 @@ std::vector<LayerInfo> Session::Layers() const {
     const Value& x = view.node.inputs.empty() ? view.output(0) : view.input(0);
     if (x.dtype == DType::kU8) info.act_bits = graph.quants[static_cast<size_t>(x.quant)].bits;
     const ops::StepInfo& step = steps_[i]->info();
+    if (step.act_bits != 0) info.act_bits = step.act_bits;
     info.executed_as = step.executed_as;
     info.reason = step.reason;
     info.weight_bytes = step.weight_bytes;

@@ -10,13 +10,13 @@ from torch import Tensor, float32, from_numpy, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import matmul, movement, rows, shapes
+from pyqinfer.frontend import dynamic, matmul, movement, rows, shapes
 from pyqinfer.frontend.matmul import hides_scores, masked_sum, scaled
 from pyqinfer.frontend.movement import inner
 from pyqinfer.frontend.movement import reshaped as _reshaped
 from pyqinfer.frontend.one_d import either, over_rows
 from pyqinfer.frontend.quantized import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, RuntimeQuantized, SymbolicSize
 from pyqinfer.frontend.transposed import conv_transpose2d
 
 INFINITY = float("inf")
@@ -66,6 +66,8 @@ def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], 
 
 
 def _linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if isinstance(a["input"], RuntimeQuantized):
+        return dynamic.linear(reader, node, a)
     x, weight = reader.activation(a["input"], "input"), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     constants: dict[str, ir.Constant] = {"weight": weight}
@@ -377,6 +379,8 @@ HANDLERS: dict[str, Handler] = {
     "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
+    "upsample_nearest1d": over_rows(movement.HANDLERS["upsample_nearest2d"]),
+    "upsample_linear1d": over_rows(movement.HANDLERS["upsample_bilinear2d"]),
     "max_pool1d": over_rows(_max_pool),
     "avg_pool1d": over_rows(_avg_pool),
     "adaptive_avg_pool1d": over_rows(_adaptive_avg_pool),

@@ -43,6 +43,20 @@ class QuantizedConstant:
     value: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class RuntimeQuantized:
+    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
+
+    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
+    """
+
+    x: ir.Value
+    attrs: dict[str, ir.Attr]
+    quant_min: int
+    quant_max: int
+    stage: str
+
+
 Arguments = dict[str, Any]
 Handler = Callable[["GraphReader", Node, Arguments], Any]
 # For ops of constants: the op's name and arguments.
@@ -52,7 +66,10 @@ ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], 
 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Results that share memory with their operand under another shape.
-_VIEWS = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "slice", "select"})
+_VIEWS = frozenset(
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
+)
 # Of constants, these give the codes of weights: evaluated, they would leave a float tensor.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
@@ -109,6 +126,8 @@ class GraphReader:
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """A float32 value of the graph."""
+        if isinstance(operand, RuntimeQuantized):
+            raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
             raise NotSupportedHere(f"its {what} is a constant, not an activation")
         if operand.quant is not None:
@@ -157,6 +176,9 @@ class GraphReader:
             assert isinstance(operand, Node)
             assert isinstance(index, int)
             source = self.env[operand]
+            if operand in self._root:  # a piece of a split tensor
+                self._root[node] = self._root[operand]
+                self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
         if node.target in _SIZE_OPS:
             return self._size_expression(node)
@@ -305,7 +327,7 @@ def _all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize))
+        return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 

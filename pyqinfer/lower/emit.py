@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
-_WITH_ACTIVATION = frozenset({"conv2d", "linear", "add"})
+_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
 _PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 
@@ -25,13 +25,11 @@ class EngineGraph:
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
     ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
-    ``notes``: layer name -> why its frontend could not give it integer operands.
     """
 
     graph: dict[str, Any]
     constants: list[NDArray[Any]]
     origins: dict[str, str]
-    notes: dict[str, str] = field(default_factory=dict)
     nhwc: frozenset[str] = frozenset()
 
     def to_json(self) -> str:
@@ -90,7 +88,6 @@ class _Emitter:
             },
             self.arrays,
             self.origins,
-            self.graph.notes,
             frozenset(self.nhwc),
         )
 
@@ -192,7 +189,9 @@ def _attrs(node: Node) -> dict[str, Any]:
         attrs["value"] = _pad_value(node)
     elif node.op == "upsample":
         attrs["step"] = [float_bits(value) for value in attrs["step"]]
-    if node.op in ("conv2d", "linear"):
+    if node.op in DYNAMIC_OPS:
+        attrs["eps"] = float_bits(real(node, "eps"))
+    if node.op in {"conv2d", "linear"} | DYNAMIC_OPS:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs
