@@ -24,7 +24,7 @@ def graph_of(network: Network, kind: str) -> GraphModule:
     """The fp32 or the quantized graph that torch runs."""
     model, example = network.module(), (network.images(2),)
     if kind == "fp32":
-        return trace(model, example)[0]
+        return trace(model, example)
     return pq.quantize(model, pq.PTQ(observer="minmax"), example_inputs=example, calibration=[network.images(8)])
 
 

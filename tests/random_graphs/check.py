@@ -29,7 +29,7 @@ _FP32_TOLERANCE = 1e-4
 def check(net: Net) -> None:
     """Raises AssertionError where anything differs that must not."""
     model, examples = net.build(), net.examples()
-    traced, _ = trace(model, examples, net.dynamic_batch)
+    traced = trace(model, examples, net.dynamic_batch)
     check_graph(net, traced, model)
     # torch.export takes ten times as long as all the rest, so the graph is not traced a second time where PTQ would trace the same one.
     again = {} if any("FakeQuantize" in step.module for step in net.steps) else {"return_value": copy.deepcopy(traced)}
