@@ -125,7 +125,7 @@ _FUNCTIONS: Mapping[str, Callable[[F32, np.float32], F32]] = {
     "elu": lambda x, alpha: np.where(x > 0, x, alpha * expm1(x)),
     "leaky_relu": lambda x, alpha: np.where(x > 0, x, x * alpha),
     "sqrt": lambda x, _: f32(np.sqrt(x)),
-    "rsqrt": lambda x, _: _ONE / np.sqrt(x),
+    "rsqrt": lambda x, _: f32(_ONE / f32(np.sqrt(x))),
     "abs": lambda x, _: np.abs(x),
     "log": lambda x, _: log(x),
     "softplus": lambda x, _: softplus(x),
