@@ -267,7 +267,7 @@ def test_all_unsupported_ops_are_listed_at_once_with_layer_and_line() -> None:
         (Net(lambda s, x: torch.div(x, 2, rounding_mode="floor")), "rounding_mode"),
         (Net(lambda s, x: torch.ops.aten.elu(x, 1.0, 1.0, 2.0)), "input_scale"),
         (Net(lambda s, x: x**1.5), "power"),
-        (Net(lambda s, x: F.celu(x, 0.5)), "alpha=0.5"),
+        (Net(lambda s, x: F.softplus(x, 1, 5)), r"threshold=5\.0"),
         (Net(lambda s, x: F.avg_pool2d(x, 2, divisor_override=3)), "divisor_override"),
         (Net(lambda s, x: F.dropout(x, 0.5, True)), "dropout"),
         (Net(lambda s, x: F.batch_norm(x, None, None, training=True)), "batch_norm|_native_batch_norm_legit|batch norm"),
