@@ -57,6 +57,8 @@ MODULES: list[nn.Module] = [
     nn.ELU(0.7),
     nn.LeakyReLU(0.1),
     nn.PReLU(1, 0.3),
+    nn.SELU(),
+    nn.CELU(),
 ]
 SPREAD = torch.linspace(-12, 12, 4 * 3 * 5 * 7).reshape(4, 3, 5, 7)
 
@@ -124,11 +126,6 @@ def test_ptq_quantizes_once_behind_the_activation_of_a_layer(module: nn.Module) 
     assert F.mse_loss(expected, net(x)) < 1e-3
 
 
-def test_selu_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="selu"):
-        convert(nn.SELU(), example_inputs=(SPREAD,))
-
-
 class Gate(nn.Module):
     """Squeeze and excitation."""
 
@@ -161,6 +158,9 @@ ARITHMETIC: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda x, p: p * F.relu(x),
     lambda x, p: x + F.adaptive_avg_pool2d(x, 1),
     lambda x, p: x * F.relu6(x + 3) / 6,
+    lambda x, p: torch.add(x, p, alpha=0.3) - torch.sub(x, F.relu(x), alpha=2),
+    lambda x, p: x**2 + x**3 - (x + 20) ** -1,
+    lambda x, p: -torch.maximum(x, torch.tensor(0.5)) + torch.clamp_max(x, 1),
 ]
 
 

@@ -37,6 +37,17 @@ struct Residual {
   float scale = 1;
 };
 
+// For rows that were quantized at run time, each with its own parameters, and weights with a scale per group of k-values: one call per
+// group. acc = step * (sum(q * code) + code_sum[j] * shift[i]) + base[j] * box[i], wrapping until it is complete.
+struct DynamicRows {
+  const float* scale;       // [m] s of each row
+  const int32_t* shift;     // [m] -z of each row
+  const int32_t* code_sum;  // [nr] sum(code) of these k-values
+  // [m * nr] sum over the groups so far: the kernel's own order; only the last call writes `out`. nullptr: one group.
+  float* partial;
+  bool first, last;
+};
+
 // u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values, nr channels x kr bytes. Where kr does not divide k, the
 // last block holds the last kr values of the row, and 0 for those that the block before it has already; with k < kr it holds k values and
 // zeros.
@@ -54,6 +65,8 @@ struct TileU8S8 {
   Output output;
   void* out;
   size_t out_stride;  // elements
+  // nullptr: one scale and zero point for all rows. Else `init` is 0, `scale` is that of the weights alone, and there is no residual.
+  const DynamicRows* rows;
 };
 
 // The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
@@ -137,6 +150,13 @@ struct Affine {
   float scale = 1;
 };
 
+// How rows are quantized at run time (docs/numerics.md, "linear_dynamic").
+struct RowQuantizer {
+  bool symmetric = true;
+  int32_t qmin = 0, qmax = 255;
+  float eps = 0;
+};
+
 // Functions of one float, in the order of docs/format.md. `alpha` is read by kElu and kLeakyRelu.
 enum class UnaryFunction : uint8_t {
   kExp,
@@ -169,6 +189,17 @@ struct BinaryOperand {
   size_t step = 1, row_step = 0;
 };
 
+// Elements that are normalized together: `pieces` runs of `length` elements, `stride` apart, of x and y alike. A row of a layer norm is one
+// run; a group of channels of an image is one run for each pixel.
+struct NormalizeGroup {
+  const float* x = nullptr;
+  size_t pieces = 1, length = 0, stride = 0;
+  const float* weight = nullptr;  // [length]; nullptr = none
+  const float* bias = nullptr;    // [length]; nullptr = none
+  float eps = 0;
+  bool center = true;  // subtract the mean; false: root mean square
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -184,6 +215,8 @@ struct KernelSet {
   void (*f32_depthwise)(const DepthwiseF32&) noexcept;
   // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
   void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;
+  // lo = min(0, x...), hi = max(0, x...); NaN takes no part.
+  void (*range)(const float* x, size_t n, float* lo, float* hi) noexcept;
   // NCHW planes to NHWC pixels: y[p*channels + c] = quantize(x[c*plane_stride + p]), p < pixels.
   void (*quantize_to_nhwc)(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept;
   void (*dequantize)(const uint8_t* x, float* y, size_t n, const Affine& p) noexcept;
@@ -200,6 +233,9 @@ struct KernelSet {
   void (*affine)(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept;
   // The activation of docs/numerics.md.
   void (*clamp)(const float* x, float* y, size_t n, float lo, float hi) noexcept;
+  // One row: y = softmax(x), or its logarithm, then activation and quantize or float as o says. `e`: n floats of scratch, which may be y.
+  void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
+  void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;

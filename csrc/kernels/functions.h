@@ -18,6 +18,10 @@ inline constexpr float kErfNear[6] = {0x1.06eba6p-3f, -0x1.8126dcp-2f, 0x1.ce190
 inline constexpr float kErfEnd = 4.0f;
 inline constexpr float kErfFar[7] = {-0x1.bb22fcp-13f, -0x1.20ab22p+0f, -0x1.464aecp-1f, -0x1.a950f4p-4f,
                                      0x1.6b6b9ep-6f,   -0x1.8d634ap-9f, 0x1.987afep-13f};
+// (log(1 + z) - z + z^2/2) / z^3 for sqrt(1/2) - 1 <= z <= sqrt(2) - 1, ascending powers of z.
+inline constexpr float kLogPolynomial[9] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a4b6p-3f,  -0x1.555c4cp-3f, 0x1.233766p-3f,
+                                            -0x1.fc2222p-4f, 0x1.e6f0a6p-4f,  -0x1.de3b9ap-4f, 0x1.145696p-4f};
+inline constexpr float kSqrtTwo = 0x1.6a09e6p+0f;
 
 // In binary64.
 inline constexpr double kWideExpEnd = 708;  // 2^n stays normal up to here

@@ -35,14 +35,6 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Of two dimensions one is 1, or they are the same.
-bool Broadcast(const Dim& a, const Dim& b, Dim* out) {
-  if (a.fixed() && b.fixed() && a != b && a.value != 1 && b.value != 1) return false;
-  const bool take_b = (a.fixed() && a.value == 1) || (!a.fixed() && b.fixed() && b.value != 1) || (a.kind == Dim::kDerived && !b.fixed());
-  *out = take_b ? b : a;
-  return true;
-}
-
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   Shape other;
   if (HasConstant(view)) {
@@ -52,7 +44,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   }
   Shape out(inputs[0].size());
   bool fits = inputs[0].size() == other.size();
-  for (size_t i = 0; fits && i < out.size(); ++i) fits = Broadcast(inputs[0][i], other[i], &out[i]);
+  for (size_t i = 0; fits && i < out.size(); ++i) fits = BroadcastDim(inputs[0][i], other[i], &out[i]);
   if (!fits) {
     return NodeError(view, "shapes " + ShapeText(view.graph, inputs[0]) + " and " + ShapeText(view.graph, other) + " do not broadcast");
   }

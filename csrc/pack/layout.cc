@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pack/panel.h"
+
 namespace pqi::pack {
 namespace {
 
@@ -79,23 +81,6 @@ void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source,
   for (int64_t g = 0; g < groups; ++g) std::memcpy(out + g * padded, source + g * per_group, static_cast<size_t>(per_group) * sizeof(T));
 }
 
-// One panel: n <= nr channels of [taps][k] weights, k in blocks of kr, channels interleaved by kr values. A last block that k does not fill
-// is filled from its end (kernels/contract.h).
-template <typename T>
-void PackPanel(const ConvLayout& layout, const T* channels, int64_t n, T* panel) {
-  const int64_t nr = layout.tile.nr, kr = layout.tile.kr, block = nr * kr, blocks = CeilDiv(layout.k, kr);
-  const int64_t whole = layout.k / kr * kr, shift = layout.k > kr ? blocks * kr - layout.k : 0;
-  for (int64_t c = 0; c < n; ++c) {
-    const T* w = channels + c * layout.taps * layout.k;
-    for (int64_t tap = 0; tap < layout.taps; ++tap) {
-      for (int64_t i = 0; i < layout.k; ++i) {
-        const int64_t at = i < whole ? i : i + shift;
-        panel[(tap * blocks + at / kr) * block + c * kr + at % kr] = w[tap * layout.k + i];
-      }
-    }
-  }
-}
-
 template <typename T>
 void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights, uint8_t* buffer) {
   T* out = reinterpret_cast<T*>(buffer + layout.weights);
@@ -116,7 +101,7 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
         const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
         T* panel = reinterpret_cast<T*>(buffer + layout.weights + static_cast<size_t>(p) * layout.panel_bytes);
-        PackPanel(layout, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
+        PackPanel(layout.tile, layout.taps, layout.k, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
       }
       break;
   }

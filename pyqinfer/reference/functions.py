@@ -24,7 +24,19 @@ _ERF_FAR = _constants(
     "-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13"
 )
 _ERF_SPLIT, _ERF_END = np.float32(0.93), np.float32(4)
-_ONE, _SIX = np.float32(1), np.float32(6)
+_LOG = _constants(
+    "0x1.555548p-2",
+    "-0x1.000006p-2",
+    "0x1.99a4b6p-3",
+    "-0x1.555c4cp-3",
+    "0x1.233766p-3",
+    "-0x1.fc2222p-4",
+    "0x1.e6f0a6p-4",
+    "-0x1.de3b9ap-4",
+    "0x1.145696p-4",
+)
+_SQRT_TWO = np.float32(float.fromhex("0x1.6a09e6p+0"))
+_ONE, _HALF, _TWO, _SIX = np.float32(1), np.float32(0.5), np.float32(2), np.float32(6)
 
 
 def fused(a: F32 | np.float32, b: F32 | np.float32, c: F32 | np.float32) -> F32:
@@ -71,6 +83,16 @@ def erf(x: F32) -> F32:
     t = np.abs(x)
     far = np.copysign(_ONE - exp(_polynomial(_ERF_FAR, np.where(t > _ERF_END, _ERF_END, t))), x)
     return np.where(t > _ERF_SPLIT, far, fused(_polynomial(_ERF_NEAR, x * x), x, x))
+
+
+def log(x: F32) -> F32:
+    """For finite x >= 1; NaN gives NaN."""
+    half, k = np.frexp(x)  # 1/2 <= half < 1
+    low = half * _TWO <= _SQRT_TWO
+    z = np.where(np.isnan(x), x, np.where(low, half * _TWO, half)) - _ONE
+    n = np.where(np.isnan(x), 0, k - low).astype(np.float32)
+    t = fused(z * z, fused(z, _polynomial(_LOG, z), -_HALF), z)
+    return fused(n, _LN2_HIGH, fused(n, _LN2_LOW, t))
 
 
 def _hard_gate(x: F32) -> F32:

@@ -25,6 +25,20 @@ _TAIL_TEXT = (
 )
 _WIDE_EXP, _TAIL = ([*map(_HEX, text.split())] for text in (_WIDE_EXP_TEXT, _TAIL_TEXT))
 _GELU_SCALE, _GELU_CUBE = _HEX("-0x1.9884533d43651p+0"), 0.044715
+_LOG = [
+    _HEX(text)
+    for text in (
+        "0x1.555548p-2",
+        "-0x1.000006p-2",
+        "0x1.99a4b6p-3",
+        "-0x1.555c4cp-3",
+        "0x1.233766p-3",
+        "-0x1.fc2222p-4",
+        "0x1.e6f0a6p-4",
+        "-0x1.de3b9ap-4",
+        "0x1.145696p-4",
+    )
+]
 
 
 def _polynomial(coefficients: Sequence[float], x: float) -> float:
@@ -105,6 +119,16 @@ def erf(x: float) -> float:
     if t > _SPLIT:
         return math.copysign(add(1.0, -exp(_polynomial(_FAR, min(t, 4.0)))), x)
     return fma(_polynomial(_NEAR, mul(x, x)), x, x)
+
+
+def log(x: float) -> float:
+    """For x >= 1."""
+    k = 0
+    while x > _HEX("0x1.6a09e6p+0"):
+        x, k = x / 2, k + 1
+    z = add(x, -1.0)
+    t = fma(mul(z, z), fma(z, _polynomial(_LOG, z), -0.5), z)
+    return fma(float(k), _LN2_HIGH, fma(float(k), _LN2_LOW, t))
 
 
 def _hard_gate(x: float) -> float:

@@ -31,6 +31,33 @@ void QuantizeKernel(const float* x, uint8_t* y, size_t n, const Output& q) noexc
   ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreU8(y + i, output.Quantize(S::LoadFloat(x + i, lanes)), lanes); });
 }
 
+// Minima and maxima do not depend on the order. The accumulators start at +0 and keep it against -0 and NaN.
+template <class S>
+void RangeKernel(const float* x, size_t n, float* lo, float* hi) noexcept {
+  constexpr size_t kChains = 4;
+  typename S::Float low[kChains], high[kChains];
+  for (size_t c = 0; c < kChains; ++c) low[c] = high[c] = S::SetFloat(0);
+  const auto take = [&](size_t i, size_t c, auto lanes) PQI_INLINE_LAMBDA {
+    const typename S::Float v = S::LoadFloat(x + i, lanes);  // lanes beyond the end read as 0
+    low[c] = S::MinF(v, low[c]);
+    high[c] = S::MaxF(v, high[c]);
+  };
+  size_t i = 0;
+  for (; i + kChains * S::kLanes <= n; i += kChains * S::kLanes) {
+    PQI_UNROLL for (size_t c = 0; c < kChains; ++c) take(i + c * S::kLanes, c, typename S::All());
+  }
+  for (; i + S::kLanes <= n; i += S::kLanes) take(i, 0, typename S::All());
+  if (i < n) take(i, 0, S::First(n - i));
+  float lows[S::kLanes], highs[S::kLanes];
+  S::StoreFloat(lows, S::MinF(S::MinF(low[0], low[1]), S::MinF(low[2], low[3])));
+  S::StoreFloat(highs, S::MaxF(S::MaxF(high[0], high[1]), S::MaxF(high[2], high[3])));
+  *lo = *hi = 0;
+  for (int lane = 0; lane < S::kLanes; ++lane) {
+    *lo = lows[lane] < *lo ? lows[lane] : *lo;
+    *hi = highs[lane] > *hi ? highs[lane] : *hi;
+  }
+}
+
 // Planes are quantized a run at a time into buffers that stay in L1, and then put together pixel by pixel: three planes, an image's usual
 // number, by byte permutes, others by single bytes.
 constexpr size_t kPlaneRun = 128;

@@ -117,9 +117,48 @@ PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t 
   }
 }
 
+// Rows with parameters of their own; `t.scale` is the weights'.
+template <class S, class Lanes>
+PQI_INLINE void FinishDynamicColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
+  const DynamicRows& rows = *t.rows;
+  const OutputStage<S> output(t.output, t.out);
+  const typename S::Int code_sum = S::LoadInt(rows.code_sum + j);
+  const typename S::Int base = t.base != nullptr ? S::LoadInt(t.base + j) : S::SetInt(0);
+  const typename S::Float scale = S::LoadFloat(t.scale + j);
+  const typename S::Float bias = t.bias != nullptr ? S::LoadFloat(t.bias + j) : S::SetFloat(0);
+  for (size_t i = 0; i < m; ++i) {
+    typename S::Int acc = S::AddInt(S::LoadInt(sums + i * stride + j), S::MulInt(code_sum, S::SetInt(rows.shift[i])));
+    if (t.step == 2) acc = S::AddInt(acc, acc);
+    if (t.base != nullptr) acc = S::AddInt(acc, S::MulInt(base, S::SetInt(t.box[i])));
+    typename S::Float y = S::ToFloat(acc);
+    if (rows.partial == nullptr) {
+      y = S::MulF(S::MulF(y, S::SetFloat(rows.scale[i])), scale);
+    } else {
+      float* partial = rows.partial + i * stride + j;
+      y = S::MulF(y, scale);
+      if (!rows.first) y = S::AddF(S::LoadFloat(partial), y);
+      if (!rows.last) {
+        S::StoreFloat(partial, y);
+        continue;
+      }
+      y = S::MulF(y, S::SetFloat(rows.scale[i]));
+    }
+    if (t.bias != nullptr) y = S::AddF(y, bias);
+    output.Put(y, i * t.out_stride + j, lanes);
+  }
+}
+
+template <class S>
+PQI_INLINE void FinishDynamicTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  size_t j = 0;
+  for (; j + S::kLanes <= t.n; j += S::kLanes) FinishDynamicColumn<S>(t, sums, m, stride, j, typename S::All());
+  if (j < t.n) FinishDynamicColumn<S>(t, sums, m, stride, j, S::First(t.n - j));
+}
+
 // What the register epilogue below does not do. sums: [m][stride], start values included.
 template <class S>
 __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  if (t.rows != nullptr) return FinishDynamicTile<S>(t, sums, m, stride);
   size_t j = 0;
   for (; j + S::kLanes <= t.n; j += S::kLanes) FinishTileColumn<S>(t, sums, m, stride, j, typename S::All());
   if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));

@@ -13,6 +13,7 @@
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
+#include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 
@@ -54,6 +55,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;
   set.quantize = &QuantizeKernel<S>;
+  set.range = &RangeKernel<S>;
   set.quantize_to_nhwc = &QuantizeToNhwcKernel<S>;
   set.dequantize = &DequantizeKernel<S>;
   set.add_u8 = &AddU8Kernel<S>;
@@ -63,6 +65,8 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.prelu = &PreluKernel<S>;
   set.affine = &AffineKernel<S>;
   set.clamp = &ClampKernel<S>;
+  set.softmax = &SoftmaxKernel<S>;
+  set.normalize = &NormalizeKernel<S>;
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;

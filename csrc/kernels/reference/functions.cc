@@ -118,6 +118,15 @@ float Erf(float x) noexcept {
   return std::fma(Horner(kErfNear, x * x), x, x);
 }
 
+float Log(float x) noexcept {
+  int32_t k = 0;
+  float f = x;
+  for (; f > kSqrtTwo && k < 128; f *= 0.5f) ++k;
+  const float z = f - 1.0f, n = static_cast<float>(k);
+  const float t = std::fma(z * z, std::fma(z, Horner(kLogPolynomial, z), -0.5f), z);
+  return std::fma(n, kLn2High, std::fma(n, kLn2Low, t));
+}
+
 float Evaluate(const Unary& f, float x) noexcept {
   switch (f.function) {
     case UnaryFunction::kExp:
