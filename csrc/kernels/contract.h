@@ -69,6 +69,20 @@ struct TileU8S8 {
   const DynamicRows* rows;
 };
 
+// The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
+// codes of a pair sum to at most kPairLimit, and the negative ones to at least -kPairLimit: 255 * 128 fits. The packer splits larger pairs
+// and puts what remains of them into extra blocks, nr channels x 4 codes each, that meet the four activations at a[tap * m + i] + k again.
+inline constexpr int kPairLimit = 128;
+struct TileExtra {
+  uint32_t tap, k;
+};
+struct TileU8S8Pairs {
+  TileU8S8 tile;  // k >= 4
+  const TileExtra* extra;
+  const int8_t* extra_w;  // 64-byte aligned
+  uint32_t extras;
+};
+
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
   const float* const* a;  // [taps][m]
@@ -123,6 +137,7 @@ struct DepthwiseF32 {
 };
 
 using TileU8S8Fn = void (*)(const TileU8S8&) noexcept;
+using TileU8S8PairsFn = void (*)(const TileU8S8Pairs&) noexcept;
 using TileF32Fn = void (*)(const TileF32&) noexcept;
 
 struct TileShape {
@@ -191,6 +206,8 @@ struct KernelSet {
   Isa isa;
   TileShape u8s8;
   TileU8S8Fn u8s8_tile[kMaxMr];
+  int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
+  TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;

@@ -27,6 +27,14 @@ constexpr void FillU8S8(KernelSet& set) {
 }
 
 template <class S, int MR>
+constexpr void FillPairs(KernelSet& set) {
+  if constexpr (MR > 0) {
+    set.u8s8_pairs_tile[MR - 1] = &TileU8S8PairsKernel<S, MR>;
+    FillPairs<S, MR - 1>(set);
+  }
+}
+
+template <class S, int MR>
 constexpr void FillF32(KernelSet& set) {
   set.f32_tile[MR - 1] = &TileF32Kernel<S, MR>;
   if constexpr (MR > 1) FillF32<S, MR - 1>(set);
@@ -40,6 +48,8 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.u8s8 = S::kU8S8;
   set.f32 = S::kF32;
   FillU8S8<S, S::kU8S8.mr>(set);
+  set.u8s8_pairs_mr = S::kPairsRows;
+  FillPairs<S, S::kPairsRows>(set);
   FillF32<S, S::kF32.mr>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
   set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;

@@ -72,6 +72,11 @@ struct Simd {
   PQI_INLINE static Int PhaseActivations(Int x, int phase) {
     return phase == 0 ? _mm256_and_si256(x, _mm256_set1_epi16(0xFF)) : _mm256_srli_epi16(x, 8);
   }
+  // Two multiplications for four products, not four: for codes whose pairs cannot saturate.
+  static constexpr int kPairsRows = 5;
+  PQI_INLINE static Int DotPairs(Int acc, Int x, Int w) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+  }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w)); }
 
   // Floats.

@@ -52,6 +52,7 @@ struct Simd {
 
   // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
   static constexpr int kPhases = 1;
+  static constexpr int kPairsRows = 0;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
