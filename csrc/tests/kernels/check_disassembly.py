@@ -47,7 +47,7 @@ def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
             kernel = KERNEL.search(line)
             body = found.setdefault(kernel[0], []) if kernel else None
         elif body is not None and (instruction := INSTRUCTION.match(line)):
-            body.append((int(instruction[1], 16), instruction[2].split(" #")[0].strip()))
+            body.append((int(instruction[1], 16), instruction[2].split(" #")[0].strip().removeprefix("{vex} ")))
     return {name: body for name, body in found.items() if any(MULTIPLICATION.match(text) for _, text in body)}
 
 
