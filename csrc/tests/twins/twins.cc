@@ -24,4 +24,12 @@ std::vector<TestedSet> TestedSets() {
   return sets;
 }
 
+std::vector<TestedSet> RunnableSets() {
+  std::vector<TestedSet> sets{{"reference", &kernels::kReferenceKernels, Isa::kReference}};
+  for (const TestedSet& set : TestedSets()) {
+    if (CpuSupports(set.needs)) sets.push_back(set);
+  }
+  return sets;
+}
+
 }  // namespace pqi::test

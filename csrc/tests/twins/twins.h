@@ -5,6 +5,7 @@
 // its original, but no name that a session could ask for: a test hands the set itself to Session::Create.
 #pragma once
 
+#include <ostream>
 #include <vector>
 
 #include "base/isa.h"
@@ -17,7 +18,10 @@ struct TestedSet {
   const kernels::KernelSet* set;
   Isa needs;  // what the CPU must have
 };
+inline void PrintTo(const TestedSet& set, std::ostream* out) { *out << set.name; }
 
 std::vector<TestedSet> TestedSets();
+// The reference, and those of TestedSets that this CPU can run.
+std::vector<TestedSet> RunnableSets();
 
 }  // namespace pqi::test
