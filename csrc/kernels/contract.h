@@ -39,7 +39,7 @@ struct TileU8S8 {
   const uint8_t* const* a;  // [taps][m]
   uint32_t taps, k, n;
   const int8_t* w;      // the panel, 64-byte aligned
-  const int32_t* init;  // [nr] -z_a * sum(code) (wrap-around)
+  const int32_t* init;  // [nr] (offset - z_a) * sum(code), wrap-around; the offset is KernelSet::u8s8_offset
   const float* scale;   // [nr] f32(s_a * s_w)
   const float* bias;    // [nr]; nullptr = none
   int32_t step;         // 1 or 2
@@ -70,7 +70,7 @@ struct DepthwiseU8S8 {
   const uint8_t* const* a;  // [taps]
   uint32_t taps, n;         // n channels
   const int8_t* w;          // [taps][padded n]
-  const int32_t* init;      // these four as in TileU8S8, [padded n]
+  const int32_t* init;      // -z_a * sum(code); this and the next three [padded n], otherwise as in TileU8S8
   const float* scale;
   const float* bias;
   const int32_t* base;
@@ -142,6 +142,7 @@ struct Unary {
 struct KernelSet {
   Isa isa;
   TileShape u8s8;
+  int32_t u8s8_offset;  // what the product subtracts from activations: 128 where it only multiplies signed bytes, else 0
   TileU8S8Fn u8s8_tile[kMaxMr];
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];

@@ -2,8 +2,10 @@
 //
 // S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
-// and the arithmetic of docs/numerics.md, each operation rounded once. For the elementary functions: HalfInt (arithmetic shift right by 1),
-// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y.
+// and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
+// KernelSet::u8s8_offset. ColumnDot over kColumnPhases is the product of depthwise3x3.h, which has no offset. For the elementary functions:
+// HalfInt (arithmetic shift right by 1), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) =
+// a > b ? x : y.
 #pragma once
 
 #include "kernels/contract.h"
@@ -34,6 +36,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   KernelSet set = {};
   set.isa = isa;
   set.u8s8 = S::kU8S8;
+  set.u8s8_offset = S::kOffset;
   set.f32 = S::kF32;
   FillU8S8<S, S::kU8S8.mr>(set);
   FillF32<S, S::kF32.mr>(set);

@@ -27,6 +27,8 @@ struct AvxVnni : Simd {
 
   // Columns of three pixels: each dword lane holds one channel's three bytes and a zero.
   static constexpr int kColumnVectors = 2;
+  static constexpr int kColumnPhases = kPhases;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   PQI_INLINE static __m128i Bytes16(const void* p, const Mask& m) {
     if (m.count <= 8) return Bytes8(p, m);
