@@ -71,17 +71,16 @@ const Breakage kBreakages[] = {
        };
      }},
     {"u8s8 tile under a 3x3 window",
-     [](KernelSet* s) {
-       for (auto& tile : s->u8s8_tile) {
-         if (tile != nullptr) {
-           tile = [](const kernels::TileU8S8& t) noexcept {
-             original->u8s8_tile[3](t);
-             if (t.taps > 1) Spoil(t.out);
-           };
-         }
-       }
-       std::copy(original->u8s8_tile, original->u8s8_tile + 3, s->u8s8_tile);
-       std::copy(original->u8s8_tile + 4, original->u8s8_tile + kernels::kMaxMr, s->u8s8_tile + 4);
+     [](KernelSet* s) {  // over four pixels: one tile of four rows, or two of two
+       s->u8s8_tile[1] = [](const kernels::TileU8S8& t) noexcept {
+         original->u8s8_tile[1](t);
+         if (t.taps > 1) Spoil(t.out);
+       };
+       if (s->u8s8.mr < 4) return;
+       s->u8s8_tile[3] = [](const kernels::TileU8S8& t) noexcept {
+         original->u8s8_tile[3](t);
+         if (t.taps > 1) Spoil(t.out);
+       };
      }},
     {"u8s8 depthwise",
      [](KernelSet* s) {

@@ -14,8 +14,9 @@ namespace {
 struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kBytes = 16;
-  // 4x16 of 32 registers: 16 accumulators, 8 weights (two phases), the activation, its two phases, two products, a mask.
-  static constexpr TileShape kU8S8 = {4, 16, 4};
+  // 3x16 of 32 registers: 12 accumulators, 8 weights (two phases), the activation, its two phases, products, a mask. A fourth row makes
+  // clang spill one vector and saves 1 % of the instructions.
+  static constexpr TileShape kU8S8 = {3, 16, 4};
   // 6x16: 24 accumulators, 4 weights, 1 activation.
   static constexpr TileShape kF32 = {6, 16, 1};
 
