@@ -143,6 +143,9 @@ struct KernelSet {
   Isa isa;
   TileShape u8s8;
   int32_t u8s8_offset;  // what the product subtracts from activations: 128 where it only multiplies signed bytes, else 0
+  // Around u8s8 tiles on one thread, where not null: machine state that they need and other code does not (TileScope).
+  void (*begin_tiles)() noexcept;
+  void (*end_tiles)() noexcept;
   TileU8S8Fn u8s8_tile[kMaxMr];
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
@@ -163,6 +166,22 @@ struct KernelSet {
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
+};
+
+// Lives on the stack while a thread calls the u8s8 tiles of a set, and holds nothing else.
+class TileScope {
+ public:
+  explicit TileScope(const KernelSet& set) : set_(set) {
+    if (set.begin_tiles != nullptr) set.begin_tiles();
+  }
+  ~TileScope() {
+    if (set_.end_tiles != nullptr) set_.end_tiles();
+  }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+
+ private:
+  const KernelSet& set_;
 };
 
 // The set compiled for an ISA, or nullptr if this build has none. Never selects by the running CPU: see base/isa.h.

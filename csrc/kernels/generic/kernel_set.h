@@ -5,8 +5,10 @@
 // and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
 // KernelSet::u8s8_offset. ColumnDot over kColumnPhases is the product of depthwise3x3.h, which has no offset. For the elementary functions:
 // HalfInt (arithmetic shift right by 1), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) =
-// a > b ? x : y.
+// a > b ? x : y. Matrix is void, or matrix registers that take the place of the u8 x s8 tile (matrix_tile.h).
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/contract.h"
 #include "kernels/generic/depthwise.h"
@@ -37,6 +39,10 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.isa = isa;
   set.u8s8 = S::kU8S8;
   set.u8s8_offset = S::kOffset;
+  if constexpr (!std::is_void_v<typename S::Matrix>) {
+    set.begin_tiles = &S::Matrix::Begin;
+    set.end_tiles = &S::Matrix::End;
+  }
   set.f32 = S::kF32;
   FillU8S8<S, S::kU8S8.mr>(set);
   FillF32<S, S::kF32.mr>(set);

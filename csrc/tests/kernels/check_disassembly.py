@@ -18,7 +18,18 @@ import sys
 from dataclasses import dataclass
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
-KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile|Depthwise3x3Block)<[^<>]*>")
+KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>")
+# The product that the kernels of a folder are for.
+PRODUCTS = {
+    "x86/avx2": "vpmaddwd",
+    "x86/avxvnni": "{vex} vpdpbusd",
+    "x86/avx512": "vpmaddwd",
+    "x86/avx512vnni": "vpdpbusd",
+    "x86/amx": "tdpbusd",
+    "arm/neon": "smull",
+    "arm/dotprod": "sdot",
+    "arm/i8mm": "usdot",
+}
 # A part of a vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
 BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
@@ -145,8 +156,19 @@ def over_budget(kernels: dict[str, list[tuple[int, str]]], machine: Machine) -> 
     for mnemonic, budget in machine.budget.items():
         counts = [(sum(t.startswith(mnemonic) for t in loop.instructions), len(loop.instructions)) for loop in loops]
         most, length = max(counts, default=(0, 0))
-        if length > budget * most:
+        if most > 0 and length > budget * most:
             found.append(f"{length} instructions for {most} {mnemonic}, more than {budget} for each")
+    return found
+
+
+def lacks_product(objdump: str, path: str) -> list[str]:
+    """Whether the object of an instruction set does without its product."""
+    found = []
+    for folder, mnemonic in PRODUCTS.items():
+        if f"/{folder}/" in path:
+            text = subprocess.run([objdump, "-d", "--no-show-raw-insn", path], check=True, capture_output=True, text=True).stdout
+            if not re.search(rf"\s{re.escape(mnemonic)}\s", text):
+                found.append(f"no {mnemonic}")
     return found
 
 
@@ -170,7 +192,7 @@ def main() -> int:
             failed |= bool(found)
             for text in found:
                 print(f"{path}: {name}: {text}")
-        for text in over_budget(kernels, machine):
+        for text in over_budget(kernels, machine) + lacks_product(args.objdump, path):
             failed = True
             print(f"{path}: {text}")
         print(f"{path}: {len(kernels)} kernels checked")

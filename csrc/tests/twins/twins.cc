@@ -6,6 +6,7 @@ namespace pqi::kernels {
 
 #if defined(__x86_64__)
 extern const KernelSet kAvxVnniEvexKernels;
+extern const KernelSet kAmxEmulatedKernels;
 #endif
 
 }  // namespace pqi::kernels
@@ -20,6 +21,7 @@ std::vector<TestedSet> TestedSets() {
 #undef PQI_KERNEL_SET
 #if defined(__x86_64__)
   sets.push_back({"avxvnni_evex", &kernels::kAvxVnniEvexKernels, Isa::kAvx512Vnni});
+  sets.push_back({"amx_emulated", &kernels::kAmxEmulatedKernels, Isa::kAvx512Vnni});
 #endif
   return sets;
 }

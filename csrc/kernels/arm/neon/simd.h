@@ -80,6 +80,7 @@ struct Neon {
   // The product multiplies signed bytes, so activations enter as a - 128 and the start value makes up for it (KernelSet::u8s8_offset).
   // smull gives eight 16-bit products of at most 2^14, two for each of four channels, and sadalp adds each pair to its channel: nothing
   // saturates. Phase 0 takes bytes 0 and 1 of each dword, phase 1 bytes 2 and 3.
+  using Matrix = void;
   static constexpr int32_t kOffset = 128;
   static constexpr int kPhases = 2;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }

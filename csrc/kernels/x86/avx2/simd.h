@@ -63,6 +63,7 @@ struct Simd {
 
   // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits and vpmaddwd multiplies them
   // exactly: phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
+  using Matrix = void;
   static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 2;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }

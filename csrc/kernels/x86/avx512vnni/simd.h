@@ -48,6 +48,7 @@ struct Simd {
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
 
   // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
+  using Matrix = void;
   static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 1;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }

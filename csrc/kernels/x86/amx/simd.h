@@ -1,0 +1,17 @@
+// AMX primitives: those of AVX512-VNNI, and matrix registers for the u8 x s8 tile (kernels/generic/matrix_tile.h).
+#pragma once
+
+#include "kernels/x86/avx512vnni/simd.h"
+
+namespace pqi::kernels {
+namespace {
+
+// M: the registers, native (tiles.h) or emulated (tests/twins).
+template <class M>
+struct Amx : Simd {
+  using Matrix = M;
+  static constexpr TileShape kU8S8 = {16, 64, 4};
+};
+
+}  // namespace
+}  // namespace pqi::kernels
