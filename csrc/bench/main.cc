@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   }
   pqi::bench::RegisterTiles();
   pqi::bench::RegisterConvs();
+  pqi::bench::RegisterElementwise();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

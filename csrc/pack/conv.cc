@@ -1,5 +1,9 @@
 #include "pack/conv.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "kernels/reference/conv.h"
 #include "pack/tiling.h"
 
@@ -45,6 +49,34 @@ void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32
   }
 }
 
+// The largest |y| before a residual that any input can give, in exact arithmetic; infinity where a parameter is not finite.
+double LargestResult(const ConvShape& s, const WeightsU8& w) {
+  const int64_t per_channel = s.taps() * s.group_inputs();
+  const double reach = std::max(w.zero_point, 255 - w.zero_point);  // of |q_a - z_a|
+  double largest = 0;
+  for (int64_t c = 0; c < s.oc; ++c) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < per_channel; ++i) sum += std::abs(w.codes[c * per_channel + i]);
+    double sums = static_cast<double>(w.step) * static_cast<double>(sum);
+    if (w.base != nullptr) sums += std::abs(static_cast<double>(w.base[c])) * static_cast<double>(per_channel);
+    double y = sums * reach * std::abs(static_cast<double>(w.scale[c]));
+    if (w.bias != nullptr) y += std::abs(static_cast<double>(w.bias[c]));
+    if (!std::isfinite(y)) return std::numeric_limits<double>::infinity();
+    largest = std::max(largest, y);
+  }
+  return largest;
+}
+
+// Output::saturates of kernels/contract.h. A bound clamps like the end of the codes when it rounds to that end, because rounding keeps
+// order; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+bool Saturates(const kernels::Output& o, const Residual& r, double largest) {
+  if (o.f32 || r.f32 != nullptr) return false;
+  if (r.u8 != nullptr) largest += 255.0 * static_cast<double>(r.scale);
+  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return false;
+  const float lo = std::max(o.act_lo * o.inv_scale, o.v_lo), hi = std::min(o.act_hi * o.inv_scale, o.v_hi);
+  return std::nearbyint(lo) == static_cast<float>(-o.zero_point) && std::nearbyint(hi) == static_cast<float>(255 - o.zero_point);
+}
+
 }  // namespace
 
 ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
@@ -69,6 +101,7 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       scratch_bytes_(Scratch<uint8_t>(layout_, shape).bytes),
       step_(weights.step),
       zero_point_(weights.zero_point),
+      largest_result_(LargestResult(shape, weights)),
       buffer_(PackConvU8(layout_, shape, weights)) {}
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
@@ -79,6 +112,8 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
   const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
   const uint8_t padding = static_cast<uint8_t>(zero_point_);
+  kernels::Output output = run.output;
+  output.saturates = Saturates(output, run.residual, largest_result_);
   if (part.panel_begin >= part.panel_end) return;
   switch (layout_.method) {
     case Method::kReference:
@@ -96,7 +131,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         d.init = init;
         d.scale = scale;
         d.bias = bias;
-        d.output = run.output;
+        d.output = output;
         ForEachBand(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t rows, int64_t m, int64_t row) {
           d.a = a;
           d.rows = static_cast<uint32_t>(rows);
@@ -133,7 +168,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);
       t.step = step_;
-      t.output = run.output;
+      t.output = output;
       t.out_stride = static_cast<size_t>(s.oc);
       const auto box_sums = [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); };
       ForEachTile(layout_, run, part, padding, scratch, box_sums, [&](const Tile<uint8_t>& tile) {

@@ -46,6 +46,7 @@ class PackedConvU8 {
   size_t scratch_bytes_;
   int32_t step_;
   int32_t zero_point_;
+  double largest_result_;  // before a residual
   AlignedBuffer<uint8_t> buffer_;
 };
 

@@ -199,6 +199,25 @@ std::string FindWrongElementwise(const KernelSet& set) {
       return "elementary function " + std::to_string(i);
     }
   }
+  using Op = kernels::BinaryFunction;
+  const kernels::BinaryOperand ra = {a.data(), nullptr, pa, 1, kCount}, rz = {nullptr, z.data(), {}, 1, kCount};
+  for (int i = 0; i < kernels::kBinaryFunctions; ++i) {
+    const Op op = static_cast<Op>(i);
+    if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.binary(op, ra, rz, 1, kCount, floats, y); })) {
+      return "function of two operands " + std::to_string(i);
+    }
+  }
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.prelu(x.data(), as_floats(y), 1, kCount, z.data()); })) return "prelu";
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.affine(x.data(), as_floats(y), 1, kCount, z.data(), z.data()); })) {
+    return "affine";
+  }
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.clamp(x.data(), as_floats(y), kCount, -1, 2); })) return "clamp";
+  std::vector<float> e(kCount);
+  for (bool log : {false, true}) {
+    if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.softmax(z.data(), kCount, log, floats, e.data(), y); })) return "softmax";
+  }
+  const kernels::NormalizeGroup group = {z.data(), 1, kCount, kCount, z.data(), z.data(), 1e-5f, true};
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.normalize(group, floats, y); })) return "normalization";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.table(a.data(), y, kCount, table.data()); })) return "table";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) {
         std::memcpy(y, b.data(), kCount);

@@ -14,6 +14,7 @@
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
 
 namespace pqi::kernels {
 namespace {
@@ -122,7 +123,13 @@ __attribute__((noinline)) void MatrixTile(const TileU8S8& t, int m) noexcept {
   }
   alignas(64) int32_t sums[kMatrixRows * NV * kMatrixRows];
   MatrixStore<M, NV>(sums);
-  FinishTile<S>(t, sums, static_cast<size_t>(m), NV * kMatrixRows);
+  if (!FinishesInRegisters<S, NV>(t)) return FinishTile<S>(t, sums, static_cast<size_t>(m), NV * kMatrixRows);
+  TileU8S8 row = t;
+  for (int i = 0; i < m; ++i) {
+    FinishStored<S, 1, NV>(row, sums + i * NV * kMatrixRows);
+    row.out = static_cast<uint8_t*>(row.out) + t.out_stride;
+    if (t.residual.u8 != nullptr) row.residual.u8 += t.residual.stride;
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
 #include "kernels/generic/matrix_tile.h"
 
 namespace pqi::kernels {
@@ -69,10 +70,13 @@ void DotTile(const TileU8S8& t) noexcept {
       w += kBlock;
     }
   }
+  if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * kStride + j * S::kLanes, acc[i][j]);
   }
+  // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
+  if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
 }
 

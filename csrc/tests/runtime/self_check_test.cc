@@ -149,6 +149,49 @@ const Breakage kBreakages[] = {
          if (f.function == kernels::UnaryFunction::kTanh) Spoil(y);
        };
      }},
+    {"function of two operands 3",
+     [](KernelSet* s) {
+       s->binary = [](kernels::BinaryFunction f, const kernels::BinaryOperand& a, const kernels::BinaryOperand& b, size_t rows, size_t n,
+                      const kernels::Output& o, void* y) noexcept {
+         original->binary(f, a, b, rows, n, o, y);
+         if (f == kernels::BinaryFunction::kDiv) Spoil(y);
+       };
+     }},
+    {"prelu",
+     [](KernelSet* s) {
+       s->prelu = [](const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept {
+         original->prelu(x, y, rows, channels, slope);
+         Spoil(y);
+       };
+     }},
+    {"affine",
+     [](KernelSet* s) {
+       s->affine = [](const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept {
+         original->affine(x, y, rows, channels, scale, shift);
+         Spoil(y);
+       };
+     }},
+    {"clamp",
+     [](KernelSet* s) {
+       s->clamp = [](const float* x, float* y, size_t n, float lo, float hi) noexcept {
+         original->clamp(x, y, n, lo, hi);
+         Spoil(y);
+       };
+     }},
+    {"softmax",
+     [](KernelSet* s) {
+       s->softmax = [](const float* x, size_t n, bool log, const kernels::Output& o, float* e, void* y) noexcept {
+         original->softmax(x, n, log, o, e, y);
+         if (log) Spoil(y);
+       };
+     }},
+    {"normalization",
+     [](KernelSet* s) {
+       s->normalize = [](const kernels::NormalizeGroup& g, const kernels::Output& o, void* y) noexcept {
+         original->normalize(g, o, y);
+         Spoil(y);
+       };
+     }},
     {"table",
      [](KernelSet* s) {
        s->table = [](const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table) noexcept {

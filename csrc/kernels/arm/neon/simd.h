@@ -118,11 +118,57 @@ struct Neon {
   // NaN gives 0 here, and what is beyond int32 its nearest: both end as code 0 or below, like INT_MIN elsewhere.
   PQI_INLINE static Int ToIntPlain(Float a) { return vcvtnq_s32_f32(a); }
 
+  using ByteMask = Mask;
+  PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
+  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetShort(int32_t v) { return vreinterpretq_s32_s16(vdupq_n_s16(static_cast<int16_t>(v))); }
+  PQI_INLINE static uint8x8_t PackHalf(Int a, Int b, Int zero_point) {
+    return vqmovun_s16(vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), vreinterpretq_s16_s32(zero_point)));
+  }
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+    return vreinterpretq_s32_u8(vcombine_u8(PackHalf(a, b, zero_point), PackHalf(c, d, zero_point)));
+  }
+  // Piece `piece` of `Bytes` bytes.
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    const uint8x16_t bytes = vreinterpretq_u8_s32(v);
+    if constexpr (Bytes == 16) {
+      PutBytes16(p, bytes, lanes);
+    } else {
+      static_assert(Bytes == 8, "");
+      PutBytes8(p, piece == 0 ? vget_low_u8(bytes) : vget_high_u8(bytes), lanes);
+    }
+  }
+  PQI_INLINE static void PutBytes16(uint8_t* p, uint8x16_t v, All) { vst1q_u8(p, v); }
+  PQI_INLINE static void PutBytes16(uint8_t* p, uint8x16_t v, Mask m) {
+    if (m.count < 8) return PutBytes8(p, vget_low_u8(v), m);
+    vst1_u8(p, vget_low_u8(v));
+    PutBytes8(p + 8, vget_high_u8(v), Mask{m.count - 8});
+  }
+
+  // Doubles.
+  using Wide = float64x2_t;
+  PQI_INLINE static Wide WidenLow(Float a) { return vcvt_f64_f32(vget_low_f32(a)); }
+  PQI_INLINE static Wide WidenHigh(Float a) { return vcvt_high_f64_f32(a); }
+  PQI_INLINE static Float Narrow(Wide low, Wide high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
+  PQI_INLINE static Wide SetWide(double v) { return vdupq_n_f64(v); }
+  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return vaddq_f64(a, b); }
+  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return vsubq_f64(a, b); }
+  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return vmulq_f64(a, b); }
+  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return vdivq_f64(a, b); }
+  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+  PQI_INLINE static Wide AbsWide(Wide a) { return vabsq_f64(a); }
+  PQI_INLINE static Wide RoundWide(Wide a) { return vrndnq_f64(a); }
+  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
+    return vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
+  }
+  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) { return vbslq_f64(vcltzq_f64(x), a, b); }
+
   // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0, 1, 2 is the top, middle, bottom pixel of the
   // four channels in the lower half.
   static constexpr int kColumnVectors = 2;
   static constexpr int kColumnPhases = 3;
-  PQI_INLINE static Mask FirstBytes(size_t n) { return First(n); }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) {
     return vmlal_s16(acc, vget_low_s16(vreinterpretq_s16_s32(x)), vget_low_s16(vreinterpretq_s16_s32(w)));
   }

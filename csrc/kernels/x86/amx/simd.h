@@ -11,6 +11,15 @@ template <class M>
 struct Amx : Simd {
   using Matrix = M;
   static constexpr TileShape kU8S8 = {16, 64, 4};
+
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    if constexpr (Bytes == 64) {
+      PutBytes(p, v, lanes);
+    } else {
+      Simd::StorePiece<Bytes>(p, v, piece, lanes);
+    }
+  }
 };
 
 }  // namespace

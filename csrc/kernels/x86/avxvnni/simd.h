@@ -60,19 +60,13 @@ struct AvxVnni : Simd {
     LoadColumn<Q>(top, middle, bottom, All(), out);
   }
 
-  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, const Mask& m) {
-    alignas(16) uint8_t bytes[16];
-    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), v);
-    for (uint32_t i = 0; i < m.count; ++i) p[i] = bytes[i];
-  }
   // Lanes are at most 255; those below 0 are stored as 0.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], const Lanes& lanes) {
     if constexpr (Q == 2) {
       const Int words = _mm256_packs_epi32(v[0], v[1]);
       const Int bytes = _mm256_packus_epi16(words, words);
-      PutBytes(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), lanes);
+      PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
     } else {
       StoreU8(p, v[0], lanes);
     }
