@@ -17,6 +17,7 @@ namespace pqi::bench {
 void RegisterTiles();
 void RegisterConvs();
 void RegisterElementwise();
+void RegisterLinears();
 
 // ISAs of kernels/list.inc that this CPU runs, without the reference.
 inline std::vector<Isa> BenchedIsas() {

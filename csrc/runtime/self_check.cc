@@ -43,8 +43,10 @@ class Operands {
   std::minstd_rand engine_{1};
 };
 
-Output Codes(int32_t zero_point, float lo) {
+// lo is -infinity, or 0 with zero point 0: then saturation can stand for every clamp.
+Output Codes(int32_t zero_point, float lo, bool saturates = false) {
   Output o;
+  o.saturates = saturates;
   o.act_lo = lo;
   o.act_hi = kInfinity;
   o.inv_scale = 1 / 0.037f;
@@ -148,7 +150,7 @@ ConvShape Square(int64_t size, int64_t channels, int64_t outputs, int64_t groups
 std::string FindWrongConv(const KernelSet& set) {
   ConvCheck check(set);
   for (int m = 1; m <= set.u8s8.mr; ++m) {  // a whole panel and a narrow one
-    if (!check.Codes(Linear(m, 21, set.u8s8.nr + 3), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity), m % 3 == 0)) {
+    if (!check.Codes(Linear(m, 21, set.u8s8.nr + 3), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2), m % 3 == 0)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
     }
   }
@@ -158,7 +160,7 @@ std::string FindWrongConv(const KernelSet& set) {
   if (!check.Codes(Square(2, 80, 5, 1, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
   if (!check.Codes(Square(3, kCount, kCount, kCount, 1), Codes(3, 0), true)) return "u8s8 depthwise";
   for (int64_t stride : {1, 2}) {
-    if (!check.Codes(Square(5, kCount, kCount, kCount, stride), Codes(3, -kInfinity), false)) return "u8s8 depthwise 3x3";
+    if (!check.Codes(Square(5, kCount, kCount, kCount, stride), Codes(3, -kInfinity, stride == 2), false)) return "u8s8 depthwise 3x3";
   }
   if (!check.Floats(Square(3, kCount, kCount, kCount, 1))) return "f32 depthwise";
   return "";
@@ -186,9 +188,13 @@ std::string FindWrongElementwise(const KernelSet& set) {
   const auto as_floats = [](Bytes y) { return reinterpret_cast<float*>(y); };
 
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.quantize(x.data(), y, kCount, codes); })) return "quantize";
-  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.quantize_to_nhwc(x.data(), 12, 3, 11, y, codes); })) {
-    return "quantize to NHWC";
+  const auto planes = operands.Floats(60, 8);
+  for (size_t channels : {2, 3}) {
+    if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.quantize_to_nhwc(planes.data(), 20, channels, 19, y, codes); })) {
+      return "quantize to NHWC";
+    }
   }
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.range(x.data(), kCount, as_floats(y), as_floats(y) + 1); })) return "range";
   if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.dequantize(a.data(), as_floats(y), kCount, pa); })) return "dequantize";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.add_u8(a.data(), pa, b.data(), pb, kCount, codes, y); }))
     return "add of codes";

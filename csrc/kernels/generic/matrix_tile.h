@@ -54,17 +54,25 @@ class MatrixRows {
     if (at_ == t_.k) BeginTap(tap_ + 1);
   }
 
-  // Each tap ends with zeros up to a multiple of four, as in the panel, and the last one with zeros up to 64. Rows from m on stay as they
-  // are: their sums go nowhere.
+  // The last block of each tap is filled as in the panel (kernels/contract.h), and the last tap with zeros up to 64. Rows from m on stay as
+  // they are: their sums go nowhere.
   __attribute__((noinline)) void Stage() {
     uint32_t filled = 0;
     while (filled < kMatrixBytes && tap_ < t_.taps) {
       const uint32_t left = t_.k - at_, room = kMatrixBytes - filled;
       const uint32_t count = left < room ? left : room, padded = (count + 3) & ~3u;
       for (uint32_t i = 0; i < m_; ++i) {
+        const uint8_t* row = t_.a[tap_ * m_ + i];
         uint8_t* to = staged_[i] + filled;
-        std::memset(to + count, 0, padded - count);
-        std::memcpy(to, t_.a[tap_ * m_ + i] + at_, count);
+        std::memcpy(to, row + at_, count & ~3u);
+        if (count == padded) continue;
+        uint8_t* last = to + padded - 4;
+        if (t_.k >= 4) {
+          std::memcpy(last, row + t_.k - 4, 4);
+        } else {
+          std::memset(last, 0, 4);
+          std::memcpy(last, row, t_.k);
+        }
       }
       filled += padded;
       Advance(count);

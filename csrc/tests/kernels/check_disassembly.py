@@ -22,7 +22,7 @@ KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile|Depthwis
 # The product that the kernels of a folder are for.
 PRODUCTS = {
     "x86/avx2": "vpmaddwd",
-    "x86/avxvnni": "{vex} vpdpbusd",
+    "x86/avxvnni": "vpdpbusd",
     "x86/avx512": "vpmaddwd",
     "x86/avx512vnni": "vpdpbusd",
     "x86/amx": "tdpbusd",

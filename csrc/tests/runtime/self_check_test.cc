@@ -120,6 +120,13 @@ const Breakage kBreakages[] = {
          Spoil(y);
        };
      }},
+    {"range",
+     [](KernelSet* s) {
+       s->range = [](const float* x, size_t n, float* lo, float* hi) noexcept {
+         original->range(x, n, lo, hi);
+         Spoil(hi);
+       };
+     }},
     {"dequantize",
      [](KernelSet* s) {
        s->dequantize = [](const uint8_t* x, float* y, size_t n, const kernels::Affine& p) noexcept {

@@ -65,6 +65,9 @@ struct Neon {
     PutBytes4(p, PackU8(v, v), lanes);
   }
   PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) { vst1q_u8(acc, vmaxq_u8(vld1q_u8(x), vld1q_u8(acc))); }
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) {
+    vst3q_u8(out, uint8x16x3_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}});
+  }
 
   // Integers.
   PQI_INLINE static Int SetInt(int32_t v) { return vdupq_n_s32(v); }
@@ -115,7 +118,7 @@ struct Neon {
   PQI_INLINE static Float ToFloat(Int a) { return vcvtq_f32_s32(a); }
   // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return vcvtnq_s32_f32(a); }
-  // NaN gives 0 here, and what is beyond int32 its nearest: both end as code 0 or below, like INT_MIN elsewhere.
+  // For values of which the caller has proved that they fit.
   PQI_INLINE static Int ToIntPlain(Float a) { return vcvtnq_s32_f32(a); }
 
   using ByteMask = Mask;
@@ -193,13 +196,13 @@ struct Neon {
       SplitChannels<Q>(vmovl_s8(vreinterpret_s8_u8(bytes)), out[p]);
     }
   }
-  // Lanes are at most 255; those below 0 are stored as 0.
+  // Codes less their zero point to bytes.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Lanes lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Lanes lanes) {
     if constexpr (Q == 2) {
-      PutBytes8(p, PackU8(v[0], v[1]), lanes);
+      PutBytes8(p, PackHalf(v[0], v[1], zero_point), lanes);
     } else {
-      StoreU8(p, v[0], lanes);
+      PutBytes4(p, PackHalf(v[0], v[0], zero_point), lanes);
     }
   }
 

@@ -60,15 +60,15 @@ struct AvxVnni : Simd {
     LoadColumn<Q>(top, middle, bottom, All(), out);
   }
 
-  // Lanes are at most 255; those below 0 are stored as 0.
+  // Codes less their zero point to bytes, in the order of LoadColumn.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], const Lanes& lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
     if constexpr (Q == 2) {
-      const Int words = _mm256_packs_epi32(v[0], v[1]);
+      const Int words = _mm256_adds_epi16(_mm256_packs_epi32(v[0], v[1]), zero_point);
       const Int bytes = _mm256_packus_epi16(words, words);
       PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
     } else {
-      StoreU8(p, v[0], lanes);
+      Simd::StoreColumn<1>(p, v, zero_point, lanes);
     }
   }
 };
