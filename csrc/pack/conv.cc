@@ -166,6 +166,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
     case Method::kTiles:
     case Method::kRuns:
     case Method::kGather: {
+      const kernels::TileScope scope(*set_);
       kernels::TileU8S8 t = {};  // what all tiles share is set once
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);

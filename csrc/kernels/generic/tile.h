@@ -4,10 +4,13 @@
 // offset k common to all. The panel is read in order, once per tile; every load of it serves MR rows.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
+#include "kernels/generic/matrix_tile.h"
 
 namespace pqi::kernels {
 namespace {
@@ -160,6 +163,10 @@ void FloatTile(const TileF32& t) noexcept {
 template <class S, int MR>
 void TileU8S8Kernel(const TileU8S8& t) noexcept {
   constexpr int kVectors = S::kU8S8.nr / S::kLanes;
+  if constexpr (!std::is_void_v<typename S::Matrix>) {
+    if (t.n <= S::kU8S8.nr / 2) return MatrixTile<S, kVectors / 2>(t, MR);
+    return MatrixTile<S, kVectors>(t, MR);
+  }
   if (t.n <= S::kU8S8.nr / 2) return DotTile<S, MR, kVectors / 2>(t);
   DotTile<S, MR, kVectors>(t);
 }
