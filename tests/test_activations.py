@@ -27,6 +27,8 @@ ACCURACY: list[tuple[Callable[[Any], Any], Callable[[Any], Any], float, float, f
     (functions.exp, np.exp, -104, 88.7, 1.1),
     (functions.expm1, np.expm1, -20, 0, 1.0),
     (functions.erf, special.erf, -4.2, 4.2, 1.3),
+    (functions.log, np.log, 0, 3e38, 1.2),
+    (functions.softplus, lambda x: np.logaddexp(0, x), -104, 100, 2.0),
     (wide_functions.sigmoid, lambda x: 1 / (1 + np.exp(-x)), -104, 30, 0.51),
     (wide_functions.silu, lambda x: x / (1 + np.exp(-x)), -110, 30, 0.51),
     (wide_functions.tanh, np.tanh, -10, 10, 0.51),

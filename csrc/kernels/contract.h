@@ -171,16 +171,21 @@ enum class UnaryFunction : uint8_t {
   kHardswish,
   kElu,
   kLeakyRelu,
+  kSqrt,
+  kRsqrt,
+  kAbs,
+  kLog,
+  kSoftplus,
 };
-inline constexpr int kUnaryFunctions = 11;
+inline constexpr int kUnaryFunctions = 16;
 struct Unary {
   UnaryFunction function = UnaryFunction::kExp;
   float alpha = 0;
 };
 
 // Functions of two floats, in the order of docs/format.md; kRsub is b - a, kRdiv is b / a.
-enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv };
-inline constexpr int kBinaryFunctions = 6;
+enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv, kMaximum, kMinimum };
+inline constexpr int kBinaryFunctions = 8;
 // Rows of codes or floats; exactly one pointer is set. Element i of row r is at r * row_step + i * step; step is 1, or 0 where one element
 // stands for a whole row.
 struct BinaryOperand {

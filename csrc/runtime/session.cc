@@ -35,6 +35,19 @@ Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, si
   return {};
 }
 
+// Indices that a caller brings lie in every table that they are looked up in.
+Status CheckIndices(const Port& port, const uint8_t* bytes, size_t n, int64_t limit) {
+  for (size_t i = 0; i < n; ++i) {
+    int32_t index = 0;
+    std::memcpy(&index, bytes + i * sizeof index, sizeof index);  // the caller's memory may be misaligned
+    if (index < 0 || index >= limit) {
+      return InvalidArgument("input " + Quoted(port.name) + ": index " + std::to_string(index) + " at position " + std::to_string(i) +
+                             " is outside [0, " + std::to_string(limit) + "), the rows of its table");
+    }
+  }
+  return {};
+}
+
 double MillisecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -113,10 +126,15 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
 
 Status Session::Prepare() {
   const Graph& graph = model_->graph();
+  index_limit_.assign(graph.values.size(), INT64_MAX);
   for (const Node& node : graph.nodes) {
     const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
     const NodeView view{graph, node};
     PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels}));
+    if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
+      int64_t& limit = index_limit_[node.inputs[0]];
+      limit = std::min(limit, step->IndexLimit());
+    }
     steps_.push_back(std::move(step));
   }
   return {};
@@ -174,6 +192,8 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
     if (!inputs[i] && n) return InvalidArgument("input " + Quoted(port.name) + " has no data");
     if (graph.values[port.value].dtype == DType::kU8) {
       PQI_RETURN_IF_ERROR(CheckCodes(graph, port, static_cast<const uint8_t*>(inputs[i]), n));
+    } else if (graph.values[port.value].dtype == DType::kI32) {
+      PQI_RETURN_IF_ERROR(CheckIndices(port, static_cast<const uint8_t*>(inputs[i]), n / sizeof(int32_t), index_limit_[port.value]));
     }
   }
   for (size_t t = 0; t < targets.size(); ++t) {

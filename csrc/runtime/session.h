@@ -97,6 +97,7 @@ class Session {
   SessionOptions options_;
   Selection selection_;
   std::vector<std::unique_ptr<ops::Step>> steps_;  // by node
+  std::vector<int64_t> index_limit_;               // by value: of inputs that are indices, the rows of the smallest table they reach
   mutable ThreadPool pool_;
   std::unique_ptr<ForkLocal<Shared>> shared_;
 };

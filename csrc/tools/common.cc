@@ -131,7 +131,7 @@ RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs) {
 NpyArray SampleArray(const Model& model, uint32_t constant) {
   const Constant& c = model.graph().constants[constant];
   NpyArray array;
-  array.dtype = c.type == ConstType::kF32 ? DType::kF32 : DType::kU8;
+  array.dtype = c.type == ConstType::kF32 ? DType::kF32 : c.type == ConstType::kU8 ? DType::kU8 : DType::kI32;
   array.shape = c.shape;
   array.bytes.assign(c.bytes.begin(), c.bytes.end());
   return array;

@@ -36,7 +36,7 @@ typedef enum pqi_status {
 } pqi_status;
 
 /* Struct fields that callers fill in are plain integers: in C++ an enum with a value of no enumerator is undefined behaviour. */
-enum { PQI_F32 = 0, PQI_U8 = 1 };
+enum { PQI_F32 = 0, PQI_U8 = 1, PQI_I32 = 2 }; /* PQI_I32: indices, of inputs only */
 typedef int32_t pqi_dtype;
 
 enum { PQI_MAX_RANK = 8 };

@@ -101,6 +101,18 @@ struct Simd {
   PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
   }
+  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+  PQI_INLINE static Float SqrtF(Float a) { return _mm256_sqrt_ps(a); }
+  PQI_INLINE static Int FloatBits(Float a) { return _mm256_castps_si256(a); }
+  PQI_INLINE static Float BitsFloat(Int a) { return _mm256_castsi256_ps(a); }
+  template <int N>
+  PQI_INLINE static Int ShiftLeft(Int a) {
+    return _mm256_slli_epi32(a, N);
+  }
+  template <int N>
+  PQI_INLINE static Int ShiftRight(Int a) {
+    return _mm256_srai_epi32(a, N);
+  }
   PQI_INLINE static Int HalfInt(Int a) { return _mm256_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }

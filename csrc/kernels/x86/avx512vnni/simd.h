@@ -80,6 +80,20 @@ struct Simd {
   PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
   }
+  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), y, x);
+  }
+  PQI_INLINE static Float SqrtF(Float a) { return _mm512_sqrt_ps(a); }
+  PQI_INLINE static Int FloatBits(Float a) { return _mm512_castps_si512(a); }
+  PQI_INLINE static Float BitsFloat(Int a) { return _mm512_castsi512_ps(a); }
+  template <int N>
+  PQI_INLINE static Int ShiftLeft(Int a) {
+    return _mm512_slli_epi32(a, N);
+  }
+  template <int N>
+  PQI_INLINE static Int ShiftRight(Int a) {
+    return _mm512_srai_epi32(a, N);
+  }
   PQI_INLINE static Int HalfInt(Int a) { return _mm512_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
