@@ -97,12 +97,12 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
 
 def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Rows of the examples; the examples as they are if the model does not take a batch of one."""
-    rows = [[a[i : i + 1] for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
+    rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]
     session = Session(model, threads=1)
     for row in rows:
-        inputs = {name: np.ascontiguousarray(a) for name, a in zip(model.inputs, row, strict=True)}
+        inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}
         outputs = session.run(inputs)
         for name, array in [*inputs.items(), *outputs.items()]:
             if not np.isfinite(array).all():

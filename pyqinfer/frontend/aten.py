@@ -315,7 +315,7 @@ def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if alpha <= 0:
         raise NotSupportedHere(f"celu with alpha={alpha}")
     x = reader.activation(a["self"], "input")
-    y = _unary(reader, node, {"self": x if alpha == 1 else inner(_with_constant(reader, node, x, alpha, "div"))}, "elu", 1.0)
+    y = _unary(reader, node, {"self": x if alpha == 1 else inner(scaled(reader, node, x, 1 / alpha))}, "elu", 1.0)
     return y if alpha == 1 else scaled(reader, node, inner(y), alpha)
 
 

@@ -2,7 +2,8 @@
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
 reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function, a softmax and a norm read
-floats, a binary function codes or floats, a product of matrices codes or floats alone, an embedding indices; all absorb a quantize, a product of codes only.
+floats, a binary function codes or floats, a product of matrices codes or floats alone, an embedding indices; all absorb a quantize, a
+product of codes only.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def run(
         codes; spatial values are NHWC.
 
     Raises:
-        ValueError: an input is missing, unknown or of the wrong shape; `capture` names no node; an op is unknown; an index lies outside its table.
+        ValueError: an input is missing, unknown or of the wrong shape; `capture` names no node; an op is unknown; an index
+            lies outside its table.
         TypeError: an input has the wrong dtype.
     """
     missing = set(capture) - {node["name"] for node in graph["nodes"]}

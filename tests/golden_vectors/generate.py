@@ -329,7 +329,31 @@ def _averages(d: Draw) -> list[OneOp]:
 
 def _functions(d: Draw) -> list[OneOp]:
     """Every function over special values, small and large arguments, and the places where its definition changes."""
-    edges = [-104.0, -103.5, -88.0, -87.0, 88.7, 88.8, 89.0, 0.93, -0.93, 4.0, -4.1, 3.0, -3.0, 0.3466, -0.3465, 9.5, -17.5, 1e-6, -1e-20, 1.4142135, 1.4142137, 1e-42, 0.8813735]
+    edges = [
+        -104.0,
+        -103.5,
+        -88.0,
+        -87.0,
+        88.7,
+        88.8,
+        89.0,
+        0.93,
+        -0.93,
+        4.0,
+        -4.1,
+        3.0,
+        -3.0,
+        0.3466,
+        -0.3465,
+        9.5,
+        -17.5,
+        1e-6,
+        -1e-20,
+        1.4142135,
+        1.4142137,
+        1e-42,
+        0.8813735,
+    ]
     x = np.concatenate([np.array([*SPECIAL, *edges], np.float32), d.floats(24), d.floats(12, spread=6)])
     alpha = {"elu": 0x3FC00000, "leaky_relu": 0x3E4CCCCD}  # 1.5, 0.2
     cases = [OneOp(f"unary: {f}", "unary", [(x, None)], attrs={"function": f, "alpha": alpha.get(f, 0)}) for f in FUNCTIONS]
@@ -553,7 +577,9 @@ def _lookups(d: Draw) -> list[OneOp]:
         OneOp("embedding: float", "embedding", [(indices, None)], None, floats, {"step": 1}),
         OneOp("embedding: float to codes", "embedding", [(indices[0], None)], U8, floats, {"step": 1}),
         OneOp("embedding: codes", "embedding", [(indices, None)], None, codes, {"step": 1}),
-        OneOp("embedding: codes and bases to codes", "embedding", [(indices, None)], U8B, codes | {"base": d.ints(7, limit=9)}, {"step": 2}),
+        OneOp(
+            "embedding: codes and bases to codes", "embedding", [(indices, None)], U8B, codes | {"base": d.ints(7, limit=9)}, {"step": 2}
+        ),
     ]
 
 

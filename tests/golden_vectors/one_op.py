@@ -27,7 +27,8 @@ class Quant:
 
 @dataclass(frozen=True)
 class OneOp:
-    """One node: input arrays with their parameters (None: float32, or int32 indices), constants (int8 = codes), attributes, output parameters."""
+    """One node: input arrays with their parameters (None: float32, or int32 indices), constants (int8 = codes), attributes,
+    output parameters."""
 
     name: str
     op: str

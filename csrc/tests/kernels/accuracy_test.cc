@@ -27,7 +27,7 @@ const Function kFunctions[] = {
     {UnaryFunction::kGeluTanh, "gelu_tanh", 0.51,
      [](double x) { return x / (1 + std::exp(-2 * kSqrtTwoOverPi * (x + 0.044715 * x * x * x))); }},
     {UnaryFunction::kSqrt, "sqrt", 0.5, [](double x) { return std::sqrt(x); }},
-    {UnaryFunction::kRsqrt, "rsqrt", 1.1, [](double x) { return 1 / std::sqrt(x); }},
+    {UnaryFunction::kRsqrt, "rsqrt", 1.5, [](double x) { return 1 / std::sqrt(x); }},
     {UnaryFunction::kLog, "log", 1.2, [](double x) { return std::log(x); }},
     {UnaryFunction::kSoftplus, "softplus", 2.0, [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }},
 };

@@ -66,6 +66,13 @@ int ModelBuilder::AddInput(const std::string& name, const std::string& shape, in
   return id;
 }
 
+int ModelBuilder::AddIndices(const std::string& name, const std::string& shape) {
+  const int id = AddInput(name, shape);
+  std::string& value = values_.back();
+  value.replace(value.find("f32"), 3, "i32");
+  return id;
+}
+
 int ModelBuilder::AddNode(const std::string& op, const std::vector<int>& inputs, int quant, const Constants& constants,
                           const std::string& attrs) {
   const int id = static_cast<int>(values_.size());
