@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
@@ -24,10 +24,10 @@ from pyqinfer.session import Session
 
 SUMMING = {"conv2d", "linear", "linear_dynamic", "matmul", "pixel_shuffle"}
 POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
-
-
 # Ops whose float result torch rounds otherwise before it becomes a code.
-ROUNDING = {"unary", "prelu", "affine"}
+ROUNDING = {"unary", "prelu", "affine", "softmax", "layer_norm", "group_norm"}
+
+NORMALIZATIONS = {torch.ops.aten.group_norm.default, torch.ops.aten.layer_norm.default}
 
 
 @dataclass
@@ -61,8 +61,16 @@ class LayerByLayer(Interpreter):
         self.differences: dict[str, Difference] = {}
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The engine's values are contiguous: a view that was traced for other strides becomes a reshape."""
-        return super().call_function(torch.ops.aten.reshape.default if target is torch.ops.aten.view.default else target, args, kwargs)
+        """The engine's values are contiguous: a view that was traced for other strides becomes a reshape.
+
+        Normalizations in float64: in float32 torch takes the difference of two large sums for some memory formats.
+        """
+        if target is torch.ops.aten.view.default:
+            target = torch.ops.aten.reshape.default
+        if target in NORMALIZATIONS:
+            wide = tree_map(lambda a: a.double() if isinstance(a, Tensor) else a, (args, kwargs))
+            return super().call_function(target, *wide).float()
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
@@ -71,7 +79,8 @@ class LayerByLayer(Interpreter):
             return value
         # The first: the tensor may be there as floats and then as codes. Others are its elements in another shape.
         name = next((name for name in names if self.captured[name].shape == tuple(value.shape)), None)
-        assert name is not None, names
+        if name is None:
+            return value
         node, got = self.nodes[name], self.captured[name]
         entry = self.engine.graph["values"][node["outputs"][0]]
         if entry["dtype"] == "f32":

@@ -12,7 +12,7 @@ from pyqinfer import zoo
 
 
 class TwoHeaded(nn.Module):
-    """ResNet-18's trunk at an eighth of its width with a classifier and a map of scores that share it."""
+    """ResNet-20's trunk with a classifier and a map of scores that share it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,10 @@ class Network:
 
     def module(self) -> nn.Module:
         torch.manual_seed(0)
-        return zoo.randomize_batchnorm(self.build(), 0, images=torch.randn(8, 3, *self.size))
+        model = self.build()
+        if not any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
+            return model.eval()
+        return zoo.randomize_batchnorm(model, 0, images=torch.randn(8, 3, *self.size))
 
     def images(self, count: int, size: tuple[int, int] | None = None) -> Tensor:
         return torch.randn(count, 3, *(size or self.size), generator=torch.Generator().manual_seed(1))
@@ -52,9 +55,15 @@ SMALL = [
     Network("resnet50", lambda: zoo.resnet50(10), (32, 32), (33, 31)),
     Network("mobilenet_v2", lambda: zoo.mobilenet_v2(10), (32, 32), (48, 33)),
     Network("two_headed", TwoHeaded, (20, 28), (24, 16)),
+    Network("unet-bilinear", lambda: zoo.unet(width=8, depth=2), (20, 28), (24, 12)),
+    Network("unet-nearest", lambda: zoo.unet(width=8, depth=2, upsampling="nearest"), (20, 28), (24, 12)),
+    Network("unet-transposed", lambda: zoo.unet(width=8, depth=2, upsampling="transposed"), (20, 28), (24, 12)),
+    Network("vit", lambda: zoo.vit_small(10, 32, 8, 2, 48, 4), (32, 32)),
 ]
 LARGE = [
     Network("resnet18-224", zoo.resnet18, (224, 224), (160, 192)),
     Network("resnet50-224", zoo.resnet50, (224, 224), (160, 192)),
     Network("mobilenet_v2-224", zoo.mobilenet_v2, (224, 224), (160, 192)),
+    Network("unet-224", lambda: zoo.unet(width=16), (224, 224), (160, 192)),
+    Network("vit_small-224", zoo.vit_small, (224, 224)),
 ]

@@ -206,6 +206,10 @@ class GraphReader:
             self._problem(node, f"{namespace}.{op}", str(reason))
         except ValueError as error:
             raise ValueError(f"layer {self.namer.name(node, op)!r} ({source_line(node) or 'unknown source'}): {error}") from None
+        except (ArithmeticError, LookupError):
+            # Behind an unsupported op shapes may not be known: the list of what is unsupported says more.
+            if not self._problems:
+                raise
         return self._unknown(node)
 
     def _call_module(self, node: Node) -> Any:

@@ -18,9 +18,10 @@ CLAMP_OPS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
 # Their output holds means of the input's elements.
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample_bilinear2d"})
 # Their output holds elements of the input (and zeros), so it shares the input's quantization parameters.
-_RESHAPES = {"view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "pixel_shuffle", "pixel_unshuffle"}
+_RESHAPES = {"view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze"}
+_MOVES = {"permute", "transpose", "pixel_shuffle", "pixel_unshuffle"}
 _PICKS = {"max_pool2d", "slice", "select", "expand", "upsample_nearest2d", "pad", "constant_pad_nd"}
-SHARING_OPS = frozenset(_RESHAPES | _PICKS)
+SHARING_OPS = frozenset(_RESHAPES | _MOVES | _PICKS)
 _SPLITS = frozenset({"chunk", "split", "split_with_sizes"})
 _IDENTITIES = frozenset({"clone", "alias", "detach", "contiguous", "dropout"})
 

@@ -1,9 +1,11 @@
 """Where quantizers go.
 
 A tensor is quantized if a layer that multiplies integers reads it, directly or through ops that the engine carries out on codes (add,
-pools, bilinear upsampling, what moves or picks elements, concatenations, ReLU, products of two activations). It is quantized once, behind everything the engine's epilogue does: conv +
-activation, or conv + residual add + activation, where the conv is the last of the add's operands in execution order and its own output
-stays float. Other activation functions read floats: the quantizer stands behind them.
+pools, bilinear upsampling, what moves or picks elements, concatenations, ReLU, products of two activations). It is quantized once, behind
+everything the engine's epilogue does: conv + activation, or conv + residual add + activation, where the conv is the last of the add's
+operands in execution order and its own output stays float. Other functions (activations, softmax, normalizations, attention) read floats:
+the quantizer stands behind them.
+
 Max-pools, reshapes and the like keep their input's parameters; other pools get their own. So does a concatenation: a layer in front of it
 writes codes of these parameters, a tensor that is quantized for others as well goes through a table. The last layer's output stays float
 by this rule.
@@ -89,9 +91,9 @@ class _Placer:
         elif op in POOL_OPS and node in self.wanted:
             self._want(operand(node), None)
         elif op == "cat" and node in self.wanted:
-            for other in node.all_input_nodes:
-                if not self._writes_for_concat(other):
-                    self._want(other, None)
+            for piece in node.all_input_nodes:
+                if not self._writes_for_concat(piece):
+                    self._want(piece, None)
         elif op in CLAMP_OPS and node in self.wanted:
             # Behind a float operation one quantizer is enough, and it stands behind the activation.
             if operand(node) not in inner and op_name(operand(node)) in _INTEGER_OPS:

@@ -13,7 +13,10 @@ from random_graphs.net import Net, Shape, Step, make_module
 
 _MOST_ELEMENTS = 20_000
 _BATCH = 3
-_LAYER = re.compile(r"nn\.(Conv2d|Linear)\(")
+_LAYER = re.compile(r"nn\.(Conv2d|Conv1d|ConvTranspose2d|Linear)\(")
+
+# Their results share no memory with anything: the engine refuses to change a tensor that is also read through a view.
+_FRESH = re.compile(r"nn\.(Conv|Linear|BatchNorm)")
 
 
 @st.composite
@@ -27,7 +30,7 @@ def nets(draw: Draw, least: int = 5, most: int = 12) -> Net:
     leaves = [i for i in range(len(inputs), len(shapes)) if i not in read]
     inner = [i for i in range(len(inputs), len(shapes)) if i in read]
     outputs = [*leaves, *([one_of(draw, *inner)] if inner and draw(st.integers(0, 3)) == 3 else [])]
-    layers = [f"s{i}" for i, step in enumerate(steps) if _LAYER.match(step.module)]
+    layers = [f"s{i}" for i, step in enumerate(steps) if _is_quantized(step)]
     return Net(
         inputs,
         tuple(steps),
@@ -72,6 +75,8 @@ def _step_of(draw: Draw, kind: Kind, x: int, steps: list[Step], shapes: list[Sha
         if same and kind.name in ("conv", "linear") and draw(st.booleans()):
             return Step(f"shared({one_of(draw, *same)})", (x,))
         module = kind.module(draw, shapes[x])
+        if module == "nn.ReLU(inplace=True)" and x >= inputs and not _FRESH.match(steps[x - inputs].module):
+            module = "nn.ReLU()"
         return None if module is None else Step(module, (x,))
     partners = [i for i, shape in enumerate(shapes) if i != x and kind.second(shapes[x], shape)]
     module = kind.module(draw, shapes[x])
@@ -90,6 +95,11 @@ def _shape_of(step: Step, steps: list[Step], shapes: list[Shape]) -> Shape | Non
     except (RuntimeError, ValueError):
         return None
     return tuple(y.shape) if 0 < y.numel() <= _MOST_ELEMENTS else None
+
+
+def _is_quantized(step: Step) -> bool:
+    """Whether PTQ takes it for a layer. Grouped transposed convolutions have no scale per output channel."""
+    return bool(_LAYER.match(step.module)) and (not step.module.startswith("nn.ConvT") or make_module(step.module).groups == 1)
 
 
 def _settings(draw: Draw, layers: list[str]) -> dict[str, Any]:

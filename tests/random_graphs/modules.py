@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -65,6 +66,57 @@ class FakeQuantize(nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, *self.parameters_of_op)
 
 
+class Slice(nn.Module):
+    """``x[begin:end:step]`` on one axis, which stays."""
+
+    def __init__(self, axis: int, begin: int, end: int, step: int) -> None:
+        super().__init__()
+        self.axis, self.part = axis, slice(begin, end, step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[(slice(None),) * self.axis + (self.part,)]
+
+
+class Select(nn.Module):
+    """``x[index]`` on one axis, which goes."""
+
+    def __init__(self, axis: int, index: int) -> None:
+        super().__init__()
+        self.axis, self.index = axis, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.select(self.axis, self.index)
+
+
+class Chunk(nn.Module):
+    """One of the pieces of axis 1, or their concatenation in the opposite order where ``index`` is -1."""
+
+    def __init__(self, pieces: int, index: int) -> None:
+        super().__init__()
+        self.pieces, self.index = pieces, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        pieces = x.chunk(self.pieces, 1)
+        return torch.cat(pieces[::-1], 1) if self.index < 0 else pieces[self.index]
+
+
+def cat(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    return torch.cat([a, b], dim)
+
+
+def attention(q: Tensor, kv: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, kv, kv)
+
+
+def times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    return a @ b.mT
+
+
+def tokens(x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, H*W, C], as vision transformers have it."""
+    return x.flatten(2).transpose(1, 2)
+
+
 def add(a: Tensor, b: Tensor) -> Tensor:
     return a + b
 
@@ -81,4 +133,5 @@ def div(a: Tensor, b: Tensor) -> Tensor:
     return a / b
 
 
-flatten, permute, mean, clamp = torch.flatten, torch.permute, torch.mean, torch.clamp
+matmul, permute, transpose, mean, clamp = torch.matmul, torch.permute, torch.transpose, torch.mean, torch.clamp
+total, amax, unsqueeze = torch.sum, torch.amax, torch.unsqueeze

@@ -77,12 +77,13 @@ class _Assembled(nn.Module):
 
 
 def make_module(expression: str) -> nn.Module:
-    """The module that an expression of a :class:`Step` stands for; a BatchNorm gets statistics and parameters of its own."""
+    """The module that an expression of a :class:`Step` stands for; normalizations get statistics and parameters."""
     module: nn.Module = eval(expression, {"nn": nn, **vars(modules)})
     for norm in module.modules():
-        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
             nn.init.uniform_(norm.weight, -1.0, 1.5)
             nn.init.normal_(norm.bias)
+        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(norm.running_mean, 0.0, 0.5)
             nn.init.uniform_(norm.running_var, 0.3, 2.0)
     return module
