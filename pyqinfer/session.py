@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ class Session:
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
             Results do not depend on it.
 
+    Warns:
+        RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
+
     Raises:
         UnsupportedError: this CPU or build lacks the instruction set.
 
@@ -53,6 +57,8 @@ class Session:
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
         self._native = _core.Session(model.native, threads, isa)
+        if self._native.warning:
+            warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
         ports, values = model.graph["inputs"], model.graph["values"]
         self._indices = frozenset(port["name"] for port in ports if values[port["value"]]["dtype"] == "i32")
 

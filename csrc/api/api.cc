@@ -216,6 +216,8 @@ void pqi_session_free(pqi_session* session) { delete session; }
 
 const char* pqi_session_isa(const pqi_session* session) { return session ? pqi::IsaName(session->session->isa()) : "unknown"; }
 
+const char* pqi_session_warning(const pqi_session* session) { return session ? session->session->warning().c_str() : ""; }
+
 size_t pqi_session_layer_count(const pqi_session* session) { return session ? session->layers.size() : 0; }
 
 pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer* layer, pqi_error* error) {

@@ -102,7 +102,10 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       step_(weights.step),
       zero_point_(weights.zero_point),
       largest_result_(LargestResult(shape, weights)),
-      buffer_(PackConvU8(layout_, shape, weights)) {}
+      buffer_(PackConvU8(layout_, shape, weights)),
+      pairs_(SplitPairs(set, layout_, buffer_.data())) {
+  if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
+}
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
@@ -163,6 +166,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
     case Method::kTiles:
     case Method::kRuns:
     case Method::kGather: {
+      const kernels::TileScope scope(*set_);
       kernels::TileU8S8 t = {};  // what all tiles share is set once
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);
@@ -182,7 +186,10 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.box = tile.box;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
-        set_->u8s8_tile[tile.m - 1](t);
+        if (!pairs_.used()) return set_->u8s8_tile[tile.m - 1](t);
+        const size_t panel = static_cast<size_t>(tile.panel), extra = pairs_.first[panel];
+        const int8_t* extra_w = reinterpret_cast<const int8_t*>(pairs_.weights.data()) + extra * static_cast<size_t>(layout_.tile.nr) * 4;
+        set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + extra, extra_w, static_cast<uint32_t>(pairs_.first[panel + 1] - extra)});
       });
       break;
     }

@@ -107,14 +107,14 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
   }
 }
 
-// -z_a * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
-AlignedBuffer<int32_t> StartValues(const ConvShape& s, const WeightsU8& w) {
+// (offset - z_a) * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
+AlignedBuffer<int32_t> StartValues(const ConvShape& s, const WeightsU8& w, int32_t offset) {
   AlignedBuffer<int32_t> init(static_cast<size_t>(s.oc));
   const int64_t per_channel = s.taps() * s.group_inputs();
   for (int64_t c = 0; c < s.oc; ++c) {
     uint32_t sum = 0;
     for (int64_t i = 0; i < per_channel; ++i) sum += static_cast<uint32_t>(w.codes[c * per_channel + i]);
-    init[static_cast<size_t>(c)] = static_cast<int32_t>(0u - static_cast<uint32_t>(w.zero_point) * sum);
+    init[static_cast<size_t>(c)] = static_cast<int32_t>(static_cast<uint32_t>(offset - w.zero_point) * sum);
   }
   return init;
 }
@@ -141,6 +141,7 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
   ConvLayout layout = LayoutWeights(shape, set.u8s8, set.u8s8_depthwise != nullptr, 1);
   layout.has_bias = has_bias;
   layout.has_base = has_base;
+  if (layout.method != Method::kDepthwise) layout.offset = set.u8s8_offset;
   if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
     layout.depthwise3x3 = true;
     layout.block_rows = kBlockPointers / 2 / layout.taps;
@@ -165,7 +166,7 @@ AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& sha
   uint8_t* at = buffer.data();
   PackWeights(layout, shape, weights.codes, at);
   PackChannels(layout, shape, weights.scale, at + layout.scale);
-  PackChannels(layout, shape, StartValues(shape, weights).data(), at + layout.init);
+  PackChannels(layout, shape, StartValues(shape, weights, layout.offset).data(), at + layout.init);
   if (layout.has_bias) PackChannels(layout, shape, weights.bias, at + layout.bias);
   if (layout.has_base) PackChannels(layout, shape, weights.base, at + layout.base);
   return buffer;

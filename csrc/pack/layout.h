@@ -42,6 +42,7 @@ struct ConvLayout {
   Method method = Method::kReference;
   int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups
   kernels::TileShape tile;  // tiles, runs and gather
+  int32_t offset = 0;       // the same: what their product subtracts from codes of activations
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;

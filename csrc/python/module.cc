@@ -258,7 +258,9 @@ py::dict CpuInfo() {
   py::dict info;
   info["brand"] = CpuBrand();
   info["isas"] = isas;
-  info["best"] = isas[isas.size() - 1];
+  const Selection best = Unwrap(SelectKernels("auto"));
+  info["best"] = IsaName(best.kernels->isa);
+  info["warning"] = best.warning;
   info["threads"] = UsableCpus();
   info["compiler"] = CompilerName();
   return info;
@@ -296,6 +298,7 @@ PYBIND11_MODULE(_core, m) {
                [](const std::shared_ptr<Model>& model, int threads, const std::string& isa) { return MakeSession(model, threads, isa); }),
            py::arg("model"), py::arg("threads"), py::arg("isa"))
       .def_property_readonly("isa", [](const Session& self) { return IsaName(self.isa()); })
+      .def_property_readonly("warning", &Session::warning)
       .def_property_readonly("threads", &Session::threads)
       .def("run", RunSession, py::arg("inputs"), py::arg("capture"))
       .def("layers", SessionLayers)

@@ -8,7 +8,6 @@
 #include "base/aligned.h"
 #include "base/fpenv.h"
 #include "base/text.h"
-#include "runtime/machine.h"
 
 namespace pqi {
 namespace {
@@ -101,10 +100,10 @@ class Session::Lease {
   std::unique_ptr<Context> context_;
 };
 
-Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options, const kernels::KernelSet* kernels)
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection)
     : model_(std::move(model)),
       options_(options),
-      kernels_(kernels),
+      selection_(std::move(selection)),
       pool_(options.threads),
       shared_(std::make_unique<ForkLocal<Shared>>()) {}
 
@@ -114,9 +113,13 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   if (options.threads < 1 || options.threads > kMaxThreads) {
     return InvalidArgument("threads must be 1 to " + std::to_string(kMaxThreads) + ", got " + std::to_string(options.threads));
   }
-  PQI_ASSIGN_OR_RETURN(const kernels::KernelSet* kernels, SelectKernels(options.isa));
+  PQI_ASSIGN_OR_RETURN(Selection selection, SelectKernels(options.isa));
+  return Create(std::move(model), options, std::move(selection));
+}
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection) {
   const FpEnvScope fp;  // packing multiplies scales
-  std::unique_ptr<Session> session(new Session(std::move(model), options, kernels));
+  std::unique_ptr<Session> session(new Session(std::move(model), options, std::move(selection)));
   PQI_RETURN_IF_ERROR(session->Prepare());
   return session;
 }
@@ -127,7 +130,7 @@ Status Session::Prepare() {
   for (const Node& node : graph.nodes) {
     const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
     const NodeView view{graph, node};
-    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *kernels_}));
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels}));
     if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
       int64_t& limit = index_limit_[node.inputs[0]];
       limit = std::min(limit, step->IndexLimit());

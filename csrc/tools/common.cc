@@ -63,7 +63,9 @@ std::unique_ptr<Session> OpenSession(const std::shared_ptr<const Model>& model, 
   SessionOptions chosen;
   chosen.threads = options.threads;
   chosen.isa = options.isa;
-  return Get(Session::Create(model, chosen));
+  std::unique_ptr<Session> session = Get(Session::Create(model, chosen));
+  if (!session->warning().empty()) std::fprintf(stderr, "pqi: warning: %s\n", session->warning().c_str());
+  return session;
 }
 
 std::vector<ConcreteShape> InputShapes(const Model& model, const Options& options) {

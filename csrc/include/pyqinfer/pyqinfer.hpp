@@ -187,6 +187,8 @@ class Session {
   }
 
   std::string isa() const { return pqi_session_isa(handle_.get()); }
+  // Empty, or a sentence to log: why a weaker instruction set than the one asked for is used.
+  std::string warning() const { return pqi_session_warning(handle_.get()); }
 
   std::vector<Layer> layers() const {
     std::vector<Layer> result;

@@ -20,8 +20,7 @@ struct Functions {
   template <size_t N>
   PQI_INLINE static Float Horner(const float (&coefficients)[N], Float x) {
     Float y = Set(coefficients[N - 1]);
-    PQI_UNROLL
-    for (size_t i = N - 1; i-- > 0;) y = S::Fma(y, x, Set(coefficients[i]));
+    PQI_UNROLL for (size_t i = 1; i < N; ++i) y = S::Fma(y, x, Set(coefficients[N - 1 - i]));
     return y;
   }
 

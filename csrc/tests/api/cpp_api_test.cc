@@ -35,6 +35,7 @@ TEST(CppApi, DescribesTheModel) {
   options.isa = "reference";
   const pyqinfer::Session session(model, options);
   EXPECT_EQ(session.isa(), "reference");
+  EXPECT_EQ(session.warning(), "");
   EXPECT_EQ(session.layers()[1].executed_as, "reference");
 }
 

@@ -167,4 +167,12 @@ std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, 
   return std::move(session).value();
 }
 
+std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const kernels::KernelSet& kernels) {
+  SessionOptions options;
+  options.threads = threads;
+  auto session = Session::Create(model, options, Selection{&kernels, ""});
+  EXPECT_TRUE(session.ok()) << session.status().message();
+  return std::move(session).value();
+}
+
 }  // namespace pqi::test

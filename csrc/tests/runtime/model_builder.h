@@ -66,5 +66,6 @@ RunOutcome RunModel(Session* session, const std::vector<ConcreteShape>& shapes, 
 
 std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const std::string& isa,
                                      ArenaReuse reuse = ArenaReuse::kReuse);
+std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const kernels::KernelSet& kernels);
 
 }  // namespace pqi::test

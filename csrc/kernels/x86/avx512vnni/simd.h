@@ -51,7 +51,10 @@ struct Simd {
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
 
   // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
+  using Matrix = void;
+  static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 1;
+  static constexpr int kPairsRows = 0;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
@@ -154,6 +157,8 @@ struct Simd {
 
   // Columns of three pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's three bytes and a zero.
   static constexpr int kColumnVectors = 4;
+  static constexpr int kColumnPhases = kPhases;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   using ByteMask = __mmask64;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
 
