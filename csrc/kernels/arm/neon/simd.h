@@ -113,6 +113,18 @@ struct Neon {
   PQI_INLINE static Float AbsF(Float a) { return vabsq_f32(a); }
   PQI_INLINE static Float CopySign(Float magnitude, Float sign) { return vbslq_f32(vdupq_n_u32(0x80000000), sign, magnitude); }
   PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) { return vbslq_f32(vcgtq_f32(a, b), x, y); }
+  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) { return vbslq_f32(vceqq_f32(a, a), y, x); }
+  PQI_INLINE static Float SqrtF(Float a) { return vsqrtq_f32(a); }
+  PQI_INLINE static Int FloatBits(Float a) { return vreinterpretq_s32_f32(a); }
+  PQI_INLINE static Float BitsFloat(Int a) { return vreinterpretq_f32_s32(a); }
+  template <int N>
+  PQI_INLINE static Int ShiftLeft(Int a) {
+    return vshlq_n_s32(a, N);
+  }
+  template <int N>
+  PQI_INLINE static Int ShiftRight(Int a) {
+    return vshrq_n_s32(a, N);
+  }
   PQI_INLINE static Int HalfInt(Int a) { return vshrq_n_s32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return vreinterpretq_f32_s32(vshlq_n_s32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return vcvtq_f32_s32(a); }
