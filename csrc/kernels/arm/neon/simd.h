@@ -18,6 +18,7 @@ struct Neon {
   // clang spill one vector and saves 1 % of the instructions.
   static constexpr TileShape kU8S8 = {3, 16, 4};
   // 6x16: 24 accumulators, 4 weights, 1 activation.
+  static constexpr int kPairsRows = 0;  // no tile of pairs
   static constexpr TileShape kF32 = {6, 16, 1};
 
   using Int = int32x4_t;
