@@ -1,7 +1,9 @@
 #include "pack/conv.h"
 
 #include "kernels/reference/conv.h"
+#include "pack/low_bit.h"
 #include "pack/tiling.h"
+#include "pack/winograd.h"
 
 namespace pqi::pack {
 namespace {
@@ -19,20 +21,6 @@ const T* AtIf(bool present, const AlignedBuffer<uint8_t>& buffer, size_t offset)
   return present ? At<T>(buffer, offset) : nullptr;
 }
 
-// The residual of an output that starts at this pixel and channel.
-Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t channel) {
-  Residual at = r;
-  const int64_t offset = row * s.oc + channel;
-  if (r.u8 != nullptr) at.u8 = r.u8 + offset;
-  if (r.f32 != nullptr) at.f32 = r.f32 + offset;
-  at.stride = static_cast<size_t>(s.oc);
-  return at;
-}
-
-void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
-  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
-}
-
 // sum(q_a - z_a) over the taps of each of m rows.
 void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32_t zero_point, int32_t* box) {
   for (int64_t i = 0; i < m; ++i) {
@@ -46,6 +34,19 @@ void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32
 }
 
 }  // namespace
+
+Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t channel) {
+  Residual at = r;
+  const int64_t offset = row * s.oc + channel;
+  if (r.u8 != nullptr) at.u8 = r.u8 + offset;
+  if (r.f32 != nullptr) at.f32 = r.f32 + offset;
+  at.stride = static_cast<size_t>(s.oc);
+  return at;
+}
+
+void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
+  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
+}
 
 ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
   int64_t best_rows = 1, best_panels = 1, best = -1;
@@ -63,13 +64,15 @@ ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
           PieceBegin(panels, best_panels, p + 1)};
 }
 
-PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights)
+PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm)
     : set_(&set),
-      layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr)),
-      scratch_bytes_(Scratch<uint8_t>(layout_, shape).bytes),
+      layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
+      scratch_bytes_(layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : Scratch<uint8_t>(layout_, shape).bytes),
       step_(weights.step),
       zero_point_(weights.zero_point),
-      buffer_(PackConvU8(layout_, shape, weights)) {}
+      qmin_(weights.qmin),
+      qmax_(weights.qmax),
+      buffer_(PackConvU8(layout_, shape, weights, &least_)) {}
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
@@ -134,8 +137,14 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.step = step_;
       t.output = run.output;
       t.out_stride = static_cast<size_t>(s.oc);
-      const auto box_sums = [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); };
-      ForEachTile(layout_, run, part, padding, scratch, box_sums, [&](const Tile<uint8_t>& tile) {
+      t.depth = layout_.algorithm.depth;
+      const kernels::U8S8Kernels& kernels = ProductKernels(*set_, layout_.algorithm.product);
+      const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
+        if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
+        if (layout_.algorithm.product == Product::kInnerProduct)
+          set_->row_terms({a, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
+      };
+      ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
         const int64_t first = tile.panel * layout_.tile.nr;
         t.a = tile.a;
         t.n = static_cast<uint32_t>(tile.n);
@@ -145,12 +154,16 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.bias = bias != nullptr ? bias + first : nullptr;
         t.base = base != nullptr ? base + first : nullptr;
         t.box = tile.box;
+        t.row = tile.terms;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
-        set_->u8s8_tile[tile.m - 1](t);
+        kernels.tile[tile.m - 1](t);
       });
       break;
     }
+    case Method::kWinograd:
+      RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_}, run, part, scratch);
+      break;
   }
 }
 
@@ -197,8 +210,8 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       t.act_lo = act_lo;
       t.act_hi = act_hi;
       t.out_stride = static_cast<size_t>(s.oc);
-      const auto no_boxes = [](const float* const*, int64_t, int32_t*) {};
-      ForEachTile(layout_, run, part, 0.0f, scratch, no_boxes, [&](const Tile<float>& tile) {
+      const auto no_values = [](const float* const*, int64_t, int32_t*, int32_t*) {};
+      ForEachTile(layout_, run, part, 0.0f, scratch, no_values, [&](const Tile<float>& tile) {
         t.a = tile.a;
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
@@ -209,6 +222,8 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       });
       break;
     }
+    case Method::kWinograd:  // codes only
+      break;
   }
 }
 

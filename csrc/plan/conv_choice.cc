@@ -20,6 +20,9 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       name += std::string("-gather-") + IsaName(isa);
       reason = "few channels per tap: windows are copied into rows of " + std::to_string(layout.k);
       break;
+    case pack::Method::kWinograd:
+      name += "-winograd";
+      break;
     case pack::Method::kDepthwise:
       name += std::string("-depthwise-") + IsaName(isa);
       reason = "one input and one output channel per group";

@@ -42,10 +42,13 @@ PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& 
   }
 }
 
+PQI_INLINE ProductU8S8 ProductOf(const TileU8S8& t, int32_t* sums, size_t stride) {
+  return {t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, stride};
+}
+
 // Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap.
 template <class S, int MR, int NV>
-void DotTile(const TileU8S8& t) noexcept {
-  constexpr int kStride = NV * S::kLanes;
+PQI_INLINE void DotSums(const ProductU8S8& t) {
   constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
   typename S::Int acc[MR][NV];
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
@@ -66,11 +69,22 @@ void DotTile(const TileU8S8& t) noexcept {
       w += kBlock;
     }
   }
-  int32_t sums[MR * kStride];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * kStride + j * S::kLanes, acc[i][j]);
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(t.sums + i * t.stride + j * S::kLanes, acc[i][j]);
   }
+}
+
+template <class S, int MR, int NV>
+void DotTile(const TileU8S8& t) noexcept {
+  constexpr int kStride = NV * S::kLanes;
+  int32_t sums[MR * kStride];
+  DotSums<S, MR, NV>(ProductOf(t, sums, kStride));
   FinishTile<S>(t, sums, MR, kStride);
+}
+
+template <class S, int MR>
+void DotProductKernel(const ProductU8S8& t) noexcept {
+  DotSums<S, MR, S::kU8S8.nr / S::kLanes>(t);
 }
 
 template <class S, int MR, int NV>

@@ -54,6 +54,31 @@ struct Simd {
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_dpbusd_epi32(acc, x, w); }
 
+  // Low-bit products (kernels/generic/low_bit.h) and Winograd's transforms.
+  static constexpr TileShape kInnerProduct = {8, 32, 4};
+  PQI_INLINE static Int SetBytes(int8_t v) { return _mm512_set1_epi8(v); }
+  PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  // The first n < 64 bytes, zero above.
+  PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) { return _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p); }
+  PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
+  PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
+  PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
+  PQI_INLINE static Int QuarterInt(Int a) { return _mm512_srai_epi32(a, 2); }
+  // x1 - 128 under x0, 0 under x1, for pairs of dwords (x0, x1).
+  PQI_INLINE static Int PairFactor(Int x) { return _mm512_xor_si512(_mm512_srli_epi64(x, 32), _mm512_set1_epi64(0x80808080)); }
+  // Lane i: the sum of v[i]'s lanes.
+  PQI_INLINE static Int SumLanes(const Int (&v)[16]) {
+    Int w[4];
+    PQI_UNROLL for (int i = 0; i < 4; ++i) {
+      const Int a = AddInt(_mm512_unpacklo_epi32(v[4 * i], v[4 * i + 1]), _mm512_unpackhi_epi32(v[4 * i], v[4 * i + 1]));
+      const Int b = AddInt(_mm512_unpacklo_epi32(v[4 * i + 2], v[4 * i + 3]), _mm512_unpackhi_epi32(v[4 * i + 2], v[4 * i + 3]));
+      w[i] = AddInt(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    }
+    const auto halves = [](Int a, Int b)
+                            PQI_INLINE_LAMBDA { return AddInt(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)); };
+    return halves(halves(w[0], w[1]), halves(w[2], w[3]));
+  }
+
   // Floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }
