@@ -66,12 +66,12 @@ struct ProductU8S8 {
   size_t stride;
 };
 
-// Row terms of the inner-product kernels (docs/numerics.md): row[i] = shift * sum(x) - sum(x0 * (x1 - 128)) over the pairs of row i, which
-// are bytes j and j + 4 of every eight. k is a multiple of 8.
+// Row terms of the inner-product kernels (kernels/generic/low_bit.h): row[i] = -sum((x0 - least) * (x1 - least - 128)) over the pairs of
+// row i, which are bytes j and j + 4 of every eight. k is a multiple of 8, and no byte minus `least` exceeds 255.
 struct RowTerms {
   const uint8_t* const* a;  // [taps][m]
   uint32_t taps, k, m;
-  int32_t shift;  // -127 .. 127
+  int32_t least;  // the least code, at most 0
   int32_t* row;
 };
 

@@ -207,7 +207,7 @@ AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& sha
     const int64_t per_channel = shape.taps() * shape.group_inputs();
     AlignedBuffer<int8_t> codes(static_cast<size_t>(shape.oc * per_channel));
     std::copy(weights.codes, weights.codes + codes.size(), codes.data());
-    const int least_code = *std::min_element(codes.begin(), codes.end());
+    const int least_code = std::min<int>(*std::min_element(codes.begin(), codes.end()), 0);
     (*least)[0] = static_cast<int8_t>(least_code);
     for (int64_t c = 0; c < shape.oc; ++c) {
       const uint32_t products = ShiftCodes(codes.data() + c * per_channel, per_channel, least_code);

@@ -32,8 +32,8 @@ inline int WinogradOffset(int position, int qmin, int qmax) {
 AlignedBuffer<int8_t> TransformCodes(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsU8& weights,
                                      const int32_t* start, LeastCodes* least, void* init);
 
-// In place, n (a multiple of 8) codes to y0 - least - 128 (first four of eight) and y1 - least (last four, as u8). Returns the sum of
-// their products y0'*y1', modulo 2^32.
+// In place, n (a multiple of 8) codes to y0' = y0 - least - 128 (first four of eight) and y1' = y1 - least (last four, as u8). Returns what
+// the products exceed the sums by in every row, sum(y0'*y1' - least*(least + 128)) modulo 2^32. `least` is at most 0.
 uint32_t ShiftCodes(int8_t* codes, int64_t n, int least);
 
 // The kernels of a product.

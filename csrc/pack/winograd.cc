@@ -57,6 +57,13 @@ struct TileGrid {
 // The 4x4 input pixels under a tile; those outside the image are padding.
 void PixelPointers(const ConvShape& s, const uint8_t* x, const uint8_t* padding, const TilePlace& tile, const uint8_t** out) {
   const int64_t y0 = tile.y - s.pad_top, x0 = tile.x - s.pad_left;
+  if (y0 >= 0 && y0 + 4 <= s.h && x0 >= 0 && x0 + 4 <= s.w) {
+    const uint8_t* line = x + ((tile.image * s.h + y0) * s.w + x0) * s.c;
+    for (int64_t i = 0; i < 4; ++i, line += s.w * s.c, out += 4) {
+      for (int64_t j = 0; j < 4; ++j) out[j] = line + j * s.c;
+    }
+    return;
+  }
   for (int64_t i = 0; i < 4; ++i, out += 4) {
     const int64_t y = y0 + i;
     const bool row_inside = y >= 0 && y < s.h;
@@ -98,6 +105,10 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
   output.epilogue.output = run.output;
   output.epilogue.out_stride = static_cast<size_t>(s.oc);
 
+  for (int64_t i = 0; i < kWinogradPositions * kWinogradTiles; ++i) {
+    const size_t position = static_cast<size_t>(i / kWinogradTiles), tile = static_cast<size_t>(i % kWinogradTiles);
+    rows[i] = v + position * offsets.v_plane + tile * offsets.stride;
+  }
   const int64_t total = part.row_end - part.row_begin, blocks = (total + kWinogradTiles - 1) / kWinogradTiles;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t first = part.row_begin + PieceBegin(total, blocks, b);
@@ -105,13 +116,9 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
     for (int64_t t = 0; t < tiles; ++t) PixelPointers(s, run.x, padding, grid.At(first + t), pixels + t * kWinogradPositions);
     layer.set.winograd_input(
         {pixels, static_cast<uint32_t>(tiles), static_cast<uint32_t>(s.c), input_offsets, v, offsets.stride, offsets.v_plane});
-    for (int64_t p = 0; p < kWinogradPositions; ++p) {
-      const uint8_t** row = rows + p * tiles;
-      for (int64_t t = 0; t < tiles; ++t) row[t] = v + static_cast<size_t>(p) * offsets.v_plane + static_cast<size_t>(t) * offsets.stride;
-      if (inner_product) {
-        layer.set.row_terms(
-            {row, 1, static_cast<uint32_t>(k), static_cast<uint32_t>(tiles), layer.least[static_cast<size_t>(p)], terms + p * tiles});
-      }
+    for (int64_t p = 0; inner_product && p < kWinogradPositions; ++p) {
+      layer.set.row_terms({rows + p * kWinogradTiles, 1, static_cast<uint32_t>(k), static_cast<uint32_t>(tiles),
+                           layer.least[static_cast<size_t>(p)], terms + p * kWinogradTiles});
     }
     const int64_t groups = (tiles + layout.tile.mr - 1) / layout.tile.mr;
     for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
@@ -122,8 +129,8 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
         const size_t position = static_cast<size_t>(p);
         for (int64_t g = 0; g < groups; ++g) {
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;
-          kernels.product[m - 1]({rows + p * tiles + t, 1, static_cast<uint32_t>(k), weights + position * k * nr, init + position * nr,
-                                  terms + p * tiles + t, layout.algorithm.depth,
+          kernels.product[m - 1]({rows + p * kWinogradTiles + t, 1, static_cast<uint32_t>(k), weights + position * k * nr,
+                                  init + position * nr, terms + p * kWinogradTiles + t, layout.algorithm.depth,
                                   sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, nr});
         }
       }

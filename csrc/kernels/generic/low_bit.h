@@ -3,7 +3,8 @@
 // Inner product (S. Winograd, 1968): x0*y0 + x1*y1 = (x0 + y1)(x1 + y0) - x0*x1 - y0*y1. One dot and two byte additions replace two dots,
 // which pays where additions run on ports that the dot product leaves idle (Zen 4, measured: 85 MAC per cycle against 64). The panel
 // holds y1' = y1 - lo and y0' = y0 - lo - 128, lo the least code, so x0 + y1' fits u8 and x1 + y0' fits s8 as soon as the largest x
-// plus the range of the codes is at most 255; -sum(y0'*y1') is part of init, the rest comes as a row term.
+// plus the range of the codes is at most 255. What is left over falls into a part of each channel (in init) and a part of each row:
+//   x0*y0 + x1*y1 = (x0 + y1')(x1 + y0') - y0'*y1' - (x0 - lo)(x1 - lo - 128) + lo*(lo + 128)
 //
 // Deferred: without a dot instruction vpmaddubsw adds pairs of products in 16 bits; with small codes `depth` such results can be added
 // before they must be widened to 32.
@@ -52,26 +53,35 @@ PQI_INLINE void InnerProductSums(const ProductU8S8& t) {
   }
 }
 
-// The bytes of a row in whole vectors and one masked piece; sums of up to kLanes rows are added across lanes at once.
+// The bytes of a row in whole vectors and one masked piece, whose rest stays 0 and adds nothing; sums of up to kLanes rows are added across
+// lanes at once.
 template <class S>
 void RowTermsKernel(const RowTerms& t) noexcept {
+  using Int = typename S::Int;
   constexpr uint32_t kLanes = S::kLanes;
-  const typename S::Int shift = S::SetBytes(static_cast<int8_t>(-t.shift));
+  const uint32_t tail = t.k % S::kBytes, whole = t.k - tail;
+  uint8_t least_bytes[S::kBytes];
+  for (uint8_t& b : least_bytes) b = static_cast<uint8_t>(t.least);
+  const Int least = S::SetBytes(static_cast<int8_t>(t.least)), least_tail = S::LoadBytes(least_bytes, tail);
   for (uint32_t begin = 0; begin < t.m; begin += kLanes) {
-    typename S::Int acc[kLanes];
+    Int acc[kLanes];
     const uint32_t rows = t.m - begin < kLanes ? t.m - begin : kLanes;
     for (uint32_t i = 0; i < kLanes; ++i) {
-      typename S::Int sum = S::SetInt(0);
+      Int sum = S::SetInt(0);
       for (uint32_t tap = 0; i < rows && tap < t.taps; ++tap) {
         const uint8_t* x = t.a[tap * t.m + begin + i];
-        const auto add = [&](typename S::Int v) PQI_INLINE_LAMBDA { sum = S::Dot(S::Dot(sum, v, S::PairFactor(v)), v, shift); };
-        uint32_t k = 0;
-        for (; k + S::kBytes <= t.k; k += S::kBytes) add(S::LoadBytes(x + k));
-        if (k < t.k) add(S::LoadBytes(x + k, t.k - k));
+        for (uint32_t k = 0; k < whole; k += S::kBytes) {
+          const Int v = S::SubBytes(S::LoadBytes(x + k), least);
+          sum = S::Dot(sum, v, S::PairFactor(v));
+        }
+        if (tail != 0) {
+          const Int v = S::SubBytes(S::LoadBytes(x + whole, tail), least_tail);
+          sum = S::Dot(sum, v, S::PairFactor(v));
+        }
       }
       acc[i] = sum;
     }
-    const typename S::Int row = S::SubInt(S::SetInt(0), S::SumLanes(acc));
+    const Int row = S::SubInt(S::SetInt(0), S::SumLanes(acc));
     if (rows == kLanes) {
       S::StoreInt(t.row + begin, row);
     } else {
