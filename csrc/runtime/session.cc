@@ -103,6 +103,7 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
     return InvalidArgument("threads must be 1 to " + std::to_string(kMaxThreads) + ", got " + std::to_string(options.threads));
   }
   PQI_ASSIGN_OR_RETURN(const kernels::KernelSet* kernels, SelectKernels(options.isa));
+  PQI_RETURN_IF_ERROR(plan::CheckOptions(options.plan));
   const FpEnvScope fp;  // packing multiplies scales
   std::unique_ptr<Session> session(new Session(std::move(model), options, kernels));
   PQI_RETURN_IF_ERROR(session->Prepare());
@@ -114,7 +115,7 @@ Status Session::Prepare() {
   for (const Node& node : graph.nodes) {
     const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
     const NodeView view{graph, node};
-    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *kernels_}));
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *kernels_, options_.plan}));
     steps_.push_back(std::move(step));
   }
   return {};

@@ -13,6 +13,7 @@
 #include "graph/memory_plan.h"
 #include "kernels/contract.h"
 #include "ops/op.h"
+#include "plan/algorithm.h"
 #include "runtime/model.h"
 
 namespace pqi {
@@ -20,6 +21,7 @@ namespace pqi {
 struct SessionOptions {
   int threads = 1;                        // 1 .. kMaxThreads
   std::string isa = "auto";               // or a name of base/isa.h
+  plan::Options plan;                     // algorithms of convolutions and linear layers; results do not depend on it
   ArenaReuse reuse = ArenaReuse::kReuse;  // kNoReuse: every value keeps its memory, for checking the memory plan
 };
 
