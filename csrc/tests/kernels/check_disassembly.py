@@ -18,12 +18,14 @@ import sys
 from dataclasses import dataclass
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
-KERNEL = re.compile(r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|FloatTile|Depthwise3x3Block)<[^<>]*>")
+KERNEL = re.compile(
+    r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|DotProductKernel|FloatTile|InnerProductTile|DeferredTile|Depthwise3x3Block)<[^<>]*>[\w:]*"
+)
 # A part of an AVX2 vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
 BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 BACKWARD_JUMP = re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b")
-MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vfmadd\d+ps)\b")
+MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vpmaddubsw|vfmadd\d+ps)\b")
 VECTOR_COPY = re.compile(r"^vmov\w+\s+[xyz]mm\d+,\s*[xyz]mm\d+$")
 VECTOR = re.compile(r"\b[xyz]mm\d+")
 
