@@ -37,6 +37,7 @@ test: packages-test python cxx
 
 test-all: test packages-all lint aarch64
 	ctest --test-dir $(AARCH64_BUILD) --output-on-failure -j $(JOBS)
+	PQINFER_ACCURACY_STEP=1 ctest --test-dir $(CXX_BUILD) --output-on-failure -R AccuracyTest
 	$(BIN)/pytest -m slow
 	.ci/sanitizers $(JOBS)
 

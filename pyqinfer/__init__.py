@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import BitConfig
 from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
+from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
@@ -44,6 +45,7 @@ __all__ = [
     "PTQ",
     "BitConfig",
     "FakeQuant",
+    "ImageInput",
     "IntegrityError",
     "Model",
     "ModelFormatError",

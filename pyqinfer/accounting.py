@@ -43,7 +43,7 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
     constants, values, quants = graph["constants"], graph["values"], graph["quants"]
     costs = []
     for node in graph["nodes"]:
-        x = values[node["inputs"][0]]
+        x = values[(node["inputs"] or node["outputs"])[0]]
         act_bits = quants[x["quant"]]["bits"] if x["dtype"] == "u8" else 32
         output_shape = tuple(shapes[node["outputs"][0]])
         weight = constants[node["constants"]["weight"]] if node["op"] in MAC_OPS else None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyqinfer import _core
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module
 from pyqinfer.frontend.export import check_examples
+from pyqinfer.images import ImageInput
 from pyqinfer.lower import EngineGraph, lower
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.model import Model
@@ -24,6 +27,7 @@ def convert(
     dynamic_size: bool = False,
     fallback: str = "float",
     samples: int = 1,
+    image_inputs: Mapping[str, ImageInput] | None = None,
 ) -> Model:
     """Convert a torch model for the engine.
 
@@ -35,6 +39,8 @@ def convert(
         dynamic_size: any height and width at run time, for inputs of rank 4.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
         samples: how many of the examples' rows are stored with their outputs, for ``pyqinfer verify``.
+        image_inputs: inputs by name that the file takes as images, uint8 [N, H, W, C], with the normalization that the model's own
+            input (as in ``example_inputs``) has gone through: ``{"x": pq.ImageInput(mean=(...), std=(...))}``.
 
     Returns:
         A model that has passed the validator.
@@ -43,22 +49,31 @@ def convert(
         TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
     """
-    engine = build_engine_graph(model, example_inputs, dynamic_batch, dynamic_size, fallback)
+    engine = build_engine_graph(model, example_inputs, dynamic_batch, dynamic_size, fallback, image_inputs)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
     written = _write(engine)
     if samples and example_inputs is not None:
-        written = _write(_with_samples(engine, written, check_examples(example_inputs), samples))
+        arrays = [x.detach().numpy() for x in check_examples(example_inputs)]
+        for i, name in enumerate(written.inputs):
+            if image_inputs and name in image_inputs:
+                arrays[i] = image_inputs[name].to_bytes(arrays[i])
+        written = _write(_with_samples(engine, written, arrays, samples))
     return written
 
 
 def build_engine_graph(
-    model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False, fallback: str = "float"
+    model: Any,
+    example_inputs: Any = None,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+    fallback: str = "float",
+    image_inputs: Mapping[str, ImageInput] | None = None,
 ) -> EngineGraph:
     """The graph and constants that :func:`convert` writes. Arguments and errors as there; needs no native core."""
     if fallback not in ("float", "error"):
         raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
-    engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size))
+    engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size), image_inputs)
     floats = [layer for layer in layer_coverage(engine.graph, engine.notes) if not layer.integer]
     if fallback == "error" and floats:
         lines = "".join(f"\n  - {layer.name}: {layer.reason}" for layer in floats)
@@ -78,9 +93,8 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
     return True
 
 
-def _with_samples(engine: EngineGraph, model: Model, examples: tuple[Any, ...], count: int) -> EngineGraph:
+def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Rows of the examples; the examples as they are if the model does not take a batch of one."""
-    arrays = [x.detach().numpy() for x in examples]
     rows = [[a[i : i + 1] for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]

@@ -17,15 +17,20 @@ from numpy.typing import NDArray
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 
-# What frontends emit: `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1); `unary` has
-# the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`.
+# What frontends emit: `conv_transpose2d` has weights [O, I/groups, kh, kw];
+# `constant` has no inputs and one constant `value`; `expand` may have a second input, of which only the shape counts.
+# `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1);
+# `unary` has the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
+# the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
+# it computes.
+# `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
-WEIGHT_OPS = frozenset({"conv2d", "linear"})
+WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
-MOVE_OPS = frozenset({"max_pool2d", "reshape"})
+MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS
+ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | {"matmul", "reduce", "concat", "constant", "expand"}
 
 FloatArray = NDArray[np.float32]
 
@@ -69,7 +74,7 @@ class Weight:
         return values.astype(np.float32) * self.scale.reshape(per_channel)
 
 
-Attr = int | float | str | Shape
+Attr = int | float | str | Shape | tuple[float, ...]
 Constant = NDArray[np.generic] | Weight
 
 
@@ -111,6 +116,7 @@ class Node:
 class Graph:
     """``nodes`` are in topological order; every value is a graph input or the output of one node.
 
+    ``nhwc_inputs``: inputs that the file has in NHWC; their ``shape`` is NCHW like all others.
     ``notes``: layer name -> why a frontend could not give that layer integer operands.
     """
 
@@ -119,6 +125,7 @@ class Graph:
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
     notes: dict[str, str] = field(default_factory=dict)
+    nhwc_inputs: set[Value] = field(default_factory=set)
 
     def users(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that read it, once per read, in order."""
@@ -155,6 +162,18 @@ def real(node: Node, key: str) -> float:
     value = node.attrs[key]
     assert isinstance(value, float)
     return value
+
+
+def computes(node: Node) -> bool:
+    """An ``upsample`` that takes its pixels between neighbours; all others of MOVE_OPS pick elements."""
+    return node.op == "upsample" and node.attrs["mode"] == "bilinear"
+
+
+def numbers(node: Node, key: str) -> tuple[int, ...]:
+    """An attribute that is a list of integers."""
+    value = node.attrs[key]
+    assert isinstance(value, tuple)
+    return tuple(int(v) for v in value if v is not None)
 
 
 def quants_of(values: Iterable[Value]) -> list[Quant]:

@@ -22,9 +22,9 @@ from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
-SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine"}
-SUMMING = {"conv2d", "linear"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean"}
+SPATIAL = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "group_norm", "upsample", "pixel_shuffle"}
+SUMMING = {"conv2d", "linear", "matmul", "pixel_shuffle"}
+POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
 
 
 @dataclass
@@ -44,7 +44,12 @@ def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> di
     result = {}
     for node in engine.graph["nodes"]:
         value, layout = captured[node["name"]], node["attrs"].get("layout")
-        follows = node["op"] not in SPATIAL and layout in (None, "same") and node["op"] not in ("reshape", "linear", "transpose")
+        follows = (
+            bool(node["inputs"])
+            and node["op"] not in SPATIAL
+            and layout in (None, "same")
+            and node["op"] not in ("reshape", "linear", "transpose")
+        )
         to_nhwc = node["op"] in SPATIAL or layout == "to_nhwc" or node["attrs"].get("perm") == [0, 2, 3, 1]
         if value.ndim == 4 and (to_nhwc or (follows and node["inputs"][0] in nhwc)):
             nhwc.add(node["outputs"][0])

@@ -130,3 +130,27 @@ def test_a_layer_that_is_called_twice_keeps_both_calls() -> None:
     engine = build_engine_graph(module, x)
     assert_within_bounds(differences(module, engine, *x))
     assert [(layer.name, layer.integer) for layer in layer_coverage(engine.graph)] == [("c", True), ("c_1", False)]
+
+
+def test_products_that_the_x86_quantizer_annotates_run_in_integers() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.matmul(self.a(x).softmax(-1), self.b(x)))
+
+    torch.manual_seed(0)
+    x = (torch.randn(2, 16, 16),)
+    config = x86.get_default_x86_inductor_quantization_config()
+    chosen = x86.X86InductorQuantizer().set_global(config).set_function_type_qconfig(torch.matmul, config)
+    prepared = flow.prepare_pt2e(torch.export.export(Weighted().eval(), x).module(), chosen)
+    prepared(*x)
+    module = flow.convert_pt2e(prepared)
+    engine = build_engine_graph(module, x, fallback="error")
+    assert_within_bounds(differences(module, engine, *x))
+    assert_engine_equals_twin(convert(module, example_inputs=x), *x)
+    nodes = {node["op"]: node for node in engine.graph["nodes"]}
+    dtypes = {op: [engine.graph["values"][v]["dtype"] for v in nodes[op]["inputs"] + nodes[op]["outputs"]] for op in ("matmul", "softmax")}
+    assert dtypes == {"matmul": ["u8", "u8", "u8"], "softmax": ["f32", "u8"]}

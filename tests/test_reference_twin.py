@@ -254,15 +254,56 @@ def pools(draw: st.DrawFn) -> Any:
     return OneOp("random", op, [x], draw(maybe_quants), {}, attrs | {"count_include_pad": draw(st.integers(0, 1))})
 
 
+@st.composite
+def movement(draw: st.DrawFn) -> Any:
+    rng = np.random.default_rng(draw(seeds))
+    op = draw(st.sampled_from(["concat", "slice", "pad", "upsample", "pixel_shuffle", "expand"]))
+    shape, quant = [draw(sizes) for _ in range(4)], draw(maybe_quants)
+    x, axis = tensor(rng, quant, *shape), draw(st.integers(0, 3))
+    if op == "concat":
+        inputs = [x]
+        for _ in range(draw(st.integers(0, 3))):
+            shape[axis] = draw(sizes)
+            inputs.append(tensor(rng, None if quant is None else draw(quants()), *shape))
+        return OneOp("random", op, inputs, None if quant is None else draw(quants()), {}, {"axis": axis})
+    if op == "expand":
+        target = [draw(st.integers(1, 4)) if n == 1 else draw(st.sampled_from([0, n])) for n in shape]
+        return OneOp("random", op, [x], None, {}, {"shape": target})
+    if op == "slice":
+        start = draw(st.integers(0, shape[axis] - 1))
+        end = draw(st.sampled_from([start + 1, shape[axis], 2**31 - 1]))
+        return OneOp("random", op, [x], None, {}, {"axis": axis, "start": start, "end": end, "step": draw(st.integers(1, 4))})
+    if op == "pad":
+        mode = draw(st.sampled_from(["constant", "reflect", "replicate"]))
+        before, after = ([draw(st.integers(0, min(3, n - 1) if mode == "reflect" else 3)) for n in shape] for _ in range(2))
+        value = 0 if mode != "constant" else generate.MINUS_1_BITS if quant is None else draw(st.integers(quant.qmin, quant.qmax))
+        return OneOp("random", op, [x], None, {}, {"mode": mode, "before": before, "after": after, "value": value})
+    if op == "pixel_shuffle":
+        factor, crop = [draw(st.integers(1, 3)) for _ in range(2)], [draw(st.integers(0, 2)) for _ in range(4)]
+        assume(all(shape[1 + i] * factor[i] > crop[i] + crop[2 + i] for i in range(2)))
+        shape[3] *= factor[0] * factor[1]
+        attrs = {"factor": factor, "crop": crop, "order": draw(st.sampled_from(["channels", "pixels"]))}
+        return OneOp("random", op, [tensor(rng, quant, *shape)], None, {}, attrs)
+    by_size, corners = ([draw(st.booleans()) for _ in range(2)] for _ in range(2))
+    attrs = {
+        "size": [draw(st.integers(1, 20)) if b else 0 for b in by_size],
+        "factor": [0 if b else draw(st.integers(1, 4)) for b in by_size],
+    }
+    if draw(st.booleans()):
+        return OneOp("random", op, [x], quant, {}, attrs | {"mode": "nearest", "align_corners": 0, "step": [0, 0x3EAAAAAB]})
+    attrs |= {"align_corners": int(corners[0]), "step": [0 if corners[0] or not corners[1] else 0x3F19999A, 0]}
+    return OneOp("random", op, [x], draw(maybe_quants), {}, attrs | {"mode": "bilinear"})
+
+
 @settings(max_examples=250, deadline=None)
-@given(case=weighted() | elementwise() | pools())
+@given(case=weighted() | elementwise() | pools() | movement())
 def test_twin_and_cpp_reference_agree_on_random_nodes(case: Any) -> None:
     graph, constants, inputs = case.graph(), case.constant_arrays(), case.feeds()
     assert same_bits(reference.run(graph, constants, inputs)["y"], run_core(graph, constants, inputs))
 
 
 @settings(max_examples=60, deadline=None)
-@given(case=weighted() | elementwise() | pools())
+@given(case=weighted() | elementwise() | pools() | movement())
 def test_twin_agrees_with_exact_fractions_on_random_nodes(case: Any) -> None:
     assume(case.inputs[0][0].size * case.constants.get("weight", np.empty(1)).size < 20_000)
     assert same_bits(reference.run(case.graph(), case.constant_arrays(), case.feeds())["y"], exact.evaluate(case))

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   pqi::bench::RegisterTiles();
   pqi::bench::RegisterConvs();
   pqi::bench::RegisterLowBit();
+  pqi::bench::RegisterElementwise();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

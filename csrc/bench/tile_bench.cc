@@ -40,6 +40,7 @@ void RunU8S8(benchmark::State& state, const KernelSet* set, TileCase c) {
   t.scale = scale.data();
   t.bias = bias.data();
   t.step = 1;
+  t.output.saturates = true;
   t.out = out.data();
   t.out_stride = static_cast<size_t>(nr);
   for (auto _ : state) {

@@ -23,6 +23,9 @@ struct Output {
   float inv_scale = 1;           // f32(1/s_out)
   float v_lo = 0, v_hi = 255;    // qmin - z, qmax - z
   int32_t zero_point = 0;
+  // Of codes from an integer layer only. The caller has proved that no result is NaN, that |y * inv_scale| < 2^30, and that clamping the
+  // rounded value to 0..255 is all that the bounds above do: conversion and saturation then replace every clamp.
+  bool saturates = false;
 };
 
 // A residual input, added after the bias. Exactly one pointer is set, or none.
@@ -192,6 +195,29 @@ struct U8S8Kernels {
   ProductU8S8Fn product[kMaxMr];
 };
 
+// Functions of two floats, in the order of docs/format.md; kRsub is b - a, kRdiv is b / a.
+enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv };
+inline constexpr int kBinaryFunctions = 6;
+// Rows of codes or floats; exactly one pointer is set. Element i of row r is at r * row_step + i * step; step is 1, or 0 where one element
+// stands for a whole row.
+struct BinaryOperand {
+  const uint8_t* u8 = nullptr;
+  const float* f32 = nullptr;
+  Affine affine;  // of u8
+  size_t step = 1, row_step = 0;
+};
+
+// Elements that are normalized together: `pieces` runs of `length` elements, `stride` apart, of x and y alike. A row of a layer norm is one
+// run; a group of channels of an image is one run for each pixel.
+struct NormalizeGroup {
+  const float* x = nullptr;
+  size_t pieces = 1, length = 0, stride = 0;
+  const float* weight = nullptr;  // [length]; nullptr = none
+  const float* bias = nullptr;    // [length]; nullptr = none
+  float eps = 0;
+  bool center = true;  // subtract the mean; false: root mean square
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -219,6 +245,17 @@ struct KernelSet {
   void (*add_f32)(const float* a, const float* b, size_t n, const Output& o, void* y) noexcept;
   // y = f(x), then activation and quantize or float as o says.
   void (*unary)(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept;
+  // y[r*n + i] = f(a, b), then activation and quantize or float as o says.
+  void (*binary)(BinaryFunction f, const BinaryOperand& a, const BinaryOperand& b, size_t rows, size_t n, const Output& o,
+                 void* y) noexcept;
+  // y[r*channels + c] = x > 0 ? x : f32(x * slope[c]), and fma(x, scale[c], shift[c]), of x[r*channels + c].
+  void (*prelu)(const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept;
+  void (*affine)(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept;
+  // The activation of docs/numerics.md.
+  void (*clamp)(const float* x, float* y, size_t n, float lo, float hi) noexcept;
+  // One row: y = softmax(x), or its logarithm, then activation and quantize or float as o says. `e`: n floats of scratch, which may be y.
+  void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
+  void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;

@@ -1,8 +1,8 @@
 // binary: arithmetic of two operands of one rank that broadcast, codes or float in any mix; the second may be a constant.
+#include <algorithm>
 #include <array>
 #include <limits>
 
-#include "kernels/reference/elementwise.h"
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
@@ -10,8 +10,8 @@
 namespace pqi::ops {
 namespace {
 
-using kernels::reference::BinaryFunction;
-using kernels::reference::BinaryOperand;
+using kernels::BinaryFunction;
+using kernels::BinaryOperand;
 
 constexpr size_t kMostDims = 8;  // kMaxRank
 
@@ -35,14 +35,6 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Of two dimensions one is 1, or they are the same.
-bool Broadcast(const Dim& a, const Dim& b, Dim* out) {
-  if (a.fixed() && b.fixed() && a != b && a.value != 1 && b.value != 1) return false;
-  const bool take_b = (a.fixed() && a.value == 1) || (!a.fixed() && b.fixed() && b.value != 1) || (a.kind == Dim::kDerived && !b.fixed());
-  *out = take_b ? b : a;
-  return true;
-}
-
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   Shape other;
   if (HasConstant(view)) {
@@ -52,7 +44,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   }
   Shape out(inputs[0].size());
   bool fits = inputs[0].size() == other.size();
-  for (size_t i = 0; fits && i < out.size(); ++i) fits = Broadcast(inputs[0][i], other[i], &out[i]);
+  for (size_t i = 0; fits && i < out.size(); ++i) fits = BroadcastDim(inputs[0][i], other[i], &out[i]);
   if (!fits) {
     return NodeError(view, "shapes " + ShapeText(view.graph, inputs[0]) + " and " + ShapeText(view.graph, other) + " do not broadcast");
   }
@@ -60,9 +52,51 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   return {};
 }
 
+// The axes of a result, innermost first. Neighbours that both operands walk as one are one axis, and axes of length 1 are none.
+struct Axes {
+  struct Axis {
+    int64_t length = 1;
+    int64_t step[2] = {0, 0};  // elements of each operand between neighbours; 0 where it repeats
+  };
+  std::array<Axis, kMostDims> axis{};
+  size_t count = 1;  // at least 1, then of length 1
+
+  Axes(const ConcreteShape& out, const int64_t* const (&dims)[2]) {
+    int64_t size[2] = {1, 1};
+    bool first = true;
+    for (size_t d = out.size(); d-- > 0;) {
+      if (out[d] == 1) continue;
+      Axis next;
+      next.length = out[d];
+      for (size_t i = 0; i < 2; ++i) {
+        next.step[i] = dims[i][d] == 1 ? 0 : size[i];
+        size[i] *= dims[i][d];
+      }
+      Axis& last = axis[count - 1];
+      if (first) {
+        last = next;
+      } else if (next.step[0] == last.step[0] * last.length && next.step[1] == last.step[1] * last.length) {
+        last.length *= next.length;
+      } else {
+        axis[count++] = next;
+      }
+      first = false;
+    }
+  }
+  // Where operand i's row begins, rows being numbered over all axes but the innermost.
+  int64_t Offset(size_t i, int64_t row) const {
+    int64_t offset = 0;
+    for (size_t d = 1; d < count; ++d) {
+      offset += row % axis[d].length * axis[d].step[i];
+      row /= axis[d].length;
+    }
+    return offset;
+  }
+};
+
 class BinaryStep : public Step {
  public:
-  explicit BinaryStep(const NodeView& view) {
+  BinaryStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
     AttrReader attrs(view);
     function_ = ReadFunction(&attrs);
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -71,64 +105,47 @@ class BinaryStep : public Step {
       is_u8_[i] = view.input(i).dtype == DType::kU8;
       affine_[i] = AffineOf(view.graph, view.input(i));
     }
-    if (HasConstant(view)) {
+    has_constant_ = HasConstant(view);
+    if (has_constant_) {
       constant_ = Elements<float>(view, "other");
       const std::vector<int64_t>& shape = view.constant("other")->shape;
       for (size_t d = 0; d < shape.size(); ++d) constant_shape_[d] = shape[d];
     }
-    info_ = {"reference", "", 0};
+    info_ = {ElementwiseName(set), "", 0};
   }
 
   void Run(const RunArgs& args) const noexcept override {
-    const ConcreteShape& shape = *args.out.shape;
-    const int64_t last = shape.empty() ? 1 : shape.back();
-    Strides strides[2];
-    for (size_t i = 0; i < 2; ++i) {
-      strides[i] = StridesOf(constant_.size() != 0 && i == 1 ? constant_shape_.data() : args.in[i].shape->data(), shape.size());
+    if (args.out.count() == 0) return;
+    const Axes axes(*args.out.shape, {args.in[0].shape->data(), has_constant_ ? constant_shape_.data() : args.in[1].shape->data()});
+    const int64_t n = axes.axis[0].length;
+    if (axes.count == 1) {
+      ParallelFor(args.pool, n, kGrain, [&](int64_t begin, int64_t end) {
+        Compute(args, axes, begin * axes.axis[0].step[0], begin * axes.axis[0].step[1], 1, end - begin, begin);
+      });
+      return;
     }
-    ParallelFor(args.pool, args.out.count() / last, kGrain / last + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        BinaryOperand operands[2];
-        for (size_t i = 0; i < 2; ++i) operands[i] = OperandAt(args, i, Offset(strides[i], shape, row), strides[i]);
-        kernels::reference::BinaryRow(function_, operands[0], operands[1], static_cast<size_t>(last), output_,
-                                      OutputAt(args.out.data, output_, row * last));
+    const int64_t rows = axes.axis[1].length;
+    ParallelFor(args.pool, args.out.count() / n, kGrain / n + 1, [&](int64_t begin, int64_t end) {
+      while (begin < end) {  // rows along the second axis have one distance
+        const int64_t count = std::min(end - begin, rows - begin % rows);
+        Compute(args, axes, axes.Offset(0, begin), axes.Offset(1, begin), count, n, begin * n);
+        begin += count;
       }
     });
   }
 
  private:
-  // Elements between neighbours of each axis; 0 where the operand repeats.
-  struct Strides {
-    std::array<int64_t, kMostDims> of{};
-    int64_t last = 0;
-  };
-
-  static Strides StridesOf(const int64_t* dims, size_t rank) {
-    Strides s;
-    int64_t step = 1;
-    for (size_t d = rank; d-- > 0;) {
-      s.of[d] = dims[d] == 1 ? 0 : step;
-      step *= dims[d];
-    }
-    if (rank > 0) s.last = s.of[rank - 1];
-    return s;
+  void Compute(const RunArgs& args, const Axes& axes, int64_t a, int64_t b, int64_t rows, int64_t n, int64_t out) const {
+    set_.binary(function_, OperandAt(args, 0, a, axes), OperandAt(args, 1, b, axes), static_cast<size_t>(rows), static_cast<size_t>(n),
+                output_, OutputAt(args.out.data, output_, out));
   }
 
-  // Where an operand's row begins, rows being numbered over all axes but the last.
-  static int64_t Offset(const Strides& s, const ConcreteShape& shape, int64_t row) {
-    int64_t offset = 0;
-    for (size_t d = shape.size(); d-- > 1;) {
-      offset += row % shape[d - 1] * s.of[d - 1];
-      row /= shape[d - 1];
-    }
-    return offset;
-  }
-
-  BinaryOperand OperandAt(const RunArgs& args, size_t i, int64_t offset, const Strides& s) const {
+  BinaryOperand OperandAt(const RunArgs& args, size_t i, int64_t offset, const Axes& axes) const {
     BinaryOperand operand;
-    operand.step = static_cast<size_t>(s.last);
+    operand.step = static_cast<size_t>(axes.axis[0].step[i]);
+    operand.row_step = static_cast<size_t>(axes.axis[1].step[i]);
     operand.affine = affine_[i];
-    if (i == 1 && constant_.size() != 0) {
+    if (i == 1 && has_constant_) {
       operand.f32 = constant_.data() + offset;
     } else if (is_u8_[i]) {
       operand.u8 = args.in[i].u8() + offset;
@@ -138,8 +155,10 @@ class BinaryStep : public Step {
     return operand;
   }
 
+  const kernels::KernelSet& set_;
   BinaryFunction function_;
   kernels::Output output_;
+  bool has_constant_ = false;
   bool is_u8_[2] = {};
   kernels::Affine affine_[2];
   Span<const float> constant_;  // in the model's file
@@ -147,7 +166,7 @@ class BinaryStep : public Step {
 };
 
 Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<BinaryStep>(context.view));
+  return std::unique_ptr<Step>(std::make_unique<BinaryStep>(context.view, context.kernels));
 }
 
 }  // namespace

@@ -34,19 +34,19 @@ Status CheckClamp(const NodeView& view) {
 
 class ClampStep : public Step {
  public:
-  explicit ClampStep(const NodeView& view) {
+  ClampStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
     AttrReader attrs(view);
     bounds_ = ReadClamp(&attrs);
-    info_ = {"reference", "", 0};
+    info_ = {ElementwiseName(set), "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     ParallelFor(args.pool, args.out.count(), kGrain, [&](int64_t begin, int64_t end) {
-      kernels::reference::Clamp(args.in[0].f32() + begin, args.out.mutable_f32() + begin, static_cast<size_t>(end - begin), bounds_.lo,
-                                bounds_.hi);
+      set_.clamp(args.in[0].f32() + begin, args.out.mutable_f32() + begin, static_cast<size_t>(end - begin), bounds_.lo, bounds_.hi);
     });
   }
 
  private:
+  const kernels::KernelSet& set_;
   Bounds bounds_;
 };
 
@@ -74,18 +74,20 @@ Status InferAffine(const NodeView& view, const std::vector<Shape>& inputs, std::
 
 class AffineStep : public Step {
  public:
-  explicit AffineStep(const NodeView& view) : scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
-    info_ = {"reference", "", 0};
+  AffineStep(const NodeView& view, const kernels::KernelSet& set)
+      : set_(set), scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
+    info_ = {ElementwiseName(set), "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     const int64_t channels = static_cast<int64_t>(scale_.size());
     ParallelFor(args.pool, args.out.count() / channels, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      kernels::reference::AffineChannels(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels,
-                                         static_cast<size_t>(end - begin), scale_.size(), scale_.data(), shift_.data());
+      set_.affine(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels, static_cast<size_t>(end - begin),
+                  scale_.size(), scale_.data(), shift_.data());
     });
   }
 
  private:
+  const kernels::KernelSet& set_;
   Span<const float> scale_, shift_;  // in the model's file
 };
 
@@ -96,17 +98,31 @@ Status CheckTable(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kU8));
   PQI_RETURN_IF_ERROR(CheckDType(view, view.output(0), "output", DType::kU8));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"table"}));
-  PQI_RETURN_IF_ERROR(CheckConstant(view, "table", ConstType::kU8, {256}));
+  const std::vector<int64_t>& shape = view.constant("table")->shape;
+  const bool per_channel = shape.size() == 2 && shape[0] >= 1 && shape[1] == 256;
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "table", ConstType::kU8, per_channel ? shape : std::vector<int64_t>{256}));
   return AttrReader(view).Finish();
+}
+
+// Tables of the last axis' channels, or one for all.
+Status InferTable(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  outputs->assign(1, inputs[0]);
+  const std::vector<int64_t>& shape = view.constant("table")->shape;
+  if (shape.size() == 1) return {};
+  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
+  const size_t last = inputs[0].size() - 1;
+  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, shape[0]));
+  outputs->front()[last] = Dim::Fixed(shape[0]);
+  return {};
 }
 
 Status ProveTable(const NodeView& view) {
   const Span<const uint8_t> table = Elements<uint8_t>(view, "table");
   const Quant &in = QuantOf(view.graph, view.input(0)), &out = QuantOf(view.graph, view.output(0));
-  for (int32_t q = in.qmin; q <= in.qmax; ++q) {
-    const int32_t entry = table[static_cast<size_t>(q)];
-    if (entry < out.qmin || entry > out.qmax) {
-      return NodeError(view, "table entry " + std::to_string(q) + " is " + std::to_string(entry) + ", outside the output's range [" +
+  for (size_t i = 0; i < table.size(); ++i) {
+    const int32_t q = static_cast<int32_t>(i % 256), entry = table[i];
+    if (q >= in.qmin && q <= in.qmax && (entry < out.qmin || entry > out.qmax)) {
+      return NodeError(view, "table entry " + std::to_string(i) + " is " + std::to_string(entry) + ", outside the output's range [" +
                                  std::to_string(out.qmin) + ", " + std::to_string(out.qmax) + "]");
     }
   }
@@ -117,8 +133,19 @@ class TableStep : public Step {
  public:
   TableStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), table_(Elements<uint8_t>(view, "table")) {
     info_ = {"table", ElementwiseName(set), table_.size()};
+    channels_ = static_cast<int64_t>(table_.size() / 256);
   }
   void Run(const RunArgs& args) const noexcept override {
+    if (channels_ > 1) {
+      ParallelFor(args.pool, args.out.count() / channels_, kGrain / channels_ + 1, [&](int64_t begin, int64_t end) {
+        const uint8_t* x = args.in[0].u8();
+        uint8_t* y = args.out.mutable_u8();
+        for (int64_t i = begin * channels_; i < end * channels_; i += channels_) {
+          for (int64_t c = 0; c < channels_; ++c) y[i + c] = table_.data()[c * 256 + x[i + c]];
+        }
+      });
+      return;
+    }
     ParallelFor(args.pool, args.out.count(), kGrain, [&](int64_t begin, int64_t end) {
       set_.table(args.in[0].u8() + begin, args.out.mutable_u8() + begin, static_cast<size_t>(end - begin), table_.data());
     });
@@ -126,7 +153,8 @@ class TableStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const uint8_t> table_;  // in the model's file
+  Span<const uint8_t> table_;  // in the model's file; 256 entries for each channel
+  int64_t channels_ = 1;
 };
 
 template <typename S>
@@ -142,6 +170,6 @@ Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
 
 const Op kClamp = {{"clamp", CheckClamp, InferSame, nullptr}, Prepare<ClampStep>, nullptr};
 const Op kAffine = {{"affine", CheckAffine, InferAffine, nullptr}, Prepare<AffineStep>, nullptr};
-const Op kTable = {{"table", CheckTable, InferSame, ProveTable}, Prepare<TableStep>, nullptr};
+const Op kTable = {{"table", CheckTable, InferTable, ProveTable}, Prepare<TableStep>, nullptr};
 
 }  // namespace pqi::ops

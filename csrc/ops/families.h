@@ -14,5 +14,11 @@ extern const Op kMaxPool2d;                             // max_pool.cc
 extern const Op kAvgPool2d, kAdaptiveAvgPool2d, kMean;  // avg_pool.cc
 extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
+extern const Op kSoftmax, kMatmul;                      // softmax.cc, matmul.cc
+extern const Op kLayerNorm, kGroupNorm;                 // norm.cc
+extern const Op kReduce;                                // reduce.cc
+extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
+extern const Op kPixelShuffle;                          // pixel_shuffle.cc
+extern const Op kConstant, kExpand;                     // constant.cc, expand.cc
 
 }  // namespace pqi::ops

@@ -31,7 +31,7 @@ struct Operand {
   }
 };
 
-inline constexpr size_t kMaxInputs = 2;
+inline constexpr size_t kMaxInputs = 64;
 
 struct RunArgs {
   Operand in[kMaxInputs];

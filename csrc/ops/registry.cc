@@ -7,8 +7,36 @@ namespace pqi::ops {
 namespace {
 
 const Op* const kOps[] = {
-    &kQuantize, &kDequantize, &kTranspose, &kReshape,           &kConv2d, &kLinear, &kAdd,   &kClamp,  &kAffine,
-    &kTable,    &kMaxPool2d,  &kAvgPool2d, &kAdaptiveAvgPool2d, &kMean,   &kUnary,  &kPrelu, &kBinary,
+    &kQuantize,
+    &kDequantize,
+    &kTranspose,
+    &kReshape,
+    &kConv2d,
+    &kLinear,
+    &kAdd,
+    &kClamp,
+    &kAffine,
+    &kTable,
+    &kMaxPool2d,
+    &kAvgPool2d,
+    &kAdaptiveAvgPool2d,
+    &kMean,
+    &kUnary,
+    &kPrelu,
+    &kBinary,
+    &kReduce,
+    &kSoftmax,
+    &kMatmul,
+    &kLayerNorm,
+    &kGroupNorm,
+    // Movement and space.
+    &kConcat,
+    &kSlice,
+    &kPad,
+    &kUpsample,
+    &kPixelShuffle,
+    &kConstant,
+    &kExpand,
 };
 
 }  // namespace

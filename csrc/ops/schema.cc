@@ -191,6 +191,13 @@ Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const c
                    std::string(what) + " must have the same shape, got " + ShapeText(view.graph, a) + " and " + ShapeText(view.graph, b));
 }
 
+bool BroadcastDim(const Dim& a, const Dim& b, Dim* out) {
+  if (a.fixed() && b.fixed() && a != b && a.value != 1 && b.value != 1) return false;
+  const bool take_b = (a.fixed() && a.value == 1) || (!a.fixed() && b.fixed() && b.value != 1) || (a.kind == Dim::kDerived && !b.fixed());
+  *out = take_b ? b : a;
+  return true;
+}
+
 Status CheckSameType(const NodeView& view) {
   const Value &x = view.input(0), &y = view.output(0);
   if (x.dtype != y.dtype || x.quant != y.quant) return NodeError(view, "input and output must have the same dtype and quant");

@@ -75,6 +75,8 @@ Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t 
 Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want);
 // The shape that both must have: of each pair the fixed dimension, else the symbol. Refuses ranks or fixed dimensions that differ.
 Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const char* what, Shape* out);
+// The dimension of an operation of two operands: one of them is 1, or they are the same. False if they are not.
+bool BroadcastDim(const Dim& a, const Dim& b, Dim* out);
 // Elements of an f32, i32 or u8 constant; empty where the node has no such constant.
 template <typename T>
 Span<const T> Elements(const NodeView& view, const char* key) {

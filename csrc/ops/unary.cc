@@ -2,7 +2,6 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/reference/functions.h"
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
@@ -87,16 +86,19 @@ Status InferPrelu(const NodeView& view, const std::vector<Shape>& inputs, std::v
 
 class PreluStep : public Step {
  public:
-  explicit PreluStep(const NodeView& view) : slope_(Elements<float>(view, "slope")) { info_ = {"reference", "", 0}; }
+  PreluStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), slope_(Elements<float>(view, "slope")) {
+    info_ = {ElementwiseName(set), "", 0};
+  }
   void Run(const RunArgs& args) const noexcept override {
     const int64_t channels = static_cast<int64_t>(slope_.size());
     ParallelFor(args.pool, args.out.count() / channels, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      kernels::reference::PreluChannels(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels,
-                                        static_cast<size_t>(end - begin), slope_.size(), slope_.data());
+      set_.prelu(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels, static_cast<size_t>(end - begin),
+                 slope_.size(), slope_.data());
     });
   }
 
  private:
+  const kernels::KernelSet& set_;
   Span<const float> slope_;  // in the model's file
 };
 
@@ -105,7 +107,7 @@ Result<std::unique_ptr<Step>> PrepareUnary(const PrepareContext& context) {
 }
 
 Result<std::unique_ptr<Step>> PreparePrelu(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<PreluStep>(context.view));
+  return std::unique_ptr<Step>(std::make_unique<PreluStep>(context.view, context.kernels));
 }
 
 }  // namespace

@@ -1,5 +1,9 @@
 #include "pack/conv.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "kernels/reference/conv.h"
 #include "pack/low_bit.h"
 #include "pack/tiling.h"
@@ -31,6 +35,34 @@ void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32
     }
     box[i] = sum - static_cast<int32_t>(layout.taps * layout.k) * zero_point;
   }
+}
+
+// The largest |y| before a residual that any input can give, in exact arithmetic; infinity where a parameter is not finite.
+double LargestResult(const ConvShape& s, const WeightsU8& w) {
+  const int64_t per_channel = s.taps() * s.group_inputs();
+  const double reach = std::max(w.zero_point, 255 - w.zero_point);  // of |q_a - z_a|
+  double largest = 0;
+  for (int64_t c = 0; c < s.oc; ++c) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < per_channel; ++i) sum += std::abs(w.codes[c * per_channel + i]);
+    double sums = static_cast<double>(w.step) * static_cast<double>(sum);
+    if (w.base != nullptr) sums += std::abs(static_cast<double>(w.base[c])) * static_cast<double>(per_channel);
+    double y = sums * reach * std::abs(static_cast<double>(w.scale[c]));
+    if (w.bias != nullptr) y += std::abs(static_cast<double>(w.bias[c]));
+    if (!std::isfinite(y)) return std::numeric_limits<double>::infinity();
+    largest = std::max(largest, y);
+  }
+  return largest;
+}
+
+// Output::saturates of kernels/contract.h. A bound clamps like the end of the codes when it rounds to that end, because rounding keeps
+// order; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+bool Saturates(const kernels::Output& o, const Residual& r, double largest) {
+  if (o.f32 || r.f32 != nullptr) return false;
+  if (r.u8 != nullptr) largest += 255.0 * static_cast<double>(r.scale);
+  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return false;
+  const float lo = std::max(o.act_lo * o.inv_scale, o.v_lo), hi = std::min(o.act_hi * o.inv_scale, o.v_hi);
+  return std::nearbyint(lo) == static_cast<float>(-o.zero_point) && std::nearbyint(hi) == static_cast<float>(255 - o.zero_point);
 }
 
 }  // namespace
@@ -72,6 +104,7 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       zero_point_(weights.zero_point),
       qmin_(weights.qmin),
       qmax_(weights.qmax),
+      largest_result_(LargestResult(shape, weights)),
       buffer_(PackConvU8(layout_, shape, weights, &least_)) {}
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
@@ -82,6 +115,8 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
   const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
   const uint8_t padding = static_cast<uint8_t>(zero_point_);
+  kernels::Output output = run.output;
+  output.saturates = Saturates(output, run.residual, largest_result_);
   if (part.panel_begin >= part.panel_end) return;
   switch (layout_.method) {
     case Method::kReference:
@@ -99,7 +134,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         d.init = init;
         d.scale = scale;
         d.bias = bias;
-        d.output = run.output;
+        d.output = output;
         ForEachBand(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t rows, int64_t m, int64_t row) {
           d.a = a;
           d.rows = static_cast<uint32_t>(rows);
@@ -135,7 +170,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);
       t.step = step_;
-      t.output = run.output;
+      t.output = output;
       t.out_stride = static_cast<size_t>(s.oc);
       t.depth = layout_.algorithm.depth;
       const kernels::U8S8Kernels& kernels = ProductKernels(*set_, layout_.algorithm.product);
@@ -162,7 +197,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       break;
     }
     case Method::kWinograd:
-      RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_}, run, part, scratch);
+      RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_, output}, run, part, scratch);
       break;
   }
 }

@@ -52,6 +52,7 @@ class PackedConvU8 {
   int32_t step_;
   int32_t zero_point_, qmin_, qmax_;
   LeastCodes least_ = {};
+  double largest_result_;  // before a residual
   AlignedBuffer<uint8_t> buffer_;
 };
 

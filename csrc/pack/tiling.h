@@ -87,19 +87,24 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
     for (int64_t panel = part.panel_begin; panel < part.panel_end;) {
       const int64_t group = panel / layout.panels_per_group;
       const int64_t panel_end = std::min(part.panel_end, (group + 1) * layout.panels_per_group);
-      cursor.Seek(row);
+      if (!s.pointwise()) cursor.Seek(row);
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
         const T** list = pointers + at * layout.taps;
-        for (int64_t i = 0; i < m; ++i, cursor.Next()) {
-          T* window = windows + (at + i) * layout.taps * layout.k;
-          if (layout.method == Method::kGather) {
-            list[i] = window;
-            cursor.Gather(group * s.group_inputs(), s.group_inputs(), window);
-          } else if (layout.method == Method::kRuns) {
-            cursor.RunPointers(list + i, static_cast<size_t>(m), window);
-          } else {
-            cursor.Pointers(group * s.group_inputs(), list + i, static_cast<size_t>(m));
+        if (s.pointwise()) {
+          const T* pixel = run.x + (row + at) * s.c + group * s.group_inputs();
+          for (int64_t i = 0; i < m; ++i) list[i] = pixel + i * s.c;
+        } else {
+          for (int64_t i = 0; i < m; ++i, cursor.Next()) {
+            T* window = windows + (at + i) * layout.taps * layout.k;
+            if (layout.method == Method::kGather) {
+              list[i] = window;
+              cursor.Gather(group * s.group_inputs(), s.group_inputs(), window);
+            } else if (layout.method == Method::kRuns) {
+              cursor.RunPointers(list + i, static_cast<size_t>(m), window);
+            } else {
+              cursor.Pointers(group * s.group_inputs(), list + i, static_cast<size_t>(m));
+            }
           }
         }
         rows_fn(list, m, boxes + at, terms + at);

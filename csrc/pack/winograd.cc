@@ -102,7 +102,7 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
   output.plane = offsets.sum_plane;
   output.row_stride = static_cast<size_t>(s.out_w() * s.oc);
   output.epilogue.step = layer.step;
-  output.epilogue.output = run.output;
+  output.epilogue.output = layer.output;
   output.epilogue.out_stride = static_cast<size_t>(s.oc);
 
   for (int64_t i = 0; i < kWinogradPositions * kWinogradTiles; ++i) {

@@ -20,6 +20,7 @@ struct WinogradLayer {
   const uint8_t* buffer;
   const LeastCodes& least;
   int32_t step, zero_point, qmin, qmax;
+  const kernels::Output& output;
 };
 // Rows of the part are tiles, n * ceil(out_h/2) * ceil(out_w/2) of them (OutputUnits).
 void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) noexcept;

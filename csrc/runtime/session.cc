@@ -140,8 +140,8 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const ConcreteShape
   PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(inputs));
   std::vector<size_t> scratch;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const ConcreteShape& in = plan->shapes[graph.nodes[i].inputs[0]];
     const ConcreteShape& out = plan->shapes[graph.nodes[i].outputs[0]];
+    const ConcreteShape& in = graph.nodes[i].inputs.empty() ? out : plan->shapes[graph.nodes[i].inputs[0]];
     const bool empty = std::find(out.begin(), out.end(), 0) != out.end();
     scratch.push_back(empty ? 0 : steps_[i]->ScratchBytes(in, out, options_.threads));
   }
@@ -261,7 +261,7 @@ std::vector<LayerInfo> Session::Layers() const {
     info.op = view.node.op;
     const Constant* weight = view.constant("weight");
     if (weight && weight->type == ConstType::kCode) info.weight_bits = weight->bits;
-    const Value& x = view.input(0);
+    const Value& x = view.node.inputs.empty() ? view.output(0) : view.input(0);
     if (x.dtype == DType::kU8) info.act_bits = graph.quants[static_cast<size_t>(x.quant)].bits;
     const ops::StepInfo& step = steps_[i]->info();
     info.executed_as = step.executed_as;

@@ -43,7 +43,7 @@ struct Target {
 struct LayerInfo {
   std::string name, op;
   int weight_bits = 0;  // 0 = float or no weights
-  int act_bits = 0;     // of input 0; 0 = float
+  int act_bits = 0;     // of input 0 (of the output where there is none); 0 = float
   std::string executed_as, reason;
   size_t weight_bytes = 0;  // packed, in memory
 };

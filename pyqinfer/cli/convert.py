@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -25,6 +26,10 @@ def command(
     fallback: str = typer.Option("float", "--fallback", help="float: layers that are not quantized run in float; error: refuse them."),
     static_batch: bool = typer.Option(False, "--static-batch", help="Fix the batch to that of --input."),
     samples: int = typer.Option(1, "--samples", help="Stored inputs and outputs for `pyqinfer verify`."),
+    image_mean: str = typer.Option(
+        "", "--image-mean", help="Take the first input as uint8 NHWC images: the model's mean, e.g. 0.485,0.456,0.406."
+    ),
+    image_std: str = typer.Option("", "--image-std", help="The same for the standard deviation, e.g. 0.229,0.224,0.225."),
     seed: int = typer.Option(0, "--seed", help="Of the example inputs."),
     output: Style = OutputOption,
 ) -> None:
@@ -32,10 +37,26 @@ def command(
     import torch
 
     from pyqinfer.conversion import convert
+    from pyqinfer.images import ImageInput
 
     module = load_reference(model)
     examples = tuple(torch.from_numpy(x) for x in random_inputs(model_input_shapes(module, input), seed))
-    converted = convert(module, example_inputs=examples, dynamic_batch=not static_batch, fallback=fallback, samples=samples)
+    options: dict[str, Any] = {"dynamic_batch": not static_batch, "fallback": fallback}
+    if image_mean or image_std:
+        image = ImageInput(*(_numbers(text) or (default,) for text, default in ((image_mean, 0.0), (image_std, 1.0))))
+        first = next(iter(convert(module, example_inputs=examples, samples=0, **options).inputs))
+        options["image_inputs"] = {first: image}
+    converted = convert(module, example_inputs=examples, samples=samples, **options)
     converted.save(out)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
+    for name in options.get("image_inputs", {}):
+        n, channels, height, width = shapes[name]
+        shapes[name] = (n, height, width, channels)
     print_report(converted.summary(shapes), output)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(item) for item in text.split(",") if item)
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers such as 0.485,0.456,0.406, got {text!r}") from None

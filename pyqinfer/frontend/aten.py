@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, tensor
+from torch import Tensor, float32, from_numpy, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import shapes
+from pyqinfer.frontend import matmul, movement, rows, shapes
+from pyqinfer.frontend.matmul import hides_scores, masked_sum, scaled
+from pyqinfer.frontend.movement import inner
+from pyqinfer.frontend.movement import reshaped as _reshaped
+from pyqinfer.frontend.one_d import either, over_rows
 from pyqinfer.frontend.quantized import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.transposed import conv_transpose2d
 
 INFINITY = float("inf")
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -31,7 +37,7 @@ def _spatial_input(reader: GraphReader, a: Arguments) -> ir.Value:
 
 def _convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if a.get("transposed"):
-        raise NotSupportedHere("transposed convolution")
+        return conv_transpose2d(reader, node, a)
     x, weight = _spatial_input(reader, a), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     if len(shape) != 4:
@@ -82,7 +88,7 @@ def _batch_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _batch_norm_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    return (_batch_norm(reader, node, a), None, None)
+    return (either(_batch_norm)(reader, node, a), None, None)
 
 
 def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
@@ -96,9 +102,24 @@ def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> i
     return reader.emit("clamp", node, [x], x.shape, attrs, name=reader.namer.name(node, "relu" if hi is None else "clamp"))
 
 
+def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
+    """Arguments of an add or sub whose second operand is multiplied by alpha already."""
+    alpha, other = a.get("alpha", 1), a["other"]
+    if alpha == 1:
+        return a
+    if isinstance(other, SymbolicSize):
+        raise NotSupportedHere("arithmetic with a size of the input")
+    if isinstance(other, ir.Value):
+        other = inner(scaled(reader, node, reader.activation(other, "second operand"), float(alpha)))
+    elif isinstance(other, (int, float)):
+        other = other * alpha
+    else:
+        other = from_numpy(reader.constant(other, "second operand") * np.float32(alpha))
+    return {**a, "other": other, "alpha": 1}
+
+
 def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    if a.get("alpha", 1) != 1:
-        raise NotSupportedHere(f"add with alpha={a['alpha']}")
+    a = _with_alpha(reader, node, a)
     if not (isinstance(a["self"], ir.Value) and isinstance(a["other"], ir.Value)):
         return _binary(reader, node, a, "add")
     left, right = reader.activation(a["self"], "first operand"), reader.activation(a["other"], "second operand")
@@ -108,8 +129,11 @@ def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
     """Arithmetic that broadcasts; one operand may be a number or a constant."""
-    if a.get("alpha", 1) != 1 or a.get("rounding_mode") is not None:
-        raise NotSupportedHere(f"{function} with alpha or rounding_mode")
+    if a.get("rounding_mode") is not None:
+        raise NotSupportedHere(f"{function} with rounding_mode")
+    if function == "rsub" and a.get("alpha", 1) != 1:
+        raise NotSupportedHere(f"rsub with alpha={a['alpha']}")
+    a = _with_alpha(reader, node, a)
     x, y = a["self"], a["other"]
     if not isinstance(x, ir.Value):
         x, y, function = y, x, {"sub": "rsub", "div": "rdiv", "rsub": "sub"}.get(function, function)
@@ -128,6 +152,8 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
 def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, function: str) -> ir.Value:
     if isinstance(operand, SymbolicSize):
         raise NotSupportedHere("arithmetic with a size of the input")
+    if function == "add" and hides_scores(node, operand):
+        return masked_sum(reader, node, x, operand)
     if isinstance(operand, (int, float)):
         operand = tensor(float(operand))
     other = reader.constant(operand, "second operand")
@@ -161,7 +187,7 @@ def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any,
 
 def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = _spatial_input(reader, a)
-    if a["divisor_override"] is not None:
+    if a.get("divisor_override") is not None:
         raise NotSupportedHere("average pool with divisor_override")
     kernel, padding = _pair(a["kernel_size"]), _pair(a["padding"])
     stride, ceil_mode = _pair(a["stride"] or kernel), bool(a["ceil_mode"])
@@ -185,23 +211,26 @@ def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
     return reader.emit("adaptive_avg_pool2d", node, [x], (x.shape[0], x.shape[1], *size), {"output": size})
 
 
-def _mean(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = _spatial_input(reader, a)
-    axes = {d % 4 for d in a["dim"]} if a.get("dim") else set(range(4))
-    if axes != {2, 3}:
-        raise NotSupportedHere(f"mean over dimensions {sorted(axes)}; only 2 and 3 (height and width) together")
-    keep = bool(a["keepdim"])
+def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    """Over the dimensions named, or all of them."""
+    x = reader.activation(a.get("self", a.get("input")), "input")
+    if a.get("dtype") not in (None, float32):
+        raise NotSupportedHere(f"computes in {a['dtype']}")
+    rank, dims = len(x.shape), a.get("dim")
+    if not rank:
+        raise NotSupportedHere(f"{function} of one number")
+    axes = tuple(sorted({d % rank for d in ([dims] if isinstance(dims, int) else dims or range(rank))}))
+    keep = bool(a.get("keepdim", False))
+    if function == "mean" and rank == 4 and axes == (2, 3):
+        return _mean(reader, node, x, keep)
+    shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes)
+    attrs: dict[str, ir.Attr] = {"function": function, "axes": axes, "keepdim": int(keep)}
+    return reader.emit("reduce", node, [x], shape, attrs, name=reader.namer.name(node, function))
+
+
+def _mean(reader: GraphReader, node: Node, x: ir.Value, keep: bool) -> ir.Value:
     shape: ir.Shape = (x.shape[0], x.shape[1], 1, 1) if keep else (x.shape[0], x.shape[1])
     return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
-
-
-def _reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim], op: str) -> ir.Value:
-    shape = shapes.reshape(x.shape, target)
-    if shape is None:
-        raise NotSupportedHere(f"reshape of {x.shape} to {tuple(target)}: more than one unknown dimension")
-    if shape == x.shape and None not in shape:
-        return x
-    return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
 
 
 def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -251,9 +280,42 @@ def _unary(reader: GraphReader, node: Node, a: Arguments, function: str, alpha: 
 
 
 def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    if a["scale"] != 1 or a["input_scale"] != 1:
-        raise NotSupportedHere(f"elu with scale={a['scale']}, input_scale={a['input_scale']} (selu, celu)")
-    return _unary(reader, node, a, "elu", a["alpha"])
+    if a["input_scale"] != 1:
+        raise NotSupportedHere(f"elu with input_scale={a['input_scale']}")
+    y = _unary(reader, node, a, "elu", a["alpha"])
+    return y if a["scale"] == 1 else scaled(reader, node, inner(y), float(a["scale"]))
+
+
+def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["alpha"] != 1:
+        raise NotSupportedHere(f"celu with alpha={a['alpha']}")
+    return _unary(reader, node, a, "elu", 1.0)
+
+
+def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Whole powers by multiplication, as torch computes a square and a cube."""
+    x, exponent = reader.activation(a["self"], "base"), a["exponent"]
+    if exponent not in (1, 2, 3, -1):
+        raise NotSupportedHere(f"a power of {exponent}")
+    if exponent == -1:
+        return _with_constant(reader, node, x, 1.0, "rdiv")
+    y = x
+    for _ in range(int(exponent) - 1):
+        if y is not x:
+            inner(y)
+        y = reader.emit("binary", node, [y, x], x.shape, {"function": "mul"}, name=reader.namer.name(node, "pow"))
+    return y
+
+
+def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
+    """The larger or smaller of a tensor and one number."""
+    x, bound = a["self"], a["other"]
+    if not isinstance(x, ir.Value):
+        x, bound = bound, x
+    if not isinstance(bound, Tensor) or bound.numel() != 1:
+        raise NotSupportedHere("with anything but one number")
+    value = float(bound)
+    return _clamp(reader, node, {"self": x}, value if largest else None, None if largest else value)
 
 
 def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -272,15 +334,19 @@ def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 HANDLERS: dict[str, Handler] = {
     "conv2d": _convolution,
-    "convolution": _convolution,
+    "convolution": either(_convolution),
+    "conv1d": over_rows(_convolution),
+    "conv_transpose1d": over_rows(conv_transpose2d),
+    "conv_transpose2d": conv_transpose2d,
     "linear": _linear,
-    "batch_norm": _batch_norm,
+    "batch_norm": either(_batch_norm),
     "_native_batch_norm_legit_no_training": _batch_norm_tuple,
     "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
     "relu6": lambda r, n, a: _clamp(r, n, a, 0.0, 6.0),
     "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
     "clamp": lambda r, n, a: _clamp(r, n, a, a["min"], a["max"]),
     "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
+    "clamp_max": lambda r, n, a: _clamp(r, n, a, None, a["max"]),
     "exp": lambda r, n, a: _unary(r, n, a, "exp"),
     "sigmoid": lambda r, n, a: _unary(r, n, a, "sigmoid"),
     "tanh": lambda r, n, a: _unary(r, n, a, "tanh"),
@@ -290,6 +356,12 @@ HANDLERS: dict[str, Handler] = {
     "hardsigmoid": lambda r, n, a: _unary(r, n, a, "hardsigmoid"),
     "hardswish": lambda r, n, a: _unary(r, n, a, "hardswish"),
     "elu": _elu,
+    "selu": lambda r, n, a: _elu(r, n, {"self": a["self"], "alpha": _SELU_ALPHA, "scale": _SELU_SCALE, "input_scale": 1}),
+    "celu": _celu,
+    "pow": _pow,
+    "neg": lambda r, n, a: scaled(r, n, r.activation(a["self"], "input"), -1.0),
+    "maximum": lambda r, n, a: _extremum(r, n, a, True),
+    "minimum": lambda r, n, a: _extremum(r, n, a, False),
     "leaky_relu": lambda r, n, a: _unary(r, n, a, "leaky_relu", a["negative_slope"]),
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
@@ -301,10 +373,15 @@ HANDLERS: dict[str, Handler] = {
     "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
+    "max_pool1d": over_rows(_max_pool),
+    "avg_pool1d": over_rows(_avg_pool),
+    "adaptive_avg_pool1d": over_rows(_adaptive_avg_pool),
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "_adaptive_avg_pool2d": _adaptive_avg_pool,
-    "mean": _mean,
+    "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
+    "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
+    "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
     "view": _view,
     "_unsafe_view": _view,
     "reshape": _view,
@@ -318,4 +395,7 @@ HANDLERS: dict[str, Handler] = {
     "detach": _identity,
     "lift_fresh_copy": _identity,
     "sym_size": _size,
+    **rows.HANDLERS,
+    **matmul.HANDLERS,
+    **movement.HANDLERS,
 }

@@ -27,6 +27,12 @@ def count(shape: Sequence[Dim]) -> int | None:
     return prod(numbers) if len(numbers) == len(shape) else None
 
 
+def total(dims: Sequence[Dim]) -> int | None:
+    """The sum, or None if a dimension is not a number."""
+    numbers = [d for d in dims if isinstance(d, int)]
+    return sum(numbers) if len(numbers) == len(dims) else None
+
+
 def flatten(shape: Shape, start: int, end: int) -> Shape:
     """Merge dimensions start..end (both included, torch's convention for negative ones)."""
     rank = len(shape)
@@ -39,8 +45,14 @@ def flatten(shape: Shape, start: int, end: int) -> Shape:
 
 
 def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
-    """Resolve a target that may hold one -1 or None. None: more than one dimension stays unknown, so no engine could tell them."""
+    """Resolve a target that may hold one -1 or None. None: more than one dimension stays unknown, so no engine could tell them.
+
+    A symbol that is no dimension of ``shape`` any more, because it was multiplied into one that is unknown, is unknown as well.
+    """
     dims = [None if d == -1 else d for d in target]
+    lost = [i for i, d in enumerate(dims) if isinstance(d, str) and d not in shape]
+    if len(lost) == 1 and None in shape and None not in dims:
+        dims[lost[0]] = None
     if None in dims:
         known = [d for d in dims if d is not None]
         symbols_in = [d for d in shape if not isinstance(d, int)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.lower.tables import code_of
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
@@ -44,7 +45,7 @@ class EngineGraph:
                 sample[kind][name] = len(entries)
                 dtype = "u8" if array.dtype == np.uint8 else "f32"
                 entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
-                constants.append(np.ascontiguousarray(array))
+                constants.append(np.asarray(array, order="C"))
         return replace(self, graph={**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants=constants)
 
 
@@ -67,8 +68,9 @@ class _Emitter:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
         self.quants = {quant: i for i, quant in enumerate(quants_of(written))}
         for value in self.graph.inputs:
-            self._value(value, self._unique(value.name), ["?" if d is None else d for d in value.shape])
-        nodes = [self._node(node) for node in self.graph.nodes]
+            shape = [value.shape[i] for i in (0, 2, 3, 1)] if value in self.graph.nhwc_inputs else value.shape
+            self._value(value, self._unique(value.name), ["?" if d is None else d for d in shape])
+        nodes = [self._node(node) for node in self.graph.nodes if not self._is_alias(node)]
         if self.quants:
             scales = np.array([quant.scale for quant in self.quants], np.float32)
             self._constant(SCALES_NAME, {"dtype": "f32"}, scales)
@@ -103,6 +105,12 @@ class _Emitter:
             entry["quant"] = self.quants[value.quant]
         self.value_ids[value] = len(self.values)
         self.values.append(entry)
+
+    def _is_alias(self, node: Node) -> bool:
+        """The layout pass's "alias" is its input under another shape in torch: the engine has one value."""
+        if node.op == "alias":
+            self.value_ids[node.output] = self.value_ids[node.inputs[0]]
+        return node.op == "alias"
 
     def _node(self, node: Node) -> dict[str, Any]:
         inputs = [self.value_ids[value] for value in node.inputs]
@@ -141,7 +149,7 @@ class _Emitter:
         entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}
         entry.update({key: value for key, value in form.items() if key != "dtype"})
         self.entries.append(entry)
-        self.arrays.append(np.ascontiguousarray(array))
+        self.arrays.append(np.asarray(array, order="C"))
         return len(self.entries) - 1
 
 
@@ -165,6 +173,8 @@ def _attrs(node: Node) -> dict[str, Any]:
     attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
     if node.op == "unary":
         attrs["alpha"] = float_bits(real(node, "alpha"))
+    elif node.op in ("layer_norm", "group_norm"):
+        attrs["eps"] = float_bits(real(node, "eps"))
     elif node.op == "clamp":
         attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
     elif node.op in _WITH_ACTIVATION:
@@ -172,10 +182,23 @@ def _attrs(node: Node) -> dict[str, Any]:
         activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
         clamped = activation == "clamp"
         attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
+    elif node.op == "pad":
+        attrs["value"] = _pad_value(node)
+    elif node.op == "upsample":
+        attrs["step"] = [float_bits(value) for value in attrs["step"]]
     if node.op in ("conv2d", "linear"):
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs
+
+
+def _pad_value(node: Node) -> int:
+    value, quant = real(node, "value"), node.output.quant
+    if quant is None or node.attrs["mode"] != "constant":
+        return float_bits(value)
+    code = code_of(value, quant)
+    assert code is not None
+    return code
 
 
 def _bound(node: Node, key: str) -> float:

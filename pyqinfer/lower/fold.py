@@ -1,14 +1,15 @@
-"""BatchNorm into the conv or linear layer in front of it; one that stands alone becomes an ``affine``."""
+"""BatchNorm into the conv or linear layer in front of it; one that stands alone becomes an ``affine``. Zero padding into convolutions."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import WEIGHT_OPS, Graph, Node, Value, Weight
+from pyqinfer.ir import WEIGHT_OPS, Graph, Node, Value, Weight, numbers, real
 
 # Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
 _SMALLEST_SCALE = 2.0**-100
+_LARGEST_PADDING = 65535  # that docs/format.md allows
 
 
 def fold_batch_norm(graph: Graph) -> None:
@@ -31,11 +32,25 @@ def fold_batch_norm(graph: Graph) -> None:
     graph.nodes = [node for node in graph.nodes if node not in folded]
 
 
+def fold_pads(graph: Graph) -> None:
+    """A pad of H and W with zeros (codes: the zero point) in front of a conv2d becomes the conv2d's own: the same bits, and no copy."""
+    for node in graph.nodes:
+        pad = node.inputs[0].producer if node.op == "conv2d" else None
+        if pad is None or pad.op != "pad" or pad.attrs["mode"] != "constant" or real(pad, "value") != 0:
+            continue
+        (n, c, top, left), (n_after, c_after, bottom, right) = numbers(pad, "before"), numbers(pad, "after")
+        padding = tuple(a + b for a, b in zip(numbers(node, "padding"), (top, left, bottom, right), strict=True))
+        if any((n, c, n_after, c_after)) or max(padding) > _LARGEST_PADDING:
+            continue
+        node.attrs["padding"] = padding
+        node.inputs[0] = pad.inputs[0]
+
+
 def _can_fold(layer: Node, batch_norm: Node) -> bool:
     if layer.op not in WEIGHT_OPS:
         return False
     # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
-    return layer.op == "conv2d" or len(batch_norm.output.shape) == 2
+    return layer.op != "linear" or len(batch_norm.output.shape) == 2
 
 
 def _take_over(graph: Graph, output: Value, layer: Node) -> None:

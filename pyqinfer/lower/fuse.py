@@ -1,17 +1,19 @@
 """One node per layer: a conv, linear, add or pool takes in the dequantize in front of it and what follows in the engine's epilogue.
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
-reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function reads floats, a binary one
-codes or floats; both
-absorbs a quantize.
+reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function, a softmax and a norm read
+floats, a binary function codes or floats, a product of matrices codes or floats alone; all absorb a quantize, a product of codes only.
 """
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, WEIGHT_OPS, Graph, Node, Value, Weight
+from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | {"add", "unary", "binary"}
-_FLOAT_INPUT = frozenset({"unary"})
+_ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
+_FLOAT_INPUT = ROW_OPS | {"unary"}
+# Codes of every operand, or floats alone: a layer with floats writes floats.
+_OF_ONE_KIND = WEIGHT_OPS | {"matmul"}
+_WITH_RESIDUAL = frozenset({"conv2d", "linear"})
 _WITH_ACTIVATION = WEIGHT_OPS | {"add"}
 
 
@@ -32,7 +34,7 @@ class _Fusion:
         owners = {add: layer for add in self.graph.nodes if add.op == "add" and (layer := self._residual_owner(add)) is not None}
         place = dict(self.position)
         for node in self.graph.nodes:
-            if node.op in _ANCHORS and node not in self.absorbed:
+            if (node.op in _ANCHORS or computes(node)) and node not in self.absorbed:
                 # The fused node stands where the last part stood: a residual may be computed between the two.
                 place[node] = self._fuse(node, owners)
         self.graph.nodes = sorted((n for n in self.graph.nodes if n not in self.absorbed), key=lambda n: place[n])
@@ -42,12 +44,12 @@ class _Fusion:
         left, right = add.inputs
         if left is right:
             return None
-        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in WEIGHT_OPS and self._sole_reader(v) is add]
+        layers = [v.producer for v in (left, right) if v.producer and v.producer.op in _WITH_RESIDUAL and self._sole_reader(v) is add]
         return max(layers, key=lambda n: (_is_integer(n), self.position[n])) if layers else None
 
     def _fuse(self, node: Node, owners: dict[Node, Node]) -> int:
         _read_codes(node)
-        integer = node.op not in WEIGHT_OPS or node.inputs[0].quant is not None
+        integer = node.op not in _OF_ONE_KIND or node.inputs[0].quant is not None
         last = node
         reader = self._sole_reader(node.output)
         if reader is not None and owners.get(reader) is node:
@@ -85,6 +87,10 @@ def _read_codes(node: Node) -> None:
     if node.op in WEIGHT_OPS:
         if _is_integer(node):
             node.inputs[0] = _codes_or_self(node.inputs[0])
+    elif node.op == "matmul":
+        codes = [_codes_or_self(value) for value in node.inputs]
+        if all(value.quant is not None for value in codes):
+            node.inputs = codes
     elif node.op not in _FLOAT_INPUT:
         node.inputs = [_codes_or_self(value) for value in node.inputs]
 

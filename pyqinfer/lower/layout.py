@@ -10,12 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from pyqinfer.ir import Graph, Node, Shape, Value, Weight
+from pyqinfer.ir import Graph, Node, Shape, Value, Weight, numbers
 
-_SPATIAL_OPS = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu"})
+_SPATIAL_OPS = frozenset(
+    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "group_norm", "upsample", "pixel_shuffle"}
+)
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
+_MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
+_STORED_AXIS = (0, 3, 1, 2)  # where an axis of NCHW lies in NHWC
 
 
 def assign_layouts(graph: Graph) -> None:
@@ -28,18 +32,29 @@ class _Layouts:
         self.graph = graph
         self.users = graph.users()
         self.outputs = graph.output_values()
-        self.nhwc: set[Value] = set()  # rank-4 values stored as NHWC; all others as torch has them
+        self.nhwc: set[Value] = set(graph.nhwc_inputs)  # rank-4 values stored as NHWC; all others as torch has them
         self.converted: dict[Value, Value] = {}
         self.nodes: list[Node] = []
+        self.merged: set[Node] = set()
 
     def run(self) -> None:
         for node in self.graph.nodes:
+            if node in self.merged:
+                continue
             if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
                 self._spatial(node)
+            elif node.op == "reduce":
+                self._reduce(node)
+            elif node.op == "softmax":
+                self._softmax(node)
             elif node.op == "reshape":
                 self._reshape(node)
             elif node.op in _FOLLOWING_OPS:
                 self._follow(node)
+            elif node.op in _MOVING_OPS:
+                self._move(node)
+            elif node.op == "transpose":
+                self._permute(node)
             else:
                 node.inputs = [self._as_torch(value) for value in node.inputs]
                 self.nodes.append(node)
@@ -71,6 +86,62 @@ class _Layouts:
                     node.constants["other"] = other.transpose(0, 2, 3, 1)
         self.nodes.append(node)
 
+    def _reduce(self, node: Node) -> None:
+        """Over the axes as they lie in memory, where what is left has the same order in both."""
+        x, axes, keep = node.inputs[0], node.attrs["axes"], node.attrs["keepdim"]
+        assert isinstance(axes, tuple)
+        if x in self.nhwc and (keep or 1 in axes or {2, 3} <= set(axes)):
+            node.attrs["axes"] = tuple(sorted(_STORED_AXIS[d] for d in axes if isinstance(d, int)))
+            if keep:
+                self.nhwc.add(node.output)
+        else:
+            node.inputs = [self._as_torch(x)]
+        self.nodes.append(node)
+
+    def _softmax(self, node: Node) -> None:
+        """The engine's is over the last axis in memory, which in NHWC is the channels'."""
+        axis, last = node.attrs.pop("axis"), len(node.inputs[0].shape) - 1
+        if len(node.inputs[0].shape) == 4 and axis == 1:
+            self._spatial(node)
+            return
+        x = self._as_torch(node.inputs[0])
+        if axis == last:
+            node.inputs = [x]
+            self.nodes.append(node)
+            return
+        order = list(range(last + 1))
+        assert isinstance(axis, int)
+        order[last], order[axis] = axis, last
+        perm: Shape = tuple(order)
+        moved, y = (Value(f"{node.name}.{side}", x.shape, quant) for side, quant in (("last", x.quant), ("rows", node.output.quant)))
+        self.nodes.append(Node("transpose", moved.name, [x], moved, {"perm": perm}))
+        self.nodes.append(Node("softmax", node.name, [moved], y, node.attrs, {}, node.source))
+        self.nodes.append(Node("transpose", y.name, [y], node.output, {"perm": perm}))
+
+    def _move(self, node: Node) -> None:
+        """Along an axis that lies elsewhere in NHWC."""
+        if any(value in self.nhwc for value in node.inputs):
+            node.inputs = [self._as_nhwc(value) for value in node.inputs]
+            self.nhwc.add(node.output)
+            if "axis" in node.attrs:
+                axis = node.attrs["axis"]
+                assert isinstance(axis, int)
+                node.attrs["axis"] = _STORED_AXIS[axis]
+            for key in node.attrs.keys() & {"before", "after"}:
+                n, c, h, w = numbers(node, key)
+                node.attrs[key] = (n, h, w, c)
+        self.nodes.append(node)
+
+    def _permute(self, node: Node) -> None:
+        """One transpose from the order in memory, or none where that is the order wanted."""
+        x, perm = node.inputs[0], numbers(node, "perm")
+        if x in self.nhwc:
+            perm = tuple(_STORED_AXIS[d] for d in perm)
+            node.attrs["perm"] = perm
+        if perm == tuple(range(len(perm))):
+            node.op = "alias"
+        self.nodes.append(node)
+
     def _wants_nhwc(self, value: Value) -> bool:
         """A rank-4 value whose first reader, through elementwise ops, is spatial."""
         if len(value.shape) != 4:
@@ -78,12 +149,14 @@ class _Layouts:
         for reader in self.users.get(value, []):
             if reader.op in _SPATIAL_OPS:
                 return True
-            if reader.op in _FOLLOWING_OPS:
+            if reader.op in _FOLLOWING_OPS or reader.op in _MOVING_OPS:
                 return self._wants_nhwc(reader.output)
         return False
 
     def _reshape(self, node: Node) -> None:
         x = node.inputs[0]
+        if x in self.nhwc and self._rows_of_pixels(x, node):
+            return
         if x in self.nhwc and _permute_linear_columns(x, node, self.users.get(node.output, []), node.output in self.outputs):
             self.nodes.append(node)
             return
@@ -91,7 +164,21 @@ class _Layouts:
             node.inputs = [self._as_torch(x)]
         self.nodes.append(node)
 
+    def _rows_of_pixels(self, x: Value, node: Node) -> bool:
+        """flatten(2).transpose(1, 2), as vision transformers have it: the pixels as they lie in NHWC."""
+        y, readers = node.output, self.users.get(node.output, [])
+        if len(readers) != 1 or readers[0].attrs.get("perm") != (0, 2, 1) or y in self.outputs or y.shape[:2] != x.shape[:2]:
+            return False
+        reader = readers[0]
+        n, channels, pixels = y.shape
+        self.nodes.append(Node("reshape", node.name, [x], reader.output, {"shape": (n, pixels, channels)}, {}, node.source))
+        self.merged.add(reader)
+        return True
+
     def _as_nhwc(self, value: Value) -> Value:
+        source = value.producer
+        if source is not None and source.op == "transpose" and source.attrs["perm"] == _TO_NCHW and source.inputs[0] not in self.nhwc:
+            return source.inputs[0]  # the model's own permute from NHWC
         return value if value in self.nhwc else self._transposed(value, _TO_NHWC, "nhwc")
 
     def _as_torch(self, value: Value) -> Value:

@@ -7,8 +7,10 @@ elementwise functions between them. torch's graphs hold one dequantize per reade
 
 from __future__ import annotations
 
-from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value
-from pyqinfer.lower.tables import code_table, has_table
+from collections.abc import Sequence
+
+from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value, computes, real
+from pyqinfer.lower.tables import code_of, code_table, has_table
 
 
 def propagate(graph: Graph) -> None:
@@ -34,7 +36,7 @@ class _Propagation:
                 self._dequantize(node)
             elif node.op == "quantize":
                 self._quantize(node)
-            elif node.op in MOVE_OPS and _codes_of(node.inputs[0]) is not None:
+            elif _moves_codes(node):
                 self._move(node)
             else:
                 self.nodes.append(node)
@@ -65,13 +67,21 @@ class _Propagation:
             # Named after the last function it carries out, where there is one.
             name = chain[-1].name if chain else f"{codes.name}.requantize"
             node = Node("table", name, [codes], node.output, {}, {"table": table}, node.source)
+        elif self._is_private(x, "concat"):
+            self._quantize_before_concat(node)
+            self.quantized[key] = node.output
+            return
         elif self._is_private_reshape(x):
             node = self._quantize_before_reshape(node)
         self.quantized[key] = node.output
         self.nodes.append(node)
 
     def _is_private_reshape(self, x: Value) -> bool:
-        return x.producer is not None and x.producer.op == "reshape" and len(self.users[x]) == 1 and x not in self.outputs
+        return self._is_private(x, "reshape") or self._is_private(x, "transpose")
+
+    def _is_private(self, x: Value, op: str) -> bool:
+        """Computed by such a node, for one reader."""
+        return x.producer is not None and x.producer.op == op and len(self.users[x]) == 1 and x not in self.outputs
 
     def _quantize_before_reshape(self, node: Node) -> Node:
         """quantize(reshape(x)) = reshape(quantize(x)): lets the layer in front of the reshape write codes. Returns the last node."""
@@ -86,20 +96,51 @@ class _Propagation:
         self.nodes.append(Node("quantize", node.name, [x], value, {}, {}, node.source))
         for reshape in reversed(moved):
             output = result if reshape is moved[0] else _codes_like(reshape.output, result.quant)
-            last = Node("reshape", reshape.name, [value], output, dict(reshape.attrs), {}, reshape.source)
+            last = Node(reshape.op, reshape.name, [value], output, dict(reshape.attrs), {}, reshape.source)
             value = output
             if reshape is not moved[0]:
                 self.nodes.append(last)
         return last
 
+    def _quantize_before_concat(self, node: Node) -> None:
+        """quantize(concat(a, b)) = concat(quantize(a), quantize(b)): layers write codes. The concat turns codes of other parameters."""
+        concat = node.inputs[0].producer
+        assert concat is not None
+        pieces: list[Value] = []
+        for x in concat.inputs:
+            codes = _codes_of(x)
+            if codes is None:
+                piece = Node("quantize", f"{concat.name}.quantize", [x], Value(x.name, x.shape, node.output.quant, origin=x.origin))
+                self.users[x] = [piece if user is concat else user for user in self.users[x]]
+                self._quantize(piece)
+                codes = self.same.get(piece.output, piece.output)
+            pieces.append(codes)
+        self.nodes.append(Node("concat", concat.name, pieces, node.output, concat.attrs, {}, concat.source))
+
     def _move(self, node: Node) -> None:
-        codes = _codes_of(node.inputs[0])
-        assert codes is not None
+        codes = [_codes_of(value) for value in node.inputs]
+        inputs = [value for value in codes if value is not None]
         result = node.output
-        moved = _codes_like(result, codes.quant)
-        self.nodes.append(Node(node.op, node.name, [codes], moved, node.attrs, {}, node.source))
+        moved = _codes_like(result, inputs[0].quant)
+        self.nodes.append(Node(node.op, node.name, inputs, moved, node.attrs, {}, node.source))
         self.nodes.append(Node("dequantize", node.name, [moved], result, {}, {}, node.source))
         self.dequantized[moved] = result
+
+
+def _moves_codes(node: Node) -> bool:
+    """Whether a node picks elements, and gives the same on the codes of its operands: what a pad adds must have a code."""
+    if node.op == "concat":
+        return _have_one_quant(node.inputs)
+    codes = _codes_of(node.inputs[0]) if node.op in MOVE_OPS and not computes(node) else None
+    if codes is None or codes.quant is None:
+        return False
+    return node.op != "pad" or node.attrs["mode"] != "constant" or code_of(real(node, "value"), codes.quant) is not None
+
+
+def _have_one_quant(values: Sequence[Value]) -> bool:
+    """Dequantized codes, all of the same parameters."""
+    codes = [_codes_of(value) for value in values]
+    return all(c is not None and codes[0] is not None and c.quant == codes[0].quant for c in codes)
 
 
 def _codes_like(value: Value, quant: Quant | None) -> Value:

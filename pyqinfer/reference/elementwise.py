@@ -58,4 +58,5 @@ def affine(node: NodeArgs) -> Tensor:
 
 
 def table(node: NodeArgs) -> Tensor:
-    return Tensor(node.constants["table"][node.inputs[0].data], node.output)
+    entries, codes = node.constants["table"], node.inputs[0].data
+    return Tensor(entries[codes] if entries.ndim == 1 else entries[np.arange(len(entries)), codes], node.output)

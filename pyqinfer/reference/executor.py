@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, pool
+from pyqinfer.reference import conv, elementwise, functions, movement, pool, rows
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -30,6 +30,18 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "unary": functions.unary,
     "prelu": functions.prelu,
     "binary": elementwise.binary,
+    "reduce": pool.reduce,
+    "softmax": rows.softmax,
+    "matmul": rows.matmul,
+    "layer_norm": rows.layer_norm,
+    "group_norm": rows.group_norm,
+    "concat": movement.concat,
+    "slice": movement.slice_axis,
+    "pad": movement.pad,
+    "constant": movement.constant,
+    "expand": movement.expand,
+    "upsample": movement.upsample,
+    "pixel_shuffle": movement.pixel_shuffle,
 }
 
 
@@ -98,7 +110,7 @@ def _run_node(
     )
     with np.errstate(all="ignore"):  # infinities and NaN are results like any other
         result = op(args)
-    return Tensor(np.ascontiguousarray(result.data), result.quant)
+    return Tensor(np.asarray(result.data, order="C"), result.quant)
 
 
 def _quants(graph: Mapping[str, Any], constants: Sequence[NDArray[Any]]) -> list[Quant]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer.reference import wide_functions as wide
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Tensor, clamp, float_attribute, store
 from pyqinfer.reference.rounding import F32, f32, fma
@@ -22,8 +23,19 @@ _ERF_NEAR = _constants("0x1.06eba6p-3", "-0x1.8126dcp-2", "0x1.ce1908p-4", "-0x1
 _ERF_FAR = _constants(
     "-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13"
 )
-_ERF_SPLIT, _ERF_END, _TANH_SPLIT = np.float32(0.93), np.float32(4), np.float32(0.55)
-(_SQRT_HALF, _GELU_SCALE, _GELU_CUBE) = _constants("0x1.6a09e6p-1", "0x1.988454p-1", "0x1.6e4e26p-5")
+_ERF_SPLIT, _ERF_END = np.float32(0.93), np.float32(4)
+_LOG = _constants(
+    "0x1.555548p-2",
+    "-0x1.000006p-2",
+    "0x1.99a4b6p-3",
+    "-0x1.555c4cp-3",
+    "0x1.233766p-3",
+    "-0x1.fc2222p-4",
+    "0x1.e6f0a6p-4",
+    "-0x1.de3b9ap-4",
+    "0x1.145696p-4",
+)
+_SQRT_TWO = np.float32(float.fromhex("0x1.6a09e6p+0"))
 _ONE, _HALF, _TWO, _SIX = np.float32(1), np.float32(0.5), np.float32(2), np.float32(6)
 
 
@@ -67,28 +79,20 @@ def expm1(x: F32) -> F32:
     return fused(scale, e, scale - _ONE)
 
 
-def sigmoid(x: F32) -> F32:
-    z = exp(-np.abs(x))
-    result: F32 = np.where(x < 0, z, _ONE) / (_ONE + z)
-    return result
-
-
-def tanh(x: F32) -> F32:
-    a = np.abs(x)
-    n, e = _reduce(clamp(np.float32(-2) * a, -87, 0))
-    scale = _power_of_two(n)
-    z, t = fused(scale, e, scale), fused(scale, e, scale - _ONE)
-    return np.copysign(np.where(a > _TANH_SPLIT, _ONE - _TWO * z / (_ONE + z), t / (t + _TWO)), x)
-
-
 def erf(x: F32) -> F32:
     t = np.abs(x)
     far = np.copysign(_ONE - exp(_polynomial(_ERF_FAR, np.where(t > _ERF_END, _ERF_END, t))), x)
     return np.where(t > _ERF_SPLIT, far, fused(_polynomial(_ERF_NEAR, x * x), x, x))
 
 
-def _gelu_tanh(x: F32) -> F32:
-    return (_HALF * x) * (_ONE + tanh(_GELU_SCALE * fused(_GELU_CUBE, x * x * x, x)))
+def log(x: F32) -> F32:
+    """For finite x >= 1; NaN gives NaN."""
+    half, k = np.frexp(x)  # 1/2 <= half < 1
+    low = half * _TWO <= _SQRT_TWO
+    z = np.where(np.isnan(x), x, np.where(low, half * _TWO, half)) - _ONE
+    n = np.where(np.isnan(x), 0, k - low).astype(np.float32)
+    t = fused(z * z, fused(z, _polynomial(_LOG, z), -_HALF), z)
+    return fused(n, _LN2_HIGH, fused(n, _LN2_LOW, t))
 
 
 def _hard_gate(x: F32) -> F32:
@@ -97,12 +101,12 @@ def _hard_gate(x: F32) -> F32:
 
 _FUNCTIONS: Mapping[str, Callable[[F32, np.float32], F32]] = {
     "exp": lambda x, _: exp(x),
-    "sigmoid": lambda x, _: sigmoid(x),
-    "tanh": lambda x, _: tanh(x),
+    "sigmoid": lambda x, _: wide.sigmoid(x),
+    "tanh": lambda x, _: wide.tanh(x),
     "erf": lambda x, _: erf(x),
-    "silu": lambda x, _: x * sigmoid(x),
-    "gelu": lambda x, _: (_HALF * x) * (_ONE + erf(x * _SQRT_HALF)),
-    "gelu_tanh": lambda x, _: _gelu_tanh(x),
+    "silu": lambda x, _: wide.silu(x),
+    "gelu": lambda x, _: wide.gelu(x),
+    "gelu_tanh": lambda x, _: wide.gelu_tanh(x),
     "hardsigmoid": lambda x, _: _hard_gate(x) / _SIX,
     "hardswish": lambda x, _: x * _hard_gate(x) / _SIX,
     "elu": lambda x, alpha: np.where(x > 0, x, alpha * expm1(x)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,27 @@ def mean(node: NodeArgs) -> Tensor:
     _, height, width, _ = node.inputs[0].data.shape
     y = _average(node, [(0, height, height)], [(0, width, width)])
     return y if node.attrs["keepdim"] else Tensor(y.data[:, 0, 0, :], y.quant)
+
+
+def reduce(node: NodeArgs) -> Tensor:
+    x, axes = node.inputs[0], node.attrs["axes"]
+    values: NDArray[Any] = x.data if x.quant is None else centred(x)
+    kept = [i for i in range(values.ndim) if i not in axes]
+    elements = values.transpose([*kept, *axes]).reshape(prod(values.shape[i] for i in kept), -1, 1)
+    n, function = elements.shape[1], node.attrs["function"]
+    if function == "amax":
+        largest: NDArray[Any] = elements[:, 0]
+        for i in range(1, n):  # the first of equal ones: zeros have signs
+            v = elements[:, i]
+            largest = np.where((v > largest) | np.isnan(v), v, largest)
+        y = f32(largest) if x.quant is None else f32(largest) * x.quant.scale
+    elif x.quant is None:
+        y = sum16(elements) / np.float32(n) if function == "mean" else sum16(elements)
+    else:
+        factor = f32(np.float64(x.quant.scale) / n) if function == "mean" else x.quant.scale
+        y = f32(elements.sum(1, dtype=np.int64)) * factor
+    shape = [1 if i in axes else d for i, d in enumerate(values.shape) if node.attrs["keepdim"] or i not in axes]
+    return store(f32(y).reshape(shape), node.output)
 
 
 def _pool_windows(length: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool, with_padding: bool) -> list[Window]:

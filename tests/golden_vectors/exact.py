@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from exact_functions import FUNCTIONS
-from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32
+from exact_functions import FUNCTIONS, exp, log
+from exact_scalar import add, clamp, divide, fma, mul, quotient, round_f32, square_root
 from one_op import OneOp, Quant
 
 
@@ -125,8 +125,9 @@ def _prelu_op(case: OneOp) -> np.ndarray:
 
 
 def _table_op(case: OneOp) -> np.ndarray:
-    table = case.constants["table"].tolist()
-    return np.array([table[code] for code in case.inputs[0][0].ravel()], np.uint8).reshape(case.inputs[0][0].shape)
+    (x, _), tables = case.inputs[0], case.constants["table"].reshape(-1, 256).tolist()
+    flat = [tables[i % len(tables)][code] for i, code in enumerate(x.ravel())]
+    return np.array(flat, np.uint8).reshape(x.shape)
 
 
 def _weighted(case: OneOp, taps: list[tuple[tuple[int, ...] | None, tuple[int, ...]]], o: int, out: tuple[int, ...]) -> float:
@@ -255,6 +256,191 @@ def _mean_op(case: OneOp) -> np.ndarray:
     return y if case.attrs["keepdim"] else y[:, 0, 0]
 
 
+def sum16(elements: Iterable[float]) -> float:
+    lanes = [0.0] * 16
+    for k, x in enumerate(elements):
+        lanes[k % 16] = add(lanes[k % 16], x)
+    for half in (8, 4, 2, 1):
+        lanes = [add(lanes[k], lanes[k + half]) for k in range(half)]
+    return lanes[0]
+
+
+def _reduce_op(case: OneOp) -> np.ndarray:
+    x, q = case.inputs[0]
+    axes, function, keep = case.attrs["axes"], case.attrs["function"], case.attrs["keepdim"]
+    kept = [i for i in range(x.ndim) if keep or i not in axes]
+
+    def element(*index: int) -> float:
+        places = dict(zip(kept, index, strict=True))
+        ranges = [range(n) if i in axes else [places[i]] for i, n in enumerate(x.shape)]
+        values = [x[at].item() for at in itertools.product(*ranges)]
+        if function == "amax":
+            largest = math.nan if any(map(math.isnan, values)) else max(values)
+            return largest if q is None else dequantize(largest, q)
+        if q is None:
+            return quotient(sum16(values), len(values)) if function == "mean" else sum16(values)
+        total = round_f32(Fraction(sum(v - q.zero_point for v in values)))
+        return mul(total, quotient(q.scale, len(values)) if function == "mean" else q.scale)
+
+    return _fill(case, [1 if i in axes else x.shape[i] for i in kept], element)
+
+
+def _softmax_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    rows: dict[tuple[int, ...], tuple[float, float]] = {}
+
+    def element(*index: int) -> float:
+        *row, column = index
+        visible = [float(v) for v in x[tuple(row)][: row[-1] + 1 if case.attrs["causal"] else None]]
+        if tuple(row) not in rows:
+            largest = max((v for v in visible if not math.isnan(v)), default=-math.inf)
+            rows[tuple(row)] = largest, sum16(exp(add(v, -largest)) for v in visible)
+        largest, total = rows[tuple(row)]
+        if column >= len(visible):
+            return 0.0
+        shifted = add(visible[column], -largest)
+        return add(shifted, -log(total)) if case.attrs["log"] else divide(exp(shifted), total)
+
+    return _fill(case, x.shape, element)
+
+
+def _normalized(case: OneOp, elements: list[float], x: float, channel: int, center: bool) -> float:
+    n = float(len(elements))
+    mean = divide(sum16(elements), n) if center else 0.0
+    squares = (mul(d, d) for d in (add(v, -mean) for v in elements))
+    r = divide(1.0, square_root(add(divide(sum16(squares), n), from_bits(case.attrs["eps"]))))
+    y = mul(add(x, -mean), r)
+    if "weight" in case.constants:
+        y = mul(y, float(case.constants["weight"][channel]))
+    return add(y, float(case.constants["bias"][channel])) if "bias" in case.constants else y
+
+
+def _layer_norm_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    center = bool(case.attrs["center"])
+    return _fill(case, x.shape, lambda *i: _normalized(case, x[i[:-1]].tolist(), float(x[i]), i[-1], center))
+
+
+def _group_norm_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    length = x.shape[3] // case.attrs["groups"]
+
+    def element(image: int, i: int, j: int, c: int) -> float:
+        first = c // length * length
+        return _normalized(case, x[image, :, :, first : first + length].ravel().tolist(), float(x[image, i, j, c]), c, True)
+
+    return _fill(case, x.shape, element)
+
+
+def _matmul_op(case: OneOp) -> np.ndarray:
+    (a, qa), (b, qb) = case.inputs
+    if case.attrs["transpose_b"]:
+        b = b.swapaxes(-1, -2)
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+
+    def element(*index: int) -> float:
+        *product, i, j = index
+        own_a, own_b = (tuple(0 if n == 1 else k for n, k in zip(v.shape, product, strict=False)) for v in (a, b))
+        row, column = a[own_a][i].tolist(), b[own_b][:, j].tolist()
+        if qa is None or qb is None:
+            y = 0.0
+            for p, q in zip(row, column, strict=True):
+                y = fma(p, q, y)
+            return y
+        acc = sum((p - qa.zero_point) * (q - qb.zero_point) for p, q in zip(row, column, strict=True))
+        return mul(round_f32(Fraction(acc)), mul(qa.scale, qb.scale))
+
+    return _fill(case, (*leading, a.shape[-2], b.shape[-1]), element)
+
+
+def _concat_op(case: OneOp) -> np.ndarray:
+    axis, arrays = case.attrs["axis"], [array for array, _ in case.inputs]
+    starts = [sum(array.shape[axis] for array in arrays[:i]) for i in range(len(arrays))]
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(array.shape[axis] for array in arrays)
+
+    def element(*index: int) -> float:
+        i = max(k for k, start in enumerate(starts) if start <= index[axis])
+        return _operand(case, i, (*index[:axis], index[axis] - starts[i], *index[axis + 1 :]))
+
+    return _fill(case, shape, element)
+
+
+def _slice_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    kept = [i for i in range(x.shape[a["axis"]]) if a["start"] <= i < a["end"] and (i - a["start"]) % a["step"] == 0]
+    return x.take(kept, a["axis"])
+
+
+def _pad_op(case: OneOp) -> np.ndarray:
+    a, (x, q) = case.attrs, case.inputs[0]
+    y = np.empty([n + b + e for n, b, e in zip(x.shape, a["before"], a["after"], strict=True)], x.dtype)
+    for index in itertools.product(*map(range, y.shape)):
+        source = [i - b for i, b in zip(index, a["before"], strict=True)]
+        inside = all(0 <= i < n for i, n in zip(source, x.shape, strict=True))
+        if a["mode"] == "constant" and not inside:
+            y[index] = from_bits(a["value"]) if q is None else a["value"]
+            continue
+        if a["mode"] == "replicate":
+            source = [min(max(i, 0), n - 1) for i, n in zip(source, x.shape, strict=True)]
+        elif a["mode"] == "reflect":
+            source = [abs(i) if i < n else 2 * (n - 1) - i for i, n in zip(source, x.shape, strict=True)]
+        y[index] = x[tuple(source)]
+    return y
+
+
+def _expand_op(case: OneOp) -> np.ndarray:
+    x, _ = case.inputs[0]
+    y = np.empty([d or n for d, n in zip(case.attrs["shape"], x.shape, strict=True)], x.dtype)
+    for index in itertools.product(*map(range, y.shape)):
+        y[index] = x[tuple(0 if n == 1 else i for i, n in zip(index, x.shape, strict=True))]
+    return y
+
+
+def _pixel_shuffle_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    (fh, fw), (top, left, bottom, right) = a["factor"], a["crop"]
+    n, h, w, channels = x.shape
+    count = channels // (fh * fw)
+    y = np.empty((n, max(h * fh - top - bottom, 0), max(w * fw - left - right, 0), count), x.dtype)
+    for image, i, j, c in itertools.product(*map(range, y.shape)):
+        (row, phase), (column, part) = divmod(i + top, fh), divmod(j + left, fw)
+        channel = (phase * fw + part) * count + c if a["order"] == "pixels" else (c * fh + phase) * fw + part
+        y[image, i, j, c] = x[image, row, column, channel]
+    return y
+
+
+def _upsample_op(case: OneOp) -> np.ndarray:
+    a, (x, _) = case.attrs, case.inputs[0]
+    corners, lengths = bool(a["align_corners"]), x.shape[1:3]
+    sizes = [size or factor * n for size, factor, n in zip(a["size"], a["factor"], lengths, strict=True)]
+
+    def step(axis: int) -> float:
+        n, out = lengths[axis], sizes[axis]
+        if corners:
+            return quotient(float(n - 1), out - 1) if out > 1 else 0.0
+        return from_bits(a["step"][axis]) if a["step"][axis] else quotient(float(n), out)
+
+    def taps(axis: int, i: int) -> list[tuple[int, float]]:
+        n, s = lengths[axis], step(axis)
+        if a["mode"] == "nearest":
+            return [(min(math.floor(mul(float(i), s)), n - 1), 1.0)]
+        at = mul(s, float(i)) if corners else max(0.0, add(mul(s, add(float(i), 0.5)), -0.5))
+        first = min(math.floor(at), n - 1)
+        weight = min(add(at, -float(first)), 1.0)
+        return [(first, add(1.0, -weight)), (min(first + 1, n - 1), weight)]
+
+    if a["mode"] == "nearest":
+        return x[:, [taps(0, i)[0][0] for i in range(sizes[0])]][:, :, [taps(1, i)[0][0] for i in range(sizes[1])]]
+
+    def element(image: int, i: int, j: int, c: int) -> float:
+        rows = [(w, [mul(v, _operand(case, 0, (image, r, s, c))) for s, v in taps(1, j)]) for r, w in taps(0, i)]
+        (w0, above), (w1, below) = rows
+        return add(mul(w0, add(*above)), mul(w1, add(*below)))
+
+    return _fill(case, (x.shape[0], *sizes, x.shape[3]), element)
+
+
 _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "quantize": _quantize_op,
     "dequantize": _dequantize_op,
@@ -273,4 +459,16 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "avg_pool2d": _avg_pool_op,
     "adaptive_avg_pool2d": _adaptive_op,
     "mean": _mean_op,
+    "reduce": _reduce_op,
+    "softmax": _softmax_op,
+    "matmul": _matmul_op,
+    "layer_norm": _layer_norm_op,
+    "group_norm": _group_norm_op,
+    "concat": _concat_op,
+    "slice": _slice_op,
+    "pad": _pad_op,
+    "upsample": _upsample_op,
+    "pixel_shuffle": _pixel_shuffle_op,
+    "constant": lambda case: case.constants["value"],
+    "expand": _expand_op,
 }

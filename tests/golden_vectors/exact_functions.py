@@ -14,8 +14,31 @@ _EXP = [*map(_HEX, ("0x1.0p-1", "0x1.55548cp-3", "0x1.55545cp-5", "0x1.123cep-7"
 _NEAR = [*map(_HEX, ("0x1.06eba6p-3", "-0x1.8126dcp-2", "0x1.ce1908p-4", "-0x1.b676eap-6", "0x1.46c2c6p-8", "-0x1.3827acp-11"))]
 _FAR_TEXT = ("-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13")
 _FAR = [*map(_HEX, _FAR_TEXT)]
-_SPLIT, _TANH_SPLIT = round_f32(Fraction(93, 100)), round_f32(Fraction(55, 100))
-_SQRT_HALF, _GELU_SCALE, _GELU_CUBE = map(_HEX, ("0x1.6a09e6p-1", "0x1.988454p-1", "0x1.6e4e26p-5"))
+_SPLIT = round_f32(Fraction(93, 100))
+_WIDE_LOG2_E, _WIDE_LN2 = map(_HEX, ("0x1.71547652b82fep+0", "0x1.62e42fefa39efp-1"))
+_WIDE_EXP_TEXT = (
+    "0x1.00000027f85d1p-1 0x1.555555890b86ap-3 0x1.5554ad8d1b6ebp-5 0x1.11108f8a6d83fp-7 0x1.6d74cf34ae11ep-10 0x1.a1a181b3b5a5fp-13"
+)
+_TAIL_TEXT = (
+    "0x1.b396f9d1c5649p-4 -0x1.7f4318dcd6e8cp-3 0x1.01c06552e7854p-3 -0x1.f8f365a70e650p-5 0x1.385f5d7966bacp-6 -0x1.9927288a548d9p-10 "
+    "-0x1.6a3909282c997p-10 0x1.96dfe5f69849dp-12 0x1.17ff2c1cb980ap-13 -0x1.a03c6129a86dcp-15 -0x1.45fe5265e9a66p-16"
+)
+_WIDE_EXP, _TAIL = ([*map(_HEX, text.split())] for text in (_WIDE_EXP_TEXT, _TAIL_TEXT))
+_GELU_SCALE, _GELU_CUBE = _HEX("-0x1.9884533d43651p+0"), 0.044715
+_LOG = [
+    _HEX(text)
+    for text in (
+        "0x1.555548p-2",
+        "-0x1.000006p-2",
+        "0x1.99a4b6p-3",
+        "-0x1.555c4cp-3",
+        "0x1.233766p-3",
+        "-0x1.fc2222p-4",
+        "0x1.e6f0a6p-4",
+        "-0x1.de3b9ap-4",
+        "0x1.145696p-4",
+    )
+]
 
 
 def _polynomial(coefficients: Sequence[float], x: float) -> float:
@@ -41,18 +64,54 @@ def expm1(x: float) -> float:
     return fma(2.0**n, e, add(2.0**n, -1.0))
 
 
+# Python's float is binary64 and rounds each operation once; only the result needs rounding to binary32.
+
+
+def _narrow(x: float) -> float:
+    return round_f32(Fraction(x), x) if math.isfinite(x) else x
+
+
+def _wide_polynomial(c: Sequence[float], x: float) -> float:
+    pairs = [c[i + 1] * x + c[i] if i + 1 < len(c) else c[i] for i in range(0, len(c), 2)]
+    y = pairs[-1]
+    for pair in reversed(pairs[:-1]):
+        y = y * (x * x) + pair
+    return y
+
+
+def _wide_reduce(y: float) -> tuple[float, float]:
+    n = 0 if math.isnan(y) else round(y * _WIDE_LOG2_E)
+    r = y - n * _WIDE_LN2
+    return 2.0**n, r + (r * r) * _wide_polynomial(_WIDE_EXP, r)
+
+
+def _wide_exp(y: float) -> float:
+    power, e = _wide_reduce(y if math.isnan(y) else min(max(y, -708.0), 708.0))
+    return (1.0 + e) * power
+
+
+def _gate(x: float, y: float) -> float:
+    return _narrow((-708.0 if x < -708.0 else x) / (1.0 + _wide_exp(y)))
+
+
 def sigmoid(x: float) -> float:
-    z = exp(-abs(x))
-    return divide(z if x < 0 else 1.0, add(1.0, z))
+    return _narrow(1.0 / (1.0 + _wide_exp(-x)))
 
 
 def tanh(x: float) -> float:
-    n, e = _reduce(clamp(mul(-2.0, abs(x)), -87.0, 0.0))
-    if abs(x) > _TANH_SPLIT:
-        z = fma(2.0**n, e, 2.0**n)
-        return math.copysign(add(1.0, -divide(mul(2.0, z), add(1.0, z))), x)
-    t = fma(2.0**n, e, add(2.0**n, -1.0))
-    return math.copysign(divide(t, add(t, 2.0)), x)
+    power, e = _wide_reduce(x if math.isnan(x) else max(-2.0 * abs(x), -100.0))
+    t = power * e + (power - 1.0)
+    return math.copysign(_narrow(t / (t + 2.0)), x)
+
+
+def _gelu(x: float) -> float:
+    t = x if math.isnan(x) else min(abs(x), 15.0)
+    tail = _wide_polynomial(_TAIL, (t - 3.5) / (t + 3.5)) * _wide_exp(-0.5 * (t * t))
+    return _narrow((-15.0 if x < -15.0 else x) * (tail if x < 0 else 1.0 - tail))
+
+
+def _gelu_tanh(x: float) -> float:
+    return _gate(x, _GELU_SCALE * (x + _GELU_CUBE * ((x * x) * x)))
 
 
 def erf(x: float) -> float:
@@ -62,9 +121,14 @@ def erf(x: float) -> float:
     return fma(_polynomial(_NEAR, mul(x, x)), x, x)
 
 
-def _gelu_tanh(x: float) -> float:
-    inner = mul(_GELU_SCALE, fma(_GELU_CUBE, mul(mul(x, x), x), x))
-    return mul(mul(0.5, x), add(1.0, tanh(inner)))
+def log(x: float) -> float:
+    """For x >= 1."""
+    k = 0
+    while x > _HEX("0x1.6a09e6p+0"):
+        x, k = x / 2, k + 1
+    z = add(x, -1.0)
+    t = fma(mul(z, z), fma(z, _polynomial(_LOG, z), -0.5), z)
+    return fma(float(k), _LN2_HIGH, fma(float(k), _LN2_LOW, t))
 
 
 def _hard_gate(x: float) -> float:
@@ -76,8 +140,8 @@ FUNCTIONS: dict[str, Callable[[float, float], float]] = {
     "sigmoid": lambda x, _: sigmoid(x),
     "tanh": lambda x, _: tanh(x),
     "erf": lambda x, _: erf(x),
-    "silu": lambda x, _: mul(x, sigmoid(x)),
-    "gelu": lambda x, _: mul(mul(0.5, x), add(1.0, erf(mul(x, _SQRT_HALF)))),
+    "silu": lambda x, _: _gate(x, -x),
+    "gelu": lambda x, _: _gelu(x),
     "gelu_tanh": lambda x, _: _gelu_tanh(x),
     "hardsigmoid": lambda x, _: divide(_hard_gate(x), 6.0),
     "hardswish": lambda x, _: divide(mul(x, _hard_gate(x)), 6.0),

@@ -48,6 +48,16 @@ def divide(a: float, b: float) -> float:
     return round_f32(Fraction(a) / Fraction(b), math.copysign(1, a) * math.copysign(1, b))
 
 
+def square_root(x: float) -> float:
+    if _is_special(x) or x <= 0:
+        return math.sqrt(x)
+    # At least 125 bits of the root, floored and made odd where inexact: enough for one rounding.
+    scaled = Fraction(x) * Fraction(4) ** 200
+    root = math.isqrt(scaled.numerator // scaled.denominator)
+    odd = root | (Fraction(root) ** 2 != scaled)
+    return round_f32(Fraction(odd) / Fraction(2) ** 200)
+
+
 def _divide_limits(a: float, b: float) -> float:
     """Infinity or zero: one operand is infinite, or b is 0."""
     sign = math.copysign(1, a) * math.copysign(1, b)

@@ -33,6 +33,7 @@ U8B = Quant(float(np.float32(0.4071)), 3)
 U4 = Quant(float(np.float32(0.3)), 7, 0, 15)
 NARROW = Quant(float(np.float32(0.011)), 128, 1, 255)
 HALVES = Quant(0.5, 10)  # exact ties
+Operand = tuple[np.ndarray, Quant | None]
 BINARY = ("add", "sub", "mul", "div", "rsub", "rdiv")
 SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0, -0.5]
 
@@ -82,6 +83,10 @@ def cases() -> list[OneOp]:
         *_pools(draw),
         *_averages(draw),
         *_functions(draw),
+        *_rows(draw),
+        *_products(draw),
+        *_reductions(draw),
+        *_movement(Draw(21)),
     ]
 
 
@@ -342,6 +347,152 @@ def _functions(d: Draw) -> list[OneOp]:
         ),
         OneOp("unary: silu to codes", "unary", [(np.float32(0.5) * d.floats(40), None)], U8, attrs=silu),
         OneOp("prelu", "prelu", [(d.floats(9, 5), None)], constants={"slope": d.floats(5)}),
+    ]
+
+
+def _reductions(d: Draw) -> list[OneOp]:
+    special = d.floats(3, 4, 5)
+    special[0, 1, 2], special[1, 0, 0], special[2, 3, 4] = math.nan, math.inf, -math.inf
+
+    def reduction(function: str, x: Operand, out: Quant | None, axes: list[int], keep: int) -> OneOp:
+        name = f"reduce: {function} of {'floats' if x[1] is None else 'codes'} over {axes}"
+        return OneOp(name, "reduce", [x], out, attrs={"function": function, "axes": axes, "keepdim": keep})
+
+    cases = []
+    for function in ("mean", "sum", "amax"):
+        cases += [
+            reduction(function, (d.codes(3, 4, 5), U8), U8B, [1], 1),
+            reduction(function, (d.codes(2, 3, 4, 5), U8), None, [0, 3], 0),
+            reduction(function, (d.floats(2, 9, 3, 4), None), None, [1, 2], 0),
+            reduction(function, (special, None), None, [0, 2], 1),
+            reduction(function, (d.floats(6, 7, 2), None), U8, [0, 1], 0),
+        ]
+    return cases
+
+
+def _rows(d: Draw) -> list[OneOp]:
+    """softmax and normalization: rows shorter, as long and longer than 16 elements, special values, constant rows."""
+    plain, causal, log = ({"causal": c, "log": g} for c, g in ((0, 0), (1, 0), (0, 1)))
+    special = np.tile(np.float32([0.5, 1, -2]), (7, 1))
+    special[:6, 1] = [math.nan, math.inf, -math.inf, 1e30, -1e30, -104]
+    special[6] = -math.inf
+    norm, rms = ({"eps": 0x3727C5AC, "center": c} for c in (1, 0))
+    both = {"weight": d.floats(21), "bias": d.floats(21)}
+    constant = np.full((2, 5), 0.3, np.float32)
+    return [
+        OneOp("softmax: one element", "softmax", [(d.floats(3, 1), None)], attrs=plain),
+        OneOp("softmax: 37 elements", "softmax", [(d.floats(3, 37), None)], attrs=plain),
+        OneOp("softmax: to codes", "softmax", [(d.floats(2, 16), None)], Quant(1 / 256, 0), attrs=plain),
+        OneOp("softmax: special values", "softmax", [(special, None)], attrs=plain),
+        OneOp("softmax: causal", "softmax", [(d.floats(2, 5, 5), None)], attrs=causal),
+        OneOp("softmax: causal, wider than high, to codes", "softmax", [(d.floats(3, 7), None)], U8B, attrs=causal),
+        OneOp("softmax: causal, higher than wide", "softmax", [(d.floats(6, 3), None)], attrs=causal),
+        OneOp("softmax: logarithm", "softmax", [(d.floats(4, 19), None)], attrs=log),
+        OneOp("softmax: logarithm, special values", "softmax", [(special, None)], attrs=log),
+        OneOp("layer_norm: weight and bias", "layer_norm", [(d.floats(3, 21), None)], constants=both, attrs=norm),
+        OneOp("layer_norm: to codes", "layer_norm", [(d.floats(2, 32), None)], U8, attrs=norm),
+        OneOp("layer_norm: bias", "layer_norm", [(d.floats(2, 2, 3), None)], constants={"bias": d.floats(3)}, attrs=norm),
+        OneOp("layer_norm: equal elements, no eps", "layer_norm", [(constant, None)], attrs=norm | {"eps": 0}),
+        OneOp("layer_norm: NaN and infinities", "layer_norm", [(special, None)], attrs=norm),
+        OneOp("layer_norm: root mean square", "layer_norm", [(d.floats(3, 21), None)], constants=both, attrs=rms),
+        OneOp("group_norm: groups of 3", "group_norm", [(d.floats(2, 3, 2, 6), None)], attrs={"eps": 0x3727C5AC, "groups": 2}),
+        OneOp(
+            "group_norm: groups of 16, weight and bias, to codes",
+            "group_norm",
+            [(d.floats(1, 2, 3, 32), None)],
+            U8,
+            {"weight": d.floats(32), "bias": d.floats(32)},
+            {"eps": 0x3727C5AC, "groups": 2},
+        ),
+        OneOp("group_norm: channels by themselves", "group_norm", [(d.floats(2, 5, 4, 3), None)], attrs={"eps": 0x3A83126F, "groups": 3}),
+    ]
+
+
+def _products(d: Draw) -> list[OneOp]:
+    plain, transposed = {"transpose_b": 0}, {"transpose_b": 1}
+    middle = Quant(U8.scale, 128)
+
+    def product(name: str, a: Operand, b: Operand, out: Quant | None, **attrs: int) -> OneOp:
+        return OneOp(f"matmul: {name}", "matmul", [a, b], out, attrs=plain | attrs)
+
+    return [
+        product("codes", (d.codes(3, 9), U8), (d.codes(9, 4), U8B), U8B),
+        product("codes, zero point 128, to float", (d.codes(2, 3, 8), U8B), (d.codes(2, 8, 5), middle), None),
+        product("codes, transposed, one right operand for all", (d.codes(3, 2, 7), U8), (d.codes(1, 4, 7, q=U4), U4), U8, **transposed),
+        product("codes, one left operand for all", (d.codes(1, 2, 3, 5, q=U4), U4), (d.codes(2, 1, 5, 3), U8), None),
+        product("float", (d.floats(3, 9), None), (d.floats(9, 4), None), None),
+        product("float, transposed, sums halfway", (d.short_floats(2, 5, 24), None), (d.short_floats(2, 6, 24), None), None, **transposed),
+        product("float, NaN and infinities", (np.array([SPECIAL], np.float32), None), (d.floats(len(SPECIAL), 2), None), None),
+    ]
+
+
+def _movement(d: Draw) -> list[OneOp]:
+    nearest = {"mode": "nearest", "align_corners": 0, "size": [0, 0], "factor": [2, 3], "step": [0, 0]}
+    bilinear, image = nearest | {"mode": "bilinear"}, d.codes(1, 3, 4, 2)
+    third = 0x3EAAAAAB  # f32(1/3)
+    special = np.array([SPECIAL], np.float32).reshape(1, 3, 4, 1)
+    mirrored = {"mode": "reflect", "before": [0, 2, 1, 0], "after": [0, 1, 3, 0], "value": 0}
+    return [
+        OneOp("concat: codes of three parameters", "concat", [(d.codes(2, 3, q=q), q) for q in (U8, U8B, U4)], U8B, attrs={"axis": 1}),
+        OneOp("concat: to few bits", "concat", [(d.codes(30), U8), (d.codes(30, q=NARROW), NARROW)], U4, attrs={"axis": 0}),
+        OneOp("concat: floats", "concat", [(d.floats(2, n, 3), None) for n in (1, 4)], attrs={"axis": 1}),
+        OneOp("slice: every second", "slice", [(d.codes(2, 9, 3), U8)], attrs={"axis": 1, "start": 1, "end": 8, "step": 2}),
+        OneOp("slice: to the end", "slice", [(d.floats(2, 5), None)], attrs={"axis": 1, "start": 2, "end": 2**31 - 1, "step": 1}),
+        OneOp(
+            "pad: codes",
+            "pad",
+            [(d.codes(2, 2, 3), U8)],
+            attrs={"mode": "constant", "before": [0, 1, 2], "after": [1, 0, 1], "value": 117},
+        ),
+        OneOp("pad: floats, reflect", "pad", [(d.floats(1, 3, 4, 2), None)], attrs=mirrored),
+        OneOp("pad: codes, replicate", "pad", [(image, U8)], attrs=mirrored | {"mode": "replicate"}),
+        OneOp(
+            "pad: minus infinity",
+            "pad",
+            [(d.floats(3), None)],
+            attrs={"mode": "constant", "before": [1], "after": [1], "value": INF_BITS | 1 << 31},
+        ),
+        OneOp(
+            "pixel_shuffle: torch's order",
+            "pixel_shuffle",
+            [(d.codes(2, 3, 2, 12), U8)],
+            attrs={"factor": [2, 3], "crop": [0, 0, 0, 0], "order": "channels"},
+        ),
+        OneOp(
+            "pixel_shuffle: pixels, less a border",
+            "pixel_shuffle",
+            [(d.floats(1, 3, 2, 12), None)],
+            attrs={"factor": [3, 2], "crop": [1, 0, 4, 1], "order": "pixels"},
+        ),
+        OneOp("table: per channel", "table", [(d.codes(4, 3), U8)], U8B, {"table": d.codes(3, 256)}),
+        OneOp("constant", "constant", [(d.floats(1), None)], constants={"value": d.floats(2, 3)}),
+        OneOp("expand", "expand", [(d.codes(1, 3, 1, 2), U8)], attrs={"shape": [2, 0, 4, 0]}),
+        OneOp("upsample: nearest, factors", "upsample", [(image, U8)], attrs=nearest),
+        OneOp(
+            "upsample: nearest to a size", "upsample", [(d.floats(1, 5, 7, 1), None)], attrs=nearest | {"size": [3, 10], "factor": [0, 0]}
+        ),
+        OneOp(
+            "upsample: nearest by a step",
+            "upsample",
+            [(image, U8)],
+            attrs=nearest | {"size": [7, 10], "factor": [0, 0], "step": [third] * 2},
+        ),
+        OneOp("upsample: bilinear, codes", "upsample", [(image, U8)], U8B, attrs=bilinear),
+        OneOp("upsample: bilinear, codes to float, corners", "upsample", [(image, U8)], attrs=bilinear | {"align_corners": 1}),
+        OneOp(
+            "upsample: bilinear, smaller, by a step",
+            "upsample",
+            [(d.floats(2, 7, 5, 2), None)],
+            U8,
+            attrs=bilinear | {"size": [3, 9], "factor": [0, 0], "step": [0, third]},
+        ),
+        OneOp("upsample: bilinear, special floats", "upsample", [(special, None)], attrs=bilinear),
+        OneOp(
+            "upsample: bilinear to one row",
+            "upsample",
+            [(image, U8)],
+            attrs=bilinear | {"size": [1, 4], "factor": [0, 0], "align_corners": 1},
+        ),
     ]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 _CONSTANT_TYPES = {"int8": "code", "float32": "f32", "int32": "i32", "uint8": "u8"}
-_SAME_QUANT = ("transpose", "reshape", "max_pool2d")  # write what they read
+# Ops that write what they read; so does an upsample of mode nearest.
+_SAME_QUANT = ("transpose", "reshape", "max_pool2d", "slice", "pad", "pixel_shuffle", "expand")
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class OneOp:
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def graph(self) -> dict[str, Any]:
-        """docs/format.md, "Graph": inputs ``x0``, ``x1``, node ``op``, output ``y``."""
+        """docs/format.md, "Graph": inputs ``x0``, ``x1``, node ``op`` (a ``constant`` reads none), output ``y``."""
         params = [quant for _, quant in self.inputs if quant is not None]
-        same = self.op in _SAME_QUANT
+        same = self._same_quant
         if self.output is not None and not same:
             params.append(self.output)
         values: list[dict[str, Any]] = []
@@ -58,7 +59,7 @@ class OneOp:
                 {
                     "op": self.op,
                     "name": "op",
-                    "inputs": list(range(len(self.inputs))),
+                    "inputs": [] if self.op == "constant" else list(range(len(self.inputs))),
                     "outputs": [len(self.inputs)],
                     "constants": {key: list(named).index(f"op.{key}") for key in self.constants},
                     "attrs": self.attrs,
@@ -75,10 +76,14 @@ class OneOp:
     def feeds(self) -> dict[str, np.ndarray]:
         return {f"x{i}": array for i, (array, _) in enumerate(self.inputs)}
 
+    @property
+    def _same_quant(self) -> bool:
+        return self.op in _SAME_QUANT or self.attrs.get("mode") == "nearest"
+
     def _named_constants(self) -> dict[str, np.ndarray]:
         named = {f"op.{key}": array for key, array in self.constants.items()}
         scales = [quant.scale for _, quant in self.inputs if quant is not None]
-        if self.output is not None and self.op not in _SAME_QUANT:
+        if self.output is not None and not self._same_quant:
             scales.append(self.output.scale)
         return named | ({"activation_scales": np.array(scales, np.float32)} if scales else {})
 

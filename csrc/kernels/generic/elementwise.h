@@ -67,6 +67,31 @@ void AddF32Kernel(const float* a, const float* b, size_t n, const Output& o, voi
   ForEachVector<S>(n, [&](size_t i, auto lanes) { output.Put(S::AddF(S::LoadFloat(a + i, lanes), S::LoadFloat(b + i, lanes)), i, lanes); });
 }
 
+template <class S>
+void PreluKernel(const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept {
+  for (size_t r = 0; r < rows; ++r, x += channels, y += channels) {
+    ForEachVector<S>(channels, [&](size_t c, auto lanes) {
+      const typename S::Float v = S::LoadFloat(x + c, lanes);
+      S::StoreFloat(y + c, S::SelectGreater(v, S::SetFloat(0), v, S::MulF(v, S::LoadFloat(slope + c, lanes))), lanes);
+    });
+  }
+}
+
+template <class S>
+void AffineKernel(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept {
+  for (size_t r = 0; r < rows; ++r, x += channels, y += channels) {
+    ForEachVector<S>(channels, [&](size_t c, auto lanes) {
+      S::StoreFloat(y + c, S::Fma(S::LoadFloat(x + c, lanes), S::LoadFloat(scale + c, lanes), S::LoadFloat(shift + c, lanes)), lanes);
+    });
+  }
+}
+
+template <class S>
+void ClampKernel(const float* x, float* y, size_t n, float lo, float hi) noexcept {
+  const typename S::Float low = S::SetFloat(lo), high = S::SetFloat(hi);
+  ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreFloat(y + i, S::MinF(high, S::MaxF(low, S::LoadFloat(x + i, lanes))), lanes); });
+}
+
 // Two loads and a store per element are the limit without byte permutes over 256 entries, and plain code reaches it.
 template <class S>
 void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept {

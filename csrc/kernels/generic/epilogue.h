@@ -1,6 +1,7 @@
 // From integer or float sums to outputs: scale, bias, residual, activation, quantize (docs/numerics.md), written once over an ISA's
-// primitives. Tiles leave their sums in a small array on the stack and pass it here: in that way the loop that does the multiplications
-// holds nothing but accumulators, and this code exists once per ISA instead of once per tile height.
+// primitives. The common integer case, codes out and nothing but a residual of codes in between, is finished in registers
+// (generic/epilogue_registers.h). Otherwise tiles leave their sums in a small array on the stack and pass it here: this code then exists
+// once per ISA instead of once per tile height.
 //
 // Every header of generic/ opens an anonymous namespace and is included by exactly one translation unit per ISA, after its simd.h:
 // nothing compiled for one ISA can be picked by the linker for another.
@@ -37,7 +38,9 @@ struct OutputStage {
 
   // MaxF(a, b) is a > b ? a : b, so b passes where one is NaN or both are zero.
   PQI_INLINE Float Clamp(Float x) const { return S::MinF(hi, S::MaxF(lo, x)); }
-  PQI_INLINE Int Quantize(Float x) const { return S::AddInt(S::ToIntNearest(Clamp(S::MulF(x, inv_scale))), zero_point); }
+  // The code less its zero point.
+  PQI_INLINE Int Rounded(Float x) const { return S::ToIntNearest(Clamp(S::MulF(x, inv_scale))); }
+  PQI_INLINE Int Quantize(Float x) const { return S::AddInt(Rounded(x), zero_point); }
 
   // Codes whose zero point and lower bound are both 0, as a ReLU leaves them: everything below and NaN end at 0, which is where a store
   // that saturates puts what the conversion makes of them (INT_MIN or less than 0).
@@ -119,35 +122,9 @@ PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t 
   }
 }
 
-// The common case: codes out, nothing between the bias and the activation.
-template <class S, bool kFromZero, class Lanes>
-PQI_INLINE void FinishPlainColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
-  const OutputStage<S> output(t.output, t.out);
-  const typename S::Float scale = S::LoadFloat(t.scale + j);
-  // Codes do not show whether a zero was added: only the sign of a zero could change.
-  const typename S::Float bias = t.bias != nullptr ? S::LoadFloat(t.bias + j) : S::SetFloat(0);
-  uint8_t* out = output.codes + j;
-  for (size_t i = 0; i < m; ++i, sums += stride, out += t.out_stride) {
-    const typename S::Float y = S::AddF(S::MulF(S::ToFloat(S::LoadInt(sums + j)), scale), bias);
-    const typename S::Int codes[1] = {kFromZero ? output.QuantizeFromZero(y) : output.Quantize(y)};
-    S::template StoreColumn<1>(out, codes, lanes);
-  }
-}
-
-template <class S, bool kFromZero>
-PQI_INLINE void FinishPlainTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
-  size_t j = 0;
-  for (; j + S::kLanes <= t.n; j += S::kLanes) FinishPlainColumn<S, kFromZero>(t, sums, m, stride, j, typename S::All());
-  if (j < t.n) FinishPlainColumn<S, kFromZero>(t, sums, m, stride, j, S::FirstBytes(t.n - j));
-}
-
-// sums: [m][stride], start values included.
+// What the register epilogue below does not do. sums: [m][stride], start values included.
 template <class S>
 __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
-  if (t.step == 1 && t.base == nullptr && t.residual.u8 == nullptr && t.residual.f32 == nullptr && !t.output.f32) {
-    if (OutputStage<S>::FromZero(t.output)) return FinishPlainTile<S, true>(t, sums, m, stride);
-    return FinishPlainTile<S, false>(t, sums, m, stride);
-  }
   size_t j = 0;
   for (; j + S::kLanes <= t.n; j += S::kLanes) FinishTileColumn<S>(t, sums, m, stride, j, typename S::All());
   if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));

@@ -48,21 +48,6 @@ struct Functions {
     return S::Fma(scale, e, S::SubF(scale, Set(1)));
   }
 
-  PQI_INLINE static Float Sigmoid(Float x) {
-    const Float z = Exp(S::MulF(S::AbsF(x), Set(-1)));
-    return S::DivF(S::SelectGreater(Set(0), x, z, Set(1)), S::AddF(Set(1), z));
-  }
-
-  PQI_INLINE static Float Tanh(Float x) {
-    Int n;
-    const Float a = S::AbsF(x);
-    const Float e = Reduce(Clamp(S::MulF(Set(-2), a), constants::kExpm1Low, 0), &n);
-    const Float scale = S::PowerOfTwo(n);
-    const Float z = S::Fma(scale, e, scale), t = S::Fma(scale, e, S::SubF(scale, Set(1)));  // e^-2a and e^-2a - 1
-    const Float far = S::SubF(Set(1), S::DivF(S::MulF(Set(2), z), S::AddF(Set(1), z)));
-    return S::CopySign(S::SelectGreater(a, Set(constants::kTanhSplit), far, S::DivF(t, S::AddF(t, Set(2)))), x);
-  }
-
   PQI_INLINE static Float Erf(Float x) {
     const Float t = S::AbsF(x);
     const Float far = S::CopySign(S::SubF(Set(1), Exp(Horner(constants::kErfFar, S::MinF(Set(constants::kErfEnd), t)))), x);

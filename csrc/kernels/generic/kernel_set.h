@@ -3,14 +3,18 @@
 // S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
 // and the arithmetic of docs/numerics.md, each operation rounded once. For the elementary functions: HalfInt (arithmetic shift right by 1),
-// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y.
+// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y; and Wide, doubles of half
+// as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023], SelectNegative(x, a, b) = x < 0 ? a : b.
+// For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
 #pragma once
 
 #include "kernels/contract.h"
+#include "kernels/generic/binary.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/low_bit.h"
+#include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 #include "kernels/generic/winograd.h"
@@ -50,6 +54,12 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.add_u8 = &AddU8Kernel<S>;
   set.add_f32 = &AddF32Kernel<S>;
   set.unary = &UnaryKernel<S>;
+  set.binary = &BinaryKernel<S>;
+  set.prelu = &PreluKernel<S>;
+  set.affine = &AffineKernel<S>;
+  set.clamp = &ClampKernel<S>;
+  set.softmax = &SoftmaxKernel<S>;
+  set.normalize = &NormalizeKernel<S>;
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;

@@ -15,17 +15,16 @@
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
 #include "kernels/generic/tile.h"
 
 namespace pqi::kernels {
 namespace {
 
 // Registers, 8x32 of AVX-512: 16 accumulators, 4 weights, 2 activations, 2 sums; eight row pointers.
-template <class S, int MR>
-PQI_INLINE void InnerProductSums(const ProductU8S8& t) {
-  constexpr int NV = S::kInnerProduct.nr / S::kLanes;
+template <class S, int MR, int NV, class T>
+PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   constexpr int kBlock = S::kInnerProduct.nr * 4;
-  typename S::Int acc[MR][NV];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
     const typename S::Int row = S::SetInt(t.row[i]);
     PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddInt(S::LoadInt(t.init + j * S::kLanes), row);
@@ -47,9 +46,6 @@ PQI_INLINE void InnerProductSums(const ProductU8S8& t) {
       }
       w += 2 * kBlock;
     }
-  }
-  PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(t.sums + i * t.stride + j * S::kLanes, acc[i][j]);
   }
 }
 
@@ -137,20 +133,30 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
 
 template <class S, int MR>
 struct InnerProductTile {
-  static void Product(const ProductU8S8& t) noexcept { InnerProductSums<S, MR>(t); }
+  static constexpr int kVectors = S::kInnerProduct.nr / S::kLanes;
+  static void Product(const ProductU8S8& t) noexcept {
+    typename S::Int acc[MR][kVectors];
+    InnerProductSums<S>(t, acc);
+    StoreSums<S>(acc, t.sums, t.stride);
+  }
   static void Tile(const TileU8S8& t) noexcept {
+    typename S::Int acc[MR][kVectors];
+    InnerProductSums<S>(t, acc);
+    if (FinishesInRegisters<S, kVectors>(t)) return FinishRows<S, MR, kVectors>(t, acc);
     int32_t sums[MR * S::kInnerProduct.nr];
-    InnerProductSums<S, MR>(ProductOf(t, sums, S::kInnerProduct.nr));
+    StoreSums<S>(acc, sums, S::kInnerProduct.nr);
     FinishTile<S>(t, sums, MR, S::kInnerProduct.nr);
   }
 };
 
 template <class S, int MR>
 struct DeferredTile {
+  static constexpr int kVectors = S::kDeferred.nr / S::kLanes;
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>(ProductOf(t, sums, S::kDeferred.nr));
+    DeferredSums<S, MR>({t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr});
+    if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }
 };

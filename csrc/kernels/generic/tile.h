@@ -7,6 +7,7 @@
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
 
 namespace pqi::kernels {
 namespace {
@@ -42,15 +43,11 @@ PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& 
   }
 }
 
-PQI_INLINE ProductU8S8 ProductOf(const TileU8S8& t, int32_t* sums, size_t stride) {
-  return {t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, stride};
-}
-
-// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap.
-template <class S, int MR, int NV>
-PQI_INLINE void DotSums(const ProductU8S8& t) {
+// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap. T is TileU8S8 or
+// ProductU8S8.
+template <class S, int MR, int NV, class T>
+PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
-  typename S::Int acc[MR][NV];
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
@@ -69,22 +66,33 @@ PQI_INLINE void DotSums(const ProductU8S8& t) {
       w += kBlock;
     }
   }
+}
+
+template <class S, int MR, int NV>
+PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums, size_t stride) {
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(t.sums + i * t.stride + j * S::kLanes, acc[i][j]);
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * stride + j * S::kLanes, acc[i][j]);
   }
 }
 
 template <class S, int MR, int NV>
 void DotTile(const TileU8S8& t) noexcept {
   constexpr int kStride = NV * S::kLanes;
+  typename S::Int acc[MR][NV];
+  DotSums<S, MR, NV>(t, acc);
+  if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
-  DotSums<S, MR, NV>(ProductOf(t, sums, kStride));
+  StoreSums<S, MR, NV>(acc, sums, kStride);
+  // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
+  if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
 }
 
 template <class S, int MR>
 void DotProductKernel(const ProductU8S8& t) noexcept {
-  DotSums<S, MR, S::kU8S8.nr / S::kLanes>(t);
+  typename S::Int acc[MR][S::kU8S8.nr / S::kLanes];
+  DotSums<S>(t, acc);
+  StoreSums<S>(acc, t.sums, t.stride);
 }
 
 template <class S, int MR, int NV>

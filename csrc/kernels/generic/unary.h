@@ -5,6 +5,7 @@
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/functions.h"
+#include "kernels/generic/wide_functions.h"
 
 namespace pqi::kernels {
 namespace {
@@ -18,6 +19,7 @@ __attribute__((noinline)) void ApplyEach(const float* x, size_t n, const Output&
 template <class S>
 void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept {
   using F = Functions<S>;
+  using W = WideFunctions<S>;
   using Float = typename S::Float;
   const Float alpha = S::SetFloat(f.alpha);
   const auto each = [&](auto fn) { ApplyEach<S>(x, n, o, y, fn); };
@@ -25,21 +27,17 @@ void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void
     case UnaryFunction::kExp:
       return each([](Float v) { return F::Exp(v); });
     case UnaryFunction::kSigmoid:
-      return each([](Float v) { return F::Sigmoid(v); });
+      return each([](Float v) { return W::Sigmoid(v); });
     case UnaryFunction::kTanh:
-      return each([](Float v) { return F::Tanh(v); });
+      return each([](Float v) { return W::Tanh(v); });
     case UnaryFunction::kErf:
       return each([](Float v) { return F::Erf(v); });
     case UnaryFunction::kSilu:
-      return each([](Float v) { return S::MulF(v, F::Sigmoid(v)); });
+      return each([](Float v) { return W::Silu(v); });
     case UnaryFunction::kGelu:
-      return each(
-          [](Float v) { return S::MulF(S::MulF(F::Set(0.5f), v), S::AddF(F::Set(1), F::Erf(S::MulF(v, F::Set(constants::kSqrtHalf))))); });
+      return each([](Float v) { return W::Gelu(v); });
     case UnaryFunction::kGeluTanh:
-      return each([](Float v) {
-        const Float inner = S::Fma(F::Set(constants::kGeluCube), S::MulF(S::MulF(v, v), v), v);
-        return S::MulF(S::MulF(F::Set(0.5f), v), S::AddF(F::Set(1), F::Tanh(S::MulF(F::Set(constants::kGeluScale), inner))));
-      });
+      return each([](Float v) { return W::GeluTanh(v); });
     case UnaryFunction::kHardsigmoid:
       return each([](Float v) { return S::DivF(F::HardGate(v), F::Set(6)); });
     case UnaryFunction::kHardswish:

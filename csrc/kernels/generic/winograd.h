@@ -11,6 +11,7 @@
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
 #include "kernels/generic/low_bit.h"
 
 namespace pqi::kernels {
@@ -64,40 +65,66 @@ constexpr bool SameWidths() {
   return same;
 }
 
-// Outputs of a few tiles at a time go to the stack as two rows of pixels, from where the epilogue of all tiles takes them.
-template <class S>
-void WinogradOutputKernel(const WinogradOutput& t) noexcept {
+// kTiles neighbours: A^T m A / 4 as rows of pixels, out[y][2*kTiles][nr].
+template <class S, int kTiles, int NV>
+PQI_INLINE void OutputTransform(const WinogradOutput& t, uint32_t first, typename S::Int (&out)[2][2 * kTiles][NV]) {
   using Int = typename S::Int;
-  constexpr uint32_t kTiles = 8;
-  constexpr size_t kNr = S::kU8S8.nr;
-  int32_t outputs[2][2 * kTiles * kNr];
-  for (uint32_t begin = 0; begin < t.tiles; begin += kTiles) {
-    const uint32_t tiles = t.tiles - begin < kTiles ? t.tiles - begin : kTiles;
-    for (uint32_t tile = 0; tile < tiles; ++tile) {
-      for (size_t j = 0; j < kNr; j += S::kLanes) {
-        const int32_t* sums = t.sums + (begin + tile) * kNr + j;
-        Int z[2][4];
-        PQI_UNROLL for (int x = 0; x < 4; ++x) {
-          const auto sum = [&](int y) PQI_INLINE_LAMBDA { return S::LoadInt(sums + static_cast<size_t>(y * 4 + x) * t.plane); };
-          const Int m1 = sum(1), m2 = sum(2);
-          z[0][x] = S::AddInt(sum(0), S::AddInt(m1, m2));
-          z[1][x] = S::SubInt(S::SubInt(m1, m2), sum(3));
-        }
-        PQI_UNROLL for (int y = 0; y < 2; ++y) {
-          int32_t* out = outputs[y] + 2 * tile * kNr + j;
-          S::StoreInt(out, S::QuarterInt(S::AddInt(z[y][0], S::AddInt(z[y][1], z[y][2]))));
-          S::StoreInt(out + kNr, S::QuarterInt(S::SubInt(S::SubInt(z[y][1], z[y][2]), z[y][3])));
-        }
+  PQI_UNROLL for (int tile = 0; tile < kTiles; ++tile) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) {
+      const int32_t* sums = t.sums + (first + tile) * static_cast<size_t>(NV * S::kLanes) + j * S::kLanes;
+      Int z[2][4];
+      PQI_UNROLL for (int x = 0; x < 4; ++x) {
+        const auto sum = [&](int y) PQI_INLINE_LAMBDA { return S::LoadInt(sums + static_cast<size_t>(y * 4 + x) * t.plane); };
+        const Int m1 = sum(1), m2 = sum(2);
+        z[0][x] = S::AddInt(sum(0), S::AddInt(m1, m2));
+        z[1][x] = S::SubInt(S::SubInt(m1, m2), sum(3));
+      }
+      PQI_UNROLL for (int y = 0; y < 2; ++y) {
+        out[y][2 * tile][j] = S::QuarterInt(S::AddInt(z[y][0], S::AddInt(z[y][1], z[y][2])));
+        out[y][2 * tile + 1][j] = S::QuarterInt(S::SubInt(S::SubInt(z[y][1], z[y][2]), z[y][3]));
       }
     }
-    const uint32_t left = t.columns - 2 * begin, columns = left < 2 * tiles ? left : 2 * tiles;
-    for (uint32_t y = 0; y < t.rows; ++y) {
-      TileU8S8 e = t.epilogue;
-      const size_t pixel = 2 * begin;
-      e.out = static_cast<uint8_t*>(e.out) + (y * t.row_stride + pixel * e.out_stride) * (e.output.f32 ? 4 : 1);
-      if (e.residual.u8 != nullptr) e.residual.u8 += y * t.row_stride + pixel * e.residual.stride;
-      if (e.residual.f32 != nullptr) e.residual.f32 += y * t.row_stride + pixel * e.residual.stride;
-      FinishTile<S>(e, outputs[y], columns, kNr);
+  }
+}
+
+// The epilogue for outputs from pixel `first` of row y on.
+PQI_INLINE TileU8S8 EpilogueAt(const WinogradOutput& t, uint32_t y, size_t first) {
+  TileU8S8 e = t.epilogue;
+  e.out = static_cast<uint8_t*>(e.out) + (y * t.row_stride + first * e.out_stride) * (e.output.f32 ? 4 : 1);
+  const size_t residual = y * t.row_stride + first * e.residual.stride;
+  if (e.residual.u8 != nullptr) e.residual.u8 += residual;
+  if (e.residual.f32 != nullptr) e.residual.f32 += residual;
+  return e;
+}
+
+// Two tiles at a time go from the transform to the epilogue in registers; a last tile, and what that epilogue does not do, over the stack.
+template <class S>
+void WinogradOutputKernel(const WinogradOutput& t) noexcept {
+  constexpr int NV = S::kU8S8.nr / S::kLanes;
+  const bool in_registers = FinishesInRegisters<S, NV>(t.epilogue);
+  uint32_t tile = 0;
+  for (; in_registers && 2 * tile + 4 <= t.columns; tile += 2) {
+    typename S::Int out[2][4][NV];
+    OutputTransform<S, 2>(t, tile, out);
+    FinishRows<S, 4, NV>(EpilogueAt(t, 0, 2 * tile), out[0]);
+    if (t.rows == 2) FinishRows<S, 4, NV>(EpilogueAt(t, 1, 2 * tile), out[1]);
+  }
+  for (; tile < t.tiles; ++tile) {
+    typename S::Int out[2][2][NV];
+    OutputTransform<S, 1>(t, tile, out);
+    const size_t pixels = 2 * tile + 2 <= t.columns ? 2 : 1;
+    PQI_UNROLL for (uint32_t y = 0; y < 2; ++y) {
+      if (y >= t.rows) break;
+      int32_t sums[2 * S::kU8S8.nr];
+      StoreSums<S>(out[y], sums, S::kU8S8.nr);
+      const TileU8S8 e = EpilogueAt(t, y, 2 * tile);
+      if (in_registers && pixels == 2) {
+        FinishStored<S, 2, NV>(e, sums);
+      } else if (in_registers) {
+        FinishStored<S, 1, NV>(e, sums);
+      } else {
+        FinishTile<S>(e, sums, pixels, S::kU8S8.nr);
+      }
     }
   }
 }

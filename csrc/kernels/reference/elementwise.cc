@@ -9,7 +9,10 @@ namespace {
 
 float Value(const AddOperand& x, size_t i) { return x.f32 != nullptr ? x.f32[i] : DequantizeValue(x.u8[i], x.affine); }
 
-float Value(const BinaryOperand& x, size_t i) { return x.f32 != nullptr ? x.f32[i * x.step] : DequantizeValue(x.u8[i * x.step], x.affine); }
+float Value(const BinaryOperand& x, size_t row, size_t i) {
+  const size_t at = row * x.row_step + i * x.step;
+  return x.f32 != nullptr ? x.f32[at] : DequantizeValue(x.u8[at], x.affine);
+}
 
 float Compute(BinaryFunction function, float a, float b) {
   switch (function) {
@@ -31,8 +34,11 @@ float Compute(BinaryFunction function, float a, float b) {
 
 }  // namespace
 
-void BinaryRow(BinaryFunction function, const BinaryOperand& a, const BinaryOperand& b, size_t n, const Output& o, void* y) noexcept {
-  for (size_t i = 0; i < n; ++i) Store(Compute(function, Value(a, i), Value(b, i)), o, y, i);
+void Binary(BinaryFunction function, const BinaryOperand& a, const BinaryOperand& b, size_t rows, size_t n, const Output& o,
+            void* y) noexcept {
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < n; ++i) Store(Compute(function, Value(a, r, i), Value(b, r, i)), o, y, r * n + i);
+  }
 }
 
 void Add(const AddOperand& a, const AddOperand& b, size_t n, const Output& o, void* y) noexcept {

@@ -10,6 +10,45 @@ namespace {
 
 using namespace constants;
 
+// Horner's rule over x*x on pairs c[i] + c[i+1]*x.
+template <size_t N>
+double PolynomialOfPairs(const double (&c)[N], double x) {
+  const auto pair = [&](size_t i) { return i + 1 < N ? c[i + 1] * x + c[i] : c[i]; };
+  size_t i = (N - 1) / 2 * 2;
+  double y = pair(i);
+  while (i > 0) {
+    i -= 2;
+    y = y * (x * x) + pair(i);
+  }
+  return y;
+}
+
+// Both bounds let NaN pass.
+double AtLeast(double lo, double x) { return x < lo ? lo : x; }
+double AtMost(double hi, double x) { return x > hi ? hi : x; }
+
+// y = n*ln(2) + r: 2^n and e^r - 1.
+struct WideReduced {
+  double power = 1, e;
+};
+
+WideReduced ReduceWide(double y) {
+  WideReduced result;
+  const double n = std::nearbyint(y * kWideLog2E);
+  const double r = y - n * kWideLn2;
+  if (!std::isnan(n)) result.power = std::ldexp(1.0, static_cast<int>(n));
+  result.e = r + (r * r) * PolynomialOfPairs(kWideExpPolynomial, r);
+  return result;
+}
+
+double WideExp(double y) {
+  const WideReduced p = ReduceWide(AtMost(kWideExpEnd, AtLeast(-kWideExpEnd, y)));
+  return (1.0 + p.e) * p.power;
+}
+
+// x / (1 + e^y)
+double WideGate(double x, double y) { return AtLeast(-kWideExpEnd, x) / (1.0 + WideExp(y)); }
+
 template <size_t N>
 float Horner(const float (&coefficients)[N], float x) {
   float y = coefficients[N - 1];
@@ -52,23 +91,40 @@ float Exp(float x) noexcept {
   return (1.0f + p.e) * std::ldexp(1.0f, half) * std::ldexp(1.0f, p.n - half);
 }
 
-float Sigmoid(float x) noexcept {
-  const float z = Exp(-std::fabs(x));
-  return (x < 0.0f ? z : 1.0f) / (1.0f + z);
-}
+float Sigmoid(float x) noexcept { return static_cast<float>(1.0 / (1.0 + WideExp(-static_cast<double>(x)))); }
+
+float Silu(float x) noexcept { return static_cast<float>(WideGate(x, -static_cast<double>(x))); }
 
 float Tanh(float x) noexcept {
-  const float a = std::fabs(x);
-  const Reduced p = Reduce(Activate(-2.0f * a, kExpm1Low, 0.0f));
-  const float scale = std::ldexp(1.0f, p.n);
-  const float z = std::fma(scale, p.e, scale), t = std::fma(scale, p.e, scale - 1.0f);  // e^-2a and e^-2a - 1
-  return std::copysign(a > kTanhSplit ? 1.0f - 2.0f * z / (1.0f + z) : t / (t + 2.0f), x);
+  const WideReduced p = ReduceWide(AtLeast(kWideTanhEnd, -2.0 * std::fabs(static_cast<double>(x))));
+  const double t = p.power * p.e + (p.power - 1.0);  // e^-2|x| - 1
+  return std::copysign(static_cast<float>(t / (t + 2.0)), x);
+}
+
+float Gelu(float x) noexcept {
+  const double v = x, t = AtMost(kTailEnd, std::fabs(v));
+  const double tail = PolynomialOfPairs(kTail, (t - kTailPole) / (t + kTailPole)) * WideExp(-0.5 * (t * t));
+  return static_cast<float>(AtLeast(-kTailEnd, v) * (v < 0 ? tail : 1.0 - tail));
+}
+
+float GeluTanh(float x) noexcept {
+  const double v = x;
+  return static_cast<float>(WideGate(v, kGeluTanhScale * (v + kGeluTanhCube * ((v * v) * v))));
 }
 
 float Erf(float x) noexcept {
   const float t = std::fabs(x);
   if (t > kErfSplit) return std::copysign(1.0f - Exp(Horner(kErfFar, t > kErfEnd ? kErfEnd : t)), x);
   return std::fma(Horner(kErfNear, x * x), x, x);
+}
+
+float Log(float x) noexcept {
+  int32_t k = 0;
+  float f = x;
+  for (; f > kSqrtTwo && k < 128; f *= 0.5f) ++k;
+  const float z = f - 1.0f, n = static_cast<float>(k);
+  const float t = std::fma(z * z, std::fma(z, Horner(kLogPolynomial, z), -0.5f), z);
+  return std::fma(n, kLn2High, std::fma(n, kLn2Low, t));
 }
 
 float Evaluate(const Unary& f, float x) noexcept {
@@ -82,11 +138,11 @@ float Evaluate(const Unary& f, float x) noexcept {
     case UnaryFunction::kErf:
       return Erf(x);
     case UnaryFunction::kSilu:
-      return x * Sigmoid(x);
+      return Silu(x);
     case UnaryFunction::kGelu:
-      return (0.5f * x) * (1.0f + Erf(x * kSqrtHalf));
+      return Gelu(x);
     case UnaryFunction::kGeluTanh:
-      return (0.5f * x) * (1.0f + Tanh(kGeluScale * std::fma(kGeluCube, x * x * x, x)));
+      return GeluTanh(x);
     case UnaryFunction::kHardsigmoid:
       return HardGate(x) / 6.0f;
     case UnaryFunction::kHardswish:

@@ -10,7 +10,12 @@ namespace pqi::kernels::reference {
 float Exp(float x) noexcept;
 float Sigmoid(float x) noexcept;
 float Tanh(float x) noexcept;
+float Silu(float x) noexcept;
+float Gelu(float x) noexcept;
+float GeluTanh(float x) noexcept;
 float Erf(float x) noexcept;
+// Natural logarithm of a finite x >= 1; NaN gives NaN.
+float Log(float x) noexcept;
 float Evaluate(const Unary& f, float x) noexcept;
 
 // y[i] = f(x[i]), activation and quantize as o says.

@@ -2,6 +2,7 @@
 #include "kernels/reference/elementwise.h"
 #include "kernels/reference/functions.h"
 #include "kernels/reference/quantize.h"
+#include "kernels/reference/rows.h"
 #include "kernels/sets.h"
 
 namespace pqi::kernels {
@@ -25,6 +26,12 @@ constexpr KernelSet MakeKernelSet() {
   set.add_u8 = &AddU8;
   set.add_f32 = &AddF32;
   set.unary = &ApplyUnary;
+  set.binary = &Binary;
+  set.prelu = &PreluChannels;
+  set.affine = &AffineChannels;
+  set.clamp = &Clamp;
+  set.softmax = &SoftmaxRow;
+  set.normalize = &Normalize;
   set.table = &Table;
   set.max_u8 = &MaxU8;
   set.sum_u8 = &SumU8;

@@ -142,6 +142,87 @@ TEST_P(ElementwiseTest, AddsFloatsAndSpecialValues) {
   }
 }
 
+// An operand of 3 rows of n elements, or of one element for each row, or one row for all.
+struct OperandCase {
+  bool codes, one, same_row;
+};
+
+TEST_P(ElementwiseTest, ComputesBinaryFunctionsOfEveryKindOfOperand) {
+  constexpr size_t kRows = 3;
+  std::vector<OperandCase> kinds;
+  for (int i = 0; i < 8; ++i) kinds.push_back({(i & 1) != 0, (i & 2) != 0, (i & 4) != 0});
+  for (size_t n : {1, 5, 16, 23, 48, 67}) {
+    const auto end = GuardedBytes::kAtEnd;
+    const int64_t count = static_cast<int64_t>(kRows * n);
+    const Guarded<float> floats[2] = {{random.Floats(count, -3, 3), end}, {random.Floats(count, -3, 3), end}};
+    const Guarded<uint8_t> codes[2] = {{random.Ints<uint8_t>(count, 0, 255), end}, {random.Ints<uint8_t>(count, 0, 255), end}};
+    const auto operand = [&](const OperandCase& c, size_t i) {
+      kernels::BinaryOperand o;
+      o.affine = {i == 0 ? 3 : 130, i == 0 ? 0.021f : 0.017f};
+      o.step = c.one ? 0 : 1;
+      o.row_step = c.same_row ? 0 : (c.one ? 1 : n);
+      const size_t used = (c.same_row ? 1 : kRows) * (c.one ? 1 : n), unused = kRows * n - used;  // its last byte lies before the guard
+      if (c.codes) {
+        o.u8 = codes[i].data() + unused;
+      } else {
+        o.f32 = floats[i].data() + unused;
+      }
+      return o;
+    };
+    for (const OperandCase& a : kinds) {
+      for (const OperandCase& b : kinds) {
+        for (int f = 0; f < kernels::kBinaryFunctions; ++f) {
+          for (const Output& o : {Codes(0.02f, 7, 1, 255), Floats()}) {
+            const Guarded<uint8_t> got(kRows * n * (o.f32 ? 4 : 1)), want(got.size());
+            const auto function = static_cast<kernels::BinaryFunction>(f);
+            set->binary(function, operand(a, 0), operand(b, 1), kRows, n, o, got.data());
+            kernels::reference::Binary(function, operand(a, 0), operand(b, 1), kRows, n, o, want.data());
+            ExpectSame(got, want, "binary");
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, ComputesBinaryFunctionsOfSpecialValues) {
+  std::vector<float> values = InterestingFloats(), shifted = values;
+  std::rotate(shifted.begin(), shifted.begin() + 5, shifted.end());
+  const size_t n = values.size();
+  kernels::BinaryOperand a, b;
+  a.f32 = values.data();
+  b.f32 = shifted.data();
+  for (int f = 0; f < kernels::kBinaryFunctions; ++f) {
+    const auto function = static_cast<kernels::BinaryFunction>(f);
+    const Guarded<float> got(n), want(n);
+    set->binary(function, a, b, 1, n, Floats(), got.data());
+    kernels::reference::Binary(function, a, b, 1, n, Floats(), want.data());
+    ExpectSame(got, want, "binary");
+  }
+}
+
+TEST_P(ElementwiseTest, AppliesChannelParametersAndClamps) {
+  const std::vector<float> special = InterestingFloats();
+  for (size_t channels : {size_t{1}, size_t{3}, size_t{16}, size_t{17}, size_t{40}, special.size()}) {
+    constexpr size_t kRows = 3;
+    std::vector<float> values = random.Floats(static_cast<int64_t>(kRows * channels), -3, 3);
+    if (channels == special.size()) std::copy(special.begin(), special.end(), values.begin());
+    const int64_t count = static_cast<int64_t>(channels);
+    const auto end = GuardedBytes::kAtEnd;
+    const Guarded<float> x(values, end), p(random.Floats(count, -1, 1), end), r(random.Floats(count, -1, 1), end);
+    const Guarded<float> got(kRows * channels), want(kRows * channels);
+    set->prelu(x.data(), got.data(), kRows, channels, p.data());
+    kernels::reference::PreluChannels(x.data(), want.data(), kRows, channels, p.data());
+    ExpectSame(got, want, "prelu");
+    set->affine(x.data(), got.data(), kRows, channels, p.data(), r.data());
+    kernels::reference::AffineChannels(x.data(), want.data(), kRows, channels, p.data(), r.data());
+    ExpectSame(got, want, "affine");
+    set->clamp(x.data(), got.data(), kRows * channels, 0, 6);
+    kernels::reference::Clamp(x.data(), want.data(), kRows * channels, 0, 6);
+    ExpectSame(got, want, "clamp");
+  }
+}
+
 TEST_P(ElementwiseTest, LooksUpTables) {
   const std::vector<uint8_t> table = random.Ints<uint8_t>(256, 0, 255);
   const Guarded<uint8_t> table_g(table, GuardedBytes::kAtEnd);

@@ -133,6 +133,10 @@ class TileU8S8Test : public KernelTest {
     if (c.residual == Case::kU8) t.residual.u8 = residual_u8_g.data();
     if (c.residual == Case::kF32) t.residual.f32 = residual_f32_g.data();
     t.output = c.output;
+    // Results stay far below 2^30, and no parameter is NaN: what remains of Output::saturates to prove is that the codes end at 0 and 255.
+    const Output& o = c.output;
+    const bool whole = o.v_lo == static_cast<float>(-o.zero_point) && o.v_hi == static_cast<float>(255 - o.zero_point);
+    t.output.saturates = !o.f32 && whole && std::isinf(o.act_lo) && std::isinf(o.act_hi) && random->Coin();
     t.out = out.data();
     t.out_stride = stride;
     set->u8s8_tile[c.m - 1](t);
@@ -193,6 +197,24 @@ TEST_P(TileU8S8Test, EqualsReferenceForEveryEpilogue) {
       c.step = (options & 4) != 0 ? 2 : 1;
       c.residual = static_cast<Case::Rest>(options / 8);
       Check(c, &random);
+    }
+  }
+}
+
+TEST_P(TileU8S8Test, ClampsBySaturationWhereTheCallerAllowsIt) {
+  Random random(5);
+  for (int64_t m = 1; m <= set->u8s8.mr; ++m) {
+    for (int32_t zero_point : {0, 128, 255}) {
+      for (Case::Rest residual : {Case::kNone, Case::kU8}) {
+        Case c = RandomCase(&random);
+        c.m = m;
+        c.n = random.Coin() ? set->u8s8.nr : set->u8s8.nr / 2;
+        c.base = false;
+        c.step = 1;
+        c.residual = residual;
+        c.output = Codes(1e-3f, zero_point, 0, 255);  // most results lie beyond the codes, many beyond 16 bits
+        Check(c, &random);
+      }
     }
   }
 }

@@ -87,6 +87,48 @@ ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu
 
 ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
 
+ModelBuilder Reduce() { return Simple("reduce", 1, true, true, R"("function":"sum","axes":[1,3],"keepdim":0)"); }
+ModelBuilder Softmax() { return Simple("softmax", 1, false, true, R"("causal":1,"log":0)"); }
+ModelBuilder LayerNorm() { return Simple("layer_norm", 1, false, true, R"("eps":925353388,"center":1)"); }
+ModelBuilder GroupNorm() { return Simple("group_norm", 1, false, true, R"("eps":925353388,"groups":2)"); }
+ModelBuilder Matmul() { return Simple("matmul", 2, true, true, R"("transpose_b":1)"); }
+
+// Two layer norms with one weight and bias.
+ModelBuilder WeightedLayerNorm() {
+  ModelBuilder b;
+  const int x = b.AddInput("x", R"("N",4)");
+  const int weight = b.AddFloats({4}, {1, 2, 3, 4}), bias = b.AddFloats({4}, {0, 0, 0, 1});
+  for (const char* y : {"y", "z"}) {
+    b.AddOutput(y, b.AddNode("layer_norm", {x}, -1, {{"weight", weight}, {"bias", bias}}, R"("eps":0,"center":0)"));
+  }
+  return b;
+}
+ModelBuilder Concat() { return Simple("concat", 2, true, true, R"("axis":3)"); }
+ModelBuilder Slice() { return Simple("slice", 1, true, true, R"("axis":1,"start":2,"end":5,"step":2)"); }
+ModelBuilder Pad() { return Simple("pad", 1, true, true, R"("mode":"constant","before":[0,1,1,0],"after":[0,2,0,0],"value":3)"); }
+ModelBuilder Reflect() { return Simple("pad", 1, true, true, R"("mode":"reflect","before":[0,5,1,0],"after":[0,2,0,0],"value":0)"); }
+ModelBuilder PixelShuffle() { return Simple("pixel_shuffle", 1, true, true, R"("factor":[2,2],"crop":[1,0,0,9],"order":"channels")"); }
+ModelBuilder Constant() {
+  ModelBuilder b;
+  b.AddInput("x", R"("N",4)");
+  const int value = b.AddFloats({1, 4}, {1, 2, 3, 4});
+  for (const char* y : {"y", "z"}) {
+    const int token = b.AddNode("constant", {}, -1, {{"value", value}}, "");
+    b.AddOutput(y, b.AddNode("expand", {token, 0}, -1, {}, R"("shape":["N",0])"));
+  }
+  return b;
+}
+ModelBuilder Expand() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
+  const int x = b.AddInput("x", R"(1,3,"N")", q), like = b.AddInput("like", R"("N",1)");
+  b.AddOutput("y", b.AddNode("expand", {x, like}, q, {}, R"("shape":["N",3,0])"));
+  return b;
+}
+ModelBuilder Upsample() {
+  return Simple("upsample", 1, true, true, R"("mode":"bilinear","align_corners":0,"size":[0,9],"factor":[2,0],"step":[0,1056964608])");
+}
+
 ModelBuilder Prelu() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",4)");
@@ -111,6 +153,14 @@ ModelBuilder Table() {
   for (size_t i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(10 + i % 11);
   const int constant = b.AddBytes({256}, table);
   for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode("table", {x}, out, {{"table", constant}}, ""));
+  return b;
+}
+
+ModelBuilder ChannelTable() {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, 0, 0, 255, 1);
+  const int x = b.AddInput("x", R"("N",4)", q);
+  b.AddOutput("y", b.AddNode("table", {x}, q, {{"table", b.AddBytes({4, 256}, std::vector<uint8_t>(1024, 7))}}, ""));
   return b;
 }
 
@@ -185,7 +235,72 @@ const Row kRows[] = {
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,3])", "do not broadcast"},
     {"binary_of_other_ranks", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
      R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5])", "do not broadcast"},
+    {"reduce_of_no_function", Reduce, R"("sum")", R"("prod")", "'function'"},
+    {"reduce_of_no_axis", Reduce, R"("axes":[1,3])", R"("axes":[])", "'axes'"},
+    {"reduce_axis_twice", Reduce, R"("axes":[1,3])", R"("axes":[1,1])", "ascending"},
+    {"reduce_axes_descending", Reduce, R"("axes":[1,3])", R"("axes":[3,1])", "ascending"},
+    {"reduce_axis_named", Reduce, R"("axes":[1,3])", R"("axes":["N"])", "ascending"},
+    {"reduce_axis_8", Reduce, R"("axes":[1,3])", R"("axes":[8])", "ascending"},
+    {"reduce_axis_4", Reduce, R"("axes":[1,3])", R"("axes":[4])", "does not have"},
+    {"reduce_keepdim_2", Reduce, R"("keepdim":0)", R"("keepdim":2)", "'keepdim'"},
+    {"reduce_of_2_24_codes", Reduce, R"("shape":["N",6,5,4])", R"("shape":["N",4096,5,4096])", "2^23"},
+    {"softmax_causal_2", Softmax, R"("causal":1)", R"("causal":2)", "'causal'"},
+    {"softmax_causal_logarithm", Softmax, R"("log":0)", R"("log":1)", "exclude"},
+    {"softmax_of_an_axis", Softmax, R"("log":0)", R"("log":0,"axis":1)", "'axis'"},
+    {"layer_norm_eps_negative", LayerNorm, R"("eps":925353388)", R"("eps":3072836812)", "'eps'"},
+    {"layer_norm_eps_nan", LayerNorm, R"("eps":925353388)", R"("eps":2143289344)", "'eps'"},
+    {"layer_norm_center_2", LayerNorm, R"("center":1)", R"("center":2)", "'center'"},
+    {"group_norm_eps_infinite", GroupNorm, R"("eps":925353388)", R"("eps":2139095040)", "'eps'"},
+    {"group_norm_groups_0", GroupNorm, R"("groups":2)", R"("groups":0)", "'groups'"},
+    {"group_norm_groups_that_do_not_divide", GroupNorm, R"("groups":2)", R"("groups":3)", "do not divide"},
+    {"matmul_transpose_2", Matmul, R"("transpose_b":1)", R"("transpose_b":2)", "'transpose_b'"},
+    {"matmul_of_other_lengths", Matmul, R"("transpose_b":1)", R"("transpose_b":0)", "cannot be multiplied"},
+    {"matmul_of_batches_that_do_not_broadcast", Matmul, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",3,5,4])", "cannot be multiplied"},
+    {"matmul_of_other_ranks", Matmul, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":[6,5,4])", "one rank"},
+    {"concat_axis_8", Concat, R"("axis":3)", R"("axis":8)", "'axis'"},
+    {"concat_axis_of_no_dimension", Concat, R"("axis":3)", R"("axis":4)", "axis 4"},
+    {"concat_of_other_dimensions", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",5,5,4])", "same shape"},
+    {"concat_of_other_ranks", Concat, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",
+     R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4,1])", "same shape"},
+    {"concat_of_floats_and_codes", Concat, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
+    {"concat_of_nothing", Concat, R"("inputs":[0,1])", R"("inputs":[])", "takes 1 to 64 inputs"},
+    {"slice_axis_of_no_dimension", Slice, R"("axis":1)", R"("axis":4)", "axis 4"},
+    {"slice_of_nothing", Slice, R"("start":2)", R"("start":5)", "'start'"},
+    {"slice_behind_the_end", Slice, R"("start":2,"end":5)", R"("start":6,"end":7)", "dimension 0"},
+    {"slice_step_0", Slice, R"("step":2)", R"("step":0)", "'step'"},
+    {"slice_end_2_31", Slice, R"("end":5)", R"("end":2147483648)", "'end'"},
+    {"pad_of_three_axes", Pad, R"("before":[0,1,1,0],"after":[0,2,0,0])", R"("before":[0,1,1],"after":[0,2,0])", "rank 3"},
+    {"pad_of_unequal_lists", Pad, R"("before":[0,1,1,0])", R"("before":[0,1,1])", "'before'"},
+    {"pad_65536", Pad, R"("before":[0,1,1,0])", R"("before":[0,65536,1,0])", "'before'"},
+    {"pad_named", Pad, R"("after":[0,2,0,0])", R"("after":["N",2,0,0])", "'after'"},
+    {"pad_value_that_is_no_code", Pad, R"("value":3)", R"("value":256)", "must be a code"},
+    {"pad_value_without_constant", Pad, R"("constant")", R"("replicate")", "'value' must be 0"},
+    {"pad_reflects_too_much", Reflect, R"("before":[0,5,1,0])", R"("before":[0,6,1,0])", "at least 7"},
+    {"pixel_shuffle_of_other_channels", PixelShuffle, R"("factor":[2,2])", R"("factor":[2,3])", "divided into 6"},
+    {"pixel_shuffle_factor_0", PixelShuffle, R"("factor":[2,2])", R"("factor":[0,2])", "'factor'"},
+    {"pixel_shuffle_that_crops_all", PixelShuffle, R"("crop":[1,0,0,9])", R"("crop":[1,0,0,10])", "dimension 0"},
+    {"pixel_shuffle_order", PixelShuffle, R"("channels")", R"("rows")", "'order'"},
+    {"expand_to_a_symbol_of_nothing", Expand, R"("shape":["N",3,0])", R"("shape":["M",3,0])", "'M'"},
+    {"expand_to_a_symbol_without_like", Expand, R"("inputs":[0,1])", R"("inputs":[0])", "second input"},
+    {"expand_of_a_dimension_of_3", Expand, R"("shape":["N",3,0])", R"("shape":["N",4,0])", "must be 1"},
+    {"expand_of_rank_2", Expand, R"("shape":["N",3,0])", R"("shape":["N",3])", "rank 2"},
+    {"expand_to_2_31", Expand, R"("shape":["N",3,0])", R"("shape":[2147483648,3,0])", "'shape'"},
+    {"constant_of_something", Constant, R"("inputs":[])", R"("inputs":[0])", "takes 0 inputs"},
+    {"constant_without_value", Constant, R"("constants":{"value":0})", R"("constants":{})", "'value' is missing"},
+    {"upsample_size_and_factor", Upsample, R"("factor":[2,0])", R"("factor":[2,3])", "exactly one"},
+    {"upsample_neither_size_nor_factor", Upsample, R"("size":[0,9])", R"("size":[0,0])", "exactly one"},
+    {"upsample_factor_65536", Upsample, R"("factor":[2,0])", R"("factor":[65536,0])", "'factor'"},
+    {"upsample_step_nan", Upsample, R"("step":[0,1056964608])", R"("step":[0,2143289344])", "'step'"},
+    {"upsample_step_negative", Upsample, R"("step":[0,1056964608])", R"("step":[0,3204448256])", "'step'"},
+    {"upsample_corners_by_a_step", Upsample, R"("align_corners":0)", R"("align_corners":1)", "'align_corners'"},
+    {"upsample_rank_3", Upsample, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
     // arity and constants
+    {"matmul_of_one", Matmul, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
+    {"layer_norm_of_other_channels", WeightedLayerNorm, R"("shape":["N",4])", R"("shape":["N",5])", "must be 4"},
+    {"layer_norm_weight_of_wrong_type", WeightedLayerNorm, R"("weight":0)", R"("scale":0)", "'scale'"},
     {"add_of_one", Add, R"("inputs":[0,1])", R"("inputs":[0])", "takes 2 inputs"},
     {"linear_of_three", Linear, R"("inputs":[0])", R"("inputs":[0,0,0])", "takes 1 to 2 inputs"},
     {"conv_without_weight", IntegerConv, R"("weight":0,)", "", "'weight' is missing"},
@@ -204,9 +319,15 @@ const Row kRows[] = {
     {"conv_float_weights_of_codes", FloatConv, R"("name":"x","dtype":"f32")", R"("name":"x","dtype":"u8","quant":0)", "code weights"},
     {"quantize_of_codes", Quantize, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"unary_of_codes", Unary, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"softmax_of_codes", Softmax, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"layer_norm_of_codes", LayerNorm, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"matmul_of_codes_and_floats", Matmul, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
     {"dequantize_to_codes", Dequantize, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"u8","quant":0)", "must be f32"},
     {"max_pool_changes_dtype", MaxPool, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     {"reshape_changes_dtype", Reshape, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"slice_changes_dtype", Slice, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pixel_shuffle_changes_dtype", PixelShuffle, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
+    {"pad_changes_dtype", Pad, R"("name":"v1","dtype":"u8","quant":0)", R"("name":"v1","dtype":"f32")", "same dtype"},
     // shapes
     {"conv_residual_of_another_shape", IntegerConv, R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,5,2])",
      R"("name":"r","dtype":"u8","quant":0,"shape":["N",6,4,2])", "residual"},
@@ -217,8 +338,11 @@ const Row kRows[] = {
     {"avg_pool_window_in_the_padding", AvgPool, R"("padding":[1,1,1,1])", R"("padding":[1,3,1,1])", "without any position"},
     {"avg_pool_window_of_2_24", AvgPool, R"("kernel":[3,3])", R"("kernel":[4096,4096])", "2^23"},
     {"mean_of_rank_3", Mean, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
+    {"group_norm_of_rank_3", GroupNorm, R"("shape":["N",6,5,4])", R"("shape":["N",6,4])", "rank 4"},
     {"linear_of_other_features", Linear, R"("shape":["N",7,4])", R"("shape":["N",7,5])", "must be 4"},
     {"affine_of_other_channels", Affine, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
+    {"table_of_other_channels", ChannelTable, R"("shape":["N",4])", R"("shape":["N",3])", "must be 4"},
+    {"table_of_128_entries", ChannelTable, R"("shape":[4,256])", R"("shape":[8,128])", "shape [256]"},
     {"quantize_to_nhwc_of_rank_3", Quantize, R"("shape":["N",6,5,4])", R"("shape":["N",6,5])", "rank 4"},
 };
 
@@ -281,6 +405,35 @@ TEST(Proofs, ExpandedWeightsAreFinite) {
       ExpectRefused(model, "overflow");
     }
   }
+}
+
+Result<std::shared_ptr<const Model>> MatmulOf(const std::string& k, float scale, int zero_point) {
+  ModelBuilder b;
+  const int q = b.AddQuant(8, zero_point, 0, 255, scale);
+  const int x = b.AddInput("x", "2," + k, q), y = b.AddInput("y", "3," + k, q);
+  b.AddOutput("z", b.AddNode("matmul", {x, y}, -1, {}, R"("transpose_b":1)"));
+  return b.Build();
+}
+
+TEST(Proofs, AProductOfMatricesFitsItsAccumulator) {
+  EXPECT_TRUE(MatmulOf("33025", 0.1f, 0).ok());  // 33025 * 255 * 255 = 2147450625
+  ExpectRefused(MatmulOf("33026", 0.1f, 0), "more than 2147483647");
+  EXPECT_TRUE(MatmulOf("131071", 0.1f, 128).ok());
+  ExpectRefused(MatmulOf("131072", 0.1f, 128), "more than 2147483647");
+}
+
+TEST(Proofs, ALengthThatIsNotKnownAtLoadIsHeldToTheBoundByEachRun) {
+  const auto model = MatmulOf(R"("H")", 0.1f, 0);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const auto shapes = [&](int64_t k) { return model.value()->Shapes(std::vector<ConcreteShape>{{2, k}, {3, k}}); };
+  EXPECT_TRUE(shapes(33025).ok());
+  ASSERT_FALSE(shapes(33026).ok());
+  EXPECT_EQ(shapes(33026).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Proofs, TheScaleOfAProductOfMatricesIsNormal) {
+  EXPECT_TRUE(MatmulOf("4", std::ldexp(1.0f, -63), 0).ok());
+  ExpectRefused(MatmulOf("4", std::ldexp(1.0f, -64), 0), "normal");
 }
 
 TEST(Proofs, TableEntriesOfUsedCodesAreInTheOutputsRange) {

@@ -98,8 +98,136 @@ const Row kRows[] = {
     {"reshape_that_fits_other_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 6, 4}, {}},
     {"reshape_moves_a_symbol", "reshape", R"(1,"N",4)", R"("shape":["?",4])", "[N, 4]", {1, 9, 4}, {9, 4}},
     {"unary", "unary", kImage, R"("function":"silu","alpha":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
+    {"reduce", "reduce", kImage, R"("function":"amax","axes":[1,3],"keepdim":0)", "[N, W]", {2, 7, 5, 4}, {2, 5}},
+    {"reduce_keepdim", "reduce", kImage, R"("function":"sum","axes":[0,2],"keepdim":1)", "[1, H, 1, 4]", {2, 7, 5, 4}, {1, 7, 1, 4}},
+    {"reduce_of_nothing", "reduce", kImage, R"("function":"mean","axes":[1],"keepdim":0)", "[N, W, 4]", {2, 0, 5, 4}, {}},
+    {"softmax", "softmax", kImage, R"("causal":1,"log":0)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
+    {"layer_norm", "layer_norm", kImage, R"("eps":0,"center":1)", "[N, H, W, 4]", {2, 3, 5, 4}, {2, 3, 5, 4}},
+    {"group_norm", "group_norm", kImage, R"("eps":0,"groups":4)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
+    {"group_norm_of_symbolic_channels", "group_norm", R"("N",2,2,"W")", R"("eps":0,"groups":4)", "[N, 2, 2, W]", {1, 2, 2, 6}, {}},
     {"clamp", "clamp", kImage, R"("lo":0,"hi":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
+    {"concat", "concat", kImage, R"("axis":1)", "[N, ?, W, 4]", {2, 7, 5, 4}, {2, 7, 5, 4}},
+    {"slice_keeps_other_symbols", "slice", kImage, R"("axis":1,"start":1,"end":6,"step":2)", "[N, ?, W, 4]", {2, 4, 5, 4}, {2, 2, 5, 4}},
+    {"slice_of_all_keeps_the_symbol",
+     "slice",
+     kImage,
+     R"("axis":2,"start":0,"end":2147483647,"step":1)",
+     "[N, H, W, 4]",
+     {2, 4, 5, 4},
+     {2, 4, 5, 4}},
+    {"slice_behind_the_end_of_a_symbol",
+     "slice",
+     kImage,
+     R"("axis":1,"start":6,"end":9,"step":1)",
+     "[N, ?, W, 4]",
+     {2, 4, 5, 4},
+     {2, 0, 5, 4}},
+    {"slice_of_channels", "slice", kImage, R"("axis":3,"start":1,"end":9,"step":2)", "[N, H, W, 2]", {2, 4, 5, 4}, {2, 4, 5, 2}},
+    {"pad",
+     "pad",
+     kImage,
+     R"("mode":"constant","before":[0,1,0,2],"after":[0,2,0,0],"value":0)",
+     "[N, ?, W, 6]",
+     {2, 0, 5, 4},
+     {2, 3, 5, 6}},
+    {"pad_that_reflects_a_small_image",
+     "pad",
+     kImage,
+     R"("mode":"reflect","before":[0,3,0,0],"after":[0,0,0,0],"value":0)",
+     "[N, ?, W, 4]",
+     {2, 3, 5, 4},
+     {}},
+    {"pad_that_replicates_nothing",
+     "pad",
+     kImage,
+     R"("mode":"replicate","before":[0,1,0,0],"after":[0,0,0,0],"value":0)",
+     "[N, ?, W, 4]",
+     {2, 0, 5, 4},
+     {}},
+    {"expand", "expand", R"(1,"N",1)", R"("shape":[3,0,7])", "[3, N, 7]", {1, 0, 1}, {3, 0, 7}},
+    {"pixel_shuffle",
+     "pixel_shuffle",
+     kImage,
+     R"("factor":[1,2],"crop":[0,1,0,2],"order":"pixels")",
+     "[N, H, ?, 2]",
+     {2, 7, 5, 4},
+     {2, 7, 7, 2}},
+    {"pixel_shuffle_of_little",
+     "pixel_shuffle",
+     kImage,
+     R"("factor":[2,2],"crop":[2,0,1,0],"order":"channels")",
+     "[N, ?, ?, 1]",
+     {2, 1, 5, 4},
+     {2, 0, 10, 1}},
+    {"upsample_by_factors",
+     "upsample",
+     kImage,
+     R"("mode":"nearest","align_corners":0,"size":[0,0],"factor":[3,1],"step":[0,0])",
+     "[N, ?, W, 4]",
+     {2, 7, 5, 4},
+     {2, 21, 5, 4}},
+    {"upsample_to_a_size",
+     "upsample",
+     kImage,
+     R"("mode":"bilinear","align_corners":1,"size":[3,9],"factor":[0,0],"step":[0,0])",
+     "[N, 3, 9, 4]",
+     {2, 7, 5, 4},
+     {2, 3, 9, 4}},
+    {"upsample_of_nothing",
+     "upsample",
+     kImage,
+     R"("mode":"nearest","align_corners":0,"size":[0,3],"factor":[3,0],"step":[0,0])",
+     "[N, ?, 3, 4]",
+     {2, 0, 5, 4},
+     {}},
+    {"upsample_beyond_2_31",
+     "upsample",
+     kImage,
+     R"("mode":"nearest","align_corners":0,"size":[0,1],"factor":[65535,0],"step":[0,0])",
+     "[N, ?, 1, 4]",
+     {1, 65536, 1, 4},
+     {}},
 };
+
+struct ProductRow {
+  const char* name;
+  std::string a, b;
+  int transpose_b;
+  std::string stored;
+  ConcreteShape shape_a, shape_b, output;  // an empty output = kInvalidArgument
+};
+void PrintTo(const ProductRow& row, std::ostream* out) { *out << row.name; }
+
+class ProductShape : public testing::TestWithParam<ProductRow> {};
+
+TEST_P(ProductShape, GivesTheStoredAndTheConcreteShape) {
+  const ProductRow& row = GetParam();
+  ModelBuilder b;
+  const int x = b.AddInput("a", row.a), y = b.AddInput("b", row.b);
+  b.AddOutput("y", b.AddNode("matmul", {x, y}, -1, {}, R"("transpose_b":)" + std::to_string(row.transpose_b)));
+  const auto model = b.Build();
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ(ShapeText(model.value()->graph(), model.value()->graph().values[2].shape), row.stored);
+  const auto shapes = model.value()->Shapes(std::vector<ConcreteShape>{row.shape_a, row.shape_b});
+  if (row.output.empty()) {
+    ASSERT_FALSE(shapes.ok());
+    EXPECT_EQ(shapes.status().code(), Code::kInvalidArgument);
+  } else {
+    ASSERT_TRUE(shapes.ok()) << shapes.status().message();
+    EXPECT_EQ(shapes.value()[2], row.output);
+  }
+}
+
+const ProductRow kProducts[] = {
+    {"plain", R"("N",3)", R"(3,"W")", 0, "[N, W]", {2, 3}, {3, 5}, {2, 5}},
+    {"transposed", R"("N",4,"H",8)", R"("N",4,"H",8)", 1, "[N, 4, H, H]", {2, 4, 6, 8}, {2, 4, 6, 8}, {2, 4, 6, 6}},
+    {"one_for_all", R"("N",2,3)", R"(1,3,4)", 0, "[N, 2, 4]", {5, 2, 3}, {1, 3, 4}, {5, 2, 4}},
+    {"symbols_that_meet", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 4}, {4, 3}, {2, 3}},
+    {"symbols_that_do_not_meet", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 4}, {5, 3}, {}},
+    {"empty_sums", R"(2,"H")", R"("W",3)", 0, "[2, 3]", {2, 0}, {0, 3}, {2, 3}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Rows, ProductShape, testing::ValuesIn(kProducts), [](const auto& row) { return std::string(row.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Rows, ShapeRule, testing::ValuesIn(kRows), [](const auto& row) { return std::string(row.param.name); });
 

@@ -62,7 +62,7 @@ class GraphMaker {
   }
 
   Image Next(const Image& in) {
-    switch (Pick(0, 8)) {
+    switch (Pick(0, 11)) {
       case 0:
       case 1:
       case 2:
@@ -77,6 +77,12 @@ class GraphMaker {
         return in.quant < 0 ? Affine(in) : Table(in);
       case 7:
         return Shuffle(in);
+      case 8:
+        return Concat(in);
+      case 9:
+        return Crop(in);
+      case 10:
+        return Enlarge(in);
       default:
         return in.quant < 0 ? (Pick(0, 1) ? Requantize(in) : Unary(in)) : Float(in);
     }
@@ -174,6 +180,52 @@ class GraphMaker {
     return {b_.AddNode("transpose", {t}, in.quant, {}, R"("perm":[0,1,2,3])"), in.quant, {in.hwc[1], in.hwc[0], in.hwc[2]}};
   }
 
+  // The image behind itself, the second time perhaps of other parameters, along any axis but the batch.
+  Image Concat(const Image& in) {
+    const Image other = in.quant >= 0 && Pick(0, 1) ? Table(in) : in;
+    const size_t axis = static_cast<size_t>(Pick(1, 3));
+    const int quant = in.quant < 0 || Pick(0, 1) ? in.quant : NewQuant();
+    Image out = in;
+    out.hwc[axis - 1] *= 2;
+    out.quant = quant;
+    if (out.hwc[axis - 1] > 48) return in;
+    out.id = b_.AddNode("concat", {in.id, other.id}, quant, {}, R"("axis":)" + std::to_string(axis));
+    return out;
+  }
+
+  // A slice along one axis, then a border around it.
+  Image Crop(const Image& in) {
+    const size_t axis = static_cast<size_t>(Pick(1, 3));
+    const int64_t length = in.hwc[axis - 1], start = Pick(0, length - 1), step = Pick(1, 2);
+    Image out = in;
+    out.id = b_.AddNode("slice", {in.id}, in.quant, {},
+                        R"("axis":)" + std::to_string(axis) + R"(,"start":)" + std::to_string(start) + R"(,"end":2147483647,"step":)" +
+                            std::to_string(step));
+    out.hwc[axis - 1] = (length - start - 1) / step + 1;
+    const char* const modes[] = {"constant", "replicate", "reflect"};
+    const int64_t mode = Pick(0, out.hwc[0] > 2 && out.hwc[1] > 1 ? 2 : 1);
+    out.id = b_.AddNode(
+        "pad", {out.id}, in.quant, {},
+        std::string(R"("mode":")") + modes[mode] + R"(","before":[0,2,1,0],"after":[0,1,0,0],"value":)" + (mode == 0 ? "1" : "0"));
+    out.hwc = {out.hwc[0] + 3, out.hwc[1] + 1, out.hwc[2]};
+    return out;
+  }
+
+  Image Enlarge(const Image& in) {
+    if (in.hwc[0] * in.hwc[1] > 400) return in;
+    if (in.hwc[2] % 4 == 0) {
+      const std::string order = Pick(0, 1) ? "pixels" : "channels";
+      return {b_.AddNode("pixel_shuffle", {in.id}, in.quant, {}, R"("factor":[2,2],"crop":[1,0,0,1],"order":")" + order + "\""),
+              in.quant,
+              {in.hwc[0] * 2 - 1, in.hwc[1] * 2 - 1, in.hwc[2] / 4}};
+    }
+    const bool bilinear = Pick(0, 1);
+    const int quant = !bilinear ? in.quant : Pick(0, 1) ? NewQuant() : -1;
+    const std::string attrs = std::string(R"("mode":")") + (bilinear ? "bilinear" : "nearest") + R"(","align_corners":)" +
+                              std::to_string(bilinear && Pick(0, 1)) + R"(,"size":[0,9],"factor":[2,0],"step":[0,0])";
+    return {b_.AddNode("upsample", {in.id}, quant, {}, attrs), quant, {in.hwc[0] * 2, 9, in.hwc[2]}};
+  }
+
   std::mt19937 random_;
   ModelBuilder b_;
   int last_quant_ = -1;
@@ -205,7 +257,7 @@ TEST_P(RandomGraph, GivesTheReferencesBitsEverywhere) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomGraph, testing::Range(0u, 60u));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomGraph, testing::Range(0u, 100u));
 
 }  // namespace
 }  // namespace pqi::test

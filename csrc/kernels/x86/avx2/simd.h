@@ -118,10 +118,57 @@ struct Simd {
   // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm256_cvtps_epi32(a); }
 
+  using ByteMask = Mask;
+  PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
+  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetShort(int32_t v) { return _mm256_set1_epi16(static_cast<int16_t>(v)); }
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+    const Int ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
+    const Int cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
+    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  PQI_INLINE static void PutPiece(uint8_t* p, __m128i v, int bytes, All) {
+    if (bytes == 16) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
+  }
+  PQI_INLINE static void PutPiece(uint8_t* p, __m128i v, int, const Mask& m) {
+    alignas(16) uint8_t bytes[16];
+    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), v);
+    for (uint32_t i = 0; i < m.count; ++i) p[i] = bytes[i];
+  }
+  // Piece `piece` of `Bytes` bytes.
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, const Lanes& lanes) {
+    const int half = piece * Bytes / 16;
+    const __m128i bytes = half == 0 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1);
+    PutPiece(p, piece * Bytes % 16 == 0 ? bytes : _mm_srli_si128(bytes, 8), Bytes, lanes);
+  }
+
+  // Doubles.
+  using Wide = __m256d;
+  PQI_INLINE static Wide WidenLow(Float a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
+  PQI_INLINE static Wide WidenHigh(Float a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }
+  PQI_INLINE static Float Narrow(Wide low, Wide high) { return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)); }
+  PQI_INLINE static Wide SetWide(double v) { return _mm256_set1_pd(v); }
+  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return _mm256_add_pd(a, b); }
+  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return _mm256_sub_pd(a, b); }
+  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return _mm256_mul_pd(a, b); }
+  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return _mm256_div_pd(a, b); }
+  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return _mm256_max_pd(a, b); }
+  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return _mm256_min_pd(a, b); }
+  PQI_INLINE static Wide AbsWide(Wide a) { return _mm256_andnot_pd(SetWide(-0.0), a); }
+  PQI_INLINE static Wide RoundWide(Wide a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
+  }
+  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) {
+    return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ));
+  }
+
   // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0 holds one channel's upper two bytes in each
   // dword lane, phase 1 the third.
   static constexpr int kColumnVectors = 1;
-  PQI_INLINE static Mask FirstBytes(size_t n) { return First(n); }
   PQI_INLINE static __m128i Bytes8(const void* p, All) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
   PQI_INLINE static __m128i Bytes8(const void* p, const Mask& m) {
     uint64_t v = 0;

@@ -107,6 +107,59 @@ struct Simd {
   // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
 
+  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetShort(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+    const Int ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+    const Int cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_packus_epi16(ab, cd));
+  }
+  // Piece `piece` of `Bytes` bytes.
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    if constexpr (Bytes == 32) {
+      PutBytes(p, piece == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1), lanes);
+    } else {
+      PutBytes(p, Quarter(v, piece), lanes);
+    }
+  }
+  PQI_INLINE static __m128i Quarter(Int v, int i) {
+    switch (i) {
+      case 0:
+        return _mm512_castsi512_si128(v);
+      case 1:
+        return _mm512_extracti32x4_epi32(v, 1);
+      case 2:
+        return _mm512_extracti32x4_epi32(v, 2);
+      default:
+        return _mm512_extracti32x4_epi32(v, 3);
+    }
+  }
+
+  // Doubles.
+  using Wide = __m512d;
+  PQI_INLINE static Wide WidenLow(Float a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
+  PQI_INLINE static Wide WidenHigh(Float a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
+  PQI_INLINE static Float Narrow(Wide low, Wide high) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+  }
+  PQI_INLINE static Wide SetWide(double v) { return _mm512_set1_pd(v); }
+  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return _mm512_add_pd(a, b); }
+  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return _mm512_sub_pd(a, b); }
+  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return _mm512_mul_pd(a, b); }
+  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return _mm512_div_pd(a, b); }
+  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return _mm512_max_pd(a, b); }
+  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return _mm512_min_pd(a, b); }
+  PQI_INLINE static Wide AbsWide(Wide a) { return _mm512_abs_pd(a); }
+  PQI_INLINE static Wide RoundWide(Wide a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
+  }
+  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) {
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
+  }
+
   // Columns of three pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's three bytes and a zero.
   static constexpr int kColumnVectors = 4;
   using ByteMask = __mmask64;

@@ -1,0 +1,118 @@
+// concat: inputs behind each other along one axis. Codes of other parameters than the output's go through a table of 256 codes.
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "kernels/reference/quantize.h"
+#include "ops/families.h"
+#include "ops/schema.h"
+#include "ops/step_util.h"
+
+namespace pqi::ops {
+namespace {
+
+size_t ReadAxis(AttrReader* attrs) { return static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1)); }
+
+Status Check(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, kMaxInputs));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  for (size_t i = 0; i < view.node.inputs.size(); ++i) {
+    PQI_RETURN_IF_ERROR(CheckDType(view, view.input(i), "input", view.output(0).dtype));
+  }
+  AttrReader attrs(view);
+  ReadAxis(&attrs);
+  return attrs.Finish();
+}
+
+Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  AttrReader attrs(view);
+  const size_t axis = ReadAxis(&attrs);
+  Shape out;
+  bool known = true;
+  int64_t length = 0;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (axis >= inputs[i].size()) {
+      return NodeError(view, "axis " + std::to_string(axis) + " of an input of shape " + ShapeText(view.graph, inputs[i]));
+    }
+    Shape others = inputs[i];
+    known &= others[axis].fixed();
+    length += others[axis].value;  // at most kMaxInputs * 2^31
+    others[axis] = Dim::Fixed(1);
+    const Shape before = i == 0 ? others : out;
+    PQI_RETURN_IF_ERROR(MergeShapes(view, before, others, "inputs, but for the axis,", &out));
+  }
+  out[axis] = known ? Dim::Fixed(length) : Dim::Derived();
+  outputs->assign(1, out);
+  return {};
+}
+
+bool SameQuant(const Quant& a, const Quant& b) { return a.scale == b.scale && a.zero_point == b.zero_point; }
+
+class ConcatStep : public Step {
+ public:
+  ConcatStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), element_size_(DTypeSize(view.output(0).dtype)) {
+    AttrReader attrs(view);
+    axis_ = ReadAxis(&attrs);
+    tables_.resize(view.node.inputs.size());
+    info_ = {"copy", "data movement", 0};
+    if (element_size_ != 1) return;
+    const kernels::Output output = OutputOf(view, {});
+    const Quant& target = QuantOf(view.graph, view.output(0));
+    for (size_t i = 0; i < tables_.size(); ++i) {
+      const Quant& source = QuantOf(view.graph, view.input(i));
+      // Equal parameters keep codes as they are; a code outside the output's range must still be clamped.
+      if (SameQuant(source, target) && source.qmin >= target.qmin && source.qmax <= target.qmax) continue;
+      tables_[i].resize(256);
+      const kernels::Affine affine = AffineOf(source);
+      for (size_t q = 0; q < 256; ++q) {
+        const float x = kernels::reference::DequantizeValue(static_cast<uint8_t>(q), affine);
+        tables_[i][q] = kernels::reference::QuantizeValue(x, output);
+      }
+      info_ = {"table", ElementwiseName(set), info_.weight_bytes + 256};
+    }
+  }
+
+  void Run(const RunArgs& args) const noexcept override {
+    const ConcreteShape& shape = *args.out.shape;
+    int64_t outer = 1, inner = 1;
+    for (size_t d = 0; d < axis_; ++d) outer *= shape[d];
+    for (size_t d = axis_ + 1; d < shape.size(); ++d) inner *= shape[d];
+    const int64_t row = shape[axis_] * inner;
+    int64_t first = 0;
+    for (size_t i = 0; i < tables_.size(); ++i) {
+      const int64_t piece = args.in[i].dim(axis_) * inner;
+      if (piece == 0) continue;
+      // One input after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among threads.
+      ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
+      });
+      first += piece;
+    }
+  }
+
+ private:
+  void Copy(const RunArgs& args, size_t i, int64_t from, int64_t to, size_t n) const {
+    if (element_size_ == 4) {
+      std::memcpy(args.out.mutable_f32() + to, args.in[i].f32() + from, n * 4);
+    } else if (tables_[i].empty()) {
+      std::memcpy(args.out.mutable_u8() + to, args.in[i].u8() + from, n);
+    } else {
+      set_.table(args.in[i].u8() + from, args.out.mutable_u8() + to, n, tables_[i].data());
+    }
+  }
+
+  const kernels::KernelSet& set_;
+  size_t element_size_;
+  size_t axis_ = 0;
+  std::vector<std::vector<uint8_t>> tables_;  // by input; empty where codes are copied
+};
+
+Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
+  return std::unique_ptr<Step>(std::make_unique<ConcatStep>(context.view, context.kernels));
+}
+
+}  // namespace
+
+const Op kConcat = {{"concat", Check, Infer, nullptr}, Prepare, nullptr};
+
+}  // namespace pqi::ops

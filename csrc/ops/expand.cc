@@ -1,0 +1,111 @@
+// expand: dimensions of 1 repeated. A symbol in the target stands for a dimension of the second input, which gives nothing but its shape.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/text.h"
+#include "ops/families.h"
+#include "ops/schema.h"
+#include "ops/step_util.h"
+
+namespace pqi::ops {
+namespace {
+
+Status Check(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 2));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  AttrReader attrs(view);
+  for (const DimOrName& entry : attrs.List("shape")) {
+    if (const uint64_t* v = std::get_if<uint64_t>(&entry)) {
+      if (*v > uint64_t{kMaxDim}) attrs.Fail("a number in 'shape' must be in [0, 2^31 - 1], got " + std::to_string(*v));
+    } else if (view.node.inputs.size() == 1) {
+      attrs.Fail("a symbol in 'shape' needs a second input");
+    }
+  }
+  return attrs.Finish();
+}
+
+// The dimension of the second input that is the symbol of this name.
+Status Named(const NodeView& view, const std::vector<Shape>& inputs, const std::string& name, Dim* out) {
+  const auto& symbols = view.graph.symbols;
+  const Shape& stored = view.input(1).shape;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    if (stored[i].kind != Dim::kSymbol || symbols[static_cast<size_t>(stored[i].value)] != name) continue;
+    *out = inputs[1][i];
+    return {};
+  }
+  return NodeError(view, "symbol " + Quoted(name) + " of 'shape' is not a dimension of the second input " + ShapeText(view.graph, stored));
+}
+
+Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  const auto& list = std::get<std::vector<DimOrName>>(view.node.attrs.at("shape"));
+  PQI_RETURN_IF_ERROR(CheckRank(view, inputs, 0, list.size()));
+  Shape out = inputs[0];
+  for (size_t i = 0; i < list.size(); ++i) {
+    Dim target;
+    if (const uint64_t* v = std::get_if<uint64_t>(&list[i])) {
+      if (*v == 0) continue;  // kept
+      target = Dim::Fixed(static_cast<int64_t>(*v));
+    } else {
+      PQI_RETURN_IF_ERROR(Named(view, inputs, std::get<std::string>(list[i]), &target));
+    }
+    if (out[i] != Dim::Fixed(1) && out[i] != target) {
+      return NodeError(view, "dimension " + std::to_string(i) + " of " + ShapeText(view.graph, inputs[0]) + " must be 1 to be repeated");
+    }
+    out[i] = target;
+  }
+  outputs->assign(1, out);
+  return {};
+}
+
+class ExpandStep : public Step {
+ public:
+  explicit ExpandStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) { info_ = {"copy", "data movement", 0}; }
+
+  void Run(const RunArgs& args) const noexcept override {
+    if (element_size_ == 4) {
+      Copy(args, args.in[0].f32(), args.out.mutable_f32());
+    } else {
+      Copy(args, args.in[0].u8(), args.out.mutable_u8());
+    }
+  }
+
+ private:
+  // The longest run of axes at the end that are not repeated is one block.
+  template <typename T>
+  void Copy(const RunArgs& args, const T* x, T* y) const {
+    const ConcreteShape &in = *args.in[0].shape, &out = *args.out.shape;
+    size_t axes = out.size();
+    int64_t block = 1;
+    while (axes > 0 && in[axes - 1] == out[axes - 1]) block *= out[--axes];
+    std::array<int64_t, kMaxRank> stride{};  // in blocks; 0 where the dimension is repeated
+    for (int64_t i = static_cast<int64_t>(axes) - 1, step = 1; i >= 0; --i) {
+      const size_t d = static_cast<size_t>(i);
+      stride[d] = in[d] == 1 ? 0 : step;
+      step *= in[d];
+    }
+    ParallelFor(args.pool, args.out.count() / block, kGrain / block + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        int64_t from = 0, left = row;
+        for (size_t d = axes; d-- > 0;) {
+          from += left % out[d] * stride[d];
+          left /= out[d];
+        }
+        std::memcpy(y + row * block, x + from * block, static_cast<size_t>(block) * sizeof(T));
+      }
+    });
+  }
+
+  size_t element_size_;
+};
+
+Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
+  return std::unique_ptr<Step>(std::make_unique<ExpandStep>(context.view));
+}
+
+}  // namespace
+
+const Op kExpand = {{"expand", Check, Infer, nullptr}, Prepare, nullptr};
+
+}  // namespace pqi::ops

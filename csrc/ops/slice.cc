@@ -1,0 +1,103 @@
+// slice: every step-th element of [start, end) along one axis.
+#include <algorithm>
+#include <cstring>
+
+#include "ops/families.h"
+#include "ops/schema.h"
+#include "ops/step_util.h"
+
+namespace pqi::ops {
+namespace {
+
+struct Attributes {
+  size_t axis = 0;
+  int64_t start = 0, end = 0, step = 1;
+
+  // Elements taken of a dimension; an end behind it is the dimension's end, as in torch.
+  int64_t Count(int64_t length) const {
+    const int64_t first = std::min(start, length), last = std::min(end, length);
+    return last > first ? (last - first - 1) / step + 1 : 0;
+  }
+  bool KeepsAll() const { return start == 0 && end == kMaxDim && step == 1; }
+};
+
+Attributes ReadAttributes(AttrReader* attrs) {
+  Attributes a;
+  a.axis = static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1));
+  a.start = attrs->Uint("start", 0, kMaxDim);
+  a.end = attrs->Uint("end", 0, kMaxDim);
+  a.step = attrs->Uint("step", 1, kMaxDim);
+  return a;
+}
+
+Status Check(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  AttrReader attrs(view);
+  const Attributes a = ReadAttributes(&attrs);
+  if (a.start >= a.end) attrs.Fail("'start' must be below 'end', got " + std::to_string(a.start) + " and " + std::to_string(a.end));
+  return attrs.Finish();
+}
+
+Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  AttrReader attrs(view);
+  const Attributes a = ReadAttributes(&attrs);
+  if (a.axis >= inputs[0].size()) {
+    return NodeError(view, "axis " + std::to_string(a.axis) + " of an input of shape " + ShapeText(view.graph, inputs[0]));
+  }
+  outputs->assign(1, inputs[0]);
+  Dim& dim = outputs->front()[a.axis];
+  if (dim.fixed()) {
+    dim = Dim::Fixed(a.Count(dim.value));
+  } else if (!a.KeepsAll()) {
+    dim = Dim::Derived();
+  }
+  return {};
+}
+
+class SliceStep : public Step {
+ public:
+  explicit SliceStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) {
+    AttrReader attrs(view);
+    a_ = ReadAttributes(&attrs);
+    info_ = {"copy", "data movement", 0};
+  }
+
+  void Run(const RunArgs& args) const noexcept override {
+    const ConcreteShape& shape = *args.out.shape;
+    int64_t outer = 1;
+    size_t inner = element_size_;  // bytes
+    for (size_t d = 0; d < a_.axis; ++d) outer *= shape[d];
+    for (size_t d = a_.axis + 1; d < shape.size(); ++d) inner *= static_cast<size_t>(shape[d]);
+    const size_t length = static_cast<size_t>(args.in[0].dim(a_.axis)), count = static_cast<size_t>(shape[a_.axis]);
+    const size_t start = static_cast<size_t>(a_.start), step = static_cast<size_t>(a_.step);
+    const uint8_t* x = static_cast<const uint8_t*>(args.in[0].data);
+    uint8_t* y = static_cast<uint8_t*>(args.out.data);
+    ParallelFor(args.pool, outer, kGrain / static_cast<int64_t>(count * inner) + 1, [&](int64_t begin, int64_t end) {
+      for (size_t r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r) {
+        const uint8_t* from = x + (r * length + start) * inner;
+        uint8_t* to = y + r * count * inner;
+        if (step == 1) {
+          std::memcpy(to, from, count * inner);
+        } else {
+          for (size_t i = 0; i < count; ++i) std::memcpy(to + i * inner, from + i * step * inner, inner);
+        }
+      }
+    });
+  }
+
+ private:
+  size_t element_size_;
+  Attributes a_;
+};
+
+Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
+  return std::unique_ptr<Step>(std::make_unique<SliceStep>(context.view));
+}
+
+}  // namespace
+
+const Op kSlice = {{"slice", Check, Infer, nullptr}, Prepare, nullptr};
+
+}  // namespace pqi::ops

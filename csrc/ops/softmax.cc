@@ -1,0 +1,96 @@
+// softmax: over the last axis, with the triangular mask of causal attention where asked for.
+#include <limits>
+
+#include "ops/families.h"
+#include "ops/rows.h"
+#include "ops/schema.h"
+
+namespace pqi::ops {
+namespace {
+
+struct Attributes {
+  bool causal = false, log = false;
+};
+
+Attributes Read(AttrReader* attrs) {
+  Attributes a;
+  a.causal = attrs->Flag("causal");
+  a.log = attrs->Flag("log");
+  if (a.causal && a.log) attrs->Fail("'causal' and 'log' exclude each other");
+  return a;
+}
+
+Status Check(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
+  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  AttrReader attrs(view);
+  Read(&attrs);
+  return attrs.Finish();
+}
+
+Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  AttrReader attrs(view);
+  const size_t least = Read(&attrs).causal ? 2 : 1;
+  if (inputs[0].size() < least) return NodeError(view, "the input must have at least " + std::to_string(least) + " dimension(s)");
+  outputs->assign(1, inputs[0]);
+  return {};
+}
+
+// A row costs about this many times as much as passing over it once.
+constexpr int64_t kCost = 16;
+
+class SoftmaxStep : public Step {
+ public:
+  SoftmaxStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    AttrReader attrs(view);
+    attributes_ = Read(&attrs);
+    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    info_ = {ElementwiseName(set), attributes_.causal ? "columns behind the diagonal are not computed" : "", 0};
+  }
+
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&, int threads) const override {
+    return output_.f32 ? 0 : SlotBytes(in.back()) * static_cast<size_t>(threads);
+  }
+
+  void Run(const RunArgs& args) const noexcept override {
+    const ConcreteShape& shape = *args.out.shape;
+    const int64_t n = shape.back(), height = shape.size() > 1 ? shape[shape.size() - 2] : 1;
+    ForEachRowPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, size_t slot) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t visible = attributes_.causal ? std::min(row % height + 1, n) : n;
+        void* y = OutputAt(args.out.data, output_, row * n);
+        float* e = output_.f32 ? static_cast<float*>(y) : reinterpret_cast<float*>(args.scratch + slot * SlotBytes(n));
+        set_.softmax(args.in[0].f32() + row * n, static_cast<size_t>(visible), attributes_.log, output_, e, y);
+        Hide(OutputAt(y, output_, visible), n - visible);
+      }
+    });
+  }
+
+ private:
+  static size_t SlotBytes(int64_t n) { return (static_cast<size_t>(n) * sizeof(float) + 63) & ~size_t{63}; }
+
+  // 0, or its code.
+  void Hide(void* y, int64_t n) const {
+    if (output_.f32) {
+      std::fill_n(static_cast<float*>(y), n, 0.0f);
+    } else {
+      std::fill_n(static_cast<uint8_t*>(y), n, static_cast<uint8_t>(output_.zero_point));
+    }
+  }
+
+  const kernels::KernelSet& set_;
+  Attributes attributes_;
+  kernels::Output output_;
+};
+
+Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
+  return std::unique_ptr<Step>(std::make_unique<SoftmaxStep>(context.view, context.kernels));
+}
+
+}  // namespace
+
+const Op kSoftmax = {{"softmax", Check, Infer, nullptr}, Prepare, nullptr};
+
+}  // namespace pqi::ops

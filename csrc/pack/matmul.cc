@@ -1,0 +1,165 @@
+#include "pack/matmul.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/aligned.h"
+#include "pack/tiling.h"
+
+namespace pqi::pack {
+namespace {
+
+using kernels::KernelSet;
+using kernels::MatrixShape;
+using kernels::TileShape;
+
+// Half the range of a code: what takes u8 to s8.
+constexpr int32_t kCentre = 128;
+
+const TileShape& TileOf(const KernelSet& set, bool integer) { return integer ? set.u8s8 : set.f32; }
+
+size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+size_t PanelBytes(const TileShape& tile, int64_t k, size_t element) {
+  return Aligned(static_cast<size_t>((k + tile.kr - 1) / tile.kr * tile.kr * tile.nr) * element);
+}
+
+// Columns [first, first + n) of b as a panel of floats, [k][nr].
+void PackColumns(const MatrixShape& s, const float* b, int64_t first, int64_t n, int64_t nr, float* panel) {
+  if (n < nr) std::memset(panel, 0, static_cast<size_t>(s.k * nr) * sizeof(float));
+  if (s.transposed) {
+    for (int64_t j = 0; j < n; ++j) {
+      const float* column = b + (first + j) * s.k;
+      for (int64_t k = 0; k < s.k; ++k) panel[k * nr + j] = column[k];
+    }
+  } else {
+    for (int64_t k = 0; k < s.k; ++k) std::memcpy(panel + k * nr, b + k * s.n + first, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+// The same as codes, [k / 4][nr][4], and the sum of each column.
+void PackColumns(const MatrixShape& s, const uint8_t* b, int64_t first, int64_t n, const TileShape& tile, int8_t* panel, int32_t* sums) {
+  const int64_t nr = tile.nr, kr = tile.kr;
+  if (n < nr || s.k % kr != 0) std::memset(panel, 0, PanelBytes(tile, s.k, 1));
+  std::fill_n(sums, nr, 0);
+  const auto put = [&](int64_t k, int64_t j, uint8_t q) {
+    const int32_t code = q - kCentre;
+    panel[k / kr * nr * kr + j * kr + k % kr] = static_cast<int8_t>(code);
+    sums[j] += code;
+  };
+  if (s.transposed) {
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t k = 0; k < s.k; ++k) put(k, j, b[(first + j) * s.k + k]);
+    }
+  } else {
+    for (int64_t k = 0; k < s.k; ++k) {
+      for (int64_t j = 0; j < n; ++j) put(k, j, b[k * s.n + first + j]);
+    }
+  }
+}
+
+// sum(q_a - z_a) of rows [begin, end), which fits; the sum of the codes alone may wrap.
+void RowSums(const MatmulU8& run, int64_t begin, int64_t end, int32_t* box) {
+  for (int64_t i = begin; i < end; ++i) {
+    const uint8_t* row = run.a + i * run.shape.k;
+    uint32_t sum = 0;
+    for (int64_t k = 0; k < run.shape.k; ++k) sum += row[k];
+    box[i - begin] = static_cast<int32_t>(sum - static_cast<uint32_t>(run.shape.k * run.zero_a));
+  }
+}
+
+// Calls fn(first row, rows, row pointers) for tiles of nearly equal height.
+template <typename T, typename Fn>
+void ForEachRowTile(const T* a, int64_t k, int64_t begin, int64_t end, int mr, Fn&& fn) {
+  const int64_t tiles = (end - begin + mr - 1) / mr;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t row = begin + PieceBegin(end - begin, tiles, tile), m = begin + PieceBegin(end - begin, tiles, tile + 1) - row;
+    const T* pointers[kernels::kMaxMr];
+    for (int64_t i = 0; i < m; ++i) pointers[i] = a + (row + i) * k;
+    fn(row, m, pointers);
+  }
+}
+
+}  // namespace
+
+int64_t MatmulPanels(const KernelSet& set, bool integer, int64_t n) {
+  const int nr = TileOf(set, integer).nr;
+  return nr == 0 ? 1 : (n + nr - 1) / nr;
+}
+
+size_t MatmulScratchBytes(const KernelSet& set, bool integer, const MatrixShape& shape) {
+  const TileShape& tile = TileOf(set, integer);
+  if (tile.mr == 0) return 0;
+  const size_t panel = PanelBytes(tile, shape.k, integer ? 1 : sizeof(float));
+  if (!integer) return panel;
+  return panel + 3 * Aligned(static_cast<size_t>(tile.nr) * 4) + Aligned(static_cast<size_t>(shape.m) * 4);
+}
+
+void RunMatmul(const KernelSet& set, const MatmulU8& run, int64_t panel, int64_t begin, int64_t end, void* scratch) noexcept {
+  const MatrixShape& s = run.shape;
+  const TileShape& tile = set.u8s8;
+  if (tile.mr == 0) {
+    kernels::reference::MatmulU8(s, run.a, run.zero_a, run.b, run.zero_b, run.scale, run.output, run.y, begin, end);
+    return;
+  }
+  const int64_t first = panel * tile.nr, n = std::min<int64_t>(tile.nr, s.n - first);
+  const size_t parameters = Aligned(static_cast<size_t>(tile.nr) * 4);
+  uint8_t* at = static_cast<uint8_t*>(scratch);
+  int8_t* codes = reinterpret_cast<int8_t*>(at);
+  int32_t* init = reinterpret_cast<int32_t*>(at += PanelBytes(tile, s.k, 1));
+  float* scale = reinterpret_cast<float*>(at += parameters);
+  int32_t* base = reinterpret_cast<int32_t*>(at += parameters);
+  int32_t* box = reinterpret_cast<int32_t*>(at += parameters);
+  PackColumns(s, run.b, first, n, tile, codes, init);
+  for (int i = 0; i < tile.nr; ++i) {
+    init[i] = static_cast<int32_t>(0u - static_cast<uint32_t>(run.zero_a) * static_cast<uint32_t>(init[i]));  // wraps
+    scale[i] = run.scale;
+    base[i] = kCentre - run.zero_b;
+  }
+  const bool has_base = run.zero_b != kCentre;
+  if (has_base) RowSums(run, begin, end, box);
+  kernels::TileU8S8 t = {};
+  t.taps = 1;
+  t.k = static_cast<uint32_t>(s.k);
+  t.n = static_cast<uint32_t>(n);
+  t.w = codes;
+  t.init = init;
+  t.scale = scale;
+  t.step = 1;
+  t.base = has_base ? base : nullptr;
+  t.output = run.output;
+  t.out_stride = static_cast<size_t>(s.n);
+  ForEachRowTile(run.a, s.k, begin, end, tile.mr, [&](int64_t row, int64_t m, const uint8_t* const* pointers) {
+    t.a = pointers;
+    t.box = box + (row - begin);
+    t.out = static_cast<uint8_t*>(run.y) + (row * s.n + first) * (run.output.f32 ? 4 : 1);
+    set.u8s8_tile[m - 1](t);
+  });
+}
+
+void RunMatmul(const KernelSet& set, const MatmulF32& run, int64_t panel, int64_t begin, int64_t end, void* scratch) noexcept {
+  const MatrixShape& s = run.shape;
+  const TileShape& tile = set.f32;
+  if (tile.mr == 0) {
+    kernels::reference::MatmulF32(s, run.a, run.b, run.y, begin, end);
+    return;
+  }
+  const int64_t first = panel * tile.nr, n = std::min<int64_t>(tile.nr, s.n - first);
+  float* weights = static_cast<float*>(scratch);
+  PackColumns(s, run.b, first, n, tile.nr, weights);
+  kernels::TileF32 t = {};
+  t.taps = 1;
+  t.k = static_cast<uint32_t>(s.k);
+  t.n = static_cast<uint32_t>(n);
+  t.w = weights;
+  t.act_lo = -__builtin_inff();
+  t.act_hi = __builtin_inff();
+  t.out_stride = static_cast<size_t>(s.n);
+  ForEachRowTile(run.a, s.k, begin, end, tile.mr, [&](int64_t row, int64_t m, const float* const* pointers) {
+    t.a = pointers;
+    t.out = run.y + row * s.n + first;
+    set.f32_tile[m - 1](t);
+  });
+}
+
+}  // namespace pqi::pack

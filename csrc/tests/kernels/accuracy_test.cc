@@ -1,0 +1,82 @@
+// Error of the elementary functions against the mathematical value, in units of the result's last place (docs/numerics.md).
+#include <cstdlib>
+
+#include "tests/kernels/cases.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::UnaryFunction;
+
+struct Function {
+  UnaryFunction function;
+  const char* name;
+  double bound;
+  double (*exact)(double);
+};
+
+constexpr double kSqrtTwoOverPi = 0.79788456080286535588, kSqrtHalf = 0.70710678118654752440;
+
+const Function kFunctions[] = {
+    {UnaryFunction::kExp, "exp", 1.1, [](double x) { return std::exp(x); }},
+    {UnaryFunction::kErf, "erf", 1.3, [](double x) { return std::erf(x); }},
+    {UnaryFunction::kSigmoid, "sigmoid", 0.51, [](double x) { return 1 / (1 + std::exp(-x)); }},
+    {UnaryFunction::kSilu, "silu", 0.51, [](double x) { return x / (1 + std::exp(-x)); }},
+    {UnaryFunction::kTanh, "tanh", 0.51, [](double x) { return std::tanh(x); }},
+    {UnaryFunction::kGelu, "gelu", 0.54, [](double x) { return x * 0.5 * std::erfc(-x * kSqrtHalf); }},
+    {UnaryFunction::kGeluTanh, "gelu_tanh", 0.51,
+     [](double x) { return x / (1 + std::exp(-2 * kSqrtTwoOverPi * (x + 0.044715 * x * x * x))); }},
+};
+
+// Distance in units of the last place of a float near `exact`.
+double Error(float got, double exact) {
+  if (std::abs(exact) > std::numeric_limits<float>::max()) return std::isinf(got) ? 0 : kInf;
+  int exponent = -126;
+  if (exact != 0) exponent = std::max(std::ilogb(exact), -126);
+  return std::abs(static_cast<double>(got) - exact) / std::ldexp(1.0, exponent - 23);
+}
+
+// Every float where PQINFER_ACCURACY_STEP is 1, and 2^24 of them without it.
+uint64_t Step() {
+  const char* text = std::getenv("PQINFER_ACCURACY_STEP");
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : 257;
+}
+
+// All sets give the same bits (elementwise_test.cc), so one is enough: the last that this CPU runs.
+TEST(AccuracyTest, FunctionsOfEveryFloatAreWithinTheirBounds) {
+  const kernels::KernelSet* set = nullptr;
+  for (Isa isa : TestedIsas()) {
+    if (CpuSupports(isa)) set = kernels::GetKernelSet(isa);
+  }
+  if (set == nullptr) set = kernels::GetKernelSet(Isa::kReference);
+  constexpr size_t kBatch = 4096;
+  std::vector<float> x(kBatch), y(kBatch);
+  for (const Function& f : kFunctions) {
+    double worst = 0;
+    float worst_at = 0;
+    const uint64_t step = Step();
+    for (uint64_t first = 0; first < uint64_t{1} << 32; first += kBatch * step) {
+      for (size_t i = 0; i < kBatch; ++i) {
+        const uint32_t bits = static_cast<uint32_t>(std::min<uint64_t>(first + i * step, 0xFFFFFFFFu));
+        std::memcpy(&x[i], &bits, 4);
+      }
+      set->unary(x.data(), kBatch, {f.function, 0}, Floats(), y.data());
+      for (size_t i = 0; i < kBatch; ++i) {
+        if (std::isnan(x[i])) {
+          ASSERT_TRUE(std::isnan(y[i])) << f.name;
+        } else if (!std::isinf(x[i])) {
+          const double error = Error(y[i], f.exact(static_cast<double>(x[i])));
+          if (!(error <= worst)) {
+            worst = error;
+            worst_at = x[i];
+          }
+        }
+      }
+    }
+    EXPECT_LE(worst, f.bound) << f.name << "(" << worst_at << ")";
+    std::cout << f.name << ": " << worst << " at " << worst_at << "\n";
+  }
+}
+
+}  // namespace
+}  // namespace pqi::test

@@ -1,0 +1,87 @@
+"""Handlers of aten ops over rows: softmax and normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.movement import reshaped
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere
+
+
+def _operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    return reader.activation(a.get("self", a.get("input")), "input")
+
+
+def _softmax(reader: GraphReader, node: Node, a: Arguments, log: int) -> ir.Value:
+    x = _operand(reader, a)
+    if a.get("dtype") not in (None, torch.float32):
+        raise NotSupportedHere(f"computes in {a['dtype']}")
+    if not x.shape:
+        raise NotSupportedHere("a softmax of one number")
+    attrs: dict[str, ir.Attr] = {"axis": int(a["dim"]) % len(x.shape), "causal": 0, "log": log}
+    return reader.emit("softmax", node, [x], x.shape, attrs, name=reader.namer.name(node, "log_softmax" if log else "softmax"))
+
+
+def _parameters(reader: GraphReader, a: Arguments) -> dict[str, ir.Constant]:
+    return {key: reader.constant(a[key], key).ravel() for key in ("weight", "bias") if a.get(key) is not None}
+
+
+def _layer_norm(reader: GraphReader, node: Node, a: Arguments, center: int) -> ir.Value:
+    """Several normalized dimensions become one."""
+    x, rank = _operand(reader, a), len(a["normalized_shape"])
+    size = shapes.count(x.shape[len(x.shape) - rank :])
+    if size is None:
+        raise NotSupportedHere("normalizes a dimension that is not known while converting")
+    eps = a["eps"] if a["eps"] is not None else float(np.finfo(np.float32).eps)
+    attrs: dict[str, ir.Attr] = {"eps": float(np.float32(eps)), "center": center}
+    flat = x if rank == 1 else reshaped(reader, node, x, (*x.shape[:-rank], size), "flatten")
+    y = reader.emit("layer_norm", node, [flat], flat.shape, attrs, _parameters(reader, a))
+    return y if rank == 1 else reshaped(reader, node, y, x.shape, "unflatten")
+
+
+def _layer_norm_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    return (_layer_norm(reader, node, a, 1), None, None)
+
+
+def _group_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _groups(reader, node, a, int(a["num_groups"]))
+
+
+def _instance_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if not a["use_input_stats"]:
+        raise NotSupportedHere("instance norm with running statistics")
+    channels = _operand(reader, a).shape[1]
+    if not isinstance(channels, int):
+        raise NotSupportedHere("instance norm of a number of channels that is not known while converting")
+    return _groups(reader, node, a, channels)
+
+
+def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int) -> ir.Value:
+    """The engine's form has rank 4; of other ranks the positions become one axis."""
+    x = _operand(reader, a)
+    attrs: dict[str, ir.Attr] = {"eps": float(np.float32(a["eps"])), "groups": groups}
+    image = x
+    if len(x.shape) != 4:
+        positions = x.shape[2] if len(x.shape) == 3 else shapes.count(x.shape[2:])
+        image = reshaped(reader, node, x, (*x.shape[:2], positions, 1), "unsqueeze")
+    y = reader.emit("group_norm", node, [image], image.shape, attrs, _parameters(reader, a))
+    return y if image is x else reshaped(reader, node, y, x.shape, "squeeze")
+
+
+HANDLERS: dict[str, Handler] = {
+    "softmax": lambda r, n, a: _softmax(r, n, a, 0),
+    "_softmax": lambda r, n, a: _softmax(r, n, a, 0),
+    "log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
+    "_log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
+    "layer_norm": lambda r, n, a: _layer_norm(r, n, a, 1),
+    "native_layer_norm": _layer_norm_tuple,
+    "rms_norm": lambda r, n, a: _layer_norm(r, n, a, 0),
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+}
