@@ -17,8 +17,8 @@ struct Costs {
   double dot_macs, inner_product_macs, deferred_macs;
   double row, term, term_row, flush, tile, input;
 };
-constexpr Costs kAvx512Vnni = {62.5, 83, 1, 15, 6, 5, 0, 240, 50};
-constexpr Costs kAvx2 = {20.5, 1, 48, 16, 0, 0, 5, 260, 110};
+constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
+constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
 
 const Costs& CostsOf(Isa isa) { return isa == Isa::kAvx512Vnni ? kAvx512Vnni : kAvx2; }
 
@@ -37,7 +37,7 @@ double EstimateCycles(Isa isa, const kernels::ConvShape& s, const pack::ConvLayo
   double panel_cycles = macs / c.dot_macs, row_cycles = 0;
   if (product == pack::Product::kInnerProduct) {
     panel_cycles = macs / c.inner_product_macs;
-    row_cycles = taps * (std::ceil(k / 64) * c.term + c.term_row) * groups;
+    row_cycles = (taps * std::ceil(k / 64) * c.term + c.term_row) * groups;
   } else if (product == pack::Product::kDeferred) {
     panel_cycles = macs / c.deferred_macs + taps * std::ceil(k / (4.0 * layout.algorithm.depth)) * c.flush;
   }

@@ -49,8 +49,8 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   }
 }
 
-// The bytes of a row in whole vectors and one masked piece, whose rest stays 0 and adds nothing; sums of up to kLanes rows are added across
-// lanes at once.
+// The bytes of a row in whole vectors and one masked piece, whose rest stays 0 and adds nothing. Two rows share a vector of sums, and up to
+// kLanes rows are added across lanes at once.
 template <class S>
 void RowTermsKernel(const RowTerms& t) noexcept {
   using Int = typename S::Int;
@@ -58,26 +58,26 @@ void RowTermsKernel(const RowTerms& t) noexcept {
   const uint32_t tail = t.k % S::kBytes, whole = t.k - tail;
   uint8_t least_bytes[S::kBytes];
   for (uint8_t& b : least_bytes) b = static_cast<uint8_t>(t.least);
-  const Int least = S::SetBytes(static_cast<int8_t>(t.least)), least_tail = S::LoadBytes(least_bytes, tail);
+  const Int least = S::LoadBytes(least_bytes), least_tail = S::LoadBytes(least_bytes, tail);
   for (uint32_t begin = 0; begin < t.m; begin += kLanes) {
-    Int acc[kLanes];
     const uint32_t rows = t.m - begin < kLanes ? t.m - begin : kLanes;
-    for (uint32_t i = 0; i < kLanes; ++i) {
-      Int sum = S::SetInt(0);
-      for (uint32_t tap = 0; i < rows && tap < t.taps; ++tap) {
-        const uint8_t* x = t.a[tap * t.m + begin + i];
+    Int acc[kLanes / 2];
+    PQI_UNROLL for (uint32_t i = 0; i < kLanes; i += 2) {
+      acc[i / 2] = S::SetInt(0);
+      if (i >= rows) continue;
+      for (uint32_t tap = 0; tap < t.taps; ++tap) {
+        const uint8_t* const* x = t.a + tap * t.m + begin + i;
+        const uint8_t *a = x[0], *b = x[i + 1 < rows];  // the last of an odd number stands twice
         for (uint32_t k = 0; k < whole; k += S::kBytes) {
-          const Int v = S::SubBytes(S::LoadBytes(x + k), least);
-          sum = S::Dot(sum, v, S::PairFactor(v));
+          acc[i / 2] = S::AddPairs(acc[i / 2], S::SubBytes(S::LoadBytes(a + k), least), S::SubBytes(S::LoadBytes(b + k), least));
         }
         if (tail != 0) {
-          const Int v = S::SubBytes(S::LoadBytes(x + whole, tail), least_tail);
-          sum = S::Dot(sum, v, S::PairFactor(v));
+          acc[i / 2] = S::AddPairs(acc[i / 2], S::SubBytes(S::LoadBytes(a + whole, tail), least_tail),
+                                   S::SubBytes(S::LoadBytes(b + whole, tail), least_tail));
         }
       }
-      acc[i] = sum;
     }
-    const Int row = S::SubInt(S::SetInt(0), S::SumLanes(acc));
+    const Int row = S::SubInt(S::SetInt(0), S::SumPairs(acc));
     if (rows == kLanes) {
       S::StoreInt(t.row + begin, row);
     } else {

@@ -64,18 +64,19 @@ struct Simd {
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
   PQI_INLINE static Int QuarterInt(Int a) { return _mm512_srai_epi32(a, 2); }
-  // x1 - 128 under x0, 0 under x1, for pairs of dwords (x0, x1).
-  PQI_INLINE static Int PairFactor(Int x) { return _mm512_xor_si512(_mm512_srli_epi64(x, 32), _mm512_set1_epi64(0x80808080)); }
-  // Lane i: the sum of v[i]'s lanes.
-  PQI_INLINE static Int SumLanes(const Int (&v)[16]) {
+  // Pairs of dwords (x0, x1) of row a and of row b: acc += x0 * (x1 - 128), row a's in even lanes, row b's in odd ones.
+  PQI_INLINE static Int AddPairs(Int acc, Int a, Int b) {
+    const Int first = _mm512_xor_si512(_mm512_srli_epi64(a, 32), _mm512_set1_epi64(0x80808080));
+    return Dot(Dot(acc, a, first), _mm512_slli_epi64(b, 32), _mm512_xor_si512(b, SetBytes(-128)));
+  }
+  // Lane 2i: the sum of v[i]'s even lanes; lane 2i + 1: of its odd ones.
+  PQI_INLINE static Int SumPairs(const Int (&v)[8]) {
     Int w[4];
     PQI_UNROLL for (int i = 0; i < 4; ++i) {
-      const Int a = AddInt(_mm512_unpacklo_epi32(v[4 * i], v[4 * i + 1]), _mm512_unpackhi_epi32(v[4 * i], v[4 * i + 1]));
-      const Int b = AddInt(_mm512_unpacklo_epi32(v[4 * i + 2], v[4 * i + 3]), _mm512_unpackhi_epi32(v[4 * i + 2], v[4 * i + 3]));
-      w[i] = AddInt(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+      w[i] = AddInt(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
     }
-    const auto halves = [](Int a, Int b)
-                            PQI_INLINE_LAMBDA { return AddInt(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)); };
+    const auto halves = [](Int x, Int y)
+                            PQI_INLINE_LAMBDA { return AddInt(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xDD)); };
     return halves(halves(w[0], w[1]), halves(w[2], w[3]));
   }
 
