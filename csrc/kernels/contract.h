@@ -67,6 +67,7 @@ struct ProductU8S8 {
   uint32_t depth;
   int32_t* sums;
   size_t stride;
+  size_t ahead;  // the next call's panel begins so many bytes behind this one's: a hint to the cache, nothing is read there
 };
 
 // Row terms of the inner-product kernels (kernels/generic/low_bit.h): row[i] = -sum((x0 - least) * (x1 - least - 128)) over the pairs of

@@ -11,9 +11,9 @@
 namespace pqi::pack {
 
 inline constexpr int kWinogradPositions = 16;
-// Tiles whose products are made at a time: two of the tallest product kernels. V and the sums of a panel stay in L2, a panel's position in
-// L1.
-inline constexpr int64_t kWinogradTiles = 24;
+// Tiles whose products are made at a time. V and the sums of a panel stay in L2, a position of the panel in L1. 24 is up to 5 % slower, 64
+// too.
+inline constexpr int64_t kWinogradTiles = 48;
 
 // u[16] = 4 G g G^T of one kernel whose nine codes lie `stride` apart. |u| <= 9 * 128.
 void TransformKernel(const int8_t* g, int64_t stride, int32_t* u);

@@ -131,7 +131,7 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;
           kernels.product[m - 1]({rows + p * kWinogradTiles + t, 1, static_cast<uint32_t>(k), weights + position * k * nr,
                                   init + position * nr, terms + p * kWinogradTiles + t, layout.algorithm.depth,
-                                  sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, nr});
+                                  sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, nr, k * nr});
         }
       }
       const int64_t channel = panel * layout.tile.nr;

@@ -44,6 +44,7 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
         const typename S::Int x1 = S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at + 4)));
         PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Dot(acc[i][j], S::AddBytes(x0, y1[j]), S::AddBytes(x1, y0[j]));
       }
+      Prefetch(t, w, 2 * kBlock);
       w += 2 * kBlock;
     }
   }
@@ -155,7 +156,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr});
+    DeferredSums<S, MR>({t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr, 0});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }

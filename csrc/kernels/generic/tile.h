@@ -26,6 +26,12 @@ PQI_INLINE uint32_t LoadTail(const uint8_t* p, uint32_t count) {
   return v;
 }
 
+// The part of the next call's panel that lies where this call has read `bytes` of its own. In a network weights come from L3 or memory.
+PQI_INLINE void Prefetch(const TileU8S8&, const int8_t*, int) {}
+PQI_INLINE void Prefetch(const ProductU8S8& t, const int8_t* w, int bytes) {
+  PQI_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(w + t.ahead + i, 0, 2);
+}
+
 // acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
@@ -59,6 +65,7 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+      Prefetch(t, w, kBlock);
       w += kBlock;
     }
     if (whole < k) {
