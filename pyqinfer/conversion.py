@@ -74,7 +74,7 @@ def build_engine_graph(
     if fallback not in ("float", "error"):
         raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
     engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size), image_inputs)
-    floats = [layer for layer in layer_coverage(engine.graph, engine.notes) if not layer.integer]
+    floats = [layer for layer in layer_coverage(engine.graph) if not layer.integer]
     if fallback == "error" and floats:
         lines = "".join(f"\n  - {layer.name}: {layer.reason}" for layer in floats)
         raise UnsupportedError(f'{len(floats)} layer(s) would run in float (fallback="error"):{lines}')

@@ -24,13 +24,16 @@ Shape = tuple[Dim, ...]
 # the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
 # it computes.
 # `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
+# `linear_dynamic` has Weight and the attributes of docs/format.md.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
+DYNAMIC_OPS = frozenset({"linear_dynamic"})
 POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
 ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | {"matmul", "reduce", "concat", "constant", "expand"}
+_OTHER_OPS = frozenset({"matmul", "reduce", "concat", "constant", "expand"})
+TORCH_OPS = QUANT_OPS | WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | _OTHER_OPS
 
 FloatArray = NDArray[np.float32]
 
@@ -52,9 +55,9 @@ class Quant:
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0.
+    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0, or of linear layers a group of inputs.
 
-    ``codes``: int8 in torch's layout; ``scale``: float32 [O]; ``base``: int32 [O] or None (all 0); ``step``: 1 or 2;
+    ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of that shape or None (all 0); ``step``: 1 or 2;
     ``bits``: declared width, 2 where ``ternary``.
     """
 
@@ -67,11 +70,15 @@ class Weight:
 
     def expand(self) -> FloatArray:
         """Float weights, each operation rounded once (docs/numerics.md)."""
-        per_channel = (-1,) + (1,) * (self.codes.ndim - 1)
-        values = self.codes.astype(np.int32) * self.step
+        values = self.codes.astype(np.int32).reshape(self.scale.size, -1) * self.step
         if self.base is not None:
-            values = values + self.base.reshape(per_channel)
-        return values.astype(np.float32) * self.scale.reshape(per_channel)
+            values = values + self.base.reshape(-1, 1)
+        return (values.astype(np.float32) * self.scale.reshape(-1, 1)).reshape(self.codes.shape)
+
+    @property
+    def grouped(self) -> bool:
+        """Scales per group of inputs."""
+        return self.scale.ndim == 2
 
 
 Attr = int | float | str | Shape | tuple[float, ...]
@@ -83,6 +90,7 @@ class Value:
     """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run.
 
     ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
+    ``nhwc``: the layout pass stores it with the channels last.
     """
 
     name: str
@@ -90,6 +98,7 @@ class Value:
     quant: Quant | None = None
     producer: Node | None = None
     origin: str = ""
+    nhwc: bool = False
 
 
 @dataclass(eq=False)
@@ -117,14 +126,12 @@ class Graph:
     """``nodes`` are in topological order; every value is a graph input or the output of one node.
 
     ``nhwc_inputs``: inputs that the file has in NHWC; their ``shape`` is NCHW like all others.
-    ``notes``: layer name -> why a frontend could not give that layer integer operands.
     """
 
     symbols: list[str]
     inputs: list[Value]
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
-    notes: dict[str, str] = field(default_factory=dict)
     nhwc_inputs: set[Value] = field(default_factory=set)
 
     def users(self) -> dict[Value, list[Node]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 
 from pyqinfer import ir
+from pyqinfer.conversion import convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module, shapes
 from pyqinfer.frontend.quantized import activation_quant
 from pyqinfer.frontend.reader import NotSupportedHere
+from pyqinfer.session import Session
 
 ops = torch.ops.quantized_decomposed
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -197,6 +200,20 @@ def test_readers_after_an_in_place_op_see_its_result() -> None:
     assert [v.producer.name for v in add.inputs if v.producer] == ["relu", "relu"]
 
 
+@pytest.mark.parametrize("through_view", [False, True])
+def test_an_input_may_be_changed_in_place(through_view: bool) -> None:
+    class ChangesInput(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = x.flatten(1) if through_view else x
+            return F.relu(y, inplace=True), x - 1
+
+    x = torch.linspace(-3, 3, 24).reshape(2, 3, 2, 2)
+    model = convert(ChangesInput(), example_inputs=(x,), samples=0)
+    got = Session(model, threads=1)(x)
+    for a, b in zip(got, ChangesInput()(x.clone()), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_an_in_place_op_seen_through_a_view_is_refused() -> None:
     aten = torch.ops.aten
 
@@ -205,6 +222,19 @@ def test_an_in_place_op_seen_through_a_view_is_refused() -> None:
         view = g.call_function(aten.view.default, (y, [2, -1]))
         g.call_function(aten.relu_.default, (y,))
         return view
+
+    with pytest.raises(UnsupportedError, match="read through a view"):
+        import_module(in_place_graph(body), (X,))
+
+
+def test_an_in_place_op_on_a_piece_of_a_tensor_is_refused() -> None:
+    aten = torch.ops.aten
+
+    def body(g: Graph, x: Any) -> Any:
+        y = g.call_function(aten.relu.default, (x,))
+        piece = g.call_function(operator.getitem, (g.call_function(aten.split.Tensor, (y, 1)), 0))
+        g.call_function(aten.sigmoid_.default, (piece,))
+        return y
 
     with pytest.raises(UnsupportedError, match="read through a view"):
         import_module(in_place_graph(body), (X,))

@@ -6,15 +6,17 @@ import copy
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from agreement import assert_converts_and_agrees
 from frontend_nets import FAMILIES, mlp
 from torch import Tensor, nn
 
-from pyqinfer.conversion import build_engine_graph
+from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module
+from pyqinfer.session import Session
 
 quantize_fx = pytest.importorskip("torch.ao.quantization.quantize_fx")
 tq = pytest.importorskip("torch.ao.quantization")
@@ -106,11 +108,20 @@ def test_ops_behind_an_explicit_dequantize_stay_float() -> None:
     assert [node.op for node in graph.nodes][-2:] == ["dequantize", "adaptive_avg_pool2d"]
 
 
-def test_dynamically_quantized_layers_run_in_float_and_say_so() -> None:
+def test_dynamically_quantized_layers_agree() -> None:
     model = tq.quantize_dynamic(mlp(), {nn.Linear})
-    with pytest.raises(UnsupportedError, match="computed from each row, which the engine does in float"):
-        build_engine_graph(model, (X,), fallback="error")
-    assert_converts_and_agrees(model, X, fallback="float")
+    engine = assert_converts_and_agrees(model, X)
+    assert {node["op"] for node in engine.graph["nodes"]} == {"linear_dynamic"}
+    with torch.no_grad():
+        expected = model(X).numpy()
+    got = Session(convert(model, example_inputs=(X,)), threads=1)(X.numpy())
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_dynamic_layer_of_half_floats_is_refused_by_name() -> None:
+    model = tq.quantize_dynamic(nn.Sequential(nn.Linear(64, 8)), {nn.Linear}, dtype=torch.float16)
+    with pytest.raises(UnsupportedError, match=r"0: a dynamic Linear of torch\.float16"):
+        build_engine_graph(model, (X,))
 
 
 def test_quantized_modules_without_a_stand_in_are_all_listed() -> None:

@@ -1,62 +1,89 @@
-"""Whole int8 networks: the reference, the NumPy twin and every ISA give the same bytes, for any threads, batch split and alignment."""
+"""Whole networks: against torch layer by layer, and one answer from the twin, every ISA, any threads, batch split and alignment."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from agreement import assert_engine_equals_twin, assert_within_bounds, differences
+from networks import LARGE, SMALL, Network
+from random_graphs.check import as_tuple, assert_one_answer
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 
 import pyqinfer as pq
-from pyqinfer import reference
+from pyqinfer.conversion import build_engine_graph
+from pyqinfer.frontend.fp32 import trace
+from pyqinfer.lower.coverage import layer_coverage
 
-BATCH = 5
-
-
-def quantized(name: str, size: int) -> tuple[pq.Model, Any]:
-    """The converted network and a batch; ResNet-20 is the trained one on glyphs, the others have random weights."""
-    if name == "resnet20_glyphs":
-        model = pq.zoo.load_trained(name)
-        x = torch.from_numpy(pq.zoo.glyphs("validation", size)[0][:BATCH])
-    else:
-        model = getattr(pq.zoo, name)()
-        pq.zoo.randomize_batchnorm(model, seed=0)
-        x = torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(0))
-    graph = pq.quantize(model.eval(), pq.PTQ(), example_inputs=(x[:1],), calibration=[(x,)])
-    return pq.convert(graph, example_inputs=(x[:1],)), x.numpy()
+_BATCH = 2
+_FP32_TOLERANCE = 1e-4  # of the largest output
 
 
-def misaligned(x: Any) -> Any:
-    raw = np.zeros(x.nbytes + 8, np.uint8)
-    view = raw[5 : 5 + x.nbytes].view(np.float32).reshape(x.shape)
-    view[...] = x
-    return view
+def graph_of(network: Network, kind: str) -> GraphModule:
+    """The fp32 or the quantized graph that torch runs."""
+    model, example = network.module(), (network.images(2),)
+    if kind == "fp32":
+        return trace(model, example)
+    return pq.quantize(model, pq.PTQ(observer="minmax"), example_inputs=example, calibration=[network.images(8)])
 
 
-NETWORKS = [
-    pytest.param("resnet20_glyphs", 28),
-    pytest.param("resnet18", 224, marks=pytest.mark.slow),
-    pytest.param("resnet50", 224, marks=pytest.mark.slow),
-]
+def agree_with_torch(network: Network, graph: GraphModule, native: bool) -> pq.Model:
+    """Layer by layer at the first size, and fp32 networks as a whole at both. The model, of any size where the network allows it."""
+    x, resizable = network.images(_BATCH), network.other is not None
+    engine = build_engine_graph(graph, (x,), dynamic_size=resizable)
+    model = pq.convert(graph, example_inputs=(x,), dynamic_size=resizable, samples=0)
+    assert_within_bounds(differences(graph, engine, x, native=model if native else None))
+    return model
 
 
-@pytest.mark.parametrize(("name", "size"), NETWORKS)
-def test_one_answer_everywhere(name: str, size: int) -> None:
-    if name == "resnet20_glyphs" and pq.zoo.missing_packages():
-        pytest.skip(f"fonts are not installed: apt-get install {' '.join(pq.zoo.missing_packages())}")
-    model, x = quantized(name, size)
-    expected = pq.Session(model, threads=1, isa="reference")(x).tobytes()
-    constants = [model.constant(i) for i in range(len(model.graph["constants"]))]
-    (output,) = model.outputs
-    assert reference.run(model.graph, constants, {"x": x})[output].tobytes() == expected
-    for isa in pq.cpu_info()["isas"]:
-        if isa == "reference":
-            continue
-        for threads in (1, 2, 3, 4):
-            session = pq.Session(model, threads=threads, isa=isa)
-            where = f"{isa}, {threads} threads"
-            assert session(x).tobytes() == expected, where
-            assert session(misaligned(x)).tobytes() == expected, f"{where}, misaligned"
-            split = np.concatenate([session(x[i : i + 1]) for i in range(BATCH)])
-            assert split.tobytes() == expected, f"{where}, one image at a time"
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+@pytest.mark.parametrize("network", SMALL, ids=lambda n: n.name)
+def test_small_networks_agree_with_torch_and_give_one_answer(network: Network, kind: str) -> None:
+    graph = graph_of(network, kind)
+    model = agree_with_torch(network, graph, native=False)
+    assert_one_answer(model, (network.images(_BATCH),), any_batch=True)
+    sessions = [pq.Session(model, threads=2, isa=isa) for isa in pq.cpu_info()["isas"]]
+    for size in [network.size] if network.other is None else [network.size, network.other]:
+        x = network.images(_BATCH, size)
+        outputs = [[y.numpy().tobytes() for y in as_tuple(session(x))] for session in sessions]
+        assert all(output == outputs[0] for output in outputs), size
+        if kind == "fp32":
+            assert_close(sessions[-1], network.module(), x)
+
+
+def assert_close(session: pq.Session, module: torch.nn.Module, x: torch.Tensor) -> None:
+    with torch.no_grad():
+        expected = tree_leaves(module(x))
+    for got, wanted in zip(as_tuple(session(x)), expected, strict=True):
+        assert float((got - wanted).abs().max()) <= _FP32_TOLERANCE * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("network", SMALL, ids=lambda n: n.name)
+def test_ptq_leaves_almost_all_multiplications_in_integers(network: Network) -> None:
+    model = pq.convert(graph_of(network, "int8"), example_inputs=(network.images(2),), samples=0)
+    assert model.integer_share() >= network.share, [layer for layer in layer_coverage(model.graph) if not layer.integer]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+@pytest.mark.parametrize("network", LARGE, ids=lambda n: n.name)
+def test_large_networks_agree_with_torch_and_give_one_answer(network: Network, kind: str) -> None:
+    graph = graph_of(network, kind)
+    model = agree_with_torch(network, graph, native=True)
+    for size in [network.size] if network.other is None else [network.size, network.other]:
+        x = network.images(_BATCH, size)
+        expected = pq.Session(model, threads=1)(x).numpy().tobytes()
+        for isa in pq.cpu_info()["isas"]:
+            got = pq.Session(model, threads=2, isa=isa)
+            assert np.concatenate([got(x[:1]).numpy(), got(x[1:]).numpy()]).tobytes() == expected, isa
+    if kind == "int8" and network.other is not None:
+        assert_engine_equals_twin(model, network.images(1, (64, 64)))
+
+
+@pytest.mark.skipif(bool(pq.zoo.missing_packages()), reason=f"apt-get install {' '.join(pq.zoo.missing_packages())}")
+def test_the_trained_resnet20_gives_one_answer() -> None:
+    x = torch.from_numpy(pq.zoo.glyphs("validation", 28)[0][:5])
+    model = pq.zoo.load_trained("resnet20_glyphs").eval()
+    quantized = pq.quantize(model, pq.PTQ(), example_inputs=(x[:1],), calibration=[(x,)])
+    assert_one_answer(pq.convert(quantized, example_inputs=(x[:1],)), (x,), any_batch=True)

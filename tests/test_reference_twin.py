@@ -185,6 +185,31 @@ def weighted(draw: st.DrawFn) -> Any:
 
 
 @st.composite
+def dynamic(draw: st.DrawFn) -> Any:
+    """linear_dynamic, and linear over floats, with a scale per output or per group of inputs."""
+    rng = np.random.default_rng(draw(seeds))
+    outputs, groups, bits = draw(st.integers(1, 20)), draw(st.integers(1, 4)), draw(st.integers(2, 8))
+    inputs = groups * draw(st.integers(1, 12))
+    lines = (outputs, groups) if groups > 1 or draw(st.booleans()) else (outputs,)
+    constants: dict[str, np.ndarray] = {
+        "weight": rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (outputs, inputs), np.int8),
+        "scale": (rng.choice([-1, 1], lines) * rng.uniform(1e-3, 0.1, lines)).astype(np.float32),
+    }
+    if draw(st.booleans()):
+        constants["base"] = rng.integers(-20, 21, lines).astype(np.int32)
+    if draw(st.booleans()):
+        constants["bias"] = rng.standard_normal(outputs).astype(np.float32)
+    x = tensor(rng, None, draw(sizes), draw(sizes), inputs)
+    attrs = {"step": draw(st.sampled_from([1, 2]))} | draw(activations)
+    if draw(st.booleans()):
+        return OneOp("random", "linear", [x], None, constants, attrs)
+    qmin = draw(st.integers(0, 254))
+    attrs |= {"mapping": draw(st.sampled_from(["symmetric", "asymmetric"])), "granularity": draw(st.sampled_from(["row", "tensor"]))}
+    attrs |= {"qmin": qmin, "qmax": draw(st.integers(qmin + 1, 255)), "eps": draw(st.sampled_from([0x00800000, 0x34000000, 0x3F800000]))}
+    return OneOp("random", "linear_dynamic", [x], draw(maybe_quants), constants, attrs)
+
+
+@st.composite
 def elementwise(draw: st.DrawFn) -> Any:
     rng = np.random.default_rng(draw(seeds))
     op = draw(
@@ -296,14 +321,14 @@ def movement(draw: st.DrawFn) -> Any:
 
 
 @settings(max_examples=250, deadline=None)
-@given(case=weighted() | elementwise() | pools() | movement())
+@given(case=weighted() | dynamic() | elementwise() | pools() | movement())
 def test_twin_and_cpp_reference_agree_on_random_nodes(case: Any) -> None:
     graph, constants, inputs = case.graph(), case.constant_arrays(), case.feeds()
     assert same_bits(reference.run(graph, constants, inputs)["y"], run_core(graph, constants, inputs))
 
 
 @settings(max_examples=60, deadline=None)
-@given(case=weighted() | elementwise() | pools() | movement())
+@given(case=weighted() | dynamic() | elementwise() | pools() | movement())
 def test_twin_agrees_with_exact_fractions_on_random_nodes(case: Any) -> None:
     assume(case.inputs[0][0].size * case.constants.get("weight", np.empty(1)).size < 20_000)
     assert same_bits(reference.run(case.graph(), case.constant_arrays(), case.feeds())["y"], exact.evaluate(case))

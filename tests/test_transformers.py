@@ -222,7 +222,7 @@ PRODUCTS: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...], li
 def test_products_of_quantized_tensors_run_in_integers(name: str) -> None:
     function, shapes, expected = PRODUCTS[name]
     net, x = Net(function), tuple(images(*shape) for shape in shapes)
-    graph, _ = trace(net, x)
+    graph = trace(net, x)
     assert_within_bounds(differences(graph, build_engine_graph(net, x), *x))
     model = check(net, *x, tolerance=2.0)
     assert ops(model) == expected

@@ -110,6 +110,32 @@ def test_resnet50_strides_in_the_3x3_convolution() -> None:
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
 
 
+def test_a_vision_transformer_of_the_base_size_has_torchvisions_parameters() -> None:
+    model = zoo.vit_small(width=768, heads=12)
+    entries = model.state_dict()
+    assert (sum(p.numel() for p in model.parameters()), len(entries)) == (86_567_656, 152)
+    block = "encoder.layers.encoder_layer_11"
+    names = {"class_token", "conv_proj.weight", "encoder.pos_embedding", "encoder.ln.weight", "heads.head.weight"}
+    names |= {f"{block}.{n}" for n in ("ln_1.weight", "self_attention.in_proj_weight", "self_attention.out_proj.bias", "ln_2.bias")}
+    names |= {f"{block}.mlp.0.weight", f"{block}.mlp.3.bias"}
+    assert names <= set(entries)
+
+
+def test_the_transformers_attention_is_torchs() -> None:
+    attention = zoo.vit_small(8, 16, 8, 1, 48, 4).encoder.layers[0].self_attention
+    expected = torch.nn.MultiheadAttention(48, 4, batch_first=True)
+    expected.load_state_dict(attention.state_dict())
+    x = torch.randn(2, 17, 48)
+    torch.testing.assert_close(attention(x), expected(x, x, x)[0])
+
+
+@pytest.mark.parametrize(("upsampling", "parameters"), [("bilinear", 29_930), ("nearest", 29_930), ("transposed", 29_634)])
+def test_a_unets_mask_is_as_large_as_the_image(upsampling: str, parameters: int) -> None:
+    model = zoo.unet(width=8, depth=2, upsampling=upsampling)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model.eval()(torch.zeros(2, 3, 20, 28)).shape == (2, 2, 20, 28)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "resnet20"])
 def test_randomized_batchnorm_keeps_activations_in_a_range_worth_quantizing(name: str) -> None:
     model = zoo.randomize_batchnorm(getattr(zoo, name)(), seed=3)

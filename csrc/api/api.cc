@@ -26,6 +26,24 @@ using pqi::ConcreteShape;
 using pqi::InvalidArgument;
 using pqi::Status;
 
+// An array of a call's own: on the stack for the few inputs and outputs that networks have, so that a run allocates nothing.
+template <typename T>
+class SmallArray {
+ public:
+  explicit SmallArray(size_t size) : size_(size) {
+    if (size > kInline) heap_.resize(size);
+  }
+  T* data() { return size_ > kInline ? heap_.data() : inline_; }
+  T& operator[](size_t i) { return data()[i]; }
+  pqi::Span<const T> span() { return {data(), size_}; }
+
+ private:
+  static constexpr size_t kInline = 8;
+  size_t size_;
+  T inline_[kInline] = {};
+  std::vector<T> heap_;
+};
+
 static_assert(static_cast<int>(Code::kInvalidArgument) == PQI_ERR_ARGUMENT);
 static_assert(static_cast<int>(Code::kModelFormat) == PQI_ERR_FORMAT);
 static_assert(static_cast<int>(Code::kIntegrity) == PQI_ERR_INTEGRITY);
@@ -92,7 +110,6 @@ size_t ByteSize(pqi::DType dtype, const ConcreteShape& shape) {
   return bytes;  // at most 2^40: proved with the shapes
 }
 
-// Checks the inputs' kinds and shapes, and plans.
 // What infer and run check alike, and the plan for the inputs' shapes.
 Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, const pqi_tensor* outputs, size_t output_count,
                 std::shared_ptr<const pqi::RunPlan>* plan) {
@@ -101,17 +118,17 @@ Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, con
   const pqi::Graph& graph = session->model().graph();
   PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
   PQI_RETURN_IF_ERROR(CheckCount("inputs", graph.inputs.size(), count));
-  std::vector<ConcreteShape> shapes;
+  SmallArray<pqi::Span<const int64_t>> shapes(count);
   for (size_t i = 0; i < count; ++i) {
-    const std::string name = "input " + pqi::Quoted(graph.inputs[i].name);
+    const auto name = [&] { return "input " + pqi::Quoted(graph.inputs[i].name); };
     const pqi::Value& value = graph.values[graph.inputs[i].value];
-    if (inputs[i].rank > PQI_MAX_RANK) return InvalidArgument(name + ": rank " + std::to_string(inputs[i].rank) + " is more than 8");
+    if (inputs[i].rank > PQI_MAX_RANK) return InvalidArgument(name() + ": rank " + std::to_string(inputs[i].rank) + " is more than 8");
     if (inputs[i].dtype != (value.dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8)) {
-      return InvalidArgument(name + ": expected dtype " + pqi::DTypeName(value.dtype));
+      return InvalidArgument(name() + ": expected dtype " + pqi::DTypeName(value.dtype));
     }
-    shapes.emplace_back(inputs[i].shape, inputs[i].shape + inputs[i].rank);
+    shapes[i] = {inputs[i].shape, inputs[i].rank};
   }
-  PQI_ASSIGN_OR_RETURN(*plan, session->PlanFor(shapes));
+  PQI_ASSIGN_OR_RETURN(*plan, session->PlanFor(shapes.span()));
   return {};
 }
 
@@ -232,7 +249,7 @@ pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_
     std::shared_ptr<const pqi::RunPlan> plan;
     PQI_RETURN_IF_ERROR(PlanCall(session, inputs, input_count, outputs, output_count, &plan));
     const pqi::Graph& graph = session->session->model().graph();
-    std::vector<const void*> data;
+    SmallArray<const void*> data(input_count);
     for (size_t i = 0; i < input_count; ++i) {
       const uint32_t value = graph.inputs[i].value;
       const size_t bytes = ByteSize(graph.values[value].dtype, plan->shapes[value]);
@@ -240,20 +257,21 @@ pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_
         return InvalidArgument("input " + pqi::Quoted(graph.inputs[i].name) + ": shape " + pqi::DimsText(plan->shapes[value]) + " is " +
                                std::to_string(bytes) + " bytes, got " + std::to_string(inputs[i].bytes));
       }
-      data.push_back(inputs[i].data);
+      data[i] = inputs[i].data;
     }
-    std::vector<pqi_tensor> filled(outputs, outputs + output_count);
-    std::vector<pqi::Target> targets;
+    SmallArray<pqi_tensor> filled(output_count);
+    SmallArray<pqi::Target> targets(output_count);
     for (size_t i = 0; i < output_count; ++i) {
+      filled[i] = outputs[i];
       Describe(graph, *plan, i, &filled[i]);
       if (outputs[i].bytes < filled[i].bytes) {
         return InvalidArgument("output " + pqi::Quoted(graph.outputs[i].name) + " needs " + std::to_string(filled[i].bytes) +
                                " bytes, the buffer has " + std::to_string(outputs[i].bytes));
       }
-      targets.push_back({graph.outputs[i].value, outputs[i].data});
+      targets[i] = {graph.outputs[i].value, outputs[i].data};
     }
-    PQI_RETURN_IF_ERROR(session->session->Run(*plan, data, targets));
-    std::copy(filled.begin(), filled.end(), outputs);
+    PQI_RETURN_IF_ERROR(session->session->Run(*plan, data.span(), targets.span()));
+    std::copy(filled.span().begin(), filled.span().end(), outputs);
     return {};
   });
 }

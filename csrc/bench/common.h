@@ -18,6 +18,7 @@ void RegisterTiles();
 void RegisterConvs();
 void RegisterLowBit();
 void RegisterElementwise();
+void RegisterLinears();
 
 // ISAs of kernels/list.inc that this CPU runs, without the reference.
 inline std::vector<Isa> BenchedIsas() {

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   pqi::bench::RegisterConvs();
   pqi::bench::RegisterLowBit();
   pqi::bench::RegisterElementwise();
+  pqi::bench::RegisterLinears();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

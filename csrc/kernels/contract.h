@@ -37,7 +37,20 @@ struct Residual {
   float scale = 1;
 };
 
-// u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values (the last one zero-padded), nr channels x kr bytes.
+// For rows that were quantized at run time, each with its own parameters, and weights with a scale per group of k-values: one call per
+// group. acc = step * (sum(q * code) + code_sum[j] * shift[i]) + base[j] * box[i], wrapping until it is complete.
+struct DynamicRows {
+  const float* scale;       // [m] s of each row
+  const int32_t* shift;     // [m] -z of each row
+  const int32_t* code_sum;  // [nr] sum(code) of these k-values
+  // [m * nr] sum over the groups so far: the kernel's own order; only the last call writes `out`. nullptr: one group.
+  float* partial;
+  bool first, last;
+};
+
+// u8 activations x s8 codes. Panel: for each tap, for each block of kr k-values, nr channels x kr bytes. Where kr does not divide k, the
+// last block holds the last kr values of the row, and 0 for those that the block before it has already; with k < kr it holds k values and
+// zeros.
 struct TileU8S8 {
   const uint8_t* const* a;  // [taps][m]
   uint32_t taps, k, n;
@@ -51,7 +64,9 @@ struct TileU8S8 {
   Residual residual;
   Output output;
   void* out;
-  size_t out_stride;   // elements
+  size_t out_stride;  // elements
+  // nullptr: one scale and zero point for all rows. Else `init` is 0, `scale` is that of the weights alone, and there is no residual.
+  const DynamicRows* rows;
   const int32_t* row;  // [m] added to each row's sums: the inner-product kernels' row terms; not read by others
   uint32_t depth;      // of the deferred kernels; not read by others
 };
@@ -165,6 +180,13 @@ struct Affine {
   float scale = 1;
 };
 
+// How rows are quantized at run time (docs/numerics.md, "linear_dynamic").
+struct RowQuantizer {
+  bool symmetric = true;
+  int32_t qmin = 0, qmax = 255;
+  float eps = 0;
+};
+
 // Functions of one float, in the order of docs/format.md. `alpha` is read by kElu and kLeakyRelu.
 enum class UnaryFunction : uint8_t {
   kExp,
@@ -238,6 +260,8 @@ struct KernelSet {
   void (*f32_depthwise)(const DepthwiseF32&) noexcept;
   // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
   void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;
+  // lo = min(0, x...), hi = max(0, x...); NaN takes no part.
+  void (*range)(const float* x, size_t n, float* lo, float* hi) noexcept;
   // NCHW planes to NHWC pixels: y[p*channels + c] = quantize(x[c*plane_stride + p]), p < pixels.
   void (*quantize_to_nhwc)(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept;
   void (*dequantize)(const uint8_t* x, float* y, size_t n, const Affine& p) noexcept;

@@ -45,6 +45,7 @@ struct StepInfo {
   std::string executed_as;  // "u8s8-avx512vnni", "f32-avx2", "reference", ...
   std::string reason;       // why the planner chose it
   size_t weight_bytes = 0;  // packed, in memory
+  int act_bits = 0;         // of a float input that the step quantizes itself
 };
 
 // A node made ready for one ISA: weights packed, tables built. Immutable, so any number of threads may run it at once.

@@ -13,6 +13,7 @@ const Op* const kOps[] = {
     &kReshape,
     &kConv2d,
     &kLinear,
+    &kLinearDynamic,
     &kAdd,
     &kClamp,
     &kAffine,

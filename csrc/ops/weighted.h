@@ -23,8 +23,15 @@ Status ProveWeighted(const NodeView& view);
 inline bool IsInteger(const NodeView& view) { return view.input(0).dtype == DType::kU8; }
 inline bool HasResidual(const NodeView& view) { return view.node.inputs.size() == 2; }
 
-// A float layer's weights in the order of the file: as stored, or f32(f32(step*code + base[c]) * s_w[c]).
+// A float layer's weights in the order of the file: as stored, or f32(f32(step*code + base[c]) * s_w[c]), c a channel or
+// one of its groups.
 Result<std::vector<float>> FloatWeights(const NodeView& view);
+
+// Constants scale and base of a linear layer: both [O], or both [O, G] where G divides the inputs.
+Status CheckGroupScales(const NodeView& view);
+
+// As ProveWeighted for weights with such scales, and codes at run time that lie at most `reach` from their zero point.
+Status ProveGroups(const NodeView& view, int64_t reach);
 
 // Unpacked codes of the weight, row-major.
 Result<std::vector<int8_t>> Codes(const NodeView& view);

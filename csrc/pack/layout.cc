@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pack/low_bit.h"
+#include "pack/panel.h"
 
 namespace pqi::pack {
 namespace {
@@ -31,7 +32,9 @@ size_t Append(ConvLayout* layout, size_t bytes) {
 
 Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
   const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
-  if (neighbours && s.c % kr == 0 && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
+  // With few channels a run wastes less than copying windows costs.
+  const bool dense = s.c % kr == 0 || (s.c < kGatherBelow && s.kw * s.c >= kr);
+  if (neighbours && dense && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
   return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
 }
 
@@ -84,18 +87,6 @@ void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source,
   for (int64_t g = 0; g < groups; ++g) std::memcpy(out + g * padded, source + g * per_group, static_cast<size_t>(per_group) * sizeof(T));
 }
 
-// One panel: n <= nr channels of [taps][k] weights, k in blocks of kr, channels interleaved by kr values.
-template <typename T>
-void PackPanel(const ConvLayout& layout, const T* channels, int64_t n, T* panel) {
-  const int64_t nr = layout.tile.nr, kr = layout.tile.kr, block = nr * kr, blocks = CeilDiv(layout.k, kr);
-  for (int64_t c = 0; c < n; ++c) {
-    const T* w = channels + c * layout.taps * layout.k;
-    for (int64_t tap = 0; tap < layout.taps; ++tap) {
-      for (int64_t i = 0; i < layout.k; ++i) panel[(tap * blocks + i / kr) * block + c * kr + i % kr] = w[tap * layout.k + i];
-    }
-  }
-}
-
 template <typename T>
 void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights, uint8_t* buffer) {
   T* out = reinterpret_cast<T*>(buffer + layout.weights);
@@ -117,7 +108,7 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
         const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
         T* panel = reinterpret_cast<T*>(buffer + layout.weights + static_cast<size_t>(p) * layout.panel_bytes);
-        PackPanel(layout, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
+        PackPanel(layout.tile, layout.taps, layout.k, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
       }
       break;
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/aligned.h"
+#include "pack/panel.h"
 #include "pack/tiling.h"
 
 namespace pqi::pack {
@@ -44,7 +45,8 @@ void PackColumns(const MatrixShape& s, const uint8_t* b, int64_t first, int64_t 
   std::fill_n(sums, nr, 0);
   const auto put = [&](int64_t k, int64_t j, uint8_t q) {
     const int32_t code = q - kCentre;
-    panel[k / kr * nr * kr + j * kr + k % kr] = static_cast<int8_t>(code);
+    const int64_t at = PanelPosition(s.k, kr, k);
+    panel[at / kr * nr * kr + j * kr + at % kr] = static_cast<int8_t>(code);
     sums[j] += code;
   };
   if (s.transposed) {

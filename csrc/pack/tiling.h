@@ -63,6 +63,33 @@ struct Tile {
   const int32_t* terms;  // [m], for inner products
 };
 
+// Pointers of a tile's m pixels, from the cursor on, to `inputs` channels from `channel` on: list[tap * m + i]. `windows` has room for m
+// windows.
+template <typename T>
+void TilePointers(const ConvLayout& layout, int64_t channel, int64_t inputs, int64_t m, WindowCursor<T>* cursor, T* windows,
+                  const T** list) {
+  const bool runs = layout.method == Method::kRuns;
+  for (int64_t i = 0; i < m;) {
+    const int64_t interior = layout.method == Method::kGather ? 0 : cursor->Interior(m - i);
+    if (interior > 0) {
+      cursor->InteriorPointers(channel, runs, interior, list + i, static_cast<size_t>(m));
+      i += interior;
+      continue;
+    }
+    T* window = windows + i * layout.taps * layout.k;
+    if (layout.method == Method::kGather) {
+      list[i] = window;
+      cursor->Gather(channel, inputs, window);
+    } else if (runs) {
+      cursor->RunPointers(list + i, static_cast<size_t>(m), window);
+    } else {
+      cursor->Pointers(channel, list + i, static_cast<size_t>(m));
+    }
+    cursor->Next();
+    ++i;
+  }
+}
+
 // Calls tile_fn(Tile<T>) for every tile of a part, and rows_fn(pointers, m, box, terms) before a tile's first use.
 template <typename T, typename RowsFn, typename TileFn>
 void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart& part, T padding_value, void* scratch, RowsFn&& rows_fn,
@@ -95,17 +122,7 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
           const T* pixel = run.x + (row + at) * s.c + group * s.group_inputs();
           for (int64_t i = 0; i < m; ++i) list[i] = pixel + i * s.c;
         } else {
-          for (int64_t i = 0; i < m; ++i, cursor.Next()) {
-            T* window = windows + (at + i) * layout.taps * layout.k;
-            if (layout.method == Method::kGather) {
-              list[i] = window;
-              cursor.Gather(group * s.group_inputs(), s.group_inputs(), window);
-            } else if (layout.method == Method::kRuns) {
-              cursor.RunPointers(list + i, static_cast<size_t>(m), window);
-            } else {
-              cursor.Pointers(group * s.group_inputs(), list + i, static_cast<size_t>(m));
-            }
-          }
+          TilePointers(layout, group * s.group_inputs(), s.group_inputs(), m, &cursor, windows + at * layout.taps * layout.k, list);
         }
         rows_fn(list, m, boxes + at, terms + at);
       }
@@ -138,6 +155,15 @@ void ForEachPixel(const ConvLayout& layout, const ConvRun<T>& run, const ConvPar
   }
 }
 
+// The pixels of one image row under `columns` columns, every third pointer from `at` on: columns [begin, end) are `pixel` and its right
+// neighbours, c bytes apart, the others the padding.
+inline void LinePointers(const uint8_t* pixel, int64_t c, int64_t begin, int64_t end, int64_t columns, const uint8_t* padding,
+                         const uint8_t** at) {
+  for (int64_t k = 0; k < begin; ++k) at[k * 3] = padding;
+  for (int64_t k = begin; k < end; ++k, pixel += c) at[k * 3] = pixel;
+  for (int64_t k = end; k < columns; ++k) at[k * 3] = padding;
+}
+
 // Calls band_fn(column pointers, rows, pixels of each row, first output pixel) for a part of a layer with layout.depthwise3x3. A band is
 // several whole image rows, or a piece of one, as the pointers have room.
 template <typename BandFn>
@@ -151,24 +177,23 @@ void ForEachBand(const ConvLayout& layout, const ConvRun<uint8_t>& run, const Co
   const uint8_t** pointers = reinterpret_cast<const uint8_t**>(memory + offsets.pointers);
   const int64_t room = layout.block_rows * layout.taps / 3;  // columns
   const int64_t out_w = s.out_w(), out_h = s.out_h();
-  const auto columns = [&](int64_t m) { return (m - 1) * s.stride_w + 3; };
   for (int64_t row = part.row_begin; row < part.row_end;) {
     const int64_t first = row % out_w, left = part.row_end - row;
-    int64_t rows = 1, m = std::min({out_w - first, left, (room - 3) / s.stride_w + 1});
-    if (m == out_w) rows = std::min(room / columns(m), left / m);
+    const int64_t m = std::min({out_w - first, left, (room - 3) / s.stride_w + 1}), columns = (m - 1) * s.stride_w + 3;
+    const int64_t rows = m == out_w ? std::min(room / columns, left / m) : 1;
+    const int64_t x0 = first * s.stride_w - s.pad_left;
+    const int64_t begin = std::min(std::max<int64_t>(-x0, 0), columns), end = std::max(std::min(s.w - x0, columns), begin);
     const uint8_t** at = pointers;
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t y = row / out_w + i, x0 = first * s.stride_w - s.pad_left;
+    for (int64_t i = 0; i < rows; ++i, at += columns * 3) {
+      const int64_t y = row / out_w + i;
       for (int64_t kh = 0; kh < 3; ++kh) {
         const int64_t in_y = y % out_h * s.stride_h - s.pad_top + kh * s.dilation_h;
-        const bool inside = in_y >= 0 && in_y < s.h;
-        const int64_t line = (y / out_h * s.h + in_y) * s.w;
-        for (int64_t k = 0; k < columns(m); ++k) {
-          const int64_t x = x0 + k;
-          at[k * 3 + kh] = inside && x >= 0 && x < s.w ? run.x + (line + x) * s.c : padding;
+        if (begin < end && in_y >= 0 && in_y < s.h) {
+          LinePointers(run.x + ((y / out_h * s.h + in_y) * s.w + x0 + begin) * s.c, s.c, begin, end, columns, padding, at + kh);
+        } else {
+          LinePointers(nullptr, 0, 0, 0, columns, padding, at + kh);
         }
       }
-      at += columns(m) * 3;
     }
     band_fn(pointers, rows, m, row);
     row += rows * m;

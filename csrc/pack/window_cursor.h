@@ -42,6 +42,33 @@ class WindowCursor {
     Locate();
   }
 
+  // How many of the next `most` pixels, this one first, lie in its output row and have windows that cross neither the left nor the right
+  // border.
+  int64_t Interior(int64_t most) const {
+    const int64_t room = s_.w - 1 - (s_.kw - 1) * s_.dilation_w - x0_;
+    if (x0_ < 0 || room < 0) return 0;
+    most = std::min(most, out_w_ - out_x_);
+    return (most - 1) * s_.stride_w <= room ? most : room / s_.stride_w + 1;
+  }
+  // Pointers of `count` interior pixels: pointers[tap * stride + i], or with `runs` one for each kernel row. Then goes on behind them.
+  void InteriorPointers(int64_t channel, bool runs, int64_t count, const T** pointers, size_t stride) {
+    const int64_t across = runs ? 1 : s_.kw, step = s_.stride_w * s_.c;
+    for (int64_t kh = 0; kh < s_.kh; ++kh) {
+      for (int64_t kw = 0; kw < across; ++kw, pointers += stride) {
+        if (!RowInside(kh)) {
+          std::fill(pointers, pointers + count, padding_);
+          continue;
+        }
+        const T* at = x_ + (first_ + channel + offsets_[kh * s_.kw + kw]);
+        for (int64_t i = 0; i < count; ++i) pointers[i] = at + i * step;
+      }
+    }
+    out_x_ += count - 1;
+    x0_ += (count - 1) * s_.stride_w;
+    first_ += (count - 1) * step;
+    Next();
+  }
+
   // pointers[tap * stride] = first channel of the tap's pixel plus `channel`, or the padding.
   void Pointers(int64_t channel, const T** pointers, size_t stride) const {
     const int64_t first = first_ + channel;

@@ -13,7 +13,6 @@
 namespace pqi {
 namespace {
 
-constexpr size_t kMaxPlans = 16;
 constexpr size_t kMaxIdleContexts = 16;
 
 struct Range {
@@ -46,7 +45,7 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 // Memory of one run.
 struct Session::Context {
   AlignedBuffer<uint8_t> arena;
-  std::vector<AlignedBuffer<uint8_t>> staging;  // aligned copies of misaligned float inputs
+  std::vector<AlignedBuffer<uint8_t>> staging;  // by input: memory for an aligned copy of misaligned floats
   std::vector<void*> data;                      // by value
 };
 
@@ -122,9 +121,15 @@ Status Session::Prepare() {
 }
 
 Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const ConcreteShape> inputs) {
+  const std::vector<Span<const int64_t>> shapes(inputs.begin(), inputs.end());
+  return PlanFor(Span<const Span<const int64_t>>(shapes));
+}
+
+Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const int64_t>> inputs) {
   Shared& shared = shared_->get();
   const auto same = [&](const std::shared_ptr<const RunPlan>& p) {
-    return p->inputs.size() == inputs.size() && std::equal(inputs.begin(), inputs.end(), p->inputs.begin());
+    return std::equal(inputs.begin(), inputs.end(), p->inputs.begin(), p->inputs.end(),
+                      [](Span<const int64_t> a, const ConcreteShape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); });
   };
   {
     std::lock_guard<std::mutex> lock(shared.mutex);
@@ -136,8 +141,8 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const ConcreteShape
   }
   auto plan = std::make_shared<RunPlan>();
   const Graph& graph = model_->graph();
-  plan->inputs.assign(inputs.begin(), inputs.end());
-  PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(inputs));
+  for (const Span<const int64_t>& shape : inputs) plan->inputs.emplace_back(shape.begin(), shape.end());
+  PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(plan->inputs));
   std::vector<size_t> scratch;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const ConcreteShape& out = plan->shapes[graph.nodes[i].outputs[0]];
@@ -171,15 +176,15 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   }
   for (size_t t = 0; t < targets.size(); ++t) {
     const Range range(targets[t].data, bytes(targets[t].value));
-    const std::string name = Quoted(graph.values[targets[t].value].name);
-    if (!targets[t].data && range.begin != range.end) return InvalidArgument("no memory for value " + name);
+    const auto name = [&] { return Quoted(graph.values[targets[t].value].name); };
+    if (!targets[t].data && range.begin != range.end) return InvalidArgument("no memory for value " + name());
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (range.Overlaps({inputs[i], bytes(graph.inputs[i].value)}))
-        return InvalidArgument("memory for value " + name + " overlaps an input");
+        return InvalidArgument("memory for value " + name() + " overlaps an input");
     }
     for (size_t u = 0; u < t; ++u) {
       if (range.Overlaps({targets[u].data, bytes(targets[u].value)})) {
-        return InvalidArgument("memory for value " + name + " overlaps that of another");
+        return InvalidArgument("memory for value " + name() + " overlaps that of another");
       }
     }
   }
@@ -195,14 +200,17 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (plan.memory.value_offset[v] != kNotInArena) context.data[v] = context.arena.data() + plan.memory.value_offset[v];
   }
-  context.staging.clear();
+  context.staging.resize(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const uint32_t value = graph.inputs[i].value;
     if (Aligned(inputs[i], graph.values[value].dtype)) {
       context.data[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
     } else {
-      context.staging.push_back(AlignedBuffer<uint8_t>::CopyOf({static_cast<const uint8_t*>(inputs[i]), bytes(value)}));
-      context.data[value] = context.staging.back().data();
+      AlignedBuffer<uint8_t>& copy = context.staging[i];
+      const size_t n = bytes(value);
+      if (copy.size() < n) copy = AlignedBuffer<uint8_t>(n);
+      if (n) std::memcpy(copy.data(), inputs[i], n);
+      context.data[value] = copy.data();
     }
   }
   // A node writes straight into the caller's memory where it can; what is left is copied at the end.
@@ -264,6 +272,7 @@ std::vector<LayerInfo> Session::Layers() const {
     const Value& x = view.node.inputs.empty() ? view.output(0) : view.input(0);
     if (x.dtype == DType::kU8) info.act_bits = graph.quants[static_cast<size_t>(x.quant)].bits;
     const ops::StepInfo& step = steps_[i]->info();
+    if (step.act_bits != 0) info.act_bits = step.act_bits;
     info.executed_as = step.executed_as;
     info.reason = step.reason;
     info.weight_bytes = step.weight_bytes;

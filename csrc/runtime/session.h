@@ -26,6 +26,7 @@ struct SessionOptions {
 };
 
 inline constexpr int kMaxThreads = 1024;
+inline constexpr size_t kMaxPlans = 16;  // per session
 
 // Everything that depends on the input shapes and not on their contents.
 struct RunPlan {
@@ -63,12 +64,14 @@ class Session {
   Isa isa() const { return kernels_->isa; }
   int threads() const { return options_.threads; }
 
-  // Cached for the shapes used last. kInvalidArgument if the shapes do not fit the model.
+  // Cached for the kMaxPlans shapes used last: finding one allocates nothing. kInvalidArgument if the shapes do not fit the model.
+  Result<std::shared_ptr<const RunPlan>> PlanFor(Span<const Span<const int64_t>> inputs);
   Result<std::shared_ptr<const RunPlan>> PlanFor(Span<const ConcreteShape> inputs);
 
   // Runs the graph. `inputs` in the order of the graph's inputs, `targets`: any values that nodes or the caller write, graph outputs or
   // not. Any alignment; targets must not overlap inputs or each other. Re-entrant: any number of threads may run one session. The caller's
   // floating-point mode neither matters nor changes. `node_ms`, if not empty, gets the time of each node.
+  // The memory of a run is kept for the next: a run whose plan was run before, by as many callers at once, allocates nothing.
   Status Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms = {});
 
   // Median milliseconds of each node over `repeat` >= 1 runs.

@@ -10,13 +10,13 @@ from torch import Tensor, float32, from_numpy, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend import matmul, movement, rows, shapes
+from pyqinfer.frontend import dynamic, matmul, movement, rows, shapes
 from pyqinfer.frontend.matmul import hides_scores, masked_sum, scaled
 from pyqinfer.frontend.movement import inner
 from pyqinfer.frontend.movement import reshaped as _reshaped
 from pyqinfer.frontend.one_d import either, over_rows
 from pyqinfer.frontend.quantized import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, RuntimeQuantized, SymbolicSize
 from pyqinfer.frontend.transposed import conv_transpose2d
 
 INFINITY = float("inf")
@@ -66,6 +66,8 @@ def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], 
 
 
 def _linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if isinstance(a["input"], RuntimeQuantized):
+        return dynamic.linear(reader, node, a)
     x, weight = reader.activation(a["input"], "input"), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     constants: dict[str, ir.Constant] = {"weight": weight}
@@ -142,7 +144,10 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
         return _with_constant(reader, node, x, y, function)
     y = reader.activation(y, "second operand")
     rank = max(len(x.shape), len(y.shape))
-    x, y = (_reshaped(reader, node, v, (1,) * (rank - len(v.shape)) + v.shape, "unsqueeze") for v in (x, y))
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    if len(y.shape) < rank:
+        y = _reshaped(reader, node, y, (1,) * (rank - len(y.shape)) + y.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, y.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
@@ -159,7 +164,8 @@ def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, f
     other = reader.constant(operand, "second operand")
     rank = max(len(x.shape), other.ndim)
     other = other.reshape((1,) * (rank - other.ndim) + other.shape)
-    x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    if len(x.shape) < rank:
+        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
     shape = shapes.broadcast(x.shape, other.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")
@@ -373,6 +379,8 @@ HANDLERS: dict[str, Handler] = {
     "reciprocal": lambda r, n, a: _with_constant(r, n, r.activation(a["self"], "input"), 1.0, "rdiv"),
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
+    "upsample_nearest1d": over_rows(movement.HANDLERS["upsample_nearest2d"]),
+    "upsample_linear1d": over_rows(movement.HANDLERS["upsample_bilinear2d"]),
     "max_pool1d": over_rows(_max_pool),
     "avg_pool1d": over_rows(_avg_pool),
     "adaptive_avg_pool1d": over_rows(_adaptive_avg_pool),

@@ -42,18 +42,15 @@ def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = 
         if example_inputs is None:
             raise TypeError("example_inputs: needed to trace an nn.Module, e.g. example_inputs=(torch.zeros(1, 3, 224, 224),)")
         examples = check_examples(example_inputs)
-        exported, notes = trace(model, examples, dynamic_batch)
-        graph = import_graph(exported, examples, dynamic_batch, dynamic_size)
-        graph.notes.update(notes)
-        return graph
+        return import_graph(trace(model, examples, dynamic_batch), examples, dynamic_batch, dynamic_size)
     raise TypeError(
         f"model: expected nn.Module, GraphModule or ExportedProgram, got {type(model).__name__}"
         " (model files can run code when they are opened: load them yourself and pass the module)"
     )
 
 
-def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> tuple[GraphModule, dict[str, str]]:
-    """The graph that is imported for a module, and for layers that it could not give integer operands the reason.
+def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> GraphModule:
+    """The graph that is imported for a module.
 
     Raises:
         UnsupportedError: all quantized modules that no stand-in takes the place of.
@@ -64,7 +61,7 @@ def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = 
         exported = export_functional(plain, examples, dynamic_batch)
     if legacy.is_legacy(model):
         legacy.round_like_codes(exported)
-    return exported, stand_ins.notes
+    return exported
 
 
 def _is_exported(module: GraphModule) -> bool:
@@ -81,10 +78,9 @@ def _is_exported(module: GraphModule) -> bool:
 
 
 class _StandIns:
-    """Chooses what takes a module's place while a model is exported; keeps ``notes`` for the coverage and what cannot be read."""
+    """Chooses what takes a module's place while a model is exported; keeps what cannot be read."""
 
     def __init__(self) -> None:
-        self.notes: dict[str, str] = {}
         self._problems: list[str] = []
 
     def __call__(self, name: str, module: nn.Module) -> nn.Module | None:
@@ -92,17 +88,12 @@ class _StandIns:
             if is_fake_quant(module):
                 params = fake_quant_of(module)
                 return nn.Identity() if params is None else QuantizeDequantize(params)
-            layer = linear_stand_in(module) or legacy.stand_in(module)
+            return linear_stand_in(module) or legacy.stand_in(module)
         except NotSupportedHere as reason:
             self._problems.append(f"{name}: {reason}")
             return None
         except ValueError as error:
             raise ValueError(f"{name} ({type(module).__name__}): {error}") from None
-        if layer is None:
-            return None
-        if layer[1]:
-            self.notes[name] = layer[1]
-        return layer[0]
 
     def plain(self, model: nn.Module) -> nn.Module:
         """The model itself, or one that computes the same without functions of quantized tensors."""

@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
+from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
 from pyqinfer.frontend.fake_quant import FakeQuant
 from pyqinfer.frontend.reader import NotSupportedHere
 from pyqinfer.frontend.surrogates import CodedLinear, QuantizeDequantize, quantize_dequantize
-from pyqinfer.frontend.torchao_tensors import DYNAMIC
 
 _QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _RANGES = {torch.quint8: (0, 255), torch.qint8: (-128, 127)}
 _UNSIGNED = (0, 255)
+_SMALLEST_DYNAMIC_SCALE = 6.1e-5  # torch's SMALL_SCALE_THRESHOLD
 # Between a dequantize and the next quantize these pick elements; those in _ROUNDS compute, and torch rounds to the input's parameters.
 _MOVES = frozenset({"max_pool2d", "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"})
 _ROUNDS = frozenset({"relu", "relu6", "hardtanh", "clamp", "avg_pool2d", "adaptive_avg_pool2d", "mean"})
@@ -108,8 +109,8 @@ def _with_plain_functions(model: GraphModule) -> GraphModule:
     return GraphModule(model, graph)
 
 
-def stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
-    """A plain module for a quantized one, and why it runs in float ("": it does not); None: not a quantized module.
+def stand_in(module: nn.Module) -> nn.Module | None:
+    """A plain module for a quantized one; None: not a quantized module.
 
     Raises:
         NotSupportedHere: a quantized module without a stand-in.
@@ -121,13 +122,13 @@ def stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
     if ".dynamic." in path:
         if kind not in ("Linear", "LinearReLU"):
             raise NotSupportedHere(f"a dynamically quantized {kind}")
-        return _linear(quantized, nn.ReLU() if kind == "LinearReLU" else None), DYNAMIC
+        return _dynamic_linear(quantized, nn.ReLU() if kind == "LinearReLU" else None)
     if kind in ("Linear", "LinearReLU"):
-        return _linear(quantized, _Output(quantized, kind)), ""
+        return _linear(quantized, _Output(quantized, kind))
     if kind in ("Conv2d", "ConvReLU2d"):
-        return _Conv(quantized, kind), ""
+        return _Conv(quantized, kind)
     if kind in ("BatchNorm2d", "BNReLU2d"):
-        return nn.Sequential(_batch_norm(quantized), _Output(quantized, kind)), ""
+        return nn.Sequential(_batch_norm(quantized), _Output(quantized, kind))
     simple: dict[str, Callable[[], nn.Module]] = {
         "Quantize": lambda: QuantizeDequantize(FakeQuant(quantized.scale, quantized.zero_point, *_RANGES[quantized.dtype])),
         "DeQuantize": _Dequantize,
@@ -137,7 +138,7 @@ def stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
     }
     if kind not in simple:
         raise NotSupportedHere(f"a quantized {kind}")
-    return simple[kind](), ""
+    return simple[kind]()
 
 
 class _Dequantize(nn.Module):
@@ -195,6 +196,15 @@ def _weight(module: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _linear(module: Any, after: nn.Module | None) -> nn.Module:
     return CodedLinear(*_weight(module), -128, 127, module.bias(), after=after)
+
+
+def _dynamic_linear(module: Any, after: nn.Module | None) -> nn.Module:
+    """torch finds one range for the whole input; its x86 kernels, which could overflow with 8 bits, take 7 of them."""
+    if module._packed_params.dtype != torch.qint8:
+        raise NotSupportedHere(f"a dynamic Linear of {module._packed_params.dtype}")
+    top = 255 if torch.backends.quantized.engine == "qnnpack" else 127
+    before = DynamicQuantizeDequantize(DynamicQuantizer("asymmetric", "tensor", 0, top, _SMALLEST_DYNAMIC_SCALE))
+    return CodedLinear(*_weight(module), -128, 127, module.bias(), before, after)
 
 
 def _batch_norm(module: Any) -> nn.Module:

@@ -250,6 +250,24 @@ def _expand_as(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return expanded(reader, node, x, shape)
 
 
+def _tile(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    missing = len(_operand(reader, a).shape) - len(a["dims"])
+    return _repeat(reader, node, {"self": a["self"], "repeats": [1] * missing + list(a["dims"])})
+
+
+def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = _operand(reader, a)
+    if len(a["dims"]) != len(a["shifts"]):
+        raise NotSupportedHere("roll without dimensions")
+    for dim, shift in zip(a["dims"], a["shifts"], strict=True):
+        axis = dim % len(x.shape)
+        cut = -shift % _known(x, axis)
+        if cut:
+            pieces = [inner(sliced(reader, node, x, axis, cut, _TO_END)), inner(sliced(reader, node, x, axis, 0, cut))]
+            x = inner(_concat(reader, node, pieces, axis))
+    return x
+
+
 def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """A short dimension only: piece by piece."""
     x = _operand(reader, a)
@@ -377,6 +395,8 @@ HANDLERS: dict[str, Handler] = {
     "repeat": _repeat,
     "expand": _expand,
     "expand_as": _expand_as,
+    "tile": _tile,
+    "roll": _roll,
     "flip": _flip,
     "constant_pad_nd": lambda r, n, a: _pad(r, n, a, "constant"),
     "pad": _pad_by_name,

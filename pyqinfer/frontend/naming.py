@@ -7,7 +7,7 @@ import re
 from torch.fx import Node
 
 # Ops whose node is named like the module that holds them, even when the module is not one of torch's.
-_LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
+_LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "linear_dynamic"})
 # Quantizers put these into a graph; the metadata they carry is that of a neighbour.
 _BORROWED = frozenset({"quantize", "dequantize"})
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')

@@ -13,7 +13,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
 
 # What an argument over one dimension says about the other, of which there is one position.
-_OF_HEIGHT = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0}
+_OF_HEIGHT = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0, "scale_factors": 1.0}
 
 
 def over_rows(handler: Handler) -> Handler:

@@ -11,11 +11,11 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import aten, fake_quant, nncf, per_channel, quantized
+from pyqinfer.frontend import aten, dynamic, fake_quant, nncf, per_channel, quantized, torchao_ops
 from pyqinfer.frontend.reader import GraphReader
 
-_HANDLERS = {**per_channel.over(aten.HANDLERS), **quantized.HANDLERS, **fake_quant.HANDLERS}
-_NAMESPACES = frozenset({"aten", "quantized_decomposed"})
+_HANDLERS = {**per_channel.over(aten.HANDLERS), **quantized.HANDLERS, **fake_quant.HANDLERS, **dynamic.HANDLERS, **torchao_ops.HANDLERS}
+_NAMESPACES = frozenset({"aten", "quantized_decomposed", "pyqinfer", "torchao"})
 
 
 def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynamic_batch: bool, dynamic_size: bool) -> ir.Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 _SCALE_MIN, _SCALE_MAX = 2.0**-100, 2.0**100
 
@@ -33,12 +34,15 @@ def activation_quant(scale: Any, zero_point: Any, quant_min: Any, quant_max: Any
         raise ValueError(f"quant_min {low} is not below quant_max {high}")
     if not low <= zero <= high:
         raise ValueError(f"zero point {zero} lies outside [{low}, {high}]")
-    shift = 0
-    if low < 0:
-        shift = 1 << (_signed_bits(low, high) - 1)
+    shift = code_shift(low, high)
     if high + shift > 255:
         raise NotSupportedHere(f"activations of more than 8 bits (range [{low}, {high}], {dtype})")
     return ir.Quant(scale32, zero + shift, low + shift, high + shift), shift
+
+
+def code_shift(low: int, high: int) -> int:
+    """What to add to torch's codes in [low, high] to get the engine's u8 codes."""
+    return 1 << (_signed_bits(low, high) - 1) if low < 0 else 0
 
 
 def _signed_bits(low: int, high: int) -> int:
@@ -51,10 +55,23 @@ def _scalar(value: Any) -> Any:
         return value.item()
     if isinstance(value, (int, float)):
         return value
-    raise NotSupportedHere("quantization parameters computed from the input (dynamic quantization)")
+    raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
 
 
-def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def advance(a: Arguments, following: str) -> RuntimeQuantized:
+    """The next stage of an activation that is quantized at run time, where all operands belong to the same one."""
+    chosen, operand = a["scale"], a["input"]
+    x = operand.x if isinstance(operand, RuntimeQuantized) else operand
+    same = isinstance(chosen, RuntimeQuantized) and a["zero_point"] is chosen and x is chosen.x
+    if not same or (a["quant_min"], a["quant_max"]) != (chosen.quant_min, chosen.quant_max):
+        raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
+    result: RuntimeQuantized = replace(chosen, stage=following)
+    return result
+
+
+def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | RuntimeQuantized:
+    if isinstance(a["scale"], RuntimeQuantized) and isinstance(a["input"], ir.Value):
+        return advance(a, "codes")
     x = reader.activation(a["input"], "input")
     quant, _ = activation_quant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["dtype"])
     return reader.emit("quantize", node, [x], x.shape, quant=quant)
@@ -62,6 +79,8 @@ def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Va
 
 def _dequantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> Any:
     codes = a["input"]
+    if isinstance(codes, RuntimeQuantized) and codes.stage == "codes":
+        return advance(a, "values")
     if isinstance(codes, Tensor):
         scale, zero_point = (torch.as_tensor(_scalar(a[k]), dtype=torch.float64).reshape(1) for k in ("scale", "zero_point"))
         return _constant(node, a, codes, scale, zero_point, None)
@@ -83,6 +102,17 @@ def _dequantize_per_channel(reader: GraphReader, node: Node, a: Arguments) -> An
         raise NotSupportedHere("activations quantized per channel")
     zero_points = a["zero_points"] if a["zero_points"] is not None else torch.zeros_like(scales)
     return _constant(node, a, codes, scales.double(), zero_points.double(), int(a["axis"]))
+
+
+def _dequantize_per_channel_group(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    """Weights with a scale per group of neighbouring inputs: scale and zero point are [O, G]."""
+    codes, scales, zero_points = a["input"], a["scales"], a["zero_points"]
+    if not isinstance(codes, Tensor) or not isinstance(scales, Tensor):
+        raise NotSupportedHere("activations quantized per group")
+    value = node.target(*a.values())  # type: ignore[operator]
+    zero_points = torch.zeros_like(scales) if zero_points is None else zero_points
+    scale, zero_point = (t.double().reshape(codes.shape[0], -1) for t in (scales, zero_points))
+    return QuantizedConstant(codes, scale, zero_point, 0, int(a["quant_min"]), int(a["quant_max"]), value)
 
 
 def _constant(node: Node, a: Arguments, codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> QuantizedConstant:
@@ -115,8 +145,13 @@ def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
     # An unsigned range moves down by half, codes and zero points alike.
     shift = -(1 << (max(2, high.bit_length()) - 1)) if low >= 0 and high > 1 else 0
     bits = _signed_bits(low + shift, high + shift)
-    zero = np.broadcast_to(constant.zero_point.numpy(), (channels,)) + shift
-    scale = np.broadcast_to(constant.scale.numpy(), (channels,))
+    lines = tuple(constant.scale.shape) if constant.scale.ndim == 2 else (channels,)
+    zero = np.broadcast_to(constant.zero_point.numpy(), lines) + shift
+    scale = np.broadcast_to(constant.scale.numpy(), lines)
+    codes = codes + shift
+    # Weights that are all 0 have a scale of next to nothing in torchao, smaller than the engine's; any other is as good.
+    dead = (codes.reshape(scale.size, -1) == zero.reshape(-1, 1)).all(1).reshape(lines) & (np.abs(scale) < _SCALE_MIN)
+    scale = np.where(dead, 1, scale)
     step = 1 if np.all(zero == np.round(zero)) else 2
     base = -step * zero
     if bits > 8 or np.any(base != np.round(base)) or np.abs(base).max(initial=0) > 2**20:
@@ -126,7 +161,7 @@ def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
         raise ValueError(f"weight scales must be float32 of magnitude 2^-100 to 2^100, got {scale.min()!r} to {scale.max()!r}")
     ternary = low + shift >= -1 and high + shift <= 1
     return ir.Weight(
-        codes=(codes + shift).astype(np.int8),
+        codes=codes.astype(np.int8),
         scale=scale32,
         base=base.astype(np.int32) if np.any(base) else None,
         step=step,
@@ -140,4 +175,5 @@ HANDLERS: dict[str, Handler] = {
     "dequantize_per_tensor": _dequantize_per_tensor,
     "quantize_per_channel": _quantize_per_channel,
     "dequantize_per_channel": _dequantize_per_channel,
+    "dequantize_per_channel_group": _dequantize_per_channel_group,
 }

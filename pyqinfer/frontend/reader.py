@@ -43,6 +43,20 @@ class QuantizedConstant:
     value: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class RuntimeQuantized:
+    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
+
+    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
+    """
+
+    x: ir.Value
+    attrs: dict[str, ir.Attr]
+    quant_min: int
+    quant_max: int
+    stage: str
+
+
 Arguments = dict[str, Any]
 Handler = Callable[["GraphReader", Node, Arguments], Any]
 # For ops of constants: the op's name and arguments.
@@ -52,7 +66,10 @@ ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], 
 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Results that share memory with their operand under another shape.
-_VIEWS = frozenset({"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "slice", "select"})
+_VIEWS = frozenset(
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
+)
 # Of constants, these give the codes of weights: evaluated, they would leave a float tensor.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
@@ -109,6 +126,8 @@ class GraphReader:
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """A float32 value of the graph."""
+        if isinstance(operand, RuntimeQuantized):
+            raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
             raise NotSupportedHere(f"its {what} is a constant, not an activation")
         if operand.quant is not None:
@@ -157,12 +176,17 @@ class GraphReader:
             assert isinstance(operand, Node)
             assert isinstance(index, int)
             source = self.env[operand]
+            if operand in self._root:  # a piece of a split tensor
+                self._root[node] = self._root[operand]
+                self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
         if node.target in _SIZE_OPS:
             return self._size_expression(node)
         namespace, op, in_place = _parse_target(node.target)
         if op in _IGNORED:
             return None
+        if op == "copy" and in_place and self._writes_back_to_input(node):
+            return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
         handler = self.handlers.get(op) if namespace in self.namespaces else None
         try:
@@ -182,6 +206,10 @@ class GraphReader:
             self._problem(node, f"{namespace}.{op}", str(reason))
         except ValueError as error:
             raise ValueError(f"layer {self.namer.name(node, op)!r} ({source_line(node) or 'unknown source'}): {error}") from None
+        except (ArithmeticError, LookupError):
+            # Behind an unsupported op shapes may not be known: the list of what is unsupported says more.
+            if not self._problems:
+                raise
         return self._unknown(node)
 
     def _call_module(self, node: Node) -> Any:
@@ -201,6 +229,13 @@ class GraphReader:
             return True
         same = (n for n in self.module.graph.nodes if n.op == "get_attr" and n.target == target.target)
         return any(user is not node for constant in same for user in constant.users)
+
+    def _writes_back_to_input(self, node: Node) -> bool:
+        """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
+        target = node.args[0]
+        if not isinstance(target, Node) or target.op != "placeholder":
+            return False
+        return all(self._position[user] <= self._position[node] for user in target.users)
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
@@ -292,7 +327,7 @@ def _all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize))
+        return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 

@@ -80,9 +80,9 @@ def broadcast(a: Shape, b: Shape) -> Shape | None:
 
 
 def merge(a: Shape, b: Shape) -> Shape | None:
-    """The shape that both must have, or None if they differ (broadcasting is not merged)."""
+    """The shape that both must have, or None if they differ. A 1 beside a dimension that is not known may broadcast: they differ."""
     if len(a) != len(b):
         return None
-    if any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True)):
+    if any(x != y and (1 in (x, y) or (isinstance(x, int) and isinstance(y, int))) for x, y in zip(a, b, strict=True)):
         return None
     return tuple(x if isinstance(x, int) else y if isinstance(y, int) else x or y for x, y in zip(a, b, strict=True))

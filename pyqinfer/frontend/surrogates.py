@@ -99,7 +99,10 @@ def quantize_dequantize(x: Tensor, scale: Any, zero_point: Any, low: int, high: 
 
 
 class CodedLinear(nn.Module):
-    """``F.linear`` with weights ``(codes - zero_point[o]) * scale[o]`` of [O, I], between ``before`` (of the input) and ``after``."""
+    """``F.linear`` with weights ``(codes - zero_point[o]) * scale[o]`` of [O, I], between ``before`` (of the input) and ``after``.
+
+    Scale and zero point of shape [O, G], G > 1, belong to groups of ``I/G`` inputs; all others have one for each output, or one for all.
+    """
 
     def __init__(
         self,
@@ -115,15 +118,20 @@ class CodedLinear(nn.Module):
         super().__init__()
         self.low, self.high = low, high
         self.register_buffer("codes", codes)
-        self.register_buffer("scale", scale.float().reshape(-1).expand(codes.shape[0]).contiguous())
-        self.register_buffer("zero_point", zero_point.reshape(-1).to(torch.int64).expand(codes.shape[0]).contiguous())
+        self.group_size = codes.shape[1] // scale.shape[1] if scale.ndim == 2 and scale.shape[1] > 1 else 0
+        lines = tuple(scale.shape) if self.group_size else (codes.shape[0],)
+        for name, tensor in (("scale", scale.float()), ("zero_point", zero_point.to(torch.int64))):
+            self.register_buffer(name, (tensor if self.group_size else tensor.reshape(-1)).expand(lines).contiguous())
         self.bias: Tensor | None
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.before, self.after = before, after
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = torch.ops.quantized_decomposed.dequantize_per_channel(
-            self.codes, self.scale, self.zero_point, 0, self.low, self.high, self.codes.dtype
-        )
+        ops = torch.ops.quantized_decomposed
+        if self.group_size:
+            parameters = (self.scale, self.zero_point, self.low, self.high, self.codes.dtype, self.group_size, torch.float32)
+            weight = ops.dequantize_per_channel_group(self.codes, *parameters)
+        else:
+            weight = ops.dequantize_per_channel(self.codes, self.scale, self.zero_point, 0, self.low, self.high, self.codes.dtype)
         y = nn.functional.linear(x if self.before is None else self.before(x), weight, self.bias)
         return y if self.after is None else self.after(y)

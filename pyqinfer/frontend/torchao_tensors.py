@@ -1,7 +1,7 @@
 """Linear layers whose weights torchao's ``quantize_`` made: codes are read from the tensor subclass, before torch.export sees it.
 
-Weights in 8 or fewer bits, per row or per group. Activations of such a layer are float (weight only), quantized with fixed
-parameters (static), or with parameters computed per row (dynamic), which the engine has no operation for: such a layer runs in float.
+Weights in 8 or fewer bits, per row or per group. Activations of such a layer are float (weight only: the layer runs in float), quantized
+with fixed parameters (static), or with parameters computed from each row or the whole tensor (dynamic): these run in integers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
 from pyqinfer.frontend.fake_quant import FakeQuant
 from pyqinfer.frontend.reader import NotSupportedHere
 from pyqinfer.frontend.surrogates import CodedLinear, QuantizeDequantize
-
-DYNAMIC = "its activations are quantized with parameters computed from each row, which the engine does in float"
-GROUPS = "its weights have one scale per group of {} inputs, which the engine expands to float"
 
 
 def is_torchao_tensor(tensor: object) -> bool:
@@ -24,8 +22,8 @@ def is_torchao_tensor(tensor: object) -> bool:
     return any(cls.__name__ == "TorchAOBaseTensor" and cls.__module__.startswith("torchao.") for cls in type(tensor).__mro__)
 
 
-def linear_stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
-    """A plain module for a linear layer with torchao weights, and why it runs in float ("": as its operands allow); None: another module.
+def linear_stand_in(module: nn.Module) -> nn.Module | None:
+    """A plain module for a linear layer with torchao weights; None: another module.
 
     Raises:
         NotSupportedHere: torchao weights in another module than ``nn.Linear``, or of a kind that holds no integer codes.
@@ -44,17 +42,10 @@ def linear_stand_in(module: nn.Module) -> tuple[nn.Module, str] | None:
     codes, scale = codes.detach(), scale.detach()
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point.detach()
     low, high = _code_range(weight)
-    activation, reason = _activation(weight)
-    group = int(weight.block_size[-1])
-    if group < codes.shape[1]:
-        if activation is not None:
-            raise NotSupportedHere("group-wise weights with a fixed activation scale")
-        plain = nn.Linear(codes.shape[1], codes.shape[0], bias=module.bias is not None, device="meta")
-        wide, zeros = (t.float().reshape(codes.shape[0], -1).repeat_interleave(group, 1) for t in (scale, zero_point))
-        plain.weight = nn.Parameter((codes.float() - zeros) * wide, requires_grad=False)
-        plain.bias = module.bias
-        return plain, reason or GROUPS.format(group)
-    return CodedLinear(codes, scale, zero_point, low, high, module.bias, activation), reason
+    activation = _activation(weight)
+    if int(weight.block_size[-1]) < codes.shape[1] and isinstance(activation, QuantizeDequantize):
+        raise NotSupportedHere("group-wise weights with a fixed activation scale")
+    return CodedLinear(codes, scale, zero_point, low, high, module.bias, activation)
 
 
 def _code_range(weight: Any) -> tuple[int, int]:
@@ -64,16 +55,25 @@ def _code_range(weight: Any) -> tuple[int, int]:
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
 
-def _activation(weight: Any) -> tuple[nn.Module | None, str]:
-    if getattr(weight, "activation_quantization", None) is not None:
-        return None, DYNAMIC
-    if getattr(weight, "act_quant_kwargs", None) is None:
-        return None, ""
+def _activation(weight: Any) -> nn.Module | None:
+    """What the layer does to its input; None: nothing."""
+    how = getattr(weight, "activation_quantization", None)  # of IntxUnpackedToInt8Tensor
+    if how is not None:
+        if getattr(how, "value", how) != "int8_asym_per_token":
+            raise NotSupportedHere(f"activations quantized as {how}")
+        return DynamicQuantizeDequantize(DynamicQuantizer("asymmetric", "row", -128, 127, torch.finfo(torch.float32).smallest_normal))
+    kwargs = getattr(weight, "act_quant_kwargs", None)  # of Int8Tensor
+    if kwargs is None:
+        return None
+    low, high = (-64, 63) if getattr(kwargs, "reduce_range", False) else (-128, 127)
     scale = getattr(weight, "act_quant_scale", None)
     if scale is None:
-        return None, DYNAMIC
+        mapping = str(getattr(kwargs.mapping_type, "name", kwargs.mapping_type)).lower()
+        granularity = {"PerRow": "row", "PerTensor": "tensor"}.get(type(kwargs.granularity).__name__)
+        if mapping not in ("symmetric", "asymmetric") or granularity is None:
+            raise NotSupportedHere(f"activations quantized {mapping}, {type(kwargs.granularity).__name__}")
+        return DynamicQuantizeDequantize(DynamicQuantizer(mapping, granularity, low, high, torch.finfo(torch.float32).eps))
     if scale.numel() != 1:
         raise NotSupportedHere("activations quantized per channel")
     zero_point = getattr(weight, "act_quant_zero_point", None)
-    low, high = (-64, 63) if getattr(weight.act_quant_kwargs, "reduce_range", False) else (-128, 127)
-    return QuantizeDequantize(FakeQuant(scale, 0 if zero_point is None else zero_point, low, high)), ""
+    return QuantizeDequantize(FakeQuant(scale, 0 if zero_point is None else zero_point, low, high))

@@ -18,12 +18,12 @@ class LayerCoverage:
     reason: str
 
 
-def layer_coverage(graph: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[LayerCoverage]:
-    """One entry per conv2d and linear node of a graph as docs/format.md describes it; ``notes``: reasons by layer."""
+def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
+    """One entry per conv and linear node of a graph as docs/format.md describes it."""
     result = []
     for node in graph["nodes"]:
         if node["op"] not in MAC_OPS:
             continue
         reason = float_reason(graph, node)
-        result.append(LayerCoverage(node["name"], not reason, ((notes or {}).get(node["name"]) or reason) if reason else ""))
+        result.append(LayerCoverage(node["name"], not reason, reason))
     return result

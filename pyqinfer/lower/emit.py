@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
-_WITH_ACTIVATION = frozenset({"conv2d", "linear", "add"})
+_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
 _PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 
@@ -24,13 +24,13 @@ class EngineGraph:
     """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
-    ``notes``: layer name -> why its frontend could not give it integer operands.
+    ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
     """
 
     graph: dict[str, Any]
     constants: list[NDArray[Any]]
     origins: dict[str, str]
-    notes: dict[str, str] = field(default_factory=dict)
+    nhwc: frozenset[str] = frozenset()
 
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
@@ -63,6 +63,7 @@ class _Emitter:
         self.value_ids: dict[Value, int] = {}
         self.values: list[dict[str, Any]] = []
         self.origins: dict[str, str] = {}
+        self.nhwc: set[str] = set()
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -87,7 +88,7 @@ class _Emitter:
             },
             self.arrays,
             self.origins,
-            self.graph.notes,
+            frozenset(self.nhwc),
         )
 
     def _unique(self, base: str) -> str:
@@ -117,6 +118,8 @@ class _Emitter:
         name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
+        if node.output.nhwc:
+            self.nhwc.add(name)
         if node.output.origin and node.op != "transpose":
             self.origins[name] = node.output.origin
         return {
@@ -186,7 +189,9 @@ def _attrs(node: Node) -> dict[str, Any]:
         attrs["value"] = _pad_value(node)
     elif node.op == "upsample":
         attrs["step"] = [float_bits(value) for value in attrs["step"]]
-    if node.op in ("conv2d", "linear"):
+    if node.op in DYNAMIC_OPS:
+        attrs["eps"] = float_bits(real(node, "eps"))
+    if node.op in {"conv2d", "linear"} | DYNAMIC_OPS:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs

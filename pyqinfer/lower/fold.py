@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import WEIGHT_OPS, Graph, Node, Value, Weight, numbers, real
+from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, numbers, real
 
 # Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
 _SMALLEST_SCALE = 2.0**-100
@@ -47,7 +47,7 @@ def fold_pads(graph: Graph) -> None:
 
 
 def _can_fold(layer: Node, batch_norm: Node) -> bool:
-    if layer.op not in WEIGHT_OPS:
+    if layer.op not in WEIGHT_OPS | DYNAMIC_OPS:
         return False
     # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
     return layer.op != "linear" or len(batch_norm.output.shape) == 2
@@ -82,10 +82,10 @@ def _scale_layer(layer: Node, gain: NDArray[np.float64], shift: NDArray[np.float
 
 
 def _scale_weight(weight: Weight, gain: NDArray[np.float64]) -> Weight:
-    scale = weight.scale.astype(np.float64) * gain
+    scale = weight.scale.astype(np.float64) * (gain[:, None] if weight.grouped else gain)
     off = np.abs(scale) < _SMALLEST_SCALE
     codes, base = weight.codes.copy(), None if weight.base is None else weight.base.copy()
-    codes[off] = 0
+    codes.reshape(scale.size, -1)[off.ravel()] = 0
     scale[off] = 1
     if base is not None:
         base[off] = 0

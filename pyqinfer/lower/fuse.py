@@ -7,14 +7,14 @@ floats, a binary function codes or floats, a product of matrices codes or floats
 
 from __future__ import annotations
 
-from pyqinfer.ir import POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
+from pyqinfer.ir import DYNAMIC_OPS, POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
-_ANCHORS = WEIGHT_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
-_FLOAT_INPUT = ROW_OPS | {"unary"}
+_ANCHORS = WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
+_FLOAT_INPUT = ROW_OPS | DYNAMIC_OPS | {"unary"}
 # Codes of every operand, or floats alone: a layer with floats writes floats.
 _OF_ONE_KIND = WEIGHT_OPS | {"matmul"}
 _WITH_RESIDUAL = frozenset({"conv2d", "linear"})
-_WITH_ACTIVATION = WEIGHT_OPS | {"add"}
+_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
 
 
 def fuse(graph: Graph) -> None:
@@ -78,8 +78,8 @@ class _Fusion:
 
 def _is_integer(layer: Node) -> bool:
     """Quantized weights and an input that is codes, or the dequantized form of codes."""
-    x = layer.inputs[0]
-    return isinstance(layer.constants["weight"], Weight) and _codes_or_self(x).quant is not None
+    x, weight = layer.inputs[0], layer.constants["weight"]
+    return isinstance(weight, Weight) and not weight.grouped and _codes_or_self(x).quant is not None
 
 
 def _read_codes(node: Node) -> None:

@@ -17,6 +17,7 @@ _SPATIAL_OPS = frozenset(
 )
 _FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
 _MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
+_LINEAR_OPS = frozenset({"linear", "linear_dynamic"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
 _STORED_AXIS = (0, 3, 1, 2)  # where an axis of NCHW lies in NHWC
@@ -61,6 +62,8 @@ class _Layouts:
         # _as_torch appends to self.nodes, so the outputs come before the list is taken over.
         self.graph.outputs = [(name, self._as_torch(value)) for name, value in self.graph.outputs]
         self.graph.nodes = self.nodes
+        for value in self.nhwc:
+            value.nhwc = True
 
     def _spatial(self, node: Node) -> None:
         node.inputs = [self._as_nhwc(value) for value in node.inputs]
@@ -201,6 +204,12 @@ def _same_order_in_memory(shape: Shape) -> bool:
     return channels == 1 or (height == 1 and width == 1)
 
 
+def _grouped(layer: Node) -> bool:
+    """Columns of grouped weights have to stay with their neighbours."""
+    weight = layer.constants["weight"]
+    return isinstance(weight, Weight) and weight.grouped
+
+
 def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_output: bool) -> bool:
     """Flatten NHWC as it lies, if only linear layers read the result; reorders their columns from (C, H, W) to (H, W, C)."""
     batch, channels, height, width = x.shape
@@ -210,7 +219,11 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
     if is_output or not readers or reshape.output.shape not in ((batch, flat), (None, flat)):
         return False
     if any(
-        reader.op != "linear" or reader.inputs.index(reshape.output) != 0 or reader.inputs[1:] == [reshape.output] for reader in readers
+        reader.op not in _LINEAR_OPS
+        or _grouped(reader)
+        or reader.inputs.index(reshape.output) != 0
+        or reader.inputs[1:] == [reshape.output]
+        for reader in readers
     ):
         return False
     order = np.arange(flat).reshape(channels, height, width).transpose(1, 2, 0).ravel()

@@ -20,11 +20,13 @@ _META = ("nn_module_stack", "stack_trace", "source_fn_stack")
 def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tensor, scale: Tensor) -> None:
     """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight; the code range carries the bits."""
     low, high = bits.weight_range
+    if layer.axis == 1:
+        codes = codes.transpose(0, 1).contiguous()
     constants = {"codes": codes, "scale": scale, "zero_point": torch.zeros(len(scale), dtype=torch.int64)}
     operands = [traced.add_constant(f"{layer.name}.weight_{key}", tensor, layer.node) for key, tensor in constants.items()]
     with traced.module.graph.inserting_before(layer.node):
         weight = traced.module.graph.call_function(
-            torch.ops.quantized_decomposed.dequantize_per_channel.default, (*operands, 0, low, high, torch.int8)
+            torch.ops.quantized_decomposed.dequantize_per_channel.default, (*operands, layer.axis, low, high, torch.int8)
         )
     _copy_meta(layer.node, weight)
     layer.node.update_arg(1, weight)

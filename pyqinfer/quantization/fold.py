@@ -9,6 +9,8 @@ from torch.fx import Node
 
 from pyqinfer.quantization.graph import LAYER_OPS, TracedModel, op_name
 
+# Behind a transposed convolution the engine folds it into the scales of the codes.
+_FOLDED = LAYER_OPS - {"conv_transpose2d"}
 _BATCH_NORM = "_native_batch_norm_legit_no_training"
 
 
@@ -21,7 +23,7 @@ def fold_batch_norm(traced: TracedModel) -> int:
             continue
         layer = node.args[0]
         results = list(node.users)
-        if not isinstance(layer, Node) or op_name(layer) not in LAYER_OPS or len(layer.users) != 1 or layer not in names:
+        if not isinstance(layer, Node) or op_name(layer) not in _FOLDED or len(layer.users) != 1 or layer not in names:
             continue
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
             continue  # a linear layer's channels lie on the last axis, a BatchNorm's on axis 1

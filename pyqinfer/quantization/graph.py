@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,22 +13,31 @@ from torch.fx import GraphModule, Node
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
 
-LAYER_OPS = frozenset({"conv2d", "linear"})
+LAYER_OPS = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear"})
 CLAMP_OPS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
-POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
-# Their output holds elements of the input, so it shares the input's quantization parameters.
-SHARING_OPS = frozenset({"max_pool2d", "view", "_unsafe_view", "reshape", "flatten", "squeeze"})
+# Their output holds means of the input's elements.
+POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample_bilinear2d"})
+# Their output holds elements of the input (and zeros), so it shares the input's quantization parameters.
+_RESHAPES = {"view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze"}
+_MOVES = {"permute", "transpose", "pixel_shuffle", "pixel_unshuffle"}
+_PICKS = {"max_pool2d", "slice", "select", "expand", "upsample_nearest2d", "pad", "constant_pad_nd"}
+SHARING_OPS = frozenset(_RESHAPES | _MOVES | _PICKS)
+_SPLITS = frozenset({"chunk", "split", "split_with_sizes"})
 _IDENTITIES = frozenset({"clone", "alias", "detach", "contiguous", "dropout"})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One conv or linear layer. ``weight``: float32, output channels on axis 0."""
+    """One conv or linear layer. ``weight``: float32, output channels on axis 0, which is ``axis`` of the weight in the graph."""
 
     name: str
     op: str
     node: Node
     weight: Tensor
+
+    @property
+    def axis(self) -> int:
+        return 1 if self.op == "conv_transpose2d" else 0
 
 
 def op_name(node: Node) -> str:
@@ -36,6 +46,22 @@ def op_name(node: Node) -> str:
     if node.op != "call_function" or schema is None or not schema.name.startswith("aten::"):
         return ""
     return str(schema.name).removeprefix("aten::")
+
+
+def shared_source(node: Node) -> Node | None:
+    """The tensor that holds the elements of ``node``'s, where that only moves, copies or picks them."""
+    if op_name(node) in SHARING_OPS:
+        return None if _pads_with_other_than_zero(node) else operand(node)
+    if node.target is operator.getitem and op_name(operand(node)) in _SPLITS:
+        return operand(operand(node))
+    return None
+
+
+def _pads_with_other_than_zero(node: Node) -> bool:
+    """Zero has a code in every range."""
+    if op_name(node) not in ("pad", "constant_pad_nd"):
+        return False
+    return any(value not in (None, 0, 0.0, "constant", "reflect", "replicate", "circular") for value in node.args[2:])
 
 
 def operand(node: Node, index: int = 0) -> Node:
@@ -61,6 +87,13 @@ class TracedModel:
             if op_name(node) in _IDENTITIES:
                 node.replace_all_uses_with(operand(node))
                 self.module.graph.erase_node(node)
+            elif op_name(node) in ("view", "_unsafe_view"):
+                # A view was traced for its operand's strides, which a quantizer in front of it may change.
+                node.target = torch.ops.aten.reshape.default
+            elif op_name(node) == "copy_" and operand(node).op == "placeholder":
+                # The model changes its input in place; the quantized graph leaves it as it is.
+                node.replace_all_uses_with(operand(node, 1))
+                self.module.graph.erase_node(node)
 
     @property
     def layers(self) -> list[Layer]:
@@ -69,7 +102,12 @@ class TracedModel:
         for node in self.module.graph.nodes:
             op = op_name(node)
             if op in LAYER_OPS and isinstance(node.args[1], Node) and node.args[1].op == "get_attr":
-                layers.append(Layer(namer.name(node, op), op, node, self.constant(node.args[1])))
+                name, weight = namer.name(node, op), self.constant(node.args[1])
+                if op == "conv_transpose2d":
+                    if len(node.args) > 6 and node.args[6] != 1:
+                        continue  # a column of a grouped weight holds channels of several groups: no scale per channel
+                    weight = weight.transpose(0, 1)
+                layers.append(Layer(name, op, node, weight))
         return layers
 
     def constant(self, node: Node) -> Tensor:

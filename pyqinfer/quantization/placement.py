@@ -1,10 +1,14 @@
 """Where quantizers go.
 
 A tensor is quantized if a layer that multiplies integers reads it, directly or through ops that the engine carries out on codes (add,
-pools, max-pool, reshapes, ReLU, products of two activations). It is quantized once, behind everything the engine's epilogue does: conv +
-activation, or conv + residual add + activation, where the conv is the last of the add's operands in execution order and its own output
-stays float. Other activation functions read floats: the quantizer stands behind them.
-Max-pools and reshapes keep their input's parameters; other pools get their own. The last layer's output stays float by this rule.
+pools, bilinear upsampling, what moves or picks elements, concatenations, ReLU, products of two activations). It is quantized once, behind
+everything the engine's epilogue does: conv + activation, or conv + residual add + activation, where the conv is the last of the add's
+operands in execution order and its own output stays float. Other functions (activations, softmax, normalizations, attention) read floats:
+the quantizer stands behind them.
+
+Max-pools, reshapes and the like keep their input's parameters; other pools get their own. So does a concatenation: a layer in front of it
+writes codes of these parameters, a tensor that is quantized for others as well goes through a table. The last layer's output stays float
+by this rule.
 """
 
 from __future__ import annotations
@@ -15,11 +19,11 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from pyqinfer.bits import LayerBits
-from pyqinfer.quantization.graph import CLAMP_OPS, LAYER_OPS, POOL_OPS, SHARING_OPS, TracedModel, op_name, operand, sole_user
+from pyqinfer.quantization.graph import CLAMP_OPS, LAYER_OPS, POOL_OPS, SHARING_OPS, TracedModel, op_name, operand, shared_source, sole_user
 
 # A tensor that no layer multiplies costs no MACs: it keeps 8 bits.
 _FREE_BITS = 8
-_INTEGER_OPS = LAYER_OPS | POOL_OPS | SHARING_OPS | CLAMP_OPS | {"add"}
+_INTEGER_OPS = LAYER_OPS | POOL_OPS | SHARING_OPS | CLAMP_OPS | {"add", "cat"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,7 @@ class _Placer:
         for node in self.nodes:
             if node not in self.wanted:
                 continue
-            if op_name(node) in SHARING_OPS:
-                source = operand(node)
+            if (source := shared_source(node)) is not None:
                 shared[node] = shared.get(source, source)
             else:
                 bits[node] = self.layer_bits.get(node, _FREE_BITS)
@@ -83,10 +86,14 @@ class _Placer:
         op = op_name(node)
         if node in self.act_bits:
             self._want(operand(node), self.act_bits[node])
-        elif op in SHARING_OPS and node in self.wanted:
-            self._want(operand(node), self.layer_bits.get(node))
+        elif node in self.wanted and (source := shared_source(node)) is not None:
+            self._want(source, self.layer_bits.get(node))
         elif op in POOL_OPS and node in self.wanted:
             self._want(operand(node), None)
+        elif op == "cat" and node in self.wanted:
+            for piece in node.all_input_nodes:
+                if not self._writes_for_concat(piece):
+                    self._want(piece, None)
         elif op in CLAMP_OPS and node in self.wanted:
             # Behind a float operation one quantizer is enough, and it stands behind the activation.
             if operand(node) not in inner and op_name(operand(node)) in _INTEGER_OPS:
@@ -102,12 +109,22 @@ class _Placer:
                 if isinstance(other, Node) and other is not self._residual_owner(node):
                     self._want(other, None)
 
+    def _writes_for_concat(self, node: Node) -> bool:
+        """A layer with its activation, or a float function, which nothing else reads: the concatenation's quantizer is its own."""
+        if len(node.users) > 1:
+            return False
+        source = operand(node) if op_name(node) in CLAMP_OPS else node
+        return op_name(source) in LAYER_OPS or (op_name(source) not in _INTEGER_OPS and shared_source(source) is None)
+
     def _result_of(self, node: Node, inner: set[Node]) -> Node | None:
         return sole_user(node) if node in inner else node
 
     def _want(self, node: Node, bits: int | None) -> None:
-        if node.op == "get_attr":
-            return
+        root: Node | None = node
+        while root is not None and root.op != "get_attr":
+            root = shared_source(root)
+        if root is not None:
+            return  # a constant
         self.wanted.add(node)
         if bits is not None:
             self.layer_bits[node] = max(bits, self.layer_bits.get(node, 0))

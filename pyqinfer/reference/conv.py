@@ -99,11 +99,11 @@ def _by_groups(x: F64, weight: NDArray[Any], geometry: Geometry, rows_per_block:
 
 
 def _float_weight(weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], step: int) -> F32:
-    """Float weights as they are; codes expanded to ``f32(f32(step*code + base) * s_w)``."""
+    """Float weights as they are; codes expanded to ``f32(f32(step*code + base) * s_w)``, a scale per output or per group of it."""
     if "scale" not in constants:
         return f32(weight)
-    per_output = (-1, 1, 1, 1)
-    value = step * weight.astype(np.int64)
+    lines = (constants["scale"].size, -1)
+    value = step * weight.astype(np.int64).reshape(lines)
     if "base" in constants:
-        value = value + constants["base"].astype(np.int64).reshape(per_output)
-    return f32(value) * f32(constants["scale"]).reshape(per_output)
+        value = value + constants["base"].astype(np.int64).reshape(-1, 1)
+    return f32(f32(value) * f32(constants["scale"]).reshape(-1, 1)).reshape(weight.shape)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, movement, pool, rows
+from pyqinfer.reference import conv, elementwise, functions, linear_dynamic, movement, pool, rows
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Quant, Tensor
 
@@ -19,6 +19,7 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "reshape": elementwise.reshape,
     "conv2d": conv.conv2d,
     "linear": conv.linear,
+    "linear_dynamic": linear_dynamic.linear_dynamic,
     "add": elementwise.add,
     "clamp": elementwise.clamp_values,
     "affine": elementwise.affine,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pyqinfer.zoo.mobilenet import mobilenet_v2
     from pyqinfer.zoo.randomize import randomize_batchnorm
     from pyqinfer.zoo.resnet import resnet18, resnet20, resnet20_wide, resnet50
+    from pyqinfer.zoo.segmentation import unet
     from pyqinfer.zoo.trained import load_trained, trained_names, training_record
+    from pyqinfer.zoo.vit import vit_small
 
 _NEEDS_TORCH = {
     "load_trained": "trained",
@@ -29,6 +31,8 @@ _NEEDS_TORCH = {
     "resnet50": "resnet",
     "trained_names": "trained",
     "training_record": "trained",
+    "unet": "segmentation",
+    "vit_small": "vit",
 }
 
 __all__ = [
@@ -45,6 +49,8 @@ __all__ = [
     "resnet50",
     "trained_names",
     "training_record",
+    "unet",
+    "vit_small",
 ]
 
 

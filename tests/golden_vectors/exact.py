@@ -135,8 +135,8 @@ def _weighted(case: OneOp, taps: list[tuple[tuple[int, ...] | None, tuple[int, .
     x, q = case.inputs[0]
     constants, step = case.constants, case.attrs["step"]
     weight = constants["weight"]
-    base = int(constants["base"][o]) if "base" in constants else 0
     if q is not None:
+        base = int(constants["base"][o]) if "base" in constants else 0
         pairs = [(int(x[i]) - q.zero_point if i is not None else 0, int(weight[w])) for i, w in taps]
         acc = step * sum(a * w for a, w in pairs) + base * sum(a for a, _ in pairs)
         y = mul(round_f32(Fraction(acc)), mul(q.scale, float(constants["scale"][o])))
@@ -145,7 +145,9 @@ def _weighted(case: OneOp, taps: list[tuple[tuple[int, ...] | None, tuple[int, .
         for i, w in taps:
             value = float(weight[w])
             if "scale" in constants:
-                value = mul(round_f32(Fraction(step * int(weight[w]) + base)), float(constants["scale"][o]))
+                line = (o, w[1] * constants["scale"].shape[1] // weight.shape[1]) if constants["scale"].ndim == 2 else o
+                offset = int(constants["base"][line]) if "base" in constants else 0
+                value = mul(round_f32(Fraction(step * int(weight[w]) + offset)), float(constants["scale"][line]))
             y = fma(float(x[i]) if i is not None else 0.0, value, y)
     if "bias" in constants:
         y = add(y, float(constants["bias"][o]))
@@ -161,6 +163,47 @@ def _linear_op(case: OneOp) -> np.ndarray:
     def element(*index: int) -> float:
         *row, o = index
         return _weighted(case, [((*row, k), (o, k)) for k in range(inputs)], o, index)
+
+    return _fill(case, (*x.shape[:-1], outputs), element)
+
+
+def _linear_dynamic_op(case: OneOp) -> np.ndarray:
+    x, a = case.inputs[0][0], case.attrs
+    weight, step = case.constants["weight"], a["step"]
+    outputs, inputs = weight.shape
+    scales = case.constants["scale"].reshape(outputs, -1)
+    groups = scales.shape[1]
+    bases = case.constants["base"].reshape(outputs, -1) if "base" in case.constants else np.zeros_like(scales, np.int32)
+
+    def centred(row: tuple[int, ...]) -> tuple[float, list[int]]:
+        values = x[row] if a["granularity"] == "row" else x
+        numbers = [0.0, *(float(v) for v in values.ravel() if not math.isnan(v))]
+        low, high, width = min(numbers), max(numbers), a["qmax"] - a["qmin"]
+        symmetric = a["mapping"] == "symmetric"
+        scale = divide(max(-low, high), width / 2) if symmetric else divide(add(high, -low), float(width))
+        scale = min(max(scale, from_bits(a["eps"])), from_bits(0x7F7FFFFF))
+        zero = (a["qmin"] + a["qmax"] + 1) // 2 if symmetric else a["qmin"] - round(Fraction(max(divide(low, scale), -width)))
+        q = Quant(scale, zero, a["qmin"], a["qmax"])
+        return scale, [quantize(float(v), q) - zero for v in x[row]]
+
+    def element(*index: int) -> float:
+        *row, o = index
+        scale, codes = centred(tuple(row))
+        terms = []
+        for g in range(groups):
+            columns = range(g * inputs // groups, (g + 1) * inputs // groups)
+            acc = sum((step * int(weight[o, k]) + int(bases[o, g])) * codes[k] for k in columns)
+            terms.append((round_f32(Fraction(acc)), float(scales[o, g])))
+        if groups == 1:
+            y = mul(mul(terms[0][0], scale), terms[0][1])
+        else:
+            total = mul(*terms[0])
+            for term in terms[1:]:
+                total = add(total, mul(*term))
+            y = mul(total, scale)
+        if "bias" in case.constants:
+            y = add(y, float(case.constants["bias"][o]))
+        return activation(y, a)
 
     return _fill(case, (*x.shape[:-1], outputs), element)
 
@@ -448,6 +491,7 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "reshape": lambda case: case.inputs[0][0].reshape([-1 if d == "?" else d for d in case.attrs["shape"]]),
     "conv2d": _conv2d_op,
     "linear": _linear_op,
+    "linear_dynamic": _linear_dynamic_op,
     "add": _add_op,
     "clamp": _clamp_op,
     "affine": _affine_op,

@@ -87,6 +87,7 @@ def cases() -> list[OneOp]:
         *_products(draw),
         *_reductions(draw),
         *_movement(Draw(21)),
+        *_dynamic(draw),
     ]
 
 
@@ -492,6 +493,54 @@ def _movement(d: Draw) -> list[OneOp]:
             "upsample",
             [(image, U8)],
             attrs=bilinear | {"size": [1, 4], "factor": [0, 0], "align_corners": 1},
+        ),
+    ]
+
+
+def _dynamic(d: Draw) -> list[OneOp]:
+    """linear_dynamic, and float layers of group-wise weights."""
+    eps, torch_eps = 0x34000000, 0x00800000  # 2^-23 and the smallest normal number
+    plain = {"mapping": "symmetric", "granularity": "row", "qmin": 0, "qmax": 255, "eps": eps, "step": 1} | NONE
+    asymmetric = plain | {"mapping": "asymmetric", "eps": torch_eps}
+
+    def case(name: str, x: np.ndarray, shape: tuple[int, ...], attrs: dict[str, Any], bits: int = 8, **more: np.ndarray) -> OneOp:
+        inputs = x.shape[-1]
+        weight = {"weight": d.weights(shape[0], inputs, bits=bits), "scale": d.scales(math.prod(shape)).reshape(shape)}
+        return OneOp(f"linear_dynamic: {name}", "linear_dynamic", [(x, None)], None, weight | more, attrs)
+
+    special = d.floats(8, 12)
+    special[0], special[1, 3], special[2, 0], special[3] = 0, math.nan, math.inf, math.nan
+    special[4] *= np.float32(1e-44)
+    special[5, :2], special[6], special[7] = (3.4028235e38, -3.4028235e38), -np.abs(special[6]), np.abs(special[7])
+    ties = np.array([[127.5, *(0.5 * k for k in range(-9, 10))], [-128, *(0.5 * k for k in range(-9, 10))]], np.float32)
+    return [
+        case("symmetric rows, bias", d.floats(4, 21), (5,), plain, bias=d.floats(5)),
+        case("symmetric rows, special values", special, (3,), plain),
+        case("asymmetric rows, special values", special, (3,), asymmetric, bias=d.floats(3)),
+        case("symmetric rows, ties", ties, (3,), plain),
+        case("asymmetric rows, ties", ties, (3,), asymmetric),
+        case("narrow range, ReLU", d.floats(3, 9), (4,), plain | {"qmin": 1, "qmax": 127} | RELU),
+        case("one range for the tensor", d.floats(2, 3, 10), (4,), asymmetric | {"granularity": "tensor"} | CLAMP),
+        case("one symmetric range for the tensor", d.floats(3, 10, spread=9), (4,), plain | {"granularity": "tensor"}),
+        case("groups of 4", d.floats(4, 20), (5, 5), asymmetric, bits=4, bias=d.floats(5)),
+        case("groups of 3, bases", d.floats(3, 12), (4, 4), asymmetric, bits=4, base=d.ints(4, 4, limit=8)),
+        case("bases", d.floats(3, 12), (4,), plain, bits=4, base=d.ints(4, limit=8)),
+        case("step 2, base 1", d.floats(3, 8), (4, 2), plain | {"step": 2}, bits=3, base=np.ones((4, 2), np.int32)),
+        OneOp(
+            "linear_dynamic: to codes",
+            "linear_dynamic",
+            [(d.floats(4, 14), None)],
+            U8,
+            {"weight": d.weights(6, 14), "scale": d.scales(6)},
+            asymmetric,
+        ),
+        OneOp(
+            "linear: float, codes in groups",
+            "linear",
+            [(d.floats(3, 12), None)],
+            None,
+            {"weight": d.weights(4, 12, bits=4), "scale": d.scales(16).reshape(4, 4), "base": d.ints(4, 4, limit=8)},
+            {"step": 1} | NONE,
         ),
     ]
 

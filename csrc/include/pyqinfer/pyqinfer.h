@@ -122,7 +122,8 @@ PQI_API pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inp
                                      size_t output_count, pqi_error* error);
 /* Runs the model. Inputs and outputs stand in the model's order. dtype, shape and bytes of inputs are checked; each output needs `data`
  * with room for at least the bytes that pqi_session_infer gives (its dtype, rank, shape and bytes are filled in). Outputs must not overlap
- * inputs or each other. */
+ * inputs or each other. Memory of a run is kept for the next: a run of shapes among the 16 used last takes none from the system (as long as
+ * no more threads run the session at once than before, and the model has at most 8 inputs and 8 outputs). */
 PQI_API pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs,
                                    size_t output_count, pqi_error* error);
 

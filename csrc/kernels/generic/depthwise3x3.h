@@ -45,7 +45,7 @@ template <class S, int Q>
 using ColumnRegisters = typename S::Int[S::kPhases][Q];
 
 // Q * kLanes channels from c on, of which `lanes` are stored, in all pixels of the band.
-template <class S, int Q, int kStride, bool kFromZero, class Lanes>
+template <class S, int Q, int kStride, bool kSaturates, class Lanes>
 __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size_t c, Lanes lanes) noexcept {
   using Int = typename S::Int;
   const ColumnParameters<S, Q> params(d, c);
@@ -58,6 +58,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
   }
   const uint8_t* const* column = d.a;
   uint8_t* out = d.out + c;
+  const Int zero_point = S::SetShort(d.output.zero_point);
   const auto load = [&](ColumnRegisters<S, Q>& to) PQI_INLINE_LAMBDA {
     S::template LoadColumn<Q>(column[0] + c, column[1] + c, column[2] + c, lanes, to);
     column += 3;
@@ -77,9 +78,9 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
       }
       const typename S::Float y =
           S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(at->scale + j * S::kLanes)), S::LoadFloat(at->bias + j * S::kLanes));
-      codes[j] = kFromZero ? output.QuantizeFromZero(y) : output.Quantize(y);
+      codes[j] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
     }
-    S::template StoreColumn<Q>(out, codes, lanes);
+    S::template StoreColumn<Q>(out, codes, zero_point, lanes);
     out += d.n;
   };
   for (uint32_t row = 0; row < d.rows; ++row) {
@@ -124,7 +125,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
 
 template <class S, int Q, class Lanes>
 PQI_INLINE void Depthwise3x3Columns(const Depthwise3x3U8S8& d, size_t c, Lanes lanes) {
-  if (OutputStage<S>::FromZero(d.output)) {
+  if (d.output.saturates) {
     if (d.stride == 1) return Depthwise3x3Block<S, Q, 1, true>(d, c, lanes);
     return Depthwise3x3Block<S, Q, 2, true>(d, c, lanes);
   }

@@ -31,17 +31,66 @@ void QuantizeKernel(const float* x, uint8_t* y, size_t n, const Output& q) noexc
   ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreU8(y + i, output.Quantize(S::LoadFloat(x + i, lanes)), lanes); });
 }
 
-// Planes are quantized a run at a time into a buffer that stays in registers or L1, then scattered to their pixels.
+// Minima and maxima do not depend on the order. The accumulators start at +0 and keep it against -0 and NaN.
+template <class S>
+void RangeKernel(const float* x, size_t n, float* lo, float* hi) noexcept {
+  constexpr size_t kChains = 4;
+  typename S::Float low[kChains], high[kChains];
+  for (size_t c = 0; c < kChains; ++c) low[c] = high[c] = S::SetFloat(0);
+  const auto take = [&](size_t i, size_t c, auto lanes) PQI_INLINE_LAMBDA {
+    const typename S::Float v = S::LoadFloat(x + i, lanes);  // lanes beyond the end read as 0
+    low[c] = S::MinF(v, low[c]);
+    high[c] = S::MaxF(v, high[c]);
+  };
+  size_t i = 0;
+  for (; i + kChains * S::kLanes <= n; i += kChains * S::kLanes) {
+    PQI_UNROLL for (size_t c = 0; c < kChains; ++c) take(i + c * S::kLanes, c, typename S::All());
+  }
+  for (; i + S::kLanes <= n; i += S::kLanes) take(i, 0, typename S::All());
+  if (i < n) take(i, 0, S::First(n - i));
+  float lows[S::kLanes], highs[S::kLanes];
+  S::StoreFloat(lows, S::MinF(S::MinF(low[0], low[1]), S::MinF(low[2], low[3])));
+  S::StoreFloat(highs, S::MaxF(S::MaxF(high[0], high[1]), S::MaxF(high[2], high[3])));
+  *lo = *hi = 0;
+  for (int lane = 0; lane < S::kLanes; ++lane) {
+    *lo = lows[lane] < *lo ? lows[lane] : *lo;
+    *hi = highs[lane] > *hi ? highs[lane] : *hi;
+  }
+}
+
+// Planes are quantized a run at a time into buffers that stay in L1, and then put together pixel by pixel: three planes, an image's usual
+// number, by byte permutes, others by single bytes.
+constexpr size_t kPlaneRun = 128;
+
+template <class S>
+PQI_INLINE void QuantizeRun(const OutputStage<S>& output, const float* plane, size_t count, uint8_t* codes) {
+  ForEachVector<S>(count, [&](size_t i, auto lanes) { S::StoreU8(codes + i, output.Quantize(S::LoadFloat(plane + i, lanes)), lanes); });
+}
+
+template <class S>
+void QuantizeThreePlanes(const float* x, size_t plane_stride, size_t pixels, uint8_t* y, const OutputStage<S>& output) {
+  alignas(64) uint8_t codes[3][kPlaneRun];
+  for (size_t first = 0; first < pixels; first += kPlaneRun) {
+    const size_t count = pixels - first < kPlaneRun ? pixels - first : kPlaneRun;
+    for (size_t c = 0; c < 3; ++c) QuantizeRun<S>(output, x + c * plane_stride + first, count, codes[c]);
+    uint8_t* pixel = y + first * 3;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) S::Interleave3(codes[0] + i, codes[1] + i, codes[2] + i, pixel + i * 3);
+    for (; i < count; ++i) {
+      for (size_t c = 0; c < 3; ++c) pixel[i * 3 + c] = codes[c][i];
+    }
+  }
+}
+
 template <class S>
 void QuantizeToNhwcKernel(const float* x, size_t plane_stride, size_t channels, size_t pixels, uint8_t* y, const Output& q) noexcept {
-  constexpr size_t kRun = 128;
-  alignas(64) uint8_t codes[kRun];
+  alignas(64) uint8_t codes[kPlaneRun];
   const OutputStage<S> output(PlainCodes(q), codes);
-  for (size_t first = 0; first < pixels; first += kRun) {
-    const size_t count = pixels - first < kRun ? pixels - first : kRun;
+  if (channels == 3) return QuantizeThreePlanes<S>(x, plane_stride, pixels, y, output);
+  for (size_t first = 0; first < pixels; first += kPlaneRun) {
+    const size_t count = pixels - first < kPlaneRun ? pixels - first : kPlaneRun;
     for (size_t c = 0; c < channels; ++c) {
-      const float* plane = x + c * plane_stride + first;
-      ForEachVector<S>(count, [&](size_t i, auto lanes) { S::StoreU8(codes + i, output.Quantize(S::LoadFloat(plane + i, lanes)), lanes); });
+      QuantizeRun<S>(output, x + c * plane_stride + first, count, codes);
       uint8_t* pixel = y + first * channels + c;
       for (size_t i = 0; i < count; ++i) pixel[i * channels] = codes[i];
     }

@@ -42,11 +42,6 @@ struct OutputStage {
   PQI_INLINE Int Rounded(Float x) const { return S::ToIntNearest(Clamp(S::MulF(x, inv_scale))); }
   PQI_INLINE Int Quantize(Float x) const { return S::AddInt(Rounded(x), zero_point); }
 
-  // Codes whose zero point and lower bound are both 0, as a ReLU leaves them: everything below and NaN end at 0, which is where a store
-  // that saturates puts what the conversion makes of them (INT_MIN or less than 0).
-  PQI_INLINE static bool FromZero(const Output& o) { return !o.f32 && o.zero_point == 0 && Clamped(o.act_lo * o.inv_scale, o) == 0; }
-  PQI_INLINE Int QuantizeFromZero(Float x) const { return S::ToIntPlain(S::MinF(hi, S::MulF(x, inv_scale))); }
-
   template <class Lanes>
   PQI_INLINE void Put(Float x, size_t at, Lanes lanes) const {
     if (f32) {
@@ -122,9 +117,48 @@ PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t 
   }
 }
 
+// Rows with parameters of their own; `t.scale` is the weights'.
+template <class S, class Lanes>
+PQI_INLINE void FinishDynamicColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
+  const DynamicRows& rows = *t.rows;
+  const OutputStage<S> output(t.output, t.out);
+  const typename S::Int code_sum = S::LoadInt(rows.code_sum + j);
+  const typename S::Int base = t.base != nullptr ? S::LoadInt(t.base + j) : S::SetInt(0);
+  const typename S::Float scale = S::LoadFloat(t.scale + j);
+  const typename S::Float bias = t.bias != nullptr ? S::LoadFloat(t.bias + j) : S::SetFloat(0);
+  for (size_t i = 0; i < m; ++i) {
+    typename S::Int acc = S::AddInt(S::LoadInt(sums + i * stride + j), S::MulInt(code_sum, S::SetInt(rows.shift[i])));
+    if (t.step == 2) acc = S::AddInt(acc, acc);
+    if (t.base != nullptr) acc = S::AddInt(acc, S::MulInt(base, S::SetInt(t.box[i])));
+    typename S::Float y = S::ToFloat(acc);
+    if (rows.partial == nullptr) {
+      y = S::MulF(S::MulF(y, S::SetFloat(rows.scale[i])), scale);
+    } else {
+      float* partial = rows.partial + i * stride + j;
+      y = S::MulF(y, scale);
+      if (!rows.first) y = S::AddF(S::LoadFloat(partial), y);
+      if (!rows.last) {
+        S::StoreFloat(partial, y);
+        continue;
+      }
+      y = S::MulF(y, S::SetFloat(rows.scale[i]));
+    }
+    if (t.bias != nullptr) y = S::AddF(y, bias);
+    output.Put(y, i * t.out_stride + j, lanes);
+  }
+}
+
+template <class S>
+PQI_INLINE void FinishDynamicTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  size_t j = 0;
+  for (; j + S::kLanes <= t.n; j += S::kLanes) FinishDynamicColumn<S>(t, sums, m, stride, j, typename S::All());
+  if (j < t.n) FinishDynamicColumn<S>(t, sums, m, stride, j, S::First(t.n - j));
+}
+
 // What the register epilogue below does not do. sums: [m][stride], start values included.
 template <class S>
 __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
+  if (t.rows != nullptr) return FinishDynamicTile<S>(t, sums, m, stride);
   size_t j = 0;
   for (; j + S::kLanes <= t.n; j += S::kLanes) FinishTileColumn<S>(t, sums, m, stride, j, typename S::All());
   if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));

@@ -17,7 +17,8 @@ namespace {
 template <class S, int NV>
 PQI_INLINE bool FinishesInRegisters(const TileU8S8& t) {
   const bool whole = t.n == NV * S::kLanes;
-  return t.step == 1 && t.base == nullptr && !t.output.f32 && t.residual.f32 == nullptr && (t.residual.u8 == nullptr || whole);
+  return t.rows == nullptr && t.step == 1 && t.base == nullptr && !t.output.f32 && t.residual.f32 == nullptr &&
+         (t.residual.u8 == nullptr || whole);
 }
 
 template <class S, int MR, int NV, bool kSaturates, bool kResidual>

@@ -49,6 +49,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;
   set.quantize = &QuantizeKernel<S>;
+  set.range = &RangeKernel<S>;
   set.quantize_to_nhwc = &QuantizeToNhwcKernel<S>;
   set.dequantize = &DequantizeKernel<S>;
   set.add_u8 = &AddU8Kernel<S>;

@@ -18,8 +18,8 @@ PQI_INLINE uint32_t LoadDword(const uint8_t* p) {
   return v;
 }
 
-// The last 1..3 bytes of a row, zero above. Not one byte more is read.
-PQI_INLINE uint32_t LoadTail(const uint8_t* p, uint32_t count) {
+// A row of 1..3 bytes, zero above. Not one byte more is read.
+PQI_INLINE uint32_t LoadShort(const uint8_t* p, uint32_t count) {
   uint32_t v = p[0];
   if (count > 1) v |= static_cast<uint32_t>(p[1]) << 8;
   if (count > 2) v |= static_cast<uint32_t>(p[2]) << 16;
@@ -69,7 +69,12 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
       w += kBlock;
     }
     if (whole < k) {
-      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadTail(row[i], k - whole); });
+      if (whole > 0) {
+        const ptrdiff_t last = static_cast<ptrdiff_t>(k - whole) - 4;
+        DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + last); });
+      } else {
+        DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadShort(row[i], k); });
+      }
       w += kBlock;
     }
   }

@@ -1,6 +1,7 @@
 // The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/contract.h).
 #include "kernels/reference/elementwise.h"
 #include "kernels/reference/functions.h"
+#include "kernels/reference/linear_dynamic.h"
 #include "kernels/reference/quantize.h"
 #include "kernels/reference/rows.h"
 #include "kernels/sets.h"
@@ -21,6 +22,7 @@ constexpr KernelSet MakeKernelSet() {
   KernelSet set = {};
   set.isa = Isa::kReference;
   set.quantize = &Quantize;
+  set.range = &Range;
   set.quantize_to_nhwc = &QuantizeToNhwc;
   set.dequantize = &Dequantize;
   set.add_u8 = &AddU8;

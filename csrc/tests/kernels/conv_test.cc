@@ -185,7 +185,7 @@ TEST_P(ConvTest, BlocksOfRowsJoinSeamlessly) {
   s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
   CheckU8(s);
   CheckF32(s);
-  s.c = 3;  // gathered
+  s.c = 1;  // gathered
   CheckU8(s);
   CheckF32(s);
 }
@@ -250,7 +250,8 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
     s.groups = groups;
     return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
   };
-  EXPECT_EQ(method(3, 64, 3, 1), "gather");
+  EXPECT_EQ(method(3, 64, 3, 1), "runs");
+  EXPECT_EQ(method(1, 64, 3, 1), "gather") << "a run is shorter than a block of k";
   EXPECT_EQ(method(3, 64, 1, 1), "tiles");
   EXPECT_EQ(method(64, 64, 3, 1), "runs");
   EXPECT_EQ(method(33, 64, 3, 1), "tiles") << "a run would end within a block of k";

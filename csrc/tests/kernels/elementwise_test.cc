@@ -1,7 +1,10 @@
 // Elementwise kernels equal the plain reference for every length, alignment and special value.
 #include "kernels/reference/elementwise.h"
 
+#include <algorithm>
+
 #include "kernels/reference/functions.h"
+#include "kernels/reference/linear_dynamic.h"
 #include "kernels/reference/quantize.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
@@ -48,6 +51,22 @@ class ElementwiseTest : public KernelTest {
   }
   Random random{1};
 };
+
+TEST_P(ElementwiseTest, RangesAreTheReferencesAtEveryLength) {
+  std::vector<float> values = InterestingFloats();
+  std::shuffle(values.begin(), values.end(), std::mt19937(7));
+  ForEachLength([&](size_t n, GuardedBytes::Placement placement) {
+    for (size_t first = 0; first + n < values.size(); first += values.size() / 9) {
+      const Guarded<float> x(
+          std::vector<float>(values.begin() + static_cast<ptrdiff_t>(first), values.begin() + static_cast<ptrdiff_t>(first + n)),
+          placement);
+      float got[2], want[2];
+      set->range(x.data(), n, &got[0], &got[1]);
+      kernels::reference::Range(x.data(), n, &want[0], &want[1]);
+      EXPECT_EQ(std::memcmp(got, want, sizeof got), 0) << n << " from " << first << ": " << got[0] << " " << got[1];
+    }
+  });
+}
 
 TEST_P(ElementwiseTest, QuantizesSpecialValuesAndTies) {
   const Guarded<float> x(InterestingFloats(), GuardedBytes::kAtEnd);

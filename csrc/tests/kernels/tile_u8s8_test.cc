@@ -35,9 +35,12 @@ std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
   for (int64_t t = 0; t < c.taps; ++t) {
     for (int64_t b = 0; b < blocks; ++b) {
       for (int64_t j = 0; j < c.n; ++j) {
-        for (int64_t i = 0; i < tile.kr && b * tile.kr + i < c.k; ++i) {
+        const bool again = (b + 1) * tile.kr > c.k && c.k > tile.kr;  // a last block that begins with values of the block before
+        for (int64_t i = 0; i < tile.kr; ++i) {
+          const int64_t at = again ? c.k - tile.kr + i : b * tile.kr + i;
+          if (at < b * tile.kr || at >= c.k) continue;
           panel[static_cast<size_t>(((t * blocks + b) * tile.nr + j) * tile.kr + i)] =
-              c.codes[static_cast<size_t>((j * c.taps + t) * c.k + b * tile.kr + i)];
+              c.codes[static_cast<size_t>((j * c.taps + t) * c.k + at)];
         }
       }
     }

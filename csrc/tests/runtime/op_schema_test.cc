@@ -56,6 +56,23 @@ ModelBuilder Linear() {
   return b;
 }
 
+// Four groups of one column each would be allowed as well.
+ModelBuilder LinearDynamic() {
+  ModelBuilder b;
+  const int x = b.AddInput("x", R"("N",7,4)");
+  const int w = b.AddCodes({3, 4}, 4, "nibble", std::vector<int8_t>(12, -3));
+  const int scale = b.AddFloats({3, 2}, {1, 1, 1, 1, 1, 1});
+  const int base = b.AddInts({3, 2}, {1, 1, 1, 1, 1, 1});
+  const int plain = b.AddFloats({3}, {1, 1, 1});
+  const std::string attrs = R"("mapping":"symmetric","granularity":"row","qmin":0,"qmax":255,"eps":872415232,"step":2,)";
+  for (const char* y : {"y", "z"}) {
+    const int v = b.AddNode("linear_dynamic", {x}, -1, {{"weight", w}, {"scale", scale}, {"base", base}}, attrs + kNoActivation);
+    b.AddOutput(y, v);
+  }
+  b.AddOutput("p", b.AddNode("linear_dynamic", {x}, -1, {{"weight", w}, {"scale", plain}, {"bias", plain}}, attrs + kNoActivation));
+  return b;
+}
+
 // One node over f32 or u8 inputs of one shape.
 ModelBuilder Simple(const std::string& op, int inputs, bool u8_in, bool u8_out, const std::string& attrs) {
   ModelBuilder b;
@@ -229,6 +246,22 @@ const Row kRows[] = {
     {"unary_of_no_function", Unary, R"("elu")", R"("sin")", "'function'"},
     {"unary_alpha_of_a_function_without", Unary, R"("elu")", R"("tanh")", "'alpha' must be 0"},
     {"unary_alpha_infinite", Unary, R"("alpha":1065353216)", R"("alpha":2139095040)", "finite"},
+    {"linear_dynamic_mapping", LinearDynamic, R"("symmetric")", R"("affine")", "'mapping'"},
+    {"linear_dynamic_granularity", LinearDynamic, R"("row")", R"("channel")", "'granularity'"},
+    {"linear_dynamic_qmax_256", LinearDynamic, R"("qmax":255)", R"("qmax":256)", "'qmax'"},
+    {"linear_dynamic_empty_range", LinearDynamic, R"("qmin":0)", R"("qmin":255)", "below 'qmax'"},
+    {"linear_dynamic_eps_0", LinearDynamic, R"("eps":872415232)", R"("eps":0)", "'eps'"},
+    {"linear_dynamic_eps_negative", LinearDynamic, R"("eps":872415232)", R"("eps":3019898880)", "'eps'"},
+    {"linear_dynamic_eps_subnormal", LinearDynamic, R"("eps":872415232)", R"("eps":8388607)", "'eps'"},
+    {"linear_dynamic_eps_of_nan", LinearDynamic, R"("eps":872415232)", R"("eps":2143289344)", "'eps'"},
+    {"linear_dynamic_step_3", LinearDynamic, R"("step":2)", R"("step":3)", "'step'"},
+    {"linear_dynamic_unknown_attribute", LinearDynamic, R"("step":2)", R"("step":2,"bits":8)", "'bits'"},
+    {"linear_dynamic_without_scale", LinearDynamic, R"("scale":1,)", "", "'scale' is missing"},
+    {"linear_dynamic_float_weights", LinearDynamic, R"("weight":0)", R"("weight":1)", "must be code"},
+    {"linear_dynamic_bias_in_groups", LinearDynamic, R"("base":2)", R"("base":2,"bias":1)", "shape [3]"},
+    {"linear_dynamic_base_of_another_shape", LinearDynamic, R"("scale":1)", R"("scale":3)", "shape [3]"},
+    {"linear_dynamic_residual", LinearDynamic, R"("inputs":[0])", R"("inputs":[0,0])", "takes 1 input"},
+    {"linear_dynamic_of_other_features", LinearDynamic, R"("shape":["N",7,4])", R"("shape":["N",7,5])", "must be 4"},
     {"binary_of_no_function", Binary, R"("mul")", R"("pow")", "'function'"},
     {"binary_of_one_without_constant", Binary, R"("inputs":[0,1])", R"("inputs":[0])", "'other' is missing"},
     {"binary_of_shapes_that_do_not_broadcast", Binary, R"("name":"x1","dtype":"u8","quant":0,"shape":["N",6,5,4])",

@@ -38,6 +38,9 @@ TEST_P(ShapeRule, GivesTheStoredAndTheConcreteShape) {
   const int x = b.AddInput("x", row.input_shape);
   ModelBuilder::Constants constants;
   if (row.op == "conv2d") constants = {{"weight", b.AddFloats({2, 3, 3, 4}, std::vector<float>(72, 1))}};
+  if (row.op == "linear_dynamic") {
+    constants = {{"weight", b.AddCodes({3, 4}, 8, "none", std::vector<int8_t>(12, 1))}, {"scale", b.AddFloats({3}, {1, 1, 1})}};
+  }
   b.AddOutput("y", b.AddNode(row.op, {x}, -1, constants, row.attrs));
   const auto model = b.Build();
   ASSERT_TRUE(model.ok()) << model.status().message();
@@ -55,6 +58,8 @@ TEST_P(ShapeRule, GivesTheStoredAndTheConcreteShape) {
   }
 }
 
+const std::string kDynamic =
+    std::string(R"("mapping":"symmetric","granularity":"row","qmin":0,"qmax":255,"eps":872415232,"step":1,)") + kNoActivation;
 const std::string kImage = R"("N","H","W",4)";
 
 const Row kRows[] = {
@@ -97,6 +102,9 @@ const Row kRows[] = {
     {"reshape_that_fits_some_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 5, 4}, {2, 140}},
     {"reshape_that_fits_other_images", "reshape", kImage, R"("shape":["N",140])", "[N, 140]", {2, 7, 6, 4}, {}},
     {"reshape_moves_a_symbol", "reshape", R"(1,"N",4)", R"("shape":["?",4])", "[N, 4]", {1, 9, 4}, {9, 4}},
+    {"linear_dynamic", "linear_dynamic", kImage, kDynamic, "[N, H, W, 3]", {2, 7, 5, 4}, {2, 7, 5, 3}},
+    {"linear_dynamic_of_no_rows", "linear_dynamic", R"("N",4)", kDynamic, "[N, 3]", {0, 4}, {0, 3}},
+    {"linear_dynamic_of_a_vector", "linear_dynamic", "4", kDynamic, "[3]", {4}, {3}},
     {"unary", "unary", kImage, R"("function":"silu","alpha":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
     {"reduce", "reduce", kImage, R"("function":"amax","axes":[1,3],"keepdim":0)", "[N, W]", {2, 7, 5, 4}, {2, 5}},
     {"reduce_keepdim", "reduce", kImage, R"("function":"sum","axes":[0,2],"keepdim":1)", "[1, H, 1, 4]", {2, 7, 5, 4}, {1, 7, 1, 4}},

@@ -219,7 +219,7 @@ TEST_F(SessionTest, RefusesShapesThatDoNotFit) {
     ASSERT_FALSE(plan.ok());
     EXPECT_EQ(plan.status().code(), Code::kInvalidArgument);
   }
-  EXPECT_FALSE(session->PlanFor({}).ok());
+  EXPECT_FALSE(session->PlanFor(std::vector<ConcreteShape>{}).ok());
 }
 
 TEST_F(SessionTest, RefusesOutputsThatOverlap) {

@@ -5,6 +5,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
@@ -48,6 +49,8 @@ struct Simd {
     __m256i* out = reinterpret_cast<__m256i*>(acc);
     _mm256_storeu_si256(out, _mm256_max_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), _mm256_loadu_si256(out)));
   }
+
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
   // Integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm256_set1_epi32(v); }
@@ -188,10 +191,10 @@ struct Simd {
     out[0][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(Bytes8(top, All()), Bytes8(middle, All())));
     out[1][0] = LoadS8(bottom);
   }
-  // Lanes are at most 255; those below 0 are stored as 0.
+  // Codes less their zero point to bytes.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], const Lanes& lanes) {
-    StoreU8(p, v[0], lanes);
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
+    PutPiece(p, _mm256_castsi256_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point)), 8, lanes);
   }
 };
 

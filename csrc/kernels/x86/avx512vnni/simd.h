@@ -5,6 +5,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
@@ -34,6 +35,8 @@ struct Simd {
   PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
     _mm512_storeu_si512(acc, _mm512_max_epu8(_mm512_loadu_si512(x), _mm512_loadu_si512(acc)));
   }
+
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
   // Integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm512_set1_epi32(v); }
@@ -212,17 +215,19 @@ struct Simd {
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, ByteMask m) { _mm_mask_storeu_epi8(p, static_cast<__mmask16>(m), v); }
 
-  // Lanes are at most 255; those below 0 are stored as 0.
+  // Codes less their zero point to bytes, in the order of LoadColumn.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Lanes lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Lanes lanes) {
     if constexpr (Q == 4) {
-      PutBytes(p, _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])), lanes);
+      const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
+      const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+      PutBytes(p, _mm512_packus_epi16(low, high), lanes);
     } else if constexpr (Q == 2) {
-      const Int words = _mm512_packs_epi32(v[0], v[1]);
+      const Int words = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
       const Int bytes = _mm512_packus_epi16(words, words);
       PutBytes(p, _mm512_castsi512_si256(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), bytes)), lanes);
     } else {
-      PutBytes(p, _mm512_cvtepi32_epi8(_mm512_max_epi32(v[0], _mm512_setzero_si512())), lanes);
+      PutBytes(p, _mm512_castsi512_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point)), lanes);
     }
   }
 };

@@ -1,0 +1,100 @@
+// Linear layers on one thread: linear/<static|dynamic|groups of k-values>/<isa>/<rows>x<inputs>x<outputs>. The dynamic ones read floats and
+// quantize their rows, the static one reads codes; all write floats.
+#include <limits>
+
+#include "bench/common.h"
+#include "kernels/contract.h"
+#include "pack/conv.h"
+#include "pack/linear_dynamic.h"
+
+namespace pqi::bench {
+namespace {
+
+using kernels::KernelSet;
+
+struct Size {
+  int64_t rows, inputs, outputs;
+};
+
+kernels::Output Floats() {
+  kernels::Output o;
+  o.act_lo = 0;
+  o.act_hi = std::numeric_limits<float>::infinity();
+  o.f32 = true;
+  return o;
+}
+
+void Report(benchmark::State& state, const KernelSet* set, const Size& s) {
+  ReportMacs(state, set->isa, Product::kU8S8, s.rows * s.inputs * s.outputs);
+  // A single row reads every weight once.
+  if (s.rows == 1) state.SetBytesProcessed(state.iterations() * s.inputs * s.outputs);
+}
+
+void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
+  kernels::ConvShape shape;
+  shape.n = s.rows;
+  shape.c = s.inputs;
+  shape.oc = s.outputs;
+  const auto x = RandomBuffer<uint8_t>(s.rows * s.inputs, 0, 255);
+  const auto codes = RandomBuffer<int8_t>(s.inputs * s.outputs, -128, 127);
+  const auto scale = RandomBuffer<float>(s.outputs, 1, 1), bias = RandomBuffer<float>(s.outputs, -3, 3);
+  AlignedBuffer<float> y(static_cast<size_t>(s.rows * s.outputs));
+  pack::WeightsU8 weights;
+  weights.codes = codes.data();
+  weights.scale = scale.data();
+  weights.bias = bias.data();
+  weights.zero_point = 128;
+  const pack::PackedConvU8 packed(*set, shape, weights);
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  pack::ConvRun<uint8_t> run;
+  run.shape = shape;
+  run.x = x.data();
+  run.output = Floats();
+  run.y = y.data();
+  for (auto _ : state) {
+    packed.Run(run, {0, s.rows, 0, packed.layout().panels}, scratch.data());
+    benchmark::ClobberMemory();
+  }
+  Report(state, set, s);
+}
+
+void RunDynamic(benchmark::State& state, const KernelSet* set, Size s, int64_t group) {
+  const int64_t groups = group == 0 ? 1 : s.inputs / group;
+  const auto x = RandomBuffer<float>(s.rows * s.inputs, -9, 9);
+  const auto codes = RandomBuffer<int8_t>(s.inputs * s.outputs, -128, 127);
+  const auto scale = RandomBuffer<float>(s.outputs * groups, 1, 1), bias = RandomBuffer<float>(s.outputs, -3, 3);
+  AlignedBuffer<float> y(static_cast<size_t>(s.rows * s.outputs));
+  const kernels::reference::DynamicLinear layer = {s.inputs, s.outputs, groups, codes.data(), 1, scale.data(), nullptr, bias.data()};
+  const kernels::RowQuantizer quantizer = {true, 0, 255, std::numeric_limits<float>::epsilon()};
+  const pack::PackedLinearDynamic packed(*set, layer, quantizer);
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  pack::DynamicRun run;
+  run.x = x.data();
+  run.output = Floats();
+  run.y = y.data();
+  for (auto _ : state) {
+    packed.Run(run, {0, s.rows, 0, packed.panels()}, scratch.data());
+    benchmark::ClobberMemory();
+  }
+  Report(state, set, s);
+}
+
+}  // namespace
+
+void RegisterLinears() {
+  for (Isa isa : BenchedIsas()) {
+    const KernelSet* set = kernels::GetKernelSet(isa);
+    for (const Size& s : {Size{1, 4096, 4096}, Size{1, 1024, 1024}, Size{16, 512, 1000}, Size{16, 1024, 1024}, Size{128, 1024, 1024}}) {
+      const std::string suffix =
+          std::string("/") + IsaName(isa) + "/" + std::to_string(s.rows) + "x" + std::to_string(s.inputs) + "x" + std::to_string(s.outputs);
+      benchmark::RegisterBenchmark(("linear/static" + suffix).c_str(), RunStatic, set, s)->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark(("linear/dynamic" + suffix).c_str(), RunDynamic, set, s, 0)->Unit(benchmark::kMicrosecond);
+      for (int64_t group : {128, 32}) {
+        const std::string name = "linear/groups_of_" + std::to_string(group) + suffix;
+        benchmark::RegisterBenchmark(name.c_str(), RunDynamic, set, s, group)->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+}
+
+}  // namespace pqi::bench

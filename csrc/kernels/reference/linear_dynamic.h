@@ -1,0 +1,31 @@
+// linear_dynamic in plain C++: docs/numerics.md section "linear_dynamic", word for word.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/contract.h"
+
+namespace pqi::kernels::reference {
+
+// lo = min(0, x...), hi = max(0, x...); NaN takes no part.
+void Range(const float* x, size_t n, float* lo, float* hi) noexcept;
+
+// Parameters of a row (or tensor) whose values, with 0, span [lo, hi].
+Affine RowParameters(const RowQuantizer& quantizer, float lo, float hi);
+// How a row with these parameters is quantized (KernelSet::quantize).
+Output RowCodes(const RowQuantizer& quantizer, const Affine& row);
+
+struct DynamicLinear {
+  int64_t inputs = 1, outputs = 1, groups = 1;
+  const int8_t* codes = nullptr;  // [outputs][inputs]
+  int32_t step = 1;
+  const float* scale = nullptr;   // [outputs][groups]
+  const int32_t* base = nullptr;  // [outputs][groups]; nullptr = all 0
+  const float* bias = nullptr;    // [outputs]; nullptr = none
+};
+
+// One row of codes with its parameters to `outputs` results, from element `at` of y on.
+void LinearDynamicRow(const DynamicLinear& layer, const uint8_t* q, const Affine& row, const Output& output, void* y, size_t at) noexcept;
+
+}  // namespace pqi::kernels::reference
