@@ -116,7 +116,11 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
       const uint8_t* row[MR];
       PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
       if (k == whole) {
-        step([&](int i) PQI_INLINE_LAMBDA { return LoadTail(row[i] + whole, t.k - whole); });
+        if (whole > 0) {
+          step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (t.k - 4)); });
+        } else {
+          step([&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], t.k); });
+        }
         k = t.k;
       }
       for (; k < end; k += 4) {
