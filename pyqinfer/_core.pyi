@@ -10,8 +10,8 @@ __version__: str
 def cpu_info() -> dict[str, Any]:
     """What this machine and build offer.
 
-    ``{"brand": str, "isas": [names this CPU runs and this build has, weakest first], "best": name, "threads": usable CPUs,
-    "compiler": str}``.
+    ``{"brand": str, "isas": [names this CPU runs and this build has, weakest first], "best": name of the one that ``auto``
+    takes, "warning": "" or why that is not the last of ``isas``, "threads": usable CPUs, "compiler": str}``.
     """
 
 def write_model(graph_json: str, constants: Sequence[NDArray[Any]], producer: str) -> bytes:
@@ -45,6 +45,9 @@ class Session:
         """``isa``: a name or ``"auto"``. ``threads`` >= 1. ``algorithm``, ``fip``: see :class:`pyqinfer.Session`."""
     @property
     def isa(self) -> str: ...
+    @property
+    def warning(self) -> str:
+        """Empty, or which kernel of the instruction set asked for is wrong on this machine, so that a weaker set is used."""
     @property
     def threads(self) -> int: ...
     def run(self, inputs: Mapping[str, NDArray[Any]], capture: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import int32
 
 from pyqinfer import _core
 from pyqinfer.errors import UnsupportedError
@@ -34,7 +35,7 @@ def convert(
     Args:
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
             with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager).
-        example_inputs: tuple of float32 CPU tensors, NCHW where the model is.
+        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64 or int32 indices of an embedding.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
@@ -54,7 +55,8 @@ def convert(
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
     written = _write(engine)
     if samples and example_inputs is not None:
-        arrays = [x.detach().numpy() for x in check_examples(example_inputs)]
+        examples = check_examples(example_inputs)
+        arrays = [x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy() for x in examples]
         for i, name in enumerate(written.inputs):
             if image_inputs and name in image_inputs:
                 arrays[i] = image_inputs[name].to_bytes(arrays[i])
@@ -95,12 +97,12 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
 
 def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Rows of the examples; the examples as they are if the model does not take a batch of one."""
-    rows = [[a[i : i + 1] for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
+    rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]
     session = Session(model, threads=1)
     for row in rows:
-        inputs = {name: np.ascontiguousarray(a) for name, a in zip(model.inputs, row, strict=True)}
+        inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}
         outputs = session.run(inputs)
         for name, array in [*inputs.items(), *outputs.items()]:
             if not np.isfinite(array).all():

@@ -24,7 +24,7 @@ Shape = tuple[Dim, ...]
 # the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
 # it computes.
 # `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
-# `linear_dynamic` has Weight and the attributes of docs/format.md.
+# `linear_dynamic` has Weight and the attributes of docs/format.md. `embedding` has a `weight` and reads indices.
 QUANT_OPS = frozenset({"quantize", "dequantize"})
 WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 DYNAMIC_OPS = frozenset({"linear_dynamic"})
@@ -32,7 +32,7 @@ POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
 MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
 ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
 ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
-_OTHER_OPS = frozenset({"matmul", "reduce", "concat", "constant", "expand"})
+_OTHER_OPS = frozenset({"matmul", "reduce", "concat", "constant", "expand", "embedding"})
 TORCH_OPS = QUANT_OPS | WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | _OTHER_OPS
 
 FloatArray = NDArray[np.float32]
@@ -89,6 +89,8 @@ Constant = NDArray[np.generic] | Weight
 class Value:
     """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run.
 
+    ``indices``: int32 numbers of rows, which only an input of the graph may be.
+
     ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
     ``nhwc``: the layout pass stores it with the channels last.
     """
@@ -99,6 +101,7 @@ class Value:
     producer: Node | None = None
     origin: str = ""
     nhwc: bool = False
+    indices: bool = False
 
 
 @dataclass(eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,9 @@ class Session:
             fits. Results do not depend on it.
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` or ``"off"``.
 
+    Warns:
+        RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
+
     Raises:
         UnsupportedError: this CPU or build lacks the instruction set, or the instruction set the forced algorithm.
         ValueError: an unknown algorithm, or a forced one that is not exact for a layer (the message has the numbers).
@@ -58,6 +62,10 @@ class Session:
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
         self._native = _core.Session(model.native, threads, isa, algorithm, fip)
+        if self._native.warning:
+            warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
+        ports, values = model.graph["inputs"], model.graph["values"]
+        self._indices = frozenset(port["name"] for port in ports if values[port["value"]]["dtype"] == "i32")
 
     @property
     def isa(self) -> str:
@@ -85,22 +93,30 @@ class Session:
         """Named inputs to named outputs.
 
         Args:
-            inputs: name -> array of the dtype and shape the model asks for (float32 or uint8; nothing is converted silently).
+            inputs: name -> array of the dtype and shape the model asks for: float32 or uint8 (nothing is converted silently), or
+                int64 or int32 where it takes indices.
             capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a
                 quantized value (see :meth:`dequantize`).
 
         Raises:
-            TypeError: not an array, or another dtype. ValueError: a missing or unknown name, another shape.
+            TypeError: not an array, or another dtype. ValueError: a missing or unknown name, another shape, an index
+                outside its table.
         """
-        arrays, as_torch = {}, False
-        for name, value in inputs.items():
-            arrays[name], is_torch = _as_numpy(name, value)
-            as_torch = as_torch or is_torch
+        arrays, as_torch = self.arrays(inputs)
         result = self._native.run(arrays, list(capture))
         if as_torch:
             torch = sys.modules["torch"]
             return {name: torch.from_numpy(array) for name, array in result.items()}
         return dict(result)
+
+    def arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], bool]:
+        """The inputs as the core takes them, and whether any was a torch tensor. Errors as for :meth:`run`."""
+        arrays, as_torch = {}, False
+        for name, value in inputs.items():
+            array, is_torch = _as_numpy(name, value)
+            arrays[name] = _narrowed(name, array) if name in self._indices else array
+            as_torch = as_torch or is_torch
+        return arrays, as_torch
 
     def dequantize(self, layer: str, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Codes captured at a layer's output to float32 values."""
@@ -144,6 +160,16 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<pyqinfer.Session isa={self.isa} threads={self.threads} of {self.model!r}>"
+
+
+def _narrowed(name: str, indices: NDArray[Any]) -> NDArray[Any]:
+    """int64 indices as int32. Raises ValueError for one that does not fit."""
+    if indices.dtype != np.int64:
+        return indices
+    narrow = indices.astype(np.int32)
+    if not np.array_equal(narrow, indices):
+        raise ValueError(f"input {name!r}: index {indices[narrow != indices].flat[0]} does not fit int32")
+    return narrow
 
 
 def _as_numpy(name: str, value: Any) -> tuple[NDArray[Any], bool]:

@@ -23,16 +23,21 @@ pytestmark = [
 ]
 
 
-def verify(path: Path) -> str:
-    command = [str(QEMU), "-L", "/usr/aarch64-linux-gnu", "-cpu", "max", str(PQI), "verify", str(path)]
+# What each CPU of the emulator has at most.
+CPUS = {"cortex-a72": "neon", "neoverse-n1": "dotprod", "max": "i8mm"}
+
+
+def verify(path: Path, cpu: str = "max") -> str:
+    command = [str(QEMU), "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu, str(PQI), "verify", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("path", GOLDEN, ids=[path.name for path in GOLDEN])
-def test_golden_files(path: Path) -> None:
-    verify(path)
+def test_golden_files_on_the_strongest_kernels_of_each_cpu(path: Path, cpu: str) -> None:
+    assert f"on {CPUS[cpu]}" in verify(path, cpu)
 
 
 def test_resnet18(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pyqinfer import _core, ir
 from pyqinfer.conversion import convert
+from pyqinfer.errors import UnsupportedError
 from pyqinfer.lower.tables import code_table
 from pyqinfer.methods import PTQ
 from pyqinfer.model import Model
@@ -27,6 +28,8 @@ ACCURACY: list[tuple[Callable[[Any], Any], Callable[[Any], Any], float, float, f
     (functions.exp, np.exp, -104, 88.7, 1.1),
     (functions.expm1, np.expm1, -20, 0, 1.0),
     (functions.erf, special.erf, -4.2, 4.2, 1.3),
+    (functions.log, np.log, 0, 3e38, 1.2),
+    (functions.softplus, lambda x: np.logaddexp(0, x), -104, 100, 2.0),
     (wide_functions.sigmoid, lambda x: 1 / (1 + np.exp(-x)), -104, 30, 0.51),
     (wide_functions.silu, lambda x: x / (1 + np.exp(-x)), -110, 30, 0.51),
     (wide_functions.tanh, np.tanh, -10, 10, 0.51),
@@ -59,6 +62,7 @@ MODULES: list[nn.Module] = [
     nn.PReLU(1, 0.3),
     nn.SELU(),
     nn.CELU(),
+    nn.Softplus(),
 ]
 SPREAD = torch.linspace(-12, 12, 4 * 3 * 5 * 7).reshape(4, 3, 5, 7)
 
@@ -67,7 +71,7 @@ def outputs_of_every_isa(model: Model, x: Tensor) -> dict[str, Any]:
     return {isa: Session(model, threads=1, isa=isa)(x) for isa in _core.cpu_info()["isas"]}
 
 
-@pytest.mark.parametrize("module", [*MODULES, nn.PReLU(3)], ids=repr)
+@pytest.mark.parametrize("module", [*MODULES, nn.PReLU(3), nn.CELU(1.7), nn.Softplus(0.5, 30)], ids=repr)
 def test_float_modules_agree_with_torch_and_every_isa_gives_the_same_bits(module: nn.Module) -> None:
     if isinstance(module, nn.PReLU) and module.num_parameters == 3:
         module.weight.data.copy_(torch.tensor([0.1, -0.2, 0.9]))
@@ -160,6 +164,11 @@ ARITHMETIC: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda x, p: x * F.relu6(x + 3) / 6,
     lambda x, p: torch.add(x, p, alpha=0.3) - torch.sub(x, F.relu(x), alpha=2),
     lambda x, p: x**2 + x**3 - (x + 20) ** -1,
+    lambda x, p: torch.maximum(x, p) - torch.minimum(p, F.relu(x)) * torch.minimum(x, x**2),
+    lambda x, p: torch.sqrt(x.abs()) + torch.rsqrt(x * x + 1) - torch.log(x.abs() + 1e-3) + (x * x + 2) ** -0.5 - x.abs() ** 0.5,
+    lambda x, p: x.var(1, keepdim=True) + x.std((1, 2), correction=0, keepdim=True) - x.var((2, 3), unbiased=False, keepdim=True),
+    lambda x, p: F.normalize(x) + F.normalize(x, p=1.0, dim=2) - F.normalize(x, p=float("inf"), dim=(1, 3)),
+    lambda x, p: torch.linalg.vector_norm(x, dim=(1, 2)) + x.norm(dim=(1, 2)) + torch.squeeze(x.mean(1, keepdim=True)).std(1),
     lambda x, p: -torch.maximum(x, torch.tensor(0.5)) + torch.clamp_max(x, 1),
 ]
 
@@ -177,3 +186,39 @@ def test_float_arithmetic_broadcasts_as_in_torch(index: int) -> None:
     net = Arithmetic().eval()
     result = Session(convert(net, example_inputs=(SPREAD,)), threads=1)(SPREAD)
     torch.testing.assert_close(result, net(SPREAD).detach(), rtol=2e-6, atol=2e-6)
+
+
+def test_functions_of_zeros_infinities_and_numbers_outside_their_domain_are_torch_s() -> None:
+    x = torch.tensor([0.0, -0.0, -1.0, -torch.inf, torch.inf, torch.nan, 1e-45, 1e-38, 3.4e38])
+    for function in (torch.sqrt, torch.rsqrt, torch.abs, torch.log, F.softplus):
+
+        class Function(nn.Module):
+            def forward(self, x: Tensor, function: Callable[[Tensor], Tensor] = function) -> Tensor:
+                return function(x)
+
+        results = outputs_of_every_isa(convert(Function().eval(), example_inputs=(x,), samples=0), x)
+        for isa, result in results.items():
+            torch.testing.assert_close(result, function(x), rtol=3e-7, atol=0, equal_nan=True, msg=f"{function} on {isa}: {result}")
+
+
+def test_the_larger_of_nan_and_a_number_is_nan() -> None:
+    class Extrema(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return torch.stack([torch.maximum(x, y), torch.minimum(x, y)])
+
+    x, y = torch.tensor([torch.nan, 1.0, torch.inf, -torch.inf]), torch.tensor([1.0, torch.nan, 2.0, 2.0])
+    for isa in _core.cpu_info()["isas"]:
+        got = Session(convert(Extrema().eval(), example_inputs=(x, y), samples=0), threads=1, isa=isa)(x, y)
+        torch.testing.assert_close(got, Extrema()(x, y), rtol=0, atol=0, equal_nan=True)
+
+
+def test_variances_and_norms_that_the_engine_does_not_have_are_refused() -> None:
+    cases: list[Callable[[Tensor], Tensor]] = [lambda x: x.var(0), lambda x: x[:, :1].var(1), lambda x: torch.linalg.vector_norm(x, 3, 1)]
+    for function in cases:
+
+        class Refused(nn.Module):
+            def forward(self, x: Tensor, function: Callable[[Tensor], Tensor] = function) -> Tensor:
+                return function(x)
+
+        with pytest.raises(UnsupportedError, match=r"not known while converting|a correction of 1|a norm of order 3"):
+            convert(Refused().eval(), example_inputs=(SPREAD,))

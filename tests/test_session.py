@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,24 @@ def test_an_isa_that_this_cpu_lacks_is_unsupported_and_never_run(model: pq.Model
     for isa in sorted(lacking):
         with pytest.raises(pq.UnsupportedError, match=isa):
             pq.Session(model, isa=isa)
+
+
+def test_kernels_that_are_wrong_on_this_machine_are_warned_of_once(model: pq.Model, x: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnABrokenMachine(_core.Session):
+        warning = "on this machine the kernel 'table' for instruction set 'avx2' gives wrong results, so 'reference' is used"
+
+    monkeypatch.setattr(_core, "Session", OnABrokenMachine)
+    with pytest.warns(RuntimeWarning, match="the kernel 'table'") as caught:
+        session = pq.Session(model)
+    session(x)
+    assert len(caught) == 1
+
+
+def test_a_session_on_this_machine_warns_of_nothing(model: pq.Model) -> None:
+    assert pq.cpu_info()["warning"] == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pq.Session(model)
 
 
 def test_the_environment_chooses_the_isa_and_threads(model: pq.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,12 +88,14 @@ Status CheckStruct(const T& s, const char* name) {
                          std::to_string(sizeof(T)) + "; initialise the struct with its _INIT macro");
 }
 
+pqi_dtype DTypeOf(pqi::DType dtype) { return dtype == pqi::DType::kF32 ? PQI_F32 : dtype == pqi::DType::kU8 ? PQI_U8 : PQI_I32; }
+
 Status FillPort(const pqi::Graph& graph, const std::vector<pqi::Port>& ports, size_t index, pqi_port* out) {
   PQI_RETURN_IF_ERROR(CheckStruct(*out, "port"));
   if (index >= ports.size()) return InvalidArgument("index " + std::to_string(index) + ", but there are " + std::to_string(ports.size()));
   const pqi::Value& value = graph.values[ports[index].value];
   out->name = ports[index].name.c_str();
-  out->dtype = value.dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8;
+  out->dtype = DTypeOf(value.dtype);
   out->rank = value.shape.size();
   for (size_t i = 0; i < value.shape.size(); ++i) out->shape[i] = value.shape[i].fixed() ? value.shape[i].value : -1;
   return {};
@@ -123,7 +125,7 @@ Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, con
     const auto name = [&] { return "input " + pqi::Quoted(graph.inputs[i].name); };
     const pqi::Value& value = graph.values[graph.inputs[i].value];
     if (inputs[i].rank > PQI_MAX_RANK) return InvalidArgument(name() + ": rank " + std::to_string(inputs[i].rank) + " is more than 8");
-    if (inputs[i].dtype != (value.dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8)) {
+    if (inputs[i].dtype != DTypeOf(value.dtype)) {
       return InvalidArgument(name() + ": expected dtype " + pqi::DTypeName(value.dtype));
     }
     shapes[i] = {inputs[i].shape, inputs[i].rank};
@@ -135,7 +137,7 @@ Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, con
 void Describe(const pqi::Graph& graph, const pqi::RunPlan& plan, size_t index, pqi_tensor* out) {
   const uint32_t value = graph.outputs[index].value;
   const ConcreteShape& shape = plan.shapes[value];
-  out->dtype = graph.values[value].dtype == pqi::DType::kF32 ? PQI_F32 : PQI_U8;
+  out->dtype = DTypeOf(graph.values[value].dtype);
   out->rank = shape.size();
   std::copy(shape.begin(), shape.end(), out->shape);
   out->bytes = ByteSize(graph.values[value].dtype, shape);
@@ -215,6 +217,8 @@ pqi_status pqi_session_create(const pqi_model* model, const pqi_session_options*
 void pqi_session_free(pqi_session* session) { delete session; }
 
 const char* pqi_session_isa(const pqi_session* session) { return session ? pqi::IsaName(session->session->isa()) : "unknown"; }
+
+const char* pqi_session_warning(const pqi_session* session) { return session ? session->session->warning().c_str() : ""; }
 
 size_t pqi_session_layer_count(const pqi_session* session) { return session ? session->layers.size() : 0; }
 

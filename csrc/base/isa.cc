@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -41,6 +45,17 @@ uint64_t ExtendedControlRegister0() {
 
 bool Bit(uint32_t word, int i) { return (word >> i) & 1; }
 
+// Linux keeps 8 KiB of tile registers per thread only for processes that have asked for them; the first tile instruction of others is a
+// fault. It may refuse, for instance where a thread has a signal stack that is too small for them.
+bool MayUseTiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 // Intel SDM volume 1, sections 14.3 and 15.2-15.4: CPUID says what the CPU has, XCR0 what the system preserves. Both are needed.
 Features Detect() {
   Features f;
@@ -60,7 +75,7 @@ Features Detect() {
   f[Isa::kAvxVnni] = f[Isa::kAvx2] && Bit(l7s1.a, 4);
   f[Isa::kAvx512] = f[Isa::kAvx2] && zmm && Bit(l7.b, 16) && Bit(l7.b, 17) && Bit(l7.b, 30) && Bit(l7.b, 31);  // F, DQ, BW, VL
   f[Isa::kAvx512Vnni] = f[Isa::kAvx512] && Bit(l7.c, 11);
-  f[Isa::kAmx] = f[Isa::kAvx512Vnni] && tiles && Bit(l7.d, 24) && Bit(l7.d, 25);  // AMX-TILE, AMX-INT8
+  f[Isa::kAmx] = f[Isa::kAvx512Vnni] && tiles && Bit(l7.d, 24) && Bit(l7.d, 25) && MayUseTiles();  // AMX-TILE, AMX-INT8
   return f;
 }
 

@@ -1,6 +1,8 @@
 // Packed convolutions on the layer shapes of ResNet-18 and MobileNetV2 at 224x224 and of ResNet-20 at 32x32, one thread, relu and
 // requantization included: conv/<product>/<isa>/<layer>.
+#include <algorithm>
 #include <limits>
+#include <random>
 
 #include "bench/common.h"
 #include "kernels/contract.h"
@@ -87,9 +89,21 @@ void Run(benchmark::State& state, const KernelSet* set, Product product, const C
   ReportMacs(state, set->isa, product, Macs(s));
 }
 
+// Codes as the weights of trained layers have them, most of them small: a Laplace distribution whose tail reaches the ends of int8.
+AlignedBuffer<int8_t> TrainedCodes(int64_t n) {
+  AlignedBuffer<int8_t> codes(static_cast<size_t>(n));
+  std::minstd_rand engine(1);
+  std::exponential_distribution<float> magnitude(1.0f / 18);
+  for (int8_t& c : codes) {
+    const float size = std::min(magnitude(engine), 127.0f);
+    c = static_cast<int8_t>(engine() % 2 == 0 ? size : -size);
+  }
+  return codes;
+}
+
 void RunU8(benchmark::State& state, const KernelSet* set, ConvShape s) {
   const auto x = RandomBuffer<uint8_t>(s.n * s.h * s.w * s.c, 0, 255);
-  const auto codes = RandomBuffer<int8_t>(WeightCount(s), -128, 127);
+  const auto codes = TrainedCodes(WeightCount(s));
   const auto scale = RandomBuffer<float>(s.oc, 1, 1), bias = RandomBuffer<float>(s.oc, -3, 3);
   AlignedBuffer<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
   pack::WeightsU8 weights;

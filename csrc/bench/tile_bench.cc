@@ -43,6 +43,7 @@ void RunU8S8(benchmark::State& state, const KernelSet* set, TileCase c) {
   t.output.saturates = true;
   t.out = out.data();
   t.out_stride = static_cast<size_t>(nr);
+  const kernels::TileScope scope(*set);
   for (auto _ : state) {
     set->u8s8_tile[c.m - 1](t);
     benchmark::ClobberMemory();

@@ -11,9 +11,9 @@
 
 namespace pqi {
 
-enum class DType : uint8_t { kF32, kU8 };
-inline size_t DTypeSize(DType t) { return t == DType::kF32 ? 4 : 1; }
-inline const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : "u8"; }
+enum class DType : uint8_t { kF32, kU8, kI32 };  // kI32: indices, inputs of the graph only
+inline size_t DTypeSize(DType t) { return t == DType::kU8 ? 1 : 4; }
+inline const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : t == DType::kU8 ? "u8" : "i32"; }
 
 // One dimension of a shape: a number, a named symbol of the graph, or "?" (known only once the inputs' shapes are).
 struct Dim {
@@ -45,10 +45,12 @@ struct Value {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
-  int32_t quant = -1;  // index into Graph::quants; -1 exactly for f32
+  int32_t quant = -1;  // index into Graph::quants; -1 exactly for f32 and i32
 };
 
 enum class ConstType : uint8_t { kF32, kI32, kU8, kCode };
+// Of a stored copy of such a value.
+inline ConstType ConstTypeOf(DType t) { return t == DType::kF32 ? ConstType::kF32 : t == DType::kU8 ? ConstType::kU8 : ConstType::kI32; }
 enum class Packing : uint8_t { kNone, kNibble, kTrit5, kDense };
 
 // A constant, as it lies in the file: `bytes` views the model's own buffer.

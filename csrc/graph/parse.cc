@@ -185,10 +185,13 @@ class GraphParser {
     }
     PQI_RETURN_IF_ERROR(ReadName(item, "name", where, &value.name));
     PQI_ASSIGN_OR_RETURN(const JsonRef dtype, Member(item, "dtype", JsonKind::kString, where));
-    if (dtype.text() != "f32" && dtype.text() != "u8") {
-      return ModelFormat(where + ": unknown dtype " + Quoted(dtype.text()) + ", expected f32 or u8");
+    if (dtype.text() == "u8") {
+      value.dtype = DType::kU8;
+    } else if (dtype.text() == "i32") {
+      value.dtype = DType::kI32;
+    } else if (dtype.text() != "f32") {
+      return ModelFormat(where + ": unknown dtype " + Quoted(dtype.text()) + ", expected f32, u8 or i32");
     }
-    value.dtype = dtype.text() == "u8" ? DType::kU8 : DType::kF32;
     if (item.Find("quant").has_value() != (value.dtype == DType::kU8)) {
       return ModelFormat(where + ": 'quant' belongs to dtype u8, and to no other");
     }

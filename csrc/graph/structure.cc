@@ -132,8 +132,7 @@ class StructureChecker {
       const auto array = arrays.find(port.name);
       if (array == arrays.end()) return ModelFormat(where + ": no array for " + Quoted(port.name));
       PQI_RETURN_IF_ERROR(UseConstant(array->second, where + ", " + Quoted(port.name)));
-      const ConstType expected = graph_.values[port.value].dtype == DType::kF32 ? ConstType::kF32 : ConstType::kU8;
-      if (graph_.constants[array->second].type != expected) {
+      if (graph_.constants[array->second].type != ConstTypeOf(graph_.values[port.value].dtype)) {
         return ModelFormat(where + ": " + Quoted(port.name) + " must be " + DTypeName(graph_.values[port.value].dtype));
       }
     }

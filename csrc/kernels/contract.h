@@ -38,10 +38,11 @@ struct Residual {
 };
 
 // For rows that were quantized at run time, each with its own parameters, and weights with a scale per group of k-values: one call per
-// group. acc = step * (sum(q * code) + code_sum[j] * shift[i]) + base[j] * box[i], wrapping until it is complete.
+// group. acc = step * (sum((q - offset) * code) + code_sum[j] * shift[i]) + base[j] * box[i], wrapping until it is complete; the offset is
+// KernelSet::u8s8_offset.
 struct DynamicRows {
   const float* scale;       // [m] s of each row
-  const int32_t* shift;     // [m] -z of each row
+  const int32_t* shift;     // [m] offset - z of each row
   const int32_t* code_sum;  // [nr] sum(code) of these k-values
   // [m * nr] sum over the groups so far: the kernel's own order; only the last call writes `out`. nullptr: one group.
   float* partial;
@@ -55,7 +56,7 @@ struct TileU8S8 {
   const uint8_t* const* a;  // [taps][m]
   uint32_t taps, k, n;
   const int8_t* w;      // the panel, 64-byte aligned
-  const int32_t* init;  // [nr] -z_a * sum(code) (wrap-around)
+  const int32_t* init;  // [nr] (offset - z_a) * sum(code), wrap-around; the offset is KernelSet::u8s8_offset
   const float* scale;   // [nr] f32(s_a * s_w)
   const float* bias;    // [nr]; nullptr = none
   int32_t step;         // 1 or 2
@@ -113,6 +114,20 @@ struct WinogradOutput {
   size_t row_stride;              // elements between the rows of the output, and of a residual
 };
 
+// The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
+// codes of a pair sum to at most kPairLimit, and the negative ones to at least -kPairLimit: 255 * 128 fits. The packer splits larger pairs
+// and puts what remains of them into extra blocks, nr channels x 4 codes each, that meet the four activations at a[tap * m + i] + k again.
+inline constexpr int kPairLimit = 128;
+struct TileExtra {
+  uint32_t tap, k;
+};
+struct TileU8S8Pairs {
+  TileU8S8 tile;  // k >= 4
+  const TileExtra* extra;
+  const int8_t* extra_w;  // 64-byte aligned
+  uint32_t extras;
+};
+
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
   const float* const* a;  // [taps][m]
@@ -132,7 +147,7 @@ struct DepthwiseU8S8 {
   const uint8_t* const* a;  // [taps]
   uint32_t taps, n;         // n channels
   const int8_t* w;          // [taps][padded n]
-  const int32_t* init;      // these four as in TileU8S8, [padded n]
+  const int32_t* init;      // -z_a * sum(code); this and the next three [padded n], otherwise as in TileU8S8
   const float* scale;
   const float* bias;
   const int32_t* base;
@@ -167,6 +182,7 @@ struct DepthwiseF32 {
 };
 
 using TileU8S8Fn = void (*)(const TileU8S8&) noexcept;
+using TileU8S8PairsFn = void (*)(const TileU8S8Pairs&) noexcept;
 using TileF32Fn = void (*)(const TileF32&) noexcept;
 using ProductU8S8Fn = void (*)(const ProductU8S8&) noexcept;
 
@@ -200,8 +216,13 @@ enum class UnaryFunction : uint8_t {
   kHardswish,
   kElu,
   kLeakyRelu,
+  kSqrt,
+  kRsqrt,
+  kAbs,
+  kLog,
+  kSoftplus,
 };
-inline constexpr int kUnaryFunctions = 11;
+inline constexpr int kUnaryFunctions = 16;
 struct Unary {
   UnaryFunction function = UnaryFunction::kExp;
   float alpha = 0;
@@ -219,8 +240,8 @@ struct U8S8Kernels {
 };
 
 // Functions of two floats, in the order of docs/format.md; kRsub is b - a, kRdiv is b / a.
-enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv };
-inline constexpr int kBinaryFunctions = 6;
+enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv, kMaximum, kMinimum };
+inline constexpr int kBinaryFunctions = 8;
 // Rows of codes or floats; exactly one pointer is set. Element i of row r is at r * row_step + i * step; step is 1, or 0 where one element
 // stands for a whole row.
 struct BinaryOperand {
@@ -246,6 +267,10 @@ struct NormalizeGroup {
 struct KernelSet {
   Isa isa;
   TileShape u8s8;
+  int32_t u8s8_offset;  // what the product subtracts from activations: 128 where it only multiplies signed bytes, else 0
+  // Around u8s8 tiles on one thread, where not null: machine state that they need and other code does not (TileScope).
+  void (*begin_tiles)() noexcept;
+  void (*end_tiles)() noexcept;
   TileU8S8Fn u8s8_tile[kMaxMr];
   U8S8Kernels u8s8_dot;  // its tiles are u8s8_tile
   U8S8Kernels u8s8_inner_product;
@@ -253,6 +278,8 @@ struct KernelSet {
   void (*row_terms)(const RowTerms&) noexcept;
   void (*winograd_input)(const WinogradInput&) noexcept;  // null: no Winograd
   void (*winograd_output)(const WinogradOutput&) noexcept;
+  int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
+  TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;
@@ -285,6 +312,22 @@ struct KernelSet {
   // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
   void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
+};
+
+// Lives on the stack while a thread calls the u8s8 tiles of a set, and holds nothing else.
+class TileScope {
+ public:
+  explicit TileScope(const KernelSet& set) : set_(set) {
+    if (set.begin_tiles != nullptr) set.begin_tiles();
+  }
+  ~TileScope() {
+    if (set_.end_tiles != nullptr) set_.end_tiles();
+  }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+
+ private:
+  const KernelSet& set_;
 };
 
 // The set compiled for an ISA, or nullptr if this build has none. Never selects by the running CPU: see base/isa.h.

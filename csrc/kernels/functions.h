@@ -2,6 +2,8 @@
 // kernels read the same numbers; the NumPy twin has its own copy.
 #pragma once
 
+#include <cstdint>
+
 namespace pqi::kernels::constants {
 
 inline constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;  // beyond them e^x is 0 and infinity
@@ -22,6 +24,10 @@ inline constexpr float kErfFar[7] = {-0x1.bb22fcp-13f, -0x1.20ab22p+0f, -0x1.464
 inline constexpr float kLogPolynomial[9] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a4b6p-3f,  -0x1.555c4cp-3f, 0x1.233766p-3f,
                                             -0x1.fc2222p-4f, 0x1.e6f0a6p-4f,  -0x1.de3b9ap-4f, 0x1.145696p-4f};
 inline constexpr float kSqrtTwo = 0x1.6a09e6p+0f;
+inline constexpr int32_t kSqrtTwoBits = 0x3FB504F3;
+inline constexpr float kSmallestNormal = 0x1p-126f, kLargestFloat = 0x1.fffffep+127f;
+// A subnormal number times kLogRaise is normal, and its logarithm is kLogRaiseBits * ln(2) too large.
+inline constexpr float kLogRaise = 0x1p+23f, kLogRaiseBits = 23;
 
 // In binary64.
 inline constexpr double kWideExpEnd = 708;  // 2^n stays normal up to here

@@ -19,7 +19,7 @@ bool HasConstant(const NodeView& view) { return view.node.inputs.size() == 1; }
 
 BinaryFunction ReadFunction(AttrReader* attrs) {
   // In the order of the enumerators.
-  return static_cast<BinaryFunction>(attrs->Choice("function", {"add", "sub", "mul", "div", "rsub", "rdiv"}));
+  return static_cast<BinaryFunction>(attrs->Choice("function", {"add", "sub", "mul", "div", "rsub", "rdiv", "maximum", "minimum"}));
 }
 
 Status Check(const NodeView& view) {

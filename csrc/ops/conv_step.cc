@@ -46,7 +46,7 @@ class ConvStep : public Step {
         output_(OutputOf(view, activation)),
         has_residual_(HasResidual(view)),
         residual_is_u8_(has_residual_ && view.input(1).dtype == DType::kU8) {
-    info_.weight_bytes = packed_.layout().bytes;
+    info_.weight_bytes = packed_.WeightBytes();
   }
 
   void Describe(plan::Choice choice) {

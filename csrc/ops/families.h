@@ -17,6 +17,7 @@ extern const Op kUnary, kPrelu;                         // unary.cc
 extern const Op kBinary;                                // binary.cc
 extern const Op kSoftmax, kMatmul;                      // softmax.cc, matmul.cc
 extern const Op kLayerNorm, kGroupNorm;                 // norm.cc
+extern const Op kEmbedding;                             // embedding.cc
 extern const Op kReduce;                                // reduce.cc
 extern const Op kConcat, kSlice, kPad, kUpsample;       // concat.cc, slice.cc, pad.cc, upsample.cc
 extern const Op kPixelShuffle;                          // pixel_shuffle.cc

@@ -14,13 +14,14 @@
 
 namespace pqi::ops {
 
-// A value during a run: dense, row-major, at least 4-byte aligned where it holds f32.
+// A value during a run: dense, row-major, at least 4-byte aligned where it holds f32 or i32.
 struct Operand {
   void* data = nullptr;
   const ConcreteShape* shape = nullptr;
 
   const uint8_t* u8() const { return static_cast<const uint8_t*>(data); }
   const float* f32() const { return static_cast<const float*>(data); }
+  const int32_t* i32() const { return static_cast<const int32_t*>(data); }
   uint8_t* mutable_u8() const { return static_cast<uint8_t*>(data); }
   float* mutable_f32() const { return static_cast<float*>(data); }
   int64_t dim(size_t i) const { return (*shape)[i]; }
@@ -59,6 +60,8 @@ class Step {
   }
   // Never called with an empty output. Must not allocate.
   virtual void Run(const RunArgs& args) const noexcept = 0;
+  // What the values of an i32 input 0 must be below; a session holds its callers to it before any step runs.
+  virtual int64_t IndexLimit() const { return 0; }
 
   const StepInfo& info() const { return info_; }
 

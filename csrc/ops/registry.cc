@@ -30,6 +30,7 @@ const Op* const kOps[] = {
     &kMatmul,
     &kLayerNorm,
     &kGroupNorm,
+    &kEmbedding,
     // Movement and space.
     &kConcat,
     &kSlice,

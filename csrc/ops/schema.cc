@@ -131,6 +131,14 @@ Bounds ReadClamp(AttrReader* attrs) {
 }
 
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs) {
+  for (size_t i = 0; i < view.node.inputs.size(); ++i) {
+    const Value& x = view.input(i);
+    if (x.dtype == DType::kI32) return NodeError(view, "input " + Quoted(x.name) + " must be f32 or u8, got i32");
+  }
+  return CheckCounts(view, min_inputs, max_inputs);
+}
+
+Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs) {
   const size_t n = view.node.inputs.size();
   if (n < min_inputs || n > max_inputs) {
     std::string want = std::to_string(min_inputs);
@@ -138,6 +146,8 @@ Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs) {
     return NodeError(view, "takes " + want + " inputs, got " + std::to_string(n));
   }
   if (view.node.outputs.size() != 1) return NodeError(view, "has 1 output, got " + std::to_string(view.node.outputs.size()));
+  const Value& y = view.output(0);
+  if (y.dtype == DType::kI32) return NodeError(view, "output " + Quoted(y.name) + " must be f32 or u8, got i32");
   return {};
 }
 

@@ -62,8 +62,10 @@ Bounds ReadActivation(AttrReader* attrs);
 // Reads `lo`, `hi`.
 Bounds ReadClamp(AttrReader* attrs);
 
-// inputs within [min, max], exactly one output.
+// inputs within [min, max], exactly one output, all f32 or u8.
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs);
+// The same for an op that reads indices: its inputs may be i32.
+Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs);
 // Constants are `required` plus any of `optional`, nothing else.
 Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*> required,
                          std::initializer_list<const char*> optional = {});

@@ -19,8 +19,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 Unary ReadUnary(AttrReader* attrs) {
   Unary f;
   // In the order of the enumerators.
-  f.function = static_cast<UnaryFunction>(attrs->Choice(
-      "function", {"exp", "sigmoid", "tanh", "erf", "silu", "gelu", "gelu_tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu"}));
+  f.function =
+      static_cast<UnaryFunction>(attrs->Choice("function", {"exp", "sigmoid", "tanh", "erf", "silu", "gelu", "gelu_tanh", "hardsigmoid",
+                                                            "hardswish", "elu", "leaky_relu", "sqrt", "rsqrt", "abs", "log", "softplus"}));
   f.alpha = attrs->FloatBits("alpha");
   const bool has_alpha = f.function == UnaryFunction::kElu || f.function == UnaryFunction::kLeakyRelu;
   if (!std::isfinite(f.alpha)) attrs->Fail("'alpha' must be finite");

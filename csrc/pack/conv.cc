@@ -105,7 +105,11 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       qmin_(weights.qmin),
       qmax_(weights.qmax),
       largest_result_(LargestResult(shape, weights)),
-      buffer_(PackConvU8(layout_, shape, weights, &least_)) {}
+      buffer_(PackConvU8(layout_, shape, weights, &least_)) {
+  if (algorithm.winograd || algorithm.product != Product::kDot) return;
+  pairs_ = SplitPairs(set, layout_, buffer_.data());
+  if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
+}
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
@@ -166,6 +170,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
     case Method::kTiles:
     case Method::kRuns:
     case Method::kGather: {
+      const kernels::TileScope scope(*set_);
       kernels::TileU8S8 t = {};  // what all tiles share is set once
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);
@@ -173,7 +178,8 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.output = output;
       t.out_stride = static_cast<size_t>(s.oc);
       t.depth = layout_.algorithm.depth;
-      const kernels::U8S8Kernels& kernels = ProductKernels(*set_, layout_.algorithm.product);
+      const bool dot = layout_.algorithm.product == Product::kDot;
+      const kernels::TileU8S8Fn* tiles = dot ? set_->u8s8_tile : ProductKernels(*set_, layout_.algorithm.product).tile;
       const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
         if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
         if (layout_.algorithm.product == Product::kInnerProduct)
@@ -192,7 +198,10 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.row = tile.terms;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
-        kernels.tile[tile.m - 1](t);
+        if (!pairs_.used()) return tiles[tile.m - 1](t);
+        const size_t panel = static_cast<size_t>(tile.panel), extra = pairs_.first[panel];
+        const int8_t* extra_w = reinterpret_cast<const int8_t*>(pairs_.weights.data()) + extra * static_cast<size_t>(layout_.tile.nr) * 4;
+        set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + extra, extra_w, static_cast<uint32_t>(pairs_.first[panel + 1] - extra)});
       });
       break;
     }

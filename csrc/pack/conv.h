@@ -8,6 +8,7 @@
 #include "kernels/contract.h"
 #include "kernels/shapes.h"
 #include "pack/layout.h"
+#include "pack/pairs.h"
 
 namespace pqi::pack {
 
@@ -41,6 +42,7 @@ class PackedConvU8 {
   PackedConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm = {});
 
   const ConvLayout& layout() const { return layout_; }
+  size_t WeightBytes() const { return layout_.bytes + pairs_.bytes(); }
   // Scratch of one thread, for images of any size. 64-byte aligned.
   size_t ScratchBytes() const { return scratch_bytes_; }
   void Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept;
@@ -54,6 +56,7 @@ class PackedConvU8 {
   LeastCodes least_ = {};
   double largest_result_;  // before a residual
   AlignedBuffer<uint8_t> buffer_;
+  PairExtras pairs_;
 };
 
 class PackedConvF32 {
@@ -61,6 +64,7 @@ class PackedConvF32 {
   PackedConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, const WeightsF32& weights);
 
   const ConvLayout& layout() const { return layout_; }
+  size_t WeightBytes() const { return layout_.bytes; }
   size_t ScratchBytes() const { return scratch_bytes_; }
   void Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept;
 

@@ -114,14 +114,14 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
   }
 }
 
-// -z_a * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
-AlignedBuffer<int32_t> StartValues(const ConvShape& s, const WeightsU8& w) {
+// (offset - z_a) * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
+AlignedBuffer<int32_t> StartValues(const ConvShape& s, const WeightsU8& w, int32_t offset) {
   AlignedBuffer<int32_t> init(static_cast<size_t>(s.oc));
   const int64_t per_channel = s.taps() * s.group_inputs();
   for (int64_t c = 0; c < s.oc; ++c) {
     uint32_t sum = 0;
     for (int64_t i = 0; i < per_channel; ++i) sum += static_cast<uint32_t>(w.codes[c * per_channel + i]);
-    init[static_cast<size_t>(c)] = static_cast<int32_t>(0u - static_cast<uint32_t>(w.zero_point) * sum);
+    init[static_cast<size_t>(c)] = static_cast<int32_t>(static_cast<uint32_t>(offset - w.zero_point) * sum);
   }
   return init;
 }
@@ -164,10 +164,12 @@ int64_t OutputUnits(const ConvLayout& layout, const ConvShape& shape) {
 }
 
 ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base, const Algorithm& algorithm) {
-  const TileShape tile = ProductKernels(set, algorithm.product).shape;
+  const bool direct_dot = algorithm.product == Product::kDot && !algorithm.winograd;
+  const TileShape tile = direct_dot ? set.u8s8 : ProductKernels(set, algorithm.product).shape;
   ConvLayout layout = LayoutWeights(shape, tile, set.u8s8_depthwise != nullptr, 1, algorithm);
   layout.has_bias = has_bias;
   layout.has_base = has_base;
+  if (layout.method != Method::kDepthwise && direct_dot) layout.offset = set.u8s8_offset;
   if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
     layout.depthwise3x3 = true;
     layout.block_rows = kBlockPointers / 2 / layout.taps;
@@ -190,7 +192,7 @@ ConvLayout LayoutConvF32(const KernelSet& set, const ConvShape& shape, bool has_
 AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& shape, const WeightsU8& weights, LeastCodes* least) {
   AlignedBuffer<uint8_t> buffer(layout.bytes);
   uint8_t* at = buffer.data();
-  AlignedBuffer<int32_t> init = StartValues(shape, weights);
+  AlignedBuffer<int32_t> init = StartValues(shape, weights, layout.offset);
   if (layout.method == Method::kWinograd) {
     const AlignedBuffer<int8_t> transformed = TransformCodes(layout, shape, weights, init.data(), least, at + layout.init);
     PackWeights(layout, shape, transformed.data(), at);

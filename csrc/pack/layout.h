@@ -57,6 +57,7 @@ struct ConvLayout {
   int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups; Winograd's are
                             // its 16 positions of c elements, up to the next multiple of the panel's block
   kernels::TileShape tile;  // tiles, runs, gather and Winograd
+  int32_t offset = 0;       // tiles, runs, gather: what their product subtracts from codes of activations
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;

@@ -157,10 +157,10 @@ void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, 
     uint8_t* q = codes + i * inputs_;
     const Affine parameters = QuantizeRow(run, row + i, q);
     scale[i] = parameters.scale;
-    shift[i] = -parameters.zero_point;
+    shift[i] = set_->u8s8_offset - parameters.zero_point;
     for (int64_t g = 0; has_base_ && g < groups_; ++g) {
       // Fits where a channel has a base other than 0: the bound says so. Elsewhere it may wrap, and is multiplied by 0.
-      uint32_t sum = static_cast<uint32_t>(k) * static_cast<uint32_t>(shift[i]);
+      uint32_t sum = static_cast<uint32_t>(k) * static_cast<uint32_t>(-parameters.zero_point);
       for (int64_t j = 0; j < k; ++j) sum += q[g * k + j];
       boxes[g * block_rows_ + i] = static_cast<int32_t>(sum);
     }
@@ -168,6 +168,7 @@ void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, 
 
   const uint8_t** pointers = At<const uint8_t*>(scratch, scratch_.pointers);
   const uint8_t* packed = buffer_.data();
+  const kernels::TileScope scope(*set_);
   kernels::DynamicRows rows = {};
   rows.partial = groups_ > 1 ? At<float>(scratch, scratch_.partial) : nullptr;
   kernels::TileU8S8 t = {};

@@ -114,12 +114,13 @@ void RunMatmul(const KernelSet& set, const MatmulU8& run, int64_t panel, int64_t
   int32_t* box = reinterpret_cast<int32_t*>(at += parameters);
   PackColumns(s, run.b, first, n, tile, codes, init);
   for (int i = 0; i < tile.nr; ++i) {
-    init[i] = static_cast<int32_t>(0u - static_cast<uint32_t>(run.zero_a) * static_cast<uint32_t>(init[i]));  // wraps
+    init[i] = static_cast<int32_t>(static_cast<uint32_t>(set.u8s8_offset - run.zero_a) * static_cast<uint32_t>(init[i]));  // wraps
     scale[i] = run.scale;
     base[i] = kCentre - run.zero_b;
   }
   const bool has_base = run.zero_b != kCentre;
   if (has_base) RowSums(run, begin, end, box);
+  const kernels::TileScope scope(set);
   kernels::TileU8S8 t = {};
   t.taps = 1;
   t.k = static_cast<uint32_t>(s.k);

@@ -90,7 +90,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
   std::string refused;
   for (const Candidate& c : kCandidates) {
     const bool forced = options.algorithm == c.name;
-    if (!forced && (options.algorithm != "auto" || !Allowed(c, options.fip))) continue;
+    if (!forced && (options.algorithm != "auto" || !HasCosts(set.isa) || !Allowed(c, options.fip))) continue;
     if (!HasKernels(set, c)) {
       if (forced) return Unsupported(std::string("algorithm ") + c.name + ": " + IsaName(set.isa) + " has no kernel for it");
       continue;

@@ -13,9 +13,12 @@ py::array RequireArray(const std::string& what, py::handle value, DType dtype) {
   }
   auto array = py::reinterpret_borrow<py::array>(value);
   // EquivTypes inside: another byte order is another dtype.
-  const bool matches = dtype == DType::kF32 ? py::isinstance<py::array_t<float, 0>>(array) : py::isinstance<py::array_t<uint8_t, 0>>(array);
+  const bool matches = dtype == DType::kF32  ? py::isinstance<py::array_t<float, 0>>(array)
+                       : dtype == DType::kU8 ? py::isinstance<py::array_t<uint8_t, 0>>(array)
+                                             : py::isinstance<py::array_t<int32_t, 0>>(array);
   if (!matches) {
-    throw py::type_error(what + ": expected dtype " + (dtype == DType::kF32 ? "float32" : "uint8") + ", got " + DTypeText(array));
+    const char* expected = dtype == DType::kF32 ? "float32" : dtype == DType::kU8 ? "uint8" : "int32";
+    throw py::type_error(what + ": expected dtype " + expected + ", got " + DTypeText(array));
   }
   return array;
 }

@@ -260,7 +260,9 @@ py::dict CpuInfo() {
   py::dict info;
   info["brand"] = CpuBrand();
   info["isas"] = isas;
-  info["best"] = isas[isas.size() - 1];
+  const Selection best = Unwrap(SelectKernels("auto"));
+  info["best"] = IsaName(best.kernels->isa);
+  info["warning"] = best.warning;
   info["threads"] = UsableCpus();
   info["compiler"] = CompilerName();
   return info;
@@ -298,6 +300,7 @@ PYBIND11_MODULE(_core, m) {
                        const std::string& fip) { return MakeSession(model, threads, isa, algorithm, fip); }),
            py::arg("model"), py::arg("threads"), py::arg("isa"), py::arg("algorithm") = "auto", py::arg("fip") = "auto")
       .def_property_readonly("isa", [](const Session& self) { return IsaName(self.isa()); })
+      .def_property_readonly("warning", &Session::warning)
       .def_property_readonly("threads", &Session::threads)
       .def("run", RunSession, py::arg("inputs"), py::arg("capture"))
       .def("layers", SessionLayers)

@@ -1,8 +1,24 @@
 #include "runtime/machine.h"
 
+#include <atomic>
+
 #include "base/text.h"
+#include "runtime/self_check.h"
 
 namespace pqi {
+namespace {
+
+// Asked again only for a set that is wrong. No lock: two threads may check at once, and a fork in the middle leaves nothing locked.
+std::string WrongKernel(const kernels::KernelSet& set) {
+  static std::atomic<const kernels::KernelSet*> good[kIsaCount] = {};
+  std::atomic<const kernels::KernelSet*>& known = good[static_cast<int>(set.isa)];
+  if (known.load(std::memory_order_relaxed) == &set) return "";
+  std::string wrong = FindWrongKernel(set);
+  if (wrong.empty()) known.store(&set, std::memory_order_relaxed);
+  return wrong;
+}
+
+}  // namespace
 
 std::vector<Isa> AvailableIsas() {
   std::vector<Isa> out;
@@ -13,14 +29,30 @@ std::vector<Isa> AvailableIsas() {
   return out;
 }
 
-Result<const kernels::KernelSet*> SelectKernels(const std::string& isa) {
-  const std::vector<Isa> available = AvailableIsas();
-  if (isa == "auto") return kernels::GetKernelSet(available.back());
-  const Result<Isa> wanted = ParseIsa(isa);
-  if (!wanted.ok()) return wanted.status();
+Selection SelectWorking(Span<const kernels::KernelSet* const> candidates) {
+  Selection selection;
+  for (size_t i = candidates.size(); i-- > 1;) {
+    const std::string wrong = WrongKernel(*candidates[i]);
+    if (wrong.empty()) {
+      selection.kernels = candidates[i];
+      return selection;
+    }
+    selection.warning += (selection.warning.empty() ? "" : "; ") + std::string("on this machine the kernel ") + Quoted(wrong) +
+                         " for instruction set " + Quoted(IsaName(candidates[i]->isa)) + " gives wrong results, so " +
+                         Quoted(IsaName(candidates[i - 1]->isa)) + " is used";
+  }
+  selection.kernels = candidates[0];
+  return selection;
+}
+
+Result<Selection> SelectKernels(const std::string& isa) {
+  std::vector<const kernels::KernelSet*> candidates;
   std::string names;
-  for (Isa a : available) {
-    if (a == wanted.value()) return kernels::GetKernelSet(a);
+  const Result<Isa> wanted = isa == "auto" ? AvailableIsas().back() : ParseIsa(isa);
+  if (!wanted.ok()) return wanted.status();
+  for (Isa a : AvailableIsas()) {
+    candidates.push_back(kernels::GetKernelSet(a));
+    if (a == wanted.value()) return SelectWorking(candidates);
     names += (names.empty() ? "" : ", ") + std::string(IsaName(a));
   }
   const char* lacking = CpuSupports(wanted.value()) ? "this build has no kernels for " : "this CPU lacks ";

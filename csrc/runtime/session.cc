@@ -8,7 +8,6 @@
 #include "base/aligned.h"
 #include "base/fpenv.h"
 #include "base/text.h"
-#include "runtime/machine.h"
 
 namespace pqi {
 namespace {
@@ -31,6 +30,19 @@ Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, si
     if (codes[i] < q.qmin || codes[i] > q.qmax) {
       return InvalidArgument("input " + Quoted(port.name) + ": code " + std::to_string(codes[i]) + " is outside [" +
                              std::to_string(q.qmin) + ", " + std::to_string(q.qmax) + "]");
+    }
+  }
+  return {};
+}
+
+// Indices that a caller brings lie in every table that they are looked up in.
+Status CheckIndices(const Port& port, const uint8_t* bytes, size_t n, int64_t limit) {
+  for (size_t i = 0; i < n; ++i) {
+    int32_t index = 0;
+    std::memcpy(&index, bytes + i * sizeof index, sizeof index);  // the caller's memory may be misaligned
+    if (index < 0 || index >= limit) {
+      return InvalidArgument("input " + Quoted(port.name) + ": index " + std::to_string(index) + " at position " + std::to_string(i) +
+                             " is outside [0, " + std::to_string(limit) + "), the rows of its table");
     }
   }
   return {};
@@ -88,10 +100,10 @@ class Session::Lease {
   std::unique_ptr<Context> context_;
 };
 
-Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options, const kernels::KernelSet* kernels)
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection)
     : model_(std::move(model)),
       options_(options),
-      kernels_(kernels),
+      selection_(std::move(selection)),
       pool_(options.threads),
       shared_(std::make_unique<ForkLocal<Shared>>()) {}
 
@@ -101,20 +113,29 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   if (options.threads < 1 || options.threads > kMaxThreads) {
     return InvalidArgument("threads must be 1 to " + std::to_string(kMaxThreads) + ", got " + std::to_string(options.threads));
   }
-  PQI_ASSIGN_OR_RETURN(const kernels::KernelSet* kernels, SelectKernels(options.isa));
   PQI_RETURN_IF_ERROR(plan::CheckOptions(options.plan));
+  PQI_ASSIGN_OR_RETURN(Selection selection, SelectKernels(options.isa));
+  return Create(std::move(model), options, std::move(selection));
+}
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection) {
   const FpEnvScope fp;  // packing multiplies scales
-  std::unique_ptr<Session> session(new Session(std::move(model), options, kernels));
+  std::unique_ptr<Session> session(new Session(std::move(model), options, std::move(selection)));
   PQI_RETURN_IF_ERROR(session->Prepare());
   return session;
 }
 
 Status Session::Prepare() {
   const Graph& graph = model_->graph();
+  index_limit_.assign(graph.values.size(), INT64_MAX);
   for (const Node& node : graph.nodes) {
     const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
     const NodeView view{graph, node};
-    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *kernels_, options_.plan}));
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
+    if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
+      int64_t& limit = index_limit_[node.inputs[0]];
+      limit = std::min(limit, step->IndexLimit());
+    }
     steps_.push_back(std::move(step));
   }
   return {};
@@ -172,6 +193,8 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
     if (!inputs[i] && n) return InvalidArgument("input " + Quoted(port.name) + " has no data");
     if (graph.values[port.value].dtype == DType::kU8) {
       PQI_RETURN_IF_ERROR(CheckCodes(graph, port, static_cast<const uint8_t*>(inputs[i]), n));
+    } else if (graph.values[port.value].dtype == DType::kI32) {
+      PQI_RETURN_IF_ERROR(CheckIndices(port, static_cast<const uint8_t*>(inputs[i]), n / sizeof(int32_t), index_limit_[port.value]));
     }
   }
   for (size_t t = 0; t < targets.size(); ++t) {

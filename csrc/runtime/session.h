@@ -11,9 +11,9 @@
 #include "base/span.h"
 #include "base/status.h"
 #include "graph/memory_plan.h"
-#include "kernels/contract.h"
 #include "ops/op.h"
 #include "plan/algorithm.h"
+#include "runtime/machine.h"
 #include "runtime/model.h"
 
 namespace pqi {
@@ -57,11 +57,15 @@ struct MemoryReport {
 class Session {
  public:
   static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options);
+  // On these kernels, whatever options.isa says. They must outlive the session.
+  static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection);
 
   ~Session();
 
   const Model& model() const { return *model_; }
-  Isa isa() const { return kernels_->isa; }
+  Isa isa() const { return selection_.kernels->isa; }
+  // Empty, or why the kernels are not those of the instruction set asked for (runtime/machine.h).
+  const std::string& warning() const { return selection_.warning; }
   int threads() const { return options_.threads; }
 
   // Cached for the kMaxPlans shapes used last: finding one allocates nothing. kInvalidArgument if the shapes do not fit the model.
@@ -87,14 +91,15 @@ class Session {
   struct Shared;
   class Lease;
 
-  Session(std::shared_ptr<const Model> model, const SessionOptions& options, const kernels::KernelSet* kernels);
+  Session(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection);
   Status Prepare();
   void Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const;
 
   std::shared_ptr<const Model> model_;
   SessionOptions options_;
-  const kernels::KernelSet* kernels_;
+  Selection selection_;
   std::vector<std::unique_ptr<ops::Step>> steps_;  // by node
+  std::vector<int64_t> index_limit_;               // by value: of inputs that are indices, the rows of the smallest table they reach
   mutable ThreadPool pool_;
   std::unique_ptr<ForkLocal<Shared>> shared_;
 };

@@ -29,7 +29,7 @@ NpyArray RandomArray(const Graph& graph, const Value& value, const ConcreteShape
     const Quant& q = graph.quants[static_cast<size_t>(value.quant)];
     std::uniform_int_distribution<int> code(q.qmin, q.qmax);
     for (uint8_t& b : array.bytes) b = static_cast<uint8_t>(code(random));
-  } else {
+  } else if (value.dtype == DType::kF32) {  // indices stay 0: every table has such a row
     std::normal_distribution<float> normal;
     for (size_t i = 0; i < count; ++i) {
       const float x = normal(random);

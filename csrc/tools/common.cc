@@ -66,7 +66,9 @@ std::unique_ptr<Session> OpenSession(const std::shared_ptr<const Model>& model, 
   chosen.threads = options.threads;
   chosen.isa = options.isa;
   chosen.plan = {options.algorithm, options.fip};
-  return Get(Session::Create(model, chosen));
+  std::unique_ptr<Session> session = Get(Session::Create(model, chosen));
+  if (!session->warning().empty()) std::fprintf(stderr, "pqi: warning: %s\n", session->warning().c_str());
+  return session;
 }
 
 std::vector<ConcreteShape> InputShapes(const Model& model, const Options& options) {
@@ -132,7 +134,7 @@ RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs) {
 NpyArray SampleArray(const Model& model, uint32_t constant) {
   const Constant& c = model.graph().constants[constant];
   NpyArray array;
-  array.dtype = c.type == ConstType::kF32 ? DType::kF32 : DType::kU8;
+  array.dtype = c.type == ConstType::kF32 ? DType::kF32 : c.type == ConstType::kU8 ? DType::kU8 : DType::kI32;
   array.shape = c.shape;
   array.bytes.assign(c.bytes.begin(), c.bytes.end());
   return array;

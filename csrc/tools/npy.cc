@@ -68,8 +68,10 @@ Result<NpyArray> ReadNpy(const std::string& path) {
 
   NpyArray array;
   const std::string descr = Field(header, "descr").substr(0, 5);
-  if (descr != "'<f4'" && descr != "'|u1'") return Fail(path, "expected float32 or uint8 ('<f4', '|u1'), got " + descr);
-  array.dtype = descr == "'<f4'" ? DType::kF32 : DType::kU8;
+  if (descr != "'<f4'" && descr != "'|u1'" && descr != "'<i4'") {
+    return Fail(path, "expected float32, uint8 or int32 ('<f4', '|u1', '<i4'), got " + descr);
+  }
+  array.dtype = descr == "'<f4'" ? DType::kF32 : descr == "'|u1'" ? DType::kU8 : DType::kI32;
   if (Field(header, "fortran_order").rfind("False", 0) != 0)
     return Fail(path, "Fortran order is not read: save numpy.ascontiguousarray(x)");
   if (!ParseShape(Field(header, "shape"), &array.shape)) return Fail(path, "the shape cannot be read");
@@ -83,7 +85,11 @@ Result<NpyArray> ReadNpy(const std::string& path) {
 }
 
 Status WriteNpy(const std::string& path, DType dtype, const ConcreteShape& shape, Span<const uint8_t> bytes) {
-  std::string header = std::string("{'descr': '") + (dtype == DType::kF32 ? "<f4" : "|u1") + "', 'fortran_order': False, 'shape': (";
+  std::string header = std::string("{'descr': '") +
+                       (dtype == DType::kF32  ? "<f4"
+                        : dtype == DType::kU8 ? "|u1"
+                                              : "<i4") +
+                       "', 'fortran_order': False, 'shape': (";
   for (int64_t d : shape) header += std::to_string(d) + ", ";
   header += "), }";
   while ((10 + header.size() + 1) % 64 != 0) header += ' ';

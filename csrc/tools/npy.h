@@ -1,4 +1,4 @@
-// numpy's .npy files, as much as the engine needs: C-ordered float32 and uint8 arrays, format versions 1 to 3.
+// numpy's .npy files, as much as the engine needs: C-ordered float32, uint8 and int32 arrays, format versions 1 to 3.
 #pragma once
 
 #include <cstdint>

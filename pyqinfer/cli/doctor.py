@@ -31,7 +31,7 @@ def command(output: Style = OutputOption) -> None:
         {"what": "pyqinfer", "value": f"{__version__} ({info['compiler']})", "note": ""},
         {"what": "Python", "value": platform.python_version(), "note": platform.platform()},
         {"what": "CPU", "value": info["brand"], "note": platform.machine()},
-        {"what": "instruction sets", "value": ", ".join(info["isas"]), "note": f"auto = {info['best']}"},
+        {"what": "instruction sets", "value": ", ".join(info["isas"]), "note": f"auto = {info['best']} {info['warning']}".rstrip()},
         {"what": "threads", "value": str(info["threads"]), "note": f"default {default_threads()} (PYQINFER_NUM_THREADS)"},
         {"what": "load", "value": _load(), "note": "benchmarks want a quiet machine"},
         {"what": "pqi tool", "value": _present(get_tool()), "note": get_tool()},

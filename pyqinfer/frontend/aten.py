@@ -104,6 +104,20 @@ def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> i
     return reader.emit("clamp", node, [x], x.shape, attrs, name=reader.namer.name(node, "relu" if hi is None else "clamp"))
 
 
+def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Rows of a constant table; ``padding_idx`` and the like matter in training alone."""
+    x = a["indices"]
+    if isinstance(a["weight"], ir.Value):
+        raise NotSupportedHere("its table is computed from the input")
+    if not isinstance(x, ir.Value) or not x.indices:
+        raise NotSupportedHere("its indices are not an input of the model")
+    weight = weight_constant(reader, a["weight"])
+    if isinstance(weight, ir.Weight) and weight.grouped:
+        weight = weight.expand()
+    width = (weight.codes if isinstance(weight, ir.Weight) else weight).shape[1]
+    return reader.emit("embedding", node, [x], (*x.shape, width), {}, {"weight": weight})
+
+
 def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
     """Arguments of an add or sub whose second operand is multiplied by alpha already."""
     alpha, other = a.get("alpha", 1), a["other"]
@@ -254,7 +268,10 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _squeeze_trailing(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.activation(a["self"], "input")
     if "dim" not in a:
-        raise NotSupportedHere("squeeze without a dimension")
+        # Symbols stay: torch.export takes them for sizes other than 1.
+        if None in x.shape:
+            raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+        return _reshaped(reader, node, x, [d for d in x.shape if d != 1], "squeeze")
     axes = [a["dim"]] if isinstance(a["dim"], int) else a["dim"]
     drop = {d % len(x.shape) for d in axes}
     if any(x.shape[d] is None or isinstance(x.shape[d], str) for d in drop):
@@ -293,14 +310,72 @@ def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    if a["alpha"] != 1:
-        raise NotSupportedHere(f"celu with alpha={a['alpha']}")
-    return _unary(reader, node, a, "elu", 1.0)
+    """alpha * elu(x / alpha)"""
+    alpha = float(a["alpha"])
+    if alpha <= 0:
+        raise NotSupportedHere(f"celu with alpha={alpha}")
+    x = reader.activation(a["self"], "input")
+    y = _unary(reader, node, {"self": x if alpha == 1 else inner(scaled(reader, node, x, 1 / alpha))}, "elu", 1.0)
+    return y if alpha == 1 else scaled(reader, node, inner(y), alpha)
+
+
+def _softplus(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """log(1 + e^(beta x)) / beta. From 20 on that is x in float32, so that a higher threshold changes nothing."""
+    beta, threshold = float(a["beta"]), float(a["threshold"])
+    if threshold < 20 or beta <= 0:
+        raise NotSupportedHere(f"softplus with beta={beta}, threshold={threshold}")
+    x = reader.activation(a["self"], "input")
+    if beta == 1:
+        return _unary(reader, node, a, "softplus")
+    y = _unary(reader, node, {"self": inner(scaled(reader, node, x, beta))}, "softplus")
+    return _with_constant(reader, node, inner(y), beta, "div")
+
+
+def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
+    """sum((x - mean)^2) / (n - correction), over dimensions whose sizes are known."""
+    x = reader.activation(a["self"], "input")
+    dims, keep = a.get("dim"), bool(a.get("keepdim", False))
+    # var(x, unbiased) says True for a correction of 1; var.correction has None for it.
+    correction = a.get("correction", a.get("unbiased", 1))
+    correction = 1.0 if correction is None else float(correction)
+    rank = len(x.shape)
+    axes = sorted({d % rank for d in ([dims] if isinstance(dims, int) else dims or range(rank))})
+    count = 1
+    for axis in axes:
+        size = x.shape[axis]
+        if not isinstance(size, int):
+            raise NotSupportedHere("over a dimension that is not known while converting")
+        count *= size
+    if count <= correction:
+        raise NotSupportedHere(f"over {count} elements with a correction of {correction:g}")
+    mean = inner(_reduce(reader, node, {"self": x, "dim": axes, "keepdim": True}, "mean"))
+    centred = inner(_binary(reader, node, {"self": x, "other": mean}, "sub"))
+    squares = inner(_binary(reader, node, {"self": centred, "other": centred}, "mul"))
+    total = _reduce(reader, node, {"self": squares, "dim": axes, "keepdim": keep}, "sum")
+    y = _with_constant(reader, node, inner(total), count - correction, "div")
+    return _unary(reader, node, {"self": inner(y)}, "sqrt") if root else y
+
+
+def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Of order 1, 2 or infinity."""
+    order = a.get("ord", a.get("p"))
+    order = 2.0 if order is None else float(order)
+    over = {"dim": a.get("dim"), "keepdim": a.get("keepdim", False), "dtype": a.get("dtype")}
+    x = reader.activation(a["self"], "input")
+    if order == 2:
+        squares = inner(_binary(reader, node, {"self": x, "other": x}, "mul"))
+        return _unary(reader, node, {"self": inner(_reduce(reader, node, {"self": squares, **over}, "sum"))}, "sqrt")
+    if order not in (1, INFINITY):
+        raise NotSupportedHere(f"a norm of order {order:g}")
+    magnitude = inner(_unary(reader, node, {"self": x}, "abs"))
+    return _reduce(reader, node, {"self": magnitude, **over}, "sum" if order == 1 else "amax")
 
 
 def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Whole powers by multiplication, as torch computes a square and a cube."""
     x, exponent = reader.activation(a["self"], "base"), a["exponent"]
+    if exponent in (0.5, -0.5):
+        return _unary(reader, node, {"self": x}, "sqrt" if exponent > 0 else "rsqrt")
     if exponent not in (1, 2, 3, -1):
         raise NotSupportedHere(f"a power of {exponent}")
     if exponent == -1:
@@ -314,12 +389,12 @@ def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
-    """The larger or smaller of a tensor and one number."""
+    """The larger or smaller of two tensors; one number is a bound."""
     x, bound = a["self"], a["other"]
     if not isinstance(x, ir.Value):
         x, bound = bound, x
-    if not isinstance(bound, Tensor) or bound.numel() != 1:
-        raise NotSupportedHere("with anything but one number")
+    if not isinstance(bound, Tensor) or bound.numel() != 1 or bound.ndim > len(reader.activation(x, "operand").shape):
+        return _binary(reader, node, {"self": x, "other": bound}, "maximum" if largest else "minimum")
     value = float(bound)
     return _clamp(reader, node, {"self": x}, value if largest else None, None if largest else value)
 
@@ -345,6 +420,7 @@ HANDLERS: dict[str, Handler] = {
     "conv_transpose1d": over_rows(conv_transpose2d),
     "conv_transpose2d": conv_transpose2d,
     "linear": _linear,
+    "embedding": _embedding,
     "batch_norm": either(_batch_norm),
     "_native_batch_norm_legit_no_training": _batch_norm_tuple,
     "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
@@ -359,6 +435,15 @@ HANDLERS: dict[str, Handler] = {
     "erf": lambda r, n, a: _unary(r, n, a, "erf"),
     "silu": lambda r, n, a: _unary(r, n, a, "silu"),
     "gelu": _gelu,
+    "sqrt": lambda r, n, a: _unary(r, n, a, "sqrt"),
+    "rsqrt": lambda r, n, a: _unary(r, n, a, "rsqrt"),
+    "abs": lambda r, n, a: _unary(r, n, a, "abs"),
+    "log": lambda r, n, a: _unary(r, n, a, "log"),
+    "softplus": _softplus,
+    "var": lambda r, n, a: _variance(r, n, a, False),
+    "std": lambda r, n, a: _variance(r, n, a, True),
+    "linalg_vector_norm": _vector_norm,
+    "norm": _vector_norm,
     "hardsigmoid": lambda r, n, a: _unary(r, n, a, "hardsigmoid"),
     "hardswish": lambda r, n, a: _unary(r, n, a, "hardswish"),
     "elu": _elu,

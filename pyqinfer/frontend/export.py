@@ -13,6 +13,9 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+# Inputs of an embedding; the engine's are int32.
+INDEX_TYPES = (torch.int64, torch.int32)
+
 
 def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
     """Example inputs as a tuple of CPU tensors. Raises TypeError or ValueError that names the one at fault."""
@@ -24,8 +27,8 @@ def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
             raise TypeError(f"example_inputs[{i}]: expected a torch tensor, got {type(x).__name__}")
         if x.device.type != "cpu":
             raise ValueError(f"example_inputs[{i}]: expected a CPU tensor, got one on {x.device}; call .cpu() first")
-        if x.dtype != torch.float32:
-            raise ValueError(f"example_inputs[{i}]: expected float32, got {x.dtype}")
+        if x.dtype not in (torch.float32, *INDEX_TYPES):
+            raise ValueError(f"example_inputs[{i}]: expected float32, or int64 or int32 for indices, got {x.dtype}")
     return tuple(examples)
 
 

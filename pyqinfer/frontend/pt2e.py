@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.ao.quantization.fx._decomposed  # noqa: F401  registers torch.ops.quantized_decomposed
+import torch
+import torch.ao.quantization.fx._decomposed
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
@@ -12,6 +13,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten, dynamic, fake_quant, nncf, per_channel, quantized, torchao_ops
+from pyqinfer.frontend.export import INDEX_TYPES
 from pyqinfer.frontend.reader import GraphReader
 
 _HANDLERS = {**per_channel.over(aten.HANDLERS), **quantized.HANDLERS, **fake_quant.HANDLERS, **dynamic.HANDLERS, **torchao_ops.HANDLERS}
@@ -30,6 +32,7 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynam
         shape = _input_shape(node, None if examples is None else examples[i], dynamic_size)
         dims = tuple(symbols.dim(d, axis, len(shape), dynamic_batch, dynamic_size) for axis, d in enumerate(shape))
         value = ir.Value(reader.namer.unique(str(node.target)), dims)
+        value.indices = _is_indices(node, None if examples is None else examples[i])
         reader.env[node] = value
         inputs.append(value)
     values = reader.read_nodes()
@@ -37,6 +40,17 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynam
     for name, value in outputs:
         _check_output(name, value)
     return ir.Graph(symbols.names, inputs, outputs, reader.nodes)
+
+
+def _is_indices(node: Node, example: Tensor | None) -> bool:
+    """Whether an input holds indices. Raises ValueError for a type that the engine does not take."""
+    traced = node.meta.get("val")
+    kind = traced.dtype if isinstance(traced, Tensor) else example.dtype if example is not None else torch.float32
+    if kind not in (torch.float32, *INDEX_TYPES):
+        raise ValueError(f"input {node.name!r}: expected float32, or int64 or int32 for indices, got {kind}")
+    if example is not None and (example.dtype in INDEX_TYPES) != (kind in INDEX_TYPES):
+        raise ValueError(f"input {node.name!r}: the graph expects {kind}, example_inputs has {example.dtype}")
+    return kind in INDEX_TYPES
 
 
 def _check_output(name: str, value: Any) -> None:

@@ -130,6 +130,8 @@ class GraphReader:
             raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
             raise NotSupportedHere(f"its {what} is a constant, not an activation")
+        if operand.indices:
+            raise NotSupportedHere(f"its {what} is an input of integers, which only an embedding reads")
         if operand.quant is not None:
             raise NotSupportedHere(f"its {what} is integer codes without a dequantize op in front")
         return operand

@@ -35,7 +35,7 @@ class EngineGraph:
     def to_json(self) -> str:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
 
-    def with_sample(self, inputs: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> EngineGraph:
+    def with_sample(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> EngineGraph:
         """The same graph with one more stored pair of inputs and outputs."""
         entries, constants = list(self.graph["constants"]), list(self.constants)
         number = len(self.graph["samples"])
@@ -43,7 +43,7 @@ class EngineGraph:
         for kind, arrays in (("inputs", inputs), ("outputs", outputs)):
             for name, array in arrays.items():
                 sample[kind][name] = len(entries)
-                dtype = "u8" if array.dtype == np.uint8 else "f32"
+                dtype = {"uint8": "u8", "int32": "i32"}.get(array.dtype.name, "f32")
                 entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
                 constants.append(np.asarray(array, order="C"))
         return replace(self, graph={**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants=constants)
@@ -99,7 +99,7 @@ class _Emitter:
         return name
 
     def _value(self, value: Value, name: str, shape: Sequence[Any] | None = None) -> None:
-        entry: dict[str, Any] = {"name": name, "dtype": "f32" if value.quant is None else "u8"}
+        entry: dict[str, Any] = {"name": name, "dtype": "i32" if value.indices else "f32" if value.quant is None else "u8"}
         if shape is not None:
             entry["shape"] = list(shape)
         if value.quant is not None:
@@ -191,7 +191,7 @@ def _attrs(node: Node) -> dict[str, Any]:
         attrs["step"] = [float_bits(value) for value in attrs["step"]]
     if node.op in DYNAMIC_OPS:
         attrs["eps"] = float_bits(real(node, "eps"))
-    if node.op in {"conv2d", "linear"} | DYNAMIC_OPS:
+    if node.op in {"conv2d", "linear", "embedding"} | DYNAMIC_OPS:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs

@@ -2,14 +2,15 @@
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a layer absorbs, each only as the sole
 reader of what comes before: an add (conv and linear), a clamp (conv, linear, add), a quantize. A unary function, a softmax and a norm read
-floats, a binary function codes or floats, a product of matrices codes or floats alone; all absorb a quantize, a product of codes only.
+floats, a binary function codes or floats, a product of matrices codes or floats alone, an embedding indices; all absorb a quantize, a
+product of codes only.
 """
 
 from __future__ import annotations
 
 from pyqinfer.ir import DYNAMIC_OPS, POOL_OPS, ROW_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, computes
 
-_ANCHORS = WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce"}
+_ANCHORS = WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | ROW_OPS | {"add", "unary", "binary", "matmul", "reduce", "embedding"}
 _FLOAT_INPUT = ROW_OPS | DYNAMIC_OPS | {"unary"}
 # Codes of every operand, or floats alone: a layer with floats writes floats.
 _OF_ONE_KIND = WEIGHT_OPS | {"matmul"}

@@ -24,6 +24,11 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "hardswish": lambda x, _: F.hardswish(x),
     "elu": lambda x, alpha: F.elu(x, alpha),
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
+    "sqrt": lambda x, _: torch.sqrt(x),
+    "rsqrt": lambda x, _: torch.rsqrt(x),
+    "abs": lambda x, _: torch.abs(x),
+    "log": lambda x, _: torch.log(x),
+    "softplus": lambda x, _: F.softplus(x),
 }
 
 _ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
@@ -33,6 +38,8 @@ _ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "div": lambda x, c: x / c,
     "rsub": lambda x, c: c - x,
     "rdiv": lambda x, c: c / x,
+    "maximum": lambda x, c: torch.maximum(x, torch.tensor(c)),
+    "minimum": lambda x, c: torch.minimum(x, torch.tensor(c)),
 }
 
 

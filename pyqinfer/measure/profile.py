@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pyqinfer.report import Column, Report
 from pyqinfer.session import Session
 
@@ -22,7 +20,7 @@ def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report
     """
     if repeat < 1:
         raise ValueError(f"repeat: expected at least 1, got {repeat}")
-    arrays = {name: np.asarray(x) for name, x in session.name_inputs(inputs).items()}
+    arrays, _ = session.arrays(session.name_inputs(inputs))
     times = dict(session.native.profile(arrays, repeat))
     costs = {cost.name: cost for cost in session.model.layer_costs({name: a.shape for name, a in arrays.items()})}
     executed = {layer["name"]: layer["executed_as"] for layer in session.layers()}

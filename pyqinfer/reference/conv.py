@@ -1,4 +1,4 @@
-"""conv2d and linear, integer and float (docs/numerics.md, "conv2d and linear")."""
+"""conv2d, linear and embedding, integer and float (docs/numerics.md, "conv2d and linear")."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def linear(node: NodeArgs) -> Tensor:
     image = Tensor(x.data.reshape(1, 1, -1, inputs), x.quant)
     y = _weighted(node, image, weight[:, None, None, :], Geometry())
     return Tensor(y.data.reshape(*leading, len(weight)), y.quant)
+
+
+def embedding(node: NodeArgs) -> Tensor:
+    """Rows of a table. Raises ValueError for an index outside it."""
+    indices, weight = node.inputs[0].data, node.constants["weight"]
+    if indices.size and not 0 <= indices.min() <= indices.max() < len(weight):
+        raise ValueError(f"an index is outside [0, {len(weight)})")
+    return store(_float_weight(weight, node.constants, node.attrs["step"])[indices], node.output)
 
 
 def _weighted(node: NodeArgs, x: Tensor, weight: NDArray[Any], geometry: Geometry) -> Tensor:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pyqinfer.reference.node import NodeArgs
 from pyqinfer.reference.quantize import Tensor, activation, clamp, dequantize, float_attribute, store
-from pyqinfer.reference.rounding import f32, fma
+from pyqinfer.reference.rounding import F32, f32, fma
 
 _TO_NHWC = (0, 2, 3, 1)
 _TO_NCHW = (0, 3, 1, 2)
+_BINARY: Mapping[str, Callable[[F32, F32], NDArray[Any]]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "maximum": lambda a, b: np.where(np.isnan(a) | (a > b), a, b),
+    "minimum": lambda a, b: np.where(np.isnan(a) | (a < b), a, b),
+}
 
 
 def quantize(node: NodeArgs) -> Tensor:
@@ -44,8 +56,7 @@ def binary(node: NodeArgs) -> Tensor:
     function = node.attrs["function"]
     if function in ("rsub", "rdiv"):
         a, b, function = b, a, function[1:]
-    y = a + b if function == "add" else a - b if function == "sub" else a * b if function == "mul" else a / b
-    return store(f32(y), node.output)
+    return store(f32(_BINARY[function](a, b)), node.output)
 
 
 def clamp_values(node: NodeArgs) -> Tensor:

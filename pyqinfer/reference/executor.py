@@ -36,6 +36,7 @@ _OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
     "matmul": rows.matmul,
     "layer_norm": rows.layer_norm,
     "group_norm": rows.group_norm,
+    "embedding": conv.embedding,
     "concat": movement.concat,
     "slice": movement.slice_axis,
     "pad": movement.pad,
@@ -58,7 +59,7 @@ def run(
         graph: the parsed JSON of docs/format.md, section "Graph" (``json.loads(model.graph_json)``).
         constants: logical arrays, one for each entry of the graph's ``constants`` (int8 for ``code``); the entry named
             ``activation_scales`` holds the scales of the quants.
-        inputs: one array for each graph input, by name: float32, or uint8 codes, in the shape the graph declares.
+        inputs: one array for each graph input, by name: float32, uint8 codes or int32 indices, in the shape the graph declares.
         capture: names of nodes whose outputs are wanted as well.
 
     Returns:
@@ -66,7 +67,8 @@ def run(
         codes; spatial values are NHWC.
 
     Raises:
-        ValueError: an input is missing, unknown or of the wrong shape; `capture` names no node; an op is unknown.
+        ValueError: an input is missing, unknown or of the wrong shape; `capture` names no node; an op is unknown; an index
+            lies outside its table.
         TypeError: an input has the wrong dtype.
     """
     missing = set(capture) - {node["name"] for node in graph["nodes"]}
@@ -133,9 +135,9 @@ def _bind_inputs(
     symbols: dict[str, int] = {}
     for port in graph["inputs"]:
         value, array = graph["values"][port["value"]], inputs[port["name"]]
-        dtype = np.float32 if value["dtype"] == "f32" else np.uint8
+        dtype = {"f32": "float32", "u8": "uint8", "i32": "int32"}[value["dtype"]]
         if array.dtype != dtype:
-            raise TypeError(f"input {port['name']!r}: expected {dtype.__name__}, got {array.dtype}")
+            raise TypeError(f"input {port['name']!r}: expected {dtype}, got {array.dtype}")
         declared = value["shape"]
         bound = [symbols.setdefault(d, n) if isinstance(d, str) else d for d, n in zip(declared, array.shape, strict=False)]
         if len(declared) != array.ndim or tuple(bound) != array.shape:

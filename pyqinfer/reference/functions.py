@@ -86,11 +86,24 @@ def erf(x: F32) -> F32:
 
 
 def log(x: F32) -> F32:
-    """For finite x >= 1; NaN gives NaN."""
-    half, k = np.frexp(x)  # 1/2 <= half < 1
+    """-infinity of zeros, NaN of negative numbers."""
+    plain = (x > 0) & np.isfinite(x)
+    half, k = np.frexp(np.where(plain, x, _ONE))  # 1/2 <= half < 1
     low = half * _TWO <= _SQRT_TWO
-    z = np.where(np.isnan(x), x, np.where(low, half * _TWO, half)) - _ONE
-    n = np.where(np.isnan(x), 0, k - low).astype(np.float32)
+    y = _log_of((k - low).astype(np.float32), np.where(low, half * _TWO, half) - _ONE)
+    special = np.where(x < 0, np.float32(np.nan), np.where(x == 0, np.float32(-np.inf), x))
+    return np.where(plain, y, special)
+
+
+def softplus(x: F32) -> F32:
+    u = exp(-np.abs(x))
+    upper = u > _SQRT_TWO - _ONE
+    z = np.where(upper, (u - _ONE) * _HALF, u)
+    return np.where(x < 0, np.float32(0), x) + _log_of(upper.astype(np.float32), z)
+
+
+def _log_of(n: F32, z: F32) -> F32:
+    """``n*ln(2) + log(1 + z)``"""
     t = fused(z * z, fused(z, _polynomial(_LOG, z), -_HALF), z)
     return fused(n, _LN2_HIGH, fused(n, _LN2_LOW, t))
 
@@ -111,6 +124,11 @@ _FUNCTIONS: Mapping[str, Callable[[F32, np.float32], F32]] = {
     "hardswish": lambda x, _: x * _hard_gate(x) / _SIX,
     "elu": lambda x, alpha: np.where(x > 0, x, alpha * expm1(x)),
     "leaky_relu": lambda x, alpha: np.where(x > 0, x, x * alpha),
+    "sqrt": lambda x, _: f32(np.sqrt(x)),
+    "rsqrt": lambda x, _: f32(_ONE / f32(np.sqrt(x))),
+    "abs": lambda x, _: np.abs(x),
+    "log": lambda x, _: log(x),
+    "softplus": lambda x, _: softplus(x),
 }
 
 

@@ -90,6 +90,9 @@ def _binary_op(case: OneOp) -> np.ndarray:
 
     def element(*index: int) -> float:
         a, b = value(0, index), value(1, index)
+        if function in ("maximum", "minimum"):
+            larger = max if function == "maximum" else min
+            return math.nan if math.isnan(a) or math.isnan(b) else b if a == b else larger(a, b)
         if function in ("rsub", "rdiv"):
             a, b = b, a
         if function in ("div", "rdiv"):
@@ -484,6 +487,20 @@ def _upsample_op(case: OneOp) -> np.ndarray:
     return _fill(case, (x.shape[0], *sizes, x.shape[3]), element)
 
 
+def _embedding_op(case: OneOp) -> np.ndarray:
+    indices, weight = case.inputs[0][0], case.constants["weight"]
+
+    def element(*index: int) -> float:
+        row, column = int(indices[index[:-1]]), index[-1]
+        if "scale" not in case.constants:
+            return float(weight[row, column])
+        base = int(case.constants["base"][row]) if "base" in case.constants else 0
+        value = round_f32(Fraction(case.attrs["step"] * int(weight[row, column]) + base))
+        return mul(value, float(case.constants["scale"][row]))
+
+    return _fill(case, (*indices.shape, weight.shape[1]), element)
+
+
 _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "quantize": _quantize_op,
     "dequantize": _dequantize_op,
@@ -508,6 +525,7 @@ _OPS: dict[str, Callable[[OneOp], np.ndarray]] = {
     "matmul": _matmul_op,
     "layer_norm": _layer_norm_op,
     "group_norm": _group_norm_op,
+    "embedding": _embedding_op,
     "concat": _concat_op,
     "slice": _slice_op,
     "pad": _pad_op,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from exact_scalar import add, clamp, divide, fma, mul, round_f32
+from exact_scalar import add, clamp, divide, fma, mul, round_f32, square_root
 
 _HEX = float.fromhex
 _LOG2_E, _LN2_HIGH, _LN2_LOW = map(_HEX, ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))
@@ -25,6 +25,7 @@ _TAIL_TEXT = (
 )
 _WIDE_EXP, _TAIL = ([*map(_HEX, text.split())] for text in (_WIDE_EXP_TEXT, _TAIL_TEXT))
 _GELU_SCALE, _GELU_CUBE = _HEX("-0x1.9884533d43651p+0"), 0.044715
+_SQRT_TWO = _HEX("0x1.6a09e6p+0")
 _LOG = [
     _HEX(text)
     for text in (
@@ -122,13 +123,31 @@ def erf(x: float) -> float:
 
 
 def log(x: float) -> float:
-    """For x >= 1."""
+    if math.isnan(x) or x < 0:
+        return math.nan
+    if x == 0 or math.isinf(x):
+        return -math.inf if x == 0 else x
     k = 0
-    while x > _HEX("0x1.6a09e6p+0"):
+    while x > _SQRT_TWO:
         x, k = x / 2, k + 1
-    z = add(x, -1.0)
+    while x <= _SQRT_TWO / 2:
+        x, k = x * 2, k - 1
+    return _log_of(float(k), add(x, -1.0))
+
+
+def _log_of(n: float, z: float) -> float:
     t = fma(mul(z, z), fma(z, _polynomial(_LOG, z), -0.5), z)
-    return fma(float(k), _LN2_HIGH, fma(float(k), _LN2_LOW, t))
+    return fma(n, _LN2_HIGH, fma(n, _LN2_LOW, t))
+
+
+def _softplus(x: float) -> float:
+    u = exp(-abs(x))
+    linear = 0.0 if x < 0 else x
+    return add(linear, _log_of(1.0, mul(add(u, -1.0), 0.5)) if u > add(_SQRT_TWO, -1.0) else _log_of(0.0, u))
+
+
+def _sqrt(x: float) -> float:
+    return math.nan if x < 0 else square_root(x) if 0 < x < math.inf else x
 
 
 def _hard_gate(x: float) -> float:
@@ -147,4 +166,9 @@ FUNCTIONS: dict[str, Callable[[float, float], float]] = {
     "hardswish": lambda x, _: divide(mul(x, _hard_gate(x)), 6.0),
     "elu": lambda x, alpha: x if x > 0 else mul(alpha, expm1(x)),
     "leaky_relu": lambda x, alpha: x if x > 0 else mul(x, alpha),
+    "sqrt": lambda x, _: _sqrt(x),
+    "rsqrt": lambda x, _: divide(1.0, _sqrt(x)),
+    "abs": lambda x, _: abs(x),
+    "log": lambda x, _: log(x),
+    "softplus": lambda x, _: _softplus(x),
 }

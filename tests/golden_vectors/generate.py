@@ -34,7 +34,7 @@ U4 = Quant(float(np.float32(0.3)), 7, 0, 15)
 NARROW = Quant(float(np.float32(0.011)), 128, 1, 255)
 HALVES = Quant(0.5, 10)  # exact ties
 Operand = tuple[np.ndarray, Quant | None]
-BINARY = ("add", "sub", "mul", "div", "rsub", "rdiv")
+BINARY = ("add", "sub", "mul", "div", "rsub", "rdiv", "maximum", "minimum")
 SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0, -0.5]
 
 
@@ -88,6 +88,7 @@ def cases() -> list[OneOp]:
         *_reductions(draw),
         *_movement(Draw(21)),
         *_dynamic(draw),
+        *_lookups(draw),
     ]
 
 
@@ -328,7 +329,31 @@ def _averages(d: Draw) -> list[OneOp]:
 
 def _functions(d: Draw) -> list[OneOp]:
     """Every function over special values, small and large arguments, and the places where its definition changes."""
-    edges = [-104.0, -103.5, -88.0, -87.0, 88.7, 88.8, 89.0, 0.93, -0.93, 4.0, -4.1, 3.0, -3.0, 0.3466, -0.3465, 9.5, -17.5, 1e-6, -1e-20]
+    edges = [
+        -104.0,
+        -103.5,
+        -88.0,
+        -87.0,
+        88.7,
+        88.8,
+        89.0,
+        0.93,
+        -0.93,
+        4.0,
+        -4.1,
+        3.0,
+        -3.0,
+        0.3466,
+        -0.3465,
+        9.5,
+        -17.5,
+        1e-6,
+        -1e-20,
+        1.4142135,
+        1.4142137,
+        1e-42,
+        0.8813735,
+    ]
     x = np.concatenate([np.array([*SPECIAL, *edges], np.float32), d.floats(24), d.floats(12, spread=6)])
     alpha = {"elu": 0x3FC00000, "leaky_relu": 0x3E4CCCCD}  # 1.5, 0.2
     cases = [OneOp(f"unary: {f}", "unary", [(x, None)], attrs={"function": f, "alpha": alpha.get(f, 0)}) for f in FUNCTIONS]
@@ -541,6 +566,19 @@ def _dynamic(d: Draw) -> list[OneOp]:
             None,
             {"weight": d.weights(4, 12, bits=4), "scale": d.scales(16).reshape(4, 4), "base": d.ints(4, 4, limit=8)},
             {"step": 1} | NONE,
+        ),
+    ]
+
+
+def _lookups(d: Draw) -> list[OneOp]:
+    indices = np.array([[0, 6, 3], [3, 3, 5]], np.int32)
+    floats, codes = {"weight": d.floats(7, 5)}, {"weight": d.weights(7, 5), "scale": d.scales(7)}
+    return [
+        OneOp("embedding: float", "embedding", [(indices, None)], None, floats, {"step": 1}),
+        OneOp("embedding: float to codes", "embedding", [(indices[0], None)], U8, floats, {"step": 1}),
+        OneOp("embedding: codes", "embedding", [(indices, None)], None, codes, {"step": 1}),
+        OneOp(
+            "embedding: codes and bases to codes", "embedding", [(indices, None)], U8B, codes | {"base": d.ints(7, limit=9)}, {"step": 2}
         ),
     ]
 

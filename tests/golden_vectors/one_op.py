@@ -27,7 +27,8 @@ class Quant:
 
 @dataclass(frozen=True)
 class OneOp:
-    """One node: input arrays with their parameters (None: float32), constants (int8 = codes), attributes, output parameters."""
+    """One node: input arrays with their parameters (None: float32, or int32 indices), constants (int8 = codes), attributes,
+    output parameters."""
 
     name: str
     op: str
@@ -44,7 +45,7 @@ class OneOp:
             params.append(self.output)
         values: list[dict[str, Any]] = []
         for i, (array, quant) in enumerate(self.inputs):
-            values.append({"name": f"x{i}", "dtype": "f32", "shape": list(array.shape)})
+            values.append({"name": f"x{i}", "dtype": "i32" if array.dtype == np.int32 else "f32", "shape": list(array.shape)})
             if quant is not None:
                 values[-1] |= {"dtype": "u8", "quant": sum(v["dtype"] == "u8" for v in values)}
         quantized = (self.inputs[0][1] if same else self.output) is not None

@@ -36,7 +36,7 @@ typedef enum pqi_status {
 } pqi_status;
 
 /* Struct fields that callers fill in are plain integers: in C++ an enum with a value of no enumerator is undefined behaviour. */
-enum { PQI_F32 = 0, PQI_U8 = 1 };
+enum { PQI_F32 = 0, PQI_U8 = 1, PQI_I32 = 2 }; /* PQI_I32: indices, of inputs only */
 typedef int32_t pqi_dtype;
 
 enum { PQI_MAX_RANK = 8 };
@@ -114,6 +114,9 @@ PQI_API pqi_status pqi_session_create(const pqi_model* model, const pqi_session_
 PQI_API void pqi_session_free(pqi_session* session); /* NULL is allowed */
 /* Name of the instruction set in use. */
 PQI_API const char* pqi_session_isa(const pqi_session* session);
+/* Empty, or a sentence to log: a kernel for the instruction set asked for gives wrong results on this machine, so a weaker set is used.
+ * Lives as long as the session. */
+PQI_API const char* pqi_session_warning(const pqi_session* session);
 PQI_API size_t pqi_session_layer_count(const pqi_session* session);
 PQI_API pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer* layer, pqi_error* error);
 

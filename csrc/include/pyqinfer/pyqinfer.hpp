@@ -44,6 +44,10 @@ template <>
 struct DType<uint8_t> {
   static constexpr pqi_dtype value = PQI_U8;
 };
+template <>
+struct DType<int32_t> {
+  static constexpr pqi_dtype value = PQI_I32;
+};
 
 template <typename Fn, typename... Args>
 void Call(Fn fn, Args... args) {
@@ -131,7 +135,7 @@ class Tensor {
   pqi_dtype dtype() const { return tensor_.dtype; }
   Shape shape() const { return Shape(tensor_.shape, tensor_.shape + tensor_.rank); }
   size_t bytes() const { return tensor_.bytes; }
-  size_t size() const { return tensor_.bytes / (tensor_.dtype == PQI_F32 ? sizeof(float) : 1); }
+  size_t size() const { return tensor_.bytes / (tensor_.dtype == PQI_U8 ? 1 : sizeof(float)); }
   template <typename T>
   const T* data() const {
     if (detail::DType<T>::value != tensor_.dtype) throw Error(PQI_ERR_ARGUMENT, "the tensor holds another element type");
@@ -187,6 +191,8 @@ class Session {
   }
 
   std::string isa() const { return pqi_session_isa(handle_.get()); }
+  // Empty, or a sentence to log: why a weaker instruction set than the one asked for is used.
+  std::string warning() const { return pqi_session_warning(handle_.get()); }
 
   std::vector<Layer> layers() const {
     std::vector<Layer> result;

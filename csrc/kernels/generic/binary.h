@@ -89,6 +89,10 @@ void BinaryKernel(BinaryFunction f, const BinaryOperand& a, const BinaryOperand&
           return BinaryRows<S>(z, x, rows, n, o, y, [](Float u, Float v) { return S::SubF(u, v); });
         case BinaryFunction::kRdiv:
           return BinaryRows<S>(z, x, rows, n, o, y, [](Float u, Float v) { return S::DivF(u, v); });
+        case BinaryFunction::kMaximum:
+          return BinaryRows<S>(x, z, rows, n, o, y, [](Float u, Float v) { return S::SelectNan(u, u, S::MaxF(u, v)); });
+        case BinaryFunction::kMinimum:
+          return BinaryRows<S>(x, z, rows, n, o, y, [](Float u, Float v) { return S::SelectNan(u, u, S::MinF(u, v)); });
       }
     });
   });

@@ -42,7 +42,7 @@ struct ColumnParameters {
 };
 
 template <class S, int Q>
-using ColumnRegisters = typename S::Int[S::kPhases][Q];
+using ColumnRegisters = typename S::Int[S::kColumnPhases][Q];
 
 // Q * kLanes channels from c on, of which `lanes` are stored, in all pixels of the band.
 template <class S, int Q, int kStride, bool kSaturates, class Lanes>
@@ -71,10 +71,10 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
     Int codes[Q];
     PQI_UNROLL for (int j = 0; j < Q; ++j) {
       Int sum = S::LoadInt(at->init + j * S::kLanes);
-      PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) {
-        sum = S::Dot(sum, left[p][j], weights[0][p][j]);
-        sum = S::Dot(sum, middle[p][j], weights[1][p][j]);
-        sum = S::Dot(sum, right[p][j], weights[2][p][j]);
+      PQI_UNROLL for (int p = 0; p < S::kColumnPhases; ++p) {
+        sum = S::ColumnDot(sum, left[p][j], weights[0][p][j]);
+        sum = S::ColumnDot(sum, middle[p][j], weights[1][p][j]);
+        sum = S::ColumnDot(sum, right[p][j], weights[2][p][j]);
       }
       const typename S::Float y =
           S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(at->scale + j * S::kLanes)), S::LoadFloat(at->bias + j * S::kLanes));

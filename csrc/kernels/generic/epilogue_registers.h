@@ -69,7 +69,7 @@ PQI_INLINE void FinishRowsAs(const TileU8S8& t, const typename S::Int (&acc)[MR]
 
 template <class S, int MR, int NV>
 PQI_INLINE void FinishRows(const TileU8S8& t, const typename S::Int (&acc)[MR][NV]) {
-  static_assert(NV == 1 || NV == 2, "");
+  static_assert(4 % NV == 0, "");
   if (t.residual.u8 == nullptr) {
     if (t.output.saturates) return FinishRowsAs<S, MR, NV, true, false>(t, acc);
     return FinishRowsAs<S, MR, NV, false, false>(t, acc);

@@ -20,8 +20,7 @@ struct Functions {
   template <size_t N>
   PQI_INLINE static Float Horner(const float (&coefficients)[N], Float x) {
     Float y = Set(coefficients[N - 1]);
-    PQI_UNROLL
-    for (size_t i = N - 1; i-- > 0;) y = S::Fma(y, x, Set(coefficients[i]));
+    PQI_UNROLL for (size_t i = 1; i < N; ++i) y = S::Fma(y, x, Set(coefficients[N - 1 - i]));
     return y;
   }
 
@@ -53,6 +52,36 @@ struct Functions {
     const Float far = S::CopySign(S::SubF(Set(1), Exp(Horner(constants::kErfFar, S::MinF(Set(constants::kErfEnd), t)))), x);
     const Float near = S::Fma(Horner(constants::kErfNear, S::MulF(x, x)), x, x);
     return S::SelectGreater(t, Set(constants::kErfSplit), far, near);
+  }
+
+  // n*ln(2) + log(1 + z).
+  PQI_INLINE static Float LogOf(Float n, Float z) {
+    const Float t = S::Fma(S::MulF(z, z), S::Fma(z, Horner(constants::kLogPolynomial, z), Set(-0.5f)), z);
+    return S::Fma(n, Set(constants::kLn2High), S::Fma(n, Set(constants::kLn2Low), t));
+  }
+
+  PQI_INLINE static Float Log(Float x) {
+    const Float normal = Set(constants::kSmallestNormal);
+    const Float raised = S::SelectGreater(normal, x, S::MulF(x, Set(constants::kLogRaise)), x);
+    const Int bits = S::FloatBits(raised);
+    // The exponent by which f = raised / 2^n lies above sqrt(1/2) and not above sqrt(2).
+    const Int n = S::template ShiftRight<23>(S::SubInt(bits, S::SetInt(constants::kSqrtTwoBits + 1 - (1 << 23))));
+    const Float f = S::BitsFloat(S::SubInt(bits, S::template ShiftLeft<23>(n)));
+    const Float below = S::SelectGreater(normal, x, Set(constants::kLogRaiseBits), Set(0));
+    const Float y = LogOf(S::SubF(S::ToFloat(n), below), S::SubF(f, Set(1)));
+    const Float infinity = Set(__builtin_inff());
+    // NaN, zeros and negative numbers; NaN less infinity is NaN.
+    const Float special = S::SelectGreater(Set(0), x, Set(__builtin_nanf("")), S::SubF(x, infinity));
+    return S::SelectGreater(x, Set(0), S::SelectGreater(x, Set(constants::kLargestFloat), x, y), special);
+  }
+
+  // max(x, 0) + log(1 + e^-|x|)
+  PQI_INLINE static Float Softplus(Float x) {
+    const Float u = Exp(S::MulF(Set(-1), S::AbsF(x)));
+    const Float split = S::SubF(Set(constants::kSqrtTwo), Set(1));
+    const Float n = S::SelectGreater(u, split, Set(1), Set(0));
+    const Float z = S::SelectGreater(u, split, S::MulF(S::SubF(u, Set(1)), Set(0.5f)), u);
+    return S::AddF(S::MaxF(Set(0), x), LogOf(n, z));
   }
 
   PQI_INLINE static Float HardGate(Float x) { return Clamp(S::AddF(x, Set(3)), 0, 6); }

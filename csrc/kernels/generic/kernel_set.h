@@ -2,11 +2,15 @@
 //
 // S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
-// and the arithmetic of docs/numerics.md, each operation rounded once. For the elementary functions: HalfInt (arithmetic shift right by 1),
+// and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
+// KernelSet::u8s8_offset. ColumnDot over kColumnPhases is the product of depthwise3x3.h, which has no offset. Matrix is void, or matrix
+// registers that take the place of the u8 x s8 tile (matrix_tile.h). For the elementary functions: HalfInt (arithmetic shift right by 1),
 // PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y; and Wide, doubles of half
 // as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023], SelectNegative(x, a, b) = x < 0 ? a : b.
 // For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/contract.h"
 #include "kernels/generic/binary.h"
@@ -29,6 +33,14 @@ constexpr void FillU8S8(KernelSet& set) {
 }
 
 template <class S, int MR>
+constexpr void FillPairs(KernelSet& set) {
+  if constexpr (MR > 0) {
+    set.u8s8_pairs_tile[MR - 1] = &TileU8S8PairsKernel<S, MR>;
+    FillPairs<S, MR - 1>(set);
+  }
+}
+
+template <class S, int MR>
 constexpr void FillF32(KernelSet& set) {
   set.f32_tile[MR - 1] = &TileF32Kernel<S, MR>;
   if constexpr (MR > 1) FillF32<S, MR - 1>(set);
@@ -40,8 +52,15 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   KernelSet set = {};
   set.isa = isa;
   set.u8s8 = S::kU8S8;
+  set.u8s8_offset = S::kOffset;
+  if constexpr (!std::is_void_v<typename S::Matrix>) {
+    set.begin_tiles = &S::Matrix::Begin;
+    set.end_tiles = &S::Matrix::End;
+  }
   set.f32 = S::kF32;
   FillU8S8<S, S::kU8S8.mr>(set);
+  set.u8s8_pairs_mr = S::kPairsRows;
+  FillPairs<S, S::kPairsRows>(set);
   FillF32<S, S::kF32.mr>(set);
   FillLowBit<S>(set);
   FillWinograd<S>(set);

@@ -179,21 +179,29 @@ constexpr void FillProducts(U8S8Kernels& kernels) {
   if constexpr (MR > 1) FillProducts<S, MR - 1>(kernels);
 }
 
-// An ISA has what it has primitives for: it names the tile shape of each.
+// An ISA has what it has primitives for, its own or inherited ones, where they fit its product: inner products where one instruction makes
+// a dot product, deferred sums where none does, Winograd where a panel is two vectors wide. All sums lie in rows of S::kU8S8.nr.
 template <class S, class = void>
 struct HasInnerProduct : std::false_type {};
 template <class S>
-struct HasInnerProduct<S, std::void_t<decltype(S::kInnerProduct)>> : std::true_type {};
+struct HasInnerProduct<S, std::void_t<decltype(S::kInnerProduct)>>
+    : std::bool_constant<S::kPhases == 1 && S::kInnerProduct.nr == S::kU8S8.nr> {};
 template <class S, class = void>
 struct HasDeferred : std::false_type {};
 template <class S>
-struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::true_type {};
+struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::bool_constant<(S::kPhases > 1) && S::kDeferred.nr == S::kU8S8.nr> {};
+template <class S, class = void>
+struct HasWinograd : std::false_type {};
+template <class S>
+struct HasWinograd<S, std::void_t<decltype(&S::QuarterInt)>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
 
 template <class S>
 constexpr void FillLowBit(KernelSet& set) {
-  set.u8s8_dot.shape = S::kU8S8;
-  for (int i = 0; i < kMaxMr; ++i) set.u8s8_dot.tile[i] = set.u8s8_tile[i];
-  FillProducts<S, S::kU8S8.mr>(set.u8s8_dot);
+  if constexpr (HasWinograd<S>::value) {
+    set.u8s8_dot.shape = S::kU8S8;
+    for (int i = 0; i < kMaxMr; ++i) set.u8s8_dot.tile[i] = set.u8s8_tile[i];
+    FillProducts<S, S::kU8S8.mr>(set.u8s8_dot);
+  }
   if constexpr (HasInnerProduct<S>::value) {
     set.u8s8_inner_product.shape = S::kInnerProduct;
     FillTiles<S, InnerProductTile, S::kInnerProduct.mr>(set.u8s8_inner_product);

@@ -4,10 +4,13 @@
 // offset k common to all. The panel is read in order, once per tile; every load of it serves MR rows.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
+#include "kernels/generic/matrix_tile.h"
 
 namespace pqi::kernels {
 namespace {
@@ -47,6 +50,54 @@ PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& 
       PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Dot(acc[i][j], xp, weights[p][j]);
     }
   }
+}
+
+// The same for pairs of k-values that are added in 16 bits (kernels/contract.h, TileU8S8Pairs).
+template <class S, int MR, int NV, class Load>
+PQI_INLINE void PairStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
+  typename S::Int weights[NV];
+  PQI_UNROLL for (int j = 0; j < NV; ++j) weights[j] = S::LoadPanel(w + j * S::kLanes * 4);
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    const typename S::Int x = S::SetInt(static_cast<int32_t>(load(i)));
+    PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::DotPairs(acc[i][j], x, weights[j]);
+  }
+}
+
+template <class S, int MR, int NV>
+void PairsTile(const TileU8S8Pairs& p) noexcept {
+  constexpr int kBlock = S::kU8S8.nr * 4;
+  const TileU8S8& t = p.tile;
+  typename S::Int acc[MR][NV];
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
+    PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
+  }
+  const uint32_t whole = t.k & ~3u;
+  const int8_t* w = t.w;
+  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+    const uint8_t* row[MR];
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
+    for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
+      PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+      w += kBlock;
+    }
+    if (whole < t.k) {
+      const ptrdiff_t last = static_cast<ptrdiff_t>(t.k - whole) - 4;
+      PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + last); });
+      w += kBlock;
+    }
+  }
+  w = p.extra_w;
+  for (const TileExtra* e = p.extra; e != p.extra + p.extras; ++e, w += kBlock) {
+    const uint8_t* const* row = t.a + e->tap * MR;
+    PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + e->k); });
+  }
+  if (FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
+  int32_t sums[MR * NV * S::kLanes];
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + (i * NV + j) * S::kLanes, acc[i][j]);
+  }
+  FinishTile<S>(t, sums, MR, NV * S::kLanes);
 }
 
 // Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap. T is TileU8S8 or
@@ -137,8 +188,19 @@ void FloatTile(const TileF32& t) noexcept {
 template <class S, int MR>
 void TileU8S8Kernel(const TileU8S8& t) noexcept {
   constexpr int kVectors = S::kU8S8.nr / S::kLanes;
+  if constexpr (!std::is_void_v<typename S::Matrix>) {
+    if (t.n <= S::kU8S8.nr / 2) return MatrixTile<S, kVectors / 2>(t, MR);
+    return MatrixTile<S, kVectors>(t, MR);
+  }
   if (t.n <= S::kU8S8.nr / 2) return DotTile<S, MR, kVectors / 2>(t);
   DotTile<S, MR, kVectors>(t);
+}
+
+template <class S, int MR>
+void TileU8S8PairsKernel(const TileU8S8Pairs& p) noexcept {
+  constexpr int kVectors = S::kU8S8.nr / S::kLanes;
+  if (p.tile.n <= S::kU8S8.nr / 2) return PairsTile<S, MR, kVectors / 2>(p);
+  PairsTile<S, MR, kVectors>(p);
 }
 
 template <class S, int MR>

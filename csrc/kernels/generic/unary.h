@@ -46,6 +46,16 @@ void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void
       return each([=](Float v) { return S::SelectGreater(v, F::Set(0), v, S::MulF(alpha, F::Expm1(v))); });
     case UnaryFunction::kLeakyRelu:
       return each([=](Float v) { return S::SelectGreater(v, F::Set(0), v, S::MulF(v, alpha)); });
+    case UnaryFunction::kSqrt:
+      return each([](Float v) { return S::SqrtF(v); });
+    case UnaryFunction::kRsqrt:
+      return each([](Float v) { return S::DivF(F::Set(1), S::SqrtF(v)); });
+    case UnaryFunction::kAbs:
+      return each([](Float v) { return S::AbsF(v); });
+    case UnaryFunction::kLog:
+      return each([](Float v) { return F::Log(v); });
+    case UnaryFunction::kSoftplus:
+      return each([](Float v) { return F::Softplus(v); });
   }
 }
 

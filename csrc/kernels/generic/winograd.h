@@ -56,15 +56,6 @@ void WinogradInputKernel(const WinogradInput& t) noexcept {
   }
 }
 
-// Sums lie in rows of S::kU8S8.nr, whichever product kernels made them.
-template <class S>
-constexpr bool SameWidths() {
-  bool same = true;
-  if constexpr (HasInnerProduct<S>::value) same = same && S::kInnerProduct.nr == S::kU8S8.nr;
-  if constexpr (HasDeferred<S>::value) same = same && S::kDeferred.nr == S::kU8S8.nr;
-  return same;
-}
-
 // kTiles neighbours: A^T m A / 4 as rows of pixels, out[y][2*kTiles][nr].
 template <class S, int kTiles, int NV>
 PQI_INLINE void OutputTransform(const WinogradOutput& t, uint32_t first, typename S::Int (&out)[2][2 * kTiles][NV]) {
@@ -129,16 +120,10 @@ void WinogradOutputKernel(const WinogradOutput& t) noexcept {
   }
 }
 
-// An ISA with byte vectors.
-template <class S, class = void>
-struct HasWinograd : std::false_type {};
-template <class S>
-struct HasWinograd<S, std::void_t<decltype(&S::QuarterInt)>> : std::true_type {};
-
 template <class S>
 constexpr void FillWinograd(KernelSet& set) {
   if constexpr (HasWinograd<S>::value) {
-    static_assert(SameWidths<S>() && kWinogradPad % S::kBytes == 0, "");
+    static_assert(kWinogradPad % S::kBytes == 0, "");
     set.winograd_input = &WinogradInputKernel<S>;
     set.winograd_output = &WinogradOutputKernel<S>;
   }

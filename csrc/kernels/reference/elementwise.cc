@@ -28,6 +28,10 @@ float Compute(BinaryFunction function, float a, float b) {
       return b - a;
     case BinaryFunction::kRdiv:
       return b / a;
+    case BinaryFunction::kMaximum:
+      return std::isnan(a) || a > b ? a : b;
+    case BinaryFunction::kMinimum:
+      return std::isnan(a) || a < b ? a : b;
   }
   return a;
 }

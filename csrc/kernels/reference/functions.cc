@@ -1,6 +1,7 @@
 #include "kernels/reference/functions.h"
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/functions.h"
 #include "kernels/reference/quantize.h"
@@ -79,6 +80,12 @@ float Expm1(float x) {
   return std::fma(scale, p.e, scale - 1.0f);
 }
 
+// n*ln(2) + log(1 + z).
+float LogOf(float n, float z) {
+  const float t = std::fma(z * z, std::fma(z, Horner(kLogPolynomial, z), -0.5f), z);
+  return std::fma(n, kLn2High, std::fma(n, kLn2Low, t));
+}
+
 // relu6(x + 3), which the hard functions divide by 6.
 float HardGate(float x) { return Activate(x + 3.0f, 0.0f, 6.0f); }
 
@@ -119,12 +126,23 @@ float Erf(float x) noexcept {
 }
 
 float Log(float x) noexcept {
-  int32_t k = 0;
-  float f = x;
-  for (; f > kSqrtTwo && k < 128; f *= 0.5f) ++k;
-  const float z = f - 1.0f, n = static_cast<float>(k);
-  const float t = std::fma(z * z, std::fma(z, Horner(kLogPolynomial, z), -0.5f), z);
-  return std::fma(n, kLn2High, std::fma(n, kLn2Low, t));
+  if (x < 0.0f) return std::numeric_limits<float>::quiet_NaN();
+  if (x == 0.0f) return -std::numeric_limits<float>::infinity();
+  if (std::isnan(x) || std::isinf(x)) return x;
+  int k = 0;
+  float f = 2.0f * std::frexp(x, &k);  // 1 <= f < 2
+  k -= 1;
+  if (f > kSqrtTwo) {
+    f *= 0.5f;
+    k += 1;
+  }
+  return LogOf(static_cast<float>(k), f - 1.0f);
+}
+
+float Softplus(float x) noexcept {
+  const float u = Exp(-std::fabs(x));
+  const bool upper = u > kSqrtTwo - 1.0f;
+  return (x < 0.0f ? 0.0f : x) + LogOf(upper ? 1.0f : 0.0f, upper ? (u - 1.0f) * 0.5f : u);
 }
 
 float Evaluate(const Unary& f, float x) noexcept {
@@ -151,6 +169,16 @@ float Evaluate(const Unary& f, float x) noexcept {
       return x > 0.0f ? x : f.alpha * Expm1(x);
     case UnaryFunction::kLeakyRelu:
       return x > 0.0f ? x : x * f.alpha;
+    case UnaryFunction::kSqrt:
+      return std::sqrt(x);
+    case UnaryFunction::kRsqrt:
+      return 1.0f / std::sqrt(x);
+    case UnaryFunction::kAbs:
+      return std::fabs(x);
+    case UnaryFunction::kLog:
+      return Log(x);
+    case UnaryFunction::kSoftplus:
+      return Softplus(x);
   }
   return x;
 }

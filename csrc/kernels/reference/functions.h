@@ -14,8 +14,9 @@ float Silu(float x) noexcept;
 float Gelu(float x) noexcept;
 float GeluTanh(float x) noexcept;
 float Erf(float x) noexcept;
-// Natural logarithm of a finite x >= 1; NaN gives NaN.
+// Natural logarithm: -infinity of zeros, NaN of negative numbers.
 float Log(float x) noexcept;
+float Softplus(float x) noexcept;
 float Evaluate(const Unary& f, float x) noexcept;
 
 // y[i] = f(x[i]), activation and quantize as o says.

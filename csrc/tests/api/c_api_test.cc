@@ -72,6 +72,8 @@ TEST_F(CApi, DescribesPortsAndLayers) {
   EXPECT_EQ(layer.weight_bits, 8);
   EXPECT_NE(std::string(layer.executed_as), "");
   EXPECT_STRNE(pqi_session_isa(session_), "unknown");
+  EXPECT_STREQ(pqi_session_warning(session_), "");
+  EXPECT_STREQ(pqi_session_warning(nullptr), "");
 }
 
 TEST_F(CApi, InfersOutputs) {

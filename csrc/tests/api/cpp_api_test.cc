@@ -35,7 +35,25 @@ TEST(CppApi, DescribesTheModel) {
   options.isa = "reference";
   const pyqinfer::Session session(model, options);
   EXPECT_EQ(session.isa(), "reference");
+  EXPECT_EQ(session.warning(), "");
   EXPECT_EQ(session.layers()[1].executed_as, "reference");
+}
+
+TEST(CppApi, TakesIndices) {
+  pqi::test::ModelBuilder b;
+  const int x = b.AddIndices("x", R"("N")");
+  b.AddOutput("y", b.AddNode("embedding", {x}, -1, {{"weight", b.AddFloats({3, 2}, {1, 2, 3, 4, 5, 6})}}, R"("step":1)"));
+  const auto built = b.Build().value();
+  const pyqinfer::Model model = pyqinfer::Model::from_memory(built->bytes().data(), built->bytes().size());
+  EXPECT_EQ(model.inputs()[0].dtype, PQI_I32);
+  const pyqinfer::Session session(model);
+  const std::array<int32_t, 2> indices = {2, 0};
+  const std::vector<pyqinfer::Tensor> out = session.run({pyqinfer::TensorView(indices.data(), {2})});
+  EXPECT_EQ(std::vector<float>(out[0].data<float>(), out[0].data<float>() + 4), (std::vector<float>{5, 6, 1, 2}));
+  const std::array<float, 2> floats = {0, 0};
+  EXPECT_THROW(session.run({pyqinfer::TensorView(floats.data(), {2})}), pyqinfer::Error);
+  const std::array<int32_t, 2> outside = {0, 3};
+  EXPECT_THROW(session.run({pyqinfer::TensorView(outside.data(), {2})}), pyqinfer::Error);
 }
 
 TEST(CppApi, ThrowsWhatWentWrong) {

@@ -14,33 +14,24 @@
 #include "base/isa.h"
 #include "kernels/contract.h"
 #include "kernels/reference/quantize.h"
+#include "tests/twins/twins.h"
 
 namespace pqi::test {
 
-// Every kernel set of list.inc but the reference, which is the oracle.
-inline std::vector<Isa> TestedIsas() {
-  std::vector<Isa> isas;
-#define PQI_KERNEL_SET(isa, name) isas.push_back(Isa::isa);
-#include "kernels/list.inc"
-#undef PQI_KERNEL_SET
-  isas.erase(isas.begin());
-  return isas;
-}
-
-// A test suite run once per ISA, skipped with the reason where this CPU lacks it.
-class KernelTest : public testing::TestWithParam<Isa> {
+// A test suite run once per kernel set, skipped with the reason where this CPU lacks its instructions.
+class KernelTest : public testing::TestWithParam<TestedSet> {
  protected:
   void SetUp() override {
-    if (!CpuSupports(GetParam())) GTEST_SKIP() << "this CPU lacks " << IsaName(GetParam());
-    set = kernels::GetKernelSet(GetParam());
+    if (!CpuSupports(GetParam().needs)) GTEST_SKIP() << "this CPU lacks " << IsaName(GetParam().needs);
+    set = GetParam().set;
     ASSERT_NE(set, nullptr);
   }
   const kernels::KernelSet* set = nullptr;
 };
-inline std::string IsaParamName(const testing::TestParamInfo<Isa>& info) { return IsaName(info.param); }
+inline std::string SetParamName(const testing::TestParamInfo<TestedSet>& info) { return info.param.name; }
 #define PQI_INSTANTIATE(suite)                                                                        \
   GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(suite); /* a build without vector kernels has none */ \
-  INSTANTIATE_TEST_SUITE_P(Isas, suite, testing::ValuesIn(::pqi::test::TestedIsas()), ::pqi::test::IsaParamName)
+  INSTANTIATE_TEST_SUITE_P(Sets, suite, testing::ValuesIn(::pqi::test::TestedSets()), ::pqi::test::SetParamName)
 
 class Random {
  public:

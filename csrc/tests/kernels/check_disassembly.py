@@ -19,15 +19,73 @@ from dataclasses import dataclass
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(
-    r"\b(TileU8S8Kernel|TileF32Kernel|DotTile|DotProductKernel|FloatTile|InnerProductTile|DeferredTile|Depthwise3x3Block)<[^<>]*>[\w:]*"
+    r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTile|DotProductKernel|PairsTile|FloatTile|InnerProductTile|DeferredTile"
+    r"|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
 )
-# A part of an AVX2 vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
+# The product that the kernels of a folder are for.
+PRODUCTS = {
+    "x86/avx2": "vpmaddwd",
+    "x86/avxvnni": "vpdpbusd",
+    "x86/avx512": "vpmaddwd",
+    "x86/avx512vnni": "vpdpbusd",
+    "x86/amx": "tdpbusd",
+    "arm/neon": "smull",
+    "arm/dotprod": "sdot",
+    "arm/i8mm": "usdot",
+}
+# A part of a vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
 BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
-BACKWARD_JUMP = re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b")
-MULTIPLICATION = re.compile(r"^(vpdpbusd|vpmaddwd|vpmaddubsw|vfmadd\d+ps)\b")
-VECTOR_COPY = re.compile(r"^vmov\w+\s+[xyz]mm\d+,\s*[xyz]mm\d+$")
-VECTOR = re.compile(r"\b[xyz]mm\d+")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How one architecture's disassembly is read."""
+
+    objdump: tuple[str, ...]
+    comment: str
+    jump: re.Pattern[str]  # to the address in group 1
+    leaves: tuple[str, ...]
+    multiplication: re.Pattern[str]
+    copy: re.Pattern[str]  # of one vector register to another
+    vector: re.Pattern[str]
+    frame: tuple[str, ...]  # instructions of which one makes a register the frame pointer
+    stack: str
+    framed_stack: str
+    store: str  # before the address of a vector that is put on the stack
+    budget: dict[str, float]  # multiplication -> most instructions per multiplication in the hot loop of the tallest tile
+
+
+X86 = Machine(
+    objdump=("-M", "intel"),
+    comment=" #",
+    jump=re.compile(r"^j\w+\s+(?:0x)?([0-9a-f]+)\b"),
+    leaves=("call", "ret", "jmp"),
+    multiplication=re.compile(r"^(vpdpbusd|vpmaddwd|vpmaddubsw|vfmadd\d+ps)\b"),
+    copy=re.compile(r"^vmov\w+\s+[xyz]mm\d+,\s*[xyz]mm\d+$"),
+    vector=re.compile(r"\b[xyz]mm\d+"),
+    # rbp is an address on the stack only in functions that make it the frame pointer.
+    frame=("mov    rbp,rsp", "mov rbp,rsp"),
+    stack=r"\[rsp\b",
+    framed_stack=r"\[(rsp|rbp)\b",
+    store=r"^v\S+\s+([a-z]+ ptr )?",
+    budget={},  # measured instead: make bench
+)
+AARCH64 = Machine(
+    objdump=(),
+    comment="//",
+    jump=re.compile(r"^(?:b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#\d+,)\s*(?:0x)?([0-9a-f]+)\b"),
+    leaves=("bl", "ret", "b "),
+    multiplication=re.compile(r"^(sdot|usdot|smull2?|smlal2?|fmla)\b"),
+    copy=re.compile(r"^mov\s+v\d+\.16b,\s*v\d+\.16b$"),
+    vector=re.compile(r"\b[qdv]\d+\b"),
+    frame=(),
+    stack=r"\[sp\b",
+    framed_stack=r"\[sp\b",
+    store=r"^st\w+\s+.*",
+    # Nothing can be measured under an emulator, so instructions are counted: gcc 12 needs 3.17, 1.96, 1.71 and 1.5.
+    budget={"smull": 3.3, "sdot": 2.0, "usdot": 1.8, "fmla": 1.6},
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +96,9 @@ class Loop:
     multiplications: int
 
 
-def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
+def functions(objdump: str, path: str, machine: Machine) -> dict[str, list[tuple[int, str]]]:
     """Name of each function of a tile kernel that multiplies -> its (address, instruction) list."""
-    command = [objdump, "-d", "--no-show-raw-insn", "-M", "intel", "-C", path]
+    command = [objdump, "-d", "--no-show-raw-insn", *machine.objdump, "-C", path]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, list[tuple[int, str]]] = {}
     body: list[tuple[int, str]] | None = None
@@ -49,11 +107,11 @@ def functions(objdump: str, path: str) -> dict[str, list[tuple[int, str]]]:
             kernel = KERNEL.search(line)
             body = found.setdefault(kernel[0], []) if kernel else None
         elif body is not None and (instruction := INSTRUCTION.match(line)):
-            body.append((int(instruction[1], 16), instruction[2].split(" #")[0].strip()))
-    return {name: body for name, body in found.items() if any(MULTIPLICATION.match(text) for _, text in body)}
+            body.append((int(instruction[1], 16), instruction[2].split(machine.comment)[0].strip().removeprefix("{vex} ")))
+    return {name: body for name, body in found.items() if any(machine.multiplication.match(text) for _, text in body)}
 
 
-def innermost_loops(body: list[tuple[int, str]]) -> list[Loop]:
+def innermost_loops(body: list[tuple[int, str]], machine: Machine) -> list[Loop]:
     """Loops that hold no backward jump but their own.
 
     A backward jump over a call or a return is a late block that joins the main path again, not a loop.
@@ -61,26 +119,24 @@ def innermost_loops(body: list[tuple[int, str]]) -> list[Loop]:
     index = {address: i for i, (address, _) in enumerate(body)}
     spans = []
     for i, (address, text) in enumerate(body):
-        jump = BACKWARD_JUMP.match(text)
+        jump = machine.jump.match(text)
         if jump and int(jump[1], 16) <= address and int(jump[1], 16) in index:
             spans.append((index[int(jump[1], 16)], i))
     inner = [s for s in spans if not any(o != s and o[0] >= s[0] and o[1] <= s[1] for o in spans)]
     loops = []
     for begin, end in inner:
         instructions = [text for _, text in body[begin : end + 1]]
-        if any(text.startswith(("call", "ret", "jmp")) for text in instructions):
+        if any(text.startswith(machine.leaves) for text in instructions):
             continue
-        loops.append(Loop(instructions, sum(bool(MULTIPLICATION.match(t)) for t in instructions)))
+        loops.append(Loop(instructions, sum(bool(machine.multiplication.match(t)) for t in instructions)))
     return loops
 
 
-def offences(body: list[tuple[int, str]], constants: bool) -> list[str]:
+def offences(body: list[tuple[int, str]], machine: Machine, constants: bool) -> list[str]:
     """Copies and spills in the hot loops of one kernel, only spills where `constants` may be moved; a message without a hot loop."""
-    # rbp is an address on the stack only in functions that make it the frame pointer.
-    frame = any(text in ("mov    rbp,rsp", "mov rbp,rsp") for _, text in body)
-    address = r"\[(rsp|rbp)\b" if frame else r"\[rsp\b"
-    stack = re.compile(rf"^v\S+\s+([a-z]+ ptr )?{address}" if constants else address, re.IGNORECASE)
-    loops = innermost_loops(body)
+    address = machine.framed_stack if any(text in machine.frame for _, text in body) else machine.stack
+    stack = re.compile(machine.store + address if constants else address, re.IGNORECASE)
+    loops = innermost_loops(body, machine)
     most = max((loop.multiplications for loop in loops), default=0)
     if most == 0:
         return ["no loop with a multiplication found"]
@@ -88,11 +144,34 @@ def offences(body: list[tuple[int, str]], constants: bool) -> list[str]:
     for loop in loops:
         if 2 * loop.multiplications < most:
             continue  # the tail of k runs once
-        spills = [t for t in loop.instructions if stack.search(t) and VECTOR.search(t)]
+        spills = [t for t in loop.instructions if stack.search(t) and machine.vector.search(t)]
         if constants:
             found += spills if 6 * len(spills) > loop.multiplications else []
         else:
-            found += spills + [t for t in loop.instructions if VECTOR_COPY.match(t)]
+            found += spills + [t for t in loop.instructions if machine.copy.match(t)]
+    return found
+
+
+def over_budget(kernels: dict[str, list[tuple[int, str]]], machine: Machine) -> list[str]:
+    """For each kind of multiplication with a budget: whether the hot loop with the most of them keeps to it."""
+    found = []
+    loops = [loop for name, body in kernels.items() if not name.startswith("Depthwise") for loop in innermost_loops(body, machine)]
+    for mnemonic, budget in machine.budget.items():
+        counts = [(sum(t.startswith(mnemonic) for t in loop.instructions), len(loop.instructions)) for loop in loops]
+        most, length = max(counts, default=(0, 0))
+        if most > 0 and length > budget * most:
+            found.append(f"{length} instructions for {most} {mnemonic}, more than {budget} for each")
+    return found
+
+
+def lacks_product(objdump: str, path: str) -> list[str]:
+    """Whether the object of an instruction set does without its product."""
+    found = []
+    for folder, mnemonic in PRODUCTS.items():
+        if f"/{folder}/" in path:
+            text = subprocess.run([objdump, "-d", "--no-show-raw-insn", path], check=True, capture_output=True, text=True).stdout
+            if not re.search(rf"\s{re.escape(mnemonic)}\s", text):
+                found.append(f"no {mnemonic}")
     return found
 
 
@@ -100,20 +179,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objdump", default="objdump")
     parser.add_argument("objects", nargs="+")
+    parser.add_argument("--machine", choices=("x86_64", "aarch64"), default="x86_64")
     args = parser.parse_args()
+    machine = AARCH64 if args.machine == "aarch64" else X86
     failed = False
     for path in args.objects:
-        kernels = functions(args.objdump, path)
+        kernels = functions(args.objdump, path, machine)
         if not kernels:
             print(f"{path}: no tile kernels found")
             failed = True
         for name, body in sorted(kernels.items()):
             if BYTEWISE.match(name):
                 continue
-            found = offences(body, constants=name.startswith("Depthwise"))
+            found = offences(body, machine, constants=name.startswith("Depthwise"))
             failed |= bool(found)
             for text in found:
                 print(f"{path}: {name}: {text}")
+        for text in over_budget(kernels, machine) + lacks_product(args.objdump, path):
+            failed = True
+            print(f"{path}: {text}")
         print(f"{path}: {len(kernels)} kernels checked")
     return 1 if failed else 0
 

@@ -1,6 +1,8 @@
 // Packed convolutions equal the plain reference for every method, shape and split into parts.
 #include "pack/conv.h"
 
+#include <numeric>
+
 #include "kernels/reference/conv.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
@@ -62,7 +64,10 @@ class ConvTest : public KernelTest {
     const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
     const auto coin = [&] { return allow_options && random.Coin(); };
     const Guarded<uint8_t> x(random.Ints<uint8_t>(s.n * s.h * s.w * s.c, 0, 255), place);
-    const std::vector<int8_t> codes = random.Ints<int8_t>(s.oc * s.taps() * s.group_inputs(), -128, 127);
+    std::vector<int8_t> codes = random.Ints<int8_t>(s.oc * s.taps() * s.group_inputs(), -128, 127);
+    if (random.Coin()) {  // few pairs of codes beyond pack/pairs.h
+      for (int8_t& c : codes) c = static_cast<int8_t>(random.Int(0, 63) == 0 ? c : c / 2);
+    }
     const std::vector<float> scale = random.Floats(s.oc, 1e-5f, 1e-3f);
     std::vector<float> bias = random.Floats(s.oc, -3, 3);
     const std::vector<int32_t> base = random.Ints<int32_t>(s.oc, -20, 20);
@@ -258,6 +263,42 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
   EXPECT_EQ(method(256, 4, 3, 1), "tiles") << "runs would be long";
   EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
   EXPECT_EQ(method(64, 64, 3, 16), "gather");
+}
+
+TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
+  const bool pairs = set->u8s8_pairs_mr > 0;
+  for (int64_t k : {4, 7, 64, 129}) {
+    for (int8_t code : {int8_t{-128}, int8_t{-64}, int8_t{64}, int8_t{127}}) {
+      ConvShape s = Linear(13, k, 35);
+      std::vector<int8_t> codes(static_cast<size_t>(s.oc * k), code);
+      if (code != 64 && code != -64) {  // one pair beyond the limit in a panel of small codes
+        std::fill(codes.begin(), codes.end(), static_cast<int8_t>(1));
+        for (size_t i = 0; i < 2; ++i) codes[static_cast<size_t>(k) * 20 + i] = code;
+      }
+      const std::vector<uint8_t> x(static_cast<size_t>(s.n * k), 255);
+      const std::vector<float> scale(static_cast<size_t>(s.oc), 1.0f);
+      pack::WeightsU8 weights;
+      weights.codes = codes.data();
+      weights.scale = scale.data();
+      std::vector<float> got(static_cast<size_t>(s.n * s.oc));
+      pack::ConvRun<uint8_t> run;
+      run.shape = s;
+      run.x = x.data();
+      run.output = Floats();
+      run.y = got.data();
+      const pack::PackedConvU8 packed(*set, s, weights);
+      if (pairs && (k > 7 || code == 64 || code == -64)) EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
+      const Guarded<uint8_t> scratch(packed.ScratchBytes());
+      packed.Run(run, {0, s.n, 0, packed.layout().panels}, scratch.data());
+      for (int64_t row = 0; row < s.n; ++row) {
+        for (int64_t c = 0; c < s.oc; ++c) {
+          const auto first = codes.begin() + c * k;
+          const int32_t sum = 255 * std::accumulate(first, first + k, int32_t{0});
+          ASSERT_EQ(got[static_cast<size_t>(row * s.oc + c)], static_cast<float>(sum)) << "k " << k << " channel " << c;
+        }
+      }
+    }
+  }
 }
 
 PQI_INSTANTIATE(ConvTest);

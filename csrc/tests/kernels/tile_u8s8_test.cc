@@ -64,7 +64,7 @@ class TileU8S8Test : public KernelTest {
     if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can do that
     for (size_t j = 0; j < n; ++j) {
       const auto first = c.codes.begin() + static_cast<ptrdiff_t>(j) * c.taps * c.k;
-      init[j] = -c.zero_point * std::accumulate(first, first + c.taps * c.k, int32_t{0});
+      init[j] = (set->u8s8_offset - c.zero_point) * std::accumulate(first, first + c.taps * c.k, int32_t{0});
     }
     for (size_t i = 0; i < m; ++i) {
       const auto first = c.x.begin() + static_cast<ptrdiff_t>(i) * c.taps * c.k;
@@ -142,6 +142,7 @@ class TileU8S8Test : public KernelTest {
     t.output.saturates = !o.f32 && whole && std::isinf(o.act_lo) && std::isinf(o.act_hi) && random->Coin();
     t.out = out.data();
     t.out_stride = stride;
+    const kernels::TileScope scope(*set);
     set->u8s8_tile[c.m - 1](t);
     EXPECT_EQ(FirstDifference(out.data(), want.data(), want.size()), -1) << Describe(c);
   }

@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
-#include "runtime/machine.h"
 #include "tests/runtime/model_builder.h"
+#include "tests/twins/twins.h"
 
 namespace pqi::test {
 namespace {
@@ -25,9 +25,9 @@ TEST(Golden, SamplesGiveTheirStoredOutputs) {
     ASSERT_TRUE(model.ok()) << path << ": " << model.status().message();
     const Graph& graph = model.value()->graph();
     ASSERT_FALSE(graph.samples.empty()) << path;
-    for (Isa isa : AvailableIsas()) {
+    for (const TestedSet& set : RunnableSets()) {
       for (int threads : {1, 3}) {
-        const auto session = MakeSession(model.value(), threads, IsaName(isa));
+        const auto session = MakeSession(model.value(), threads, *set.set);
         for (const Sample& sample : graph.samples) {
           std::vector<ConcreteShape> shapes;
           std::vector<const void*> inputs;
@@ -39,8 +39,7 @@ TEST(Golden, SamplesGiveTheirStoredOutputs) {
           const RunOutcome got = RunModel(session.get(), shapes, inputs);
           for (size_t i = 0; i < graph.outputs.size(); ++i) {
             const Constant& c = graph.constants[sample.outputs.at(graph.outputs[i].name)];
-            EXPECT_EQ(got.outputs[i], std::vector<uint8_t>(c.bytes.begin(), c.bytes.end()))
-                << path << " " << IsaName(isa) << " " << threads;
+            EXPECT_EQ(got.outputs[i], std::vector<uint8_t>(c.bytes.begin(), c.bytes.end())) << path << " " << set.name << " " << threads;
           }
         }
       }

@@ -66,6 +66,13 @@ int ModelBuilder::AddInput(const std::string& name, const std::string& shape, in
   return id;
 }
 
+int ModelBuilder::AddIndices(const std::string& name, const std::string& shape) {
+  const int id = AddInput(name, shape);
+  std::string& value = values_.back();
+  value.replace(value.find("f32"), 3, "i32");
+  return id;
+}
+
 int ModelBuilder::AddNode(const std::string& op, const std::vector<int>& inputs, int quant, const Constants& constants,
                           const std::string& attrs) {
   const int id = static_cast<int>(values_.size());
@@ -156,6 +163,14 @@ std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, 
   options.isa = isa;
   options.reuse = reuse;
   auto session = Session::Create(model, options);
+  EXPECT_TRUE(session.ok()) << session.status().message();
+  return std::move(session).value();
+}
+
+std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const kernels::KernelSet& kernels) {
+  SessionOptions options;
+  options.threads = threads;
+  auto session = Session::Create(model, options, Selection{&kernels, ""});
   EXPECT_TRUE(session.ok()) << session.status().message();
   return std::move(session).value();
 }

@@ -27,6 +27,7 @@ class ModelBuilder {
   int AddCodes(const std::vector<int64_t>& shape, int bits, const char* packing, const std::vector<int8_t>& elements);
   // `shape` is JSON, e.g. R"("N",3,8,8)"; quant -1 = f32.
   int AddInput(const std::string& name, const std::string& shape, int quant = -1);
+  int AddIndices(const std::string& name, const std::string& shape);  // an i32 input
   // Adds a node and the value it writes, whose shape is inferred. `attrs` is JSON without braces. Returns the value.
   int AddNode(const std::string& op, const std::vector<int>& inputs, int quant, const Constants& constants, const std::string& attrs);
   void AddOutput(const std::string& name, int value);
@@ -65,5 +66,6 @@ RunOutcome RunModel(Session* session, const std::vector<ConcreteShape>& shapes, 
 
 std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const std::string& isa,
                                      ArenaReuse reuse = ArenaReuse::kReuse);
+std::unique_ptr<Session> MakeSession(const std::shared_ptr<const Model>& model, int threads, const kernels::KernelSet& kernels);
 
 }  // namespace pqi::test

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/op.h"
 #include "tests/runtime/model_builder.h"
 
 namespace pqi::test {
@@ -154,6 +155,18 @@ ModelBuilder Prelu() {
   return b;
 }
 
+// Two readers of a table of codes and one of floats, which one input indexes.
+ModelBuilder Embedding() {
+  ModelBuilder b;
+  const int x = b.AddIndices("x", R"("N",2)");
+  const ModelBuilder::Constants codes{{"weight", b.AddCodes({5, 3}, 8, "none", std::vector<int8_t>(15, 7))},
+                                      {"scale", b.AddFloats({5}, {1, 1, 1, 1, 1})},
+                                      {"base", b.AddInts({5}, {1, 1, 1, 1, 1})}};
+  for (const char* y : {"y", "w"}) b.AddOutput(y, b.AddNode("embedding", {x}, -1, codes, R"("step":2)"));
+  b.AddOutput("z", b.AddNode("embedding", {x}, -1, {{"weight", b.AddFloats({4, 3}, std::vector<float>(12, 1))}}, R"("step":1)"));
+  return b;
+}
+
 ModelBuilder Affine() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",4)");
@@ -257,6 +270,17 @@ const Row kRows[] = {
     {"linear_dynamic_step_3", LinearDynamic, R"("step":2)", R"("step":3)", "'step'"},
     {"linear_dynamic_unknown_attribute", LinearDynamic, R"("step":2)", R"("step":2,"bits":8)", "'bits'"},
     {"linear_dynamic_without_scale", LinearDynamic, R"("scale":1,)", "", "'scale' is missing"},
+    {"unary_of_indices", Unary, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"i32")", "must be f32 or u8, got i32"},
+    {"embedding_of_floats", Embedding, R"("dtype":"i32","shape":["N")", R"("dtype":"f32","shape":["N")", "must be i32, got f32"},
+    {"embedding_to_indices", Embedding, R"("name":"v1","dtype":"f32")", R"("name":"v1","dtype":"i32")", "must be f32 or u8, got i32"},
+    {"embedding_step_3", Embedding, R"("step":2)", R"("step":3)", "'step'"},
+    {"embedding_unknown_attribute", Embedding, R"("step":2)", R"("step":2,"padding_idx":0)", "'padding_idx'"},
+    {"embedding_without_scale", Embedding, R"("scale":1,)", "", "goes with code weights"},
+    {"embedding_without_weight", Embedding, R"("weight":0,)", "", "'weight' is missing"},
+    {"embedding_scale_of_integers", Embedding, R"("scale":1)", R"("scale":2)", "'scale' must be f32"},
+    {"embedding_table_of_integers", Embedding, R"("weight":0)", R"("weight":2)", "must be code or f32"},
+    {"embedding_table_of_one_dimension", Embedding, R"("weight":0)", R"("weight":1)", "2 dimensions"},
+    {"embedding_float_table_with_scale", Embedding, R"("weight":0)", R"("weight":3)", "goes with code weights"},
     {"linear_dynamic_float_weights", LinearDynamic, R"("weight":0)", R"("weight":1)", "must be code"},
     {"linear_dynamic_bias_in_groups", LinearDynamic, R"("base":2)", R"("base":2,"bias":1)", "shape [3]"},
     {"linear_dynamic_base_of_another_shape", LinearDynamic, R"("scale":1)", R"("scale":3)", "shape [3]"},
@@ -483,6 +507,43 @@ TEST(Proofs, TableEntriesOfUsedCodesAreInTheOutputsRange) {
     } else {
       ExpectRefused(model, "entry 3 is 21");
     }
+  }
+}
+
+TEST(Proofs, ExpandedRowsOfAnEmbeddingAreFinite) {
+  for (const float scale : {1e30f, 1e37f}) {
+    ModelBuilder b;
+    const int x = b.AddIndices("x", R"("N")");
+    const ModelBuilder::Constants table{{"weight", b.AddCodes({1, 4}, 8, "none", {-128, 0, 1, 2})}, {"scale", b.AddFloats({1}, {scale})}};
+    b.AddOutput("y", b.AddNode("embedding", {x}, -1, table, R"("step":1)"));
+    const auto model = b.Build();
+    if (scale == 1e30f) {
+      EXPECT_TRUE(model.ok()) << model.status().message();
+    } else {
+      ExpectRefused(model, "overflow");
+    }
+  }
+}
+
+// Kernels read f32 or u8; nothing but an embedding may ever see an i32 value.
+TEST(Indices, AreRefusedByEveryOpButEmbedding) {
+  Graph graph;
+  graph.values = {{"x", DType::kI32, {}, -1}, {"y", DType::kF32, {}, -1}, {"i", DType::kI32, {}, -1}};
+  for (const ops::Op* op : ops::AllOps()) {
+    Node node;
+    node.op = op->def.name;
+    node.name = "n";
+    for (const std::vector<uint32_t>& inputs : {std::vector<uint32_t>{0}, {0, 1}, {1, 0}, {0, 0}}) {
+      node.inputs = inputs;
+      node.outputs = {1};
+      const Status status = op->def.check({graph, node});
+      const bool names_dtype = status.message().find("must be f32 or u8, got i32") != std::string::npos;
+      EXPECT_EQ(names_dtype, node.op != "embedding") << node.op << ": " << status.message();
+    }
+    node.inputs =
+        node.op == "constant" ? std::vector<uint32_t>() : std::vector<uint32_t>(node.op == "add" || node.op == "matmul" ? 2 : 1, 1);
+    node.outputs = {2};
+    EXPECT_FALSE(op->def.check({graph, node}).ok()) << node.op;
   }
 }
 

@@ -35,9 +35,10 @@ class ShapeRule : public testing::TestWithParam<Row> {};
 TEST_P(ShapeRule, GivesTheStoredAndTheConcreteShape) {
   const Row& row = GetParam();
   ModelBuilder b;
-  const int x = b.AddInput("x", row.input_shape);
+  const int x = row.op == "embedding" ? b.AddIndices("x", row.input_shape) : b.AddInput("x", row.input_shape);
   ModelBuilder::Constants constants;
   if (row.op == "conv2d") constants = {{"weight", b.AddFloats({2, 3, 3, 4}, std::vector<float>(72, 1))}};
+  if (row.op == "embedding") constants = {{"weight", b.AddFloats({3, 6}, std::vector<float>(18, 1))}};
   if (row.op == "linear_dynamic") {
     constants = {{"weight", b.AddCodes({3, 4}, 8, "none", std::vector<int8_t>(12, 1))}, {"scale", b.AddFloats({3}, {1, 1, 1})}};
   }
@@ -105,6 +106,8 @@ const Row kRows[] = {
     {"linear_dynamic", "linear_dynamic", kImage, kDynamic, "[N, H, W, 3]", {2, 7, 5, 4}, {2, 7, 5, 3}},
     {"linear_dynamic_of_no_rows", "linear_dynamic", R"("N",4)", kDynamic, "[N, 3]", {0, 4}, {0, 3}},
     {"linear_dynamic_of_a_vector", "linear_dynamic", "4", kDynamic, "[3]", {4}, {3}},
+    {"embedding", "embedding", R"("N","H",7)", R"("step":1)", "[N, H, 7, 6]", {2, 0, 7}, {2, 0, 7, 6}},
+    {"embedding_of_one_index", "embedding", "", R"("step":1)", "[6]", {}, {6}},
     {"unary", "unary", kImage, R"("function":"silu","alpha":0)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
     {"reduce", "reduce", kImage, R"("function":"amax","axes":[1,3],"keepdim":0)", "[N, W]", {2, 7, 5, 4}, {2, 5}},
     {"reduce_keepdim", "reduce", kImage, R"("function":"sum","axes":[0,2],"keepdim":1)", "[1, H, 1, 4]", {2, 7, 5, 4}, {1, 7, 1, 4}},

@@ -5,6 +5,7 @@
 
 #include "runtime/machine.h"
 #include "tests/runtime/model_builder.h"
+#include "tests/twins/twins.h"
 
 namespace pqi::test {
 namespace {
@@ -243,15 +244,15 @@ TEST_P(RandomGraph, GivesTheReferencesBitsEverywhere) {
 
   const auto reference = MakeSession(model.value(), 1, "reference", ArenaReuse::kNoReuse);
   const RunOutcome expected = RunModel(reference.get(), {shape}, inputs, true);
-  for (Isa isa : AvailableIsas()) {
+  for (const TestedSet& set : RunnableSets()) {
     for (int threads : {1, 2, 3, 4}) {
-      const auto session = MakeSession(model.value(), threads, IsaName(isa));
+      const auto session = MakeSession(model.value(), threads, *set.set);
       const RunOutcome plain = RunModel(session.get(), {shape}, inputs);
-      ASSERT_EQ(plain.outputs, expected.outputs) << IsaName(isa) << " " << threads;
+      ASSERT_EQ(plain.outputs, expected.outputs) << set.name << " " << threads;
       const RunOutcome captured = RunModel(session.get(), {shape}, inputs, true);
       for (size_t n = 0; n < expected.captured.size(); ++n) {
         ASSERT_EQ(captured.captured[n], expected.captured[n])
-            << IsaName(isa) << " " << threads << " node " << n << " " << model.value()->graph().nodes[n].op;
+            << set.name << " " << threads << " node " << n << " " << model.value()->graph().nodes[n].op;
       }
     }
   }

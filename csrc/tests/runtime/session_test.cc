@@ -275,6 +275,36 @@ TEST_F(SessionTest, CodesOutsideTheInputsRangeAreRefused) {
   }
 }
 
+TEST(Indices, OutsideTheSmallestTableOfAnInputAreRefusedBeforeAnythingRuns) {
+  ModelBuilder b;
+  const int x = b.AddIndices("words", R"("N")");
+  b.AddOutput("y", b.AddNode("embedding", {x}, -1, {{"weight", b.AddFloats({9, 2}, std::vector<float>(18, 1))}}, R"("step":1)"));
+  b.AddOutput("z", b.AddNode("embedding", {x}, -1, {{"weight", b.AddFloats({4, 1}, {5, 6, 7, 8})}}, R"("step":1)"));
+  const auto model = b.Build();
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const auto session = MakeSession(model.value(), 1, "reference");
+  const auto plan = session->PlanFor(std::vector<ConcreteShape>{{3}});
+  ASSERT_TRUE(plan.ok());
+  uint8_t memory[3 * sizeof(int32_t) + 1];  // misaligned
+  float y[6] = {}, z[3] = {};
+  const std::vector<Target> targets{{1, y}, {2, z}};
+  const auto run = [&](std::vector<int32_t> indices) {
+    std::memcpy(memory + 1, indices.data(), 3 * sizeof(int32_t));
+    const std::vector<const void*> data{memory + 1};
+    return session->Run(*plan.value(), data, targets);
+  };
+  for (const int32_t wrong : {4, -1, INT32_MAX, INT32_MIN}) {
+    const Status status = run({3, 0, wrong});
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_NE(status.message().find("input 'words': index " + std::to_string(wrong) + " at position 2 is outside [0, 4)"),
+              std::string::npos)
+        << status.message();
+    EXPECT_EQ(z[0], 0.0f);
+  }
+  ASSERT_TRUE(run({3, 0, 2}).ok());
+  EXPECT_EQ(std::vector<float>(z, z + 3), (std::vector<float>{8, 5, 7}));
+}
+
 TEST_F(SessionTest, LayersSayHowTheyRun) {
   const auto reference = MakeSession(model_, 1, "reference")->Layers();
   ASSERT_EQ(reference.size(), model_->graph().nodes.size());

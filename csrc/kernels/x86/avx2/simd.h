@@ -66,11 +66,18 @@ struct Simd {
 
   // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits and vpmaddwd multiplies them
   // exactly: phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
+  using Matrix = void;
+  static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 2;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   PQI_INLINE static Int PhaseWeights(Int w, int phase) { return _mm256_srai_epi16(phase == 0 ? _mm256_slli_epi16(w, 8) : w, 8); }
   PQI_INLINE static Int PhaseActivations(Int x, int phase) {
     return phase == 0 ? _mm256_and_si256(x, _mm256_set1_epi16(0xFF)) : _mm256_srli_epi16(x, 8);
+  }
+  // Two multiplications for four products, not four: for codes whose pairs cannot saturate.
+  static constexpr int kPairsRows = 5;
+  PQI_INLINE static Int DotPairs(Int acc, Int x, Int w) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
   }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w)); }
 
@@ -112,6 +119,18 @@ struct Simd {
   }
   PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
+  }
+  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+  PQI_INLINE static Float SqrtF(Float a) { return _mm256_sqrt_ps(a); }
+  PQI_INLINE static Int FloatBits(Float a) { return _mm256_castps_si256(a); }
+  PQI_INLINE static Float BitsFloat(Int a) { return _mm256_castsi256_ps(a); }
+  template <int N>
+  PQI_INLINE static Int ShiftLeft(Int a) {
+    return _mm256_slli_epi32(a, N);
+  }
+  template <int N>
+  PQI_INLINE static Int ShiftRight(Int a) {
+    return _mm256_srai_epi32(a, N);
   }
   PQI_INLINE static Int HalfInt(Int a) { return _mm256_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(AddInt(n, SetInt(127)), 23)); }
@@ -172,6 +191,8 @@ struct Simd {
   // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0 holds one channel's upper two bytes in each
   // dword lane, phase 1 the third.
   static constexpr int kColumnVectors = 1;
+  static constexpr int kColumnPhases = kPhases;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m128i Bytes8(const void* p, All) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
   PQI_INLINE static __m128i Bytes8(const void* p, const Mask& m) {
     uint64_t v = 0;

@@ -51,7 +51,10 @@ struct Simd {
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
 
   // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
+  using Matrix = void;
+  static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 1;
+  static constexpr int kPairsRows = 0;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
@@ -102,6 +105,20 @@ struct Simd {
   }
   PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
+  }
+  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), y, x);
+  }
+  PQI_INLINE static Float SqrtF(Float a) { return _mm512_sqrt_ps(a); }
+  PQI_INLINE static Int FloatBits(Float a) { return _mm512_castps_si512(a); }
+  PQI_INLINE static Float BitsFloat(Int a) { return _mm512_castsi512_ps(a); }
+  template <int N>
+  PQI_INLINE static Int ShiftLeft(Int a) {
+    return _mm512_slli_epi32(a, N);
+  }
+  template <int N>
+  PQI_INLINE static Int ShiftRight(Int a) {
+    return _mm512_srai_epi32(a, N);
   }
   PQI_INLINE static Int HalfInt(Int a) { return _mm512_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
@@ -166,6 +183,8 @@ struct Simd {
 
   // Columns of three pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's three bytes and a zero.
   static constexpr int kColumnVectors = 4;
+  static constexpr int kColumnPhases = kPhases;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   using ByteMask = __mmask64;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
 

@@ -1,0 +1,10 @@
+// The kernel set for NEON.
+#include "kernels/arm/neon/simd.h"
+#include "kernels/generic/kernel_set.h"
+#include "kernels/sets.h"
+
+namespace pqi::kernels {
+
+constexpr KernelSet kNeonKernels = MakeKernelSet<Neon>(Isa::kNeon);
+
+}  // namespace pqi::kernels

@@ -1,0 +1,219 @@
+// Primitives of baseline aarch64 NEON (kernels/generic/kernel_set.h says what they are for).
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstring>
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+
+namespace pqi::kernels {
+namespace {
+
+struct Neon {
+  static constexpr int kLanes = 4;
+  static constexpr int kBytes = 16;
+  // 3x16 of 32 registers: 12 accumulators, 8 weights (two phases), the activation, its two phases, products, a mask. A fourth row makes
+  // clang spill one vector and saves 1 % of the instructions.
+  static constexpr TileShape kU8S8 = {3, 16, 4};
+  // 6x16: 24 accumulators, 4 weights, 1 activation.
+  static constexpr TileShape kF32 = {6, 16, 1};
+
+  using Int = int32x4_t;
+  using Float = float32x4_t;
+  struct All {};
+  struct Mask {
+    uint32_t count;
+  };
+
+  PQI_INLINE static Mask First(size_t n) { return {static_cast<uint32_t>(n)}; }
+
+  // Bytes, four or eight at a time; with a mask those beyond it are 0.
+  PQI_INLINE static uint8x8_t Bytes4(const void* p, All) {
+    uint32_t v;
+    std::memcpy(&v, p, 4);
+    return vcreate_u8(v);
+  }
+  PQI_INLINE static uint8x8_t Bytes8(const void* p, All) { return vld1_u8(static_cast<const uint8_t*>(p)); }
+  PQI_INLINE static uint8x8_t Bytes8(const void* p, Mask m) {
+    uint64_t v = 0;
+    for (uint32_t i = 0; i < m.count; ++i) v |= static_cast<uint64_t>(static_cast<const uint8_t*>(p)[i]) << (8 * i);
+    return vcreate_u8(v);
+  }
+  PQI_INLINE static uint8x8_t Bytes4(const void* p, Mask m) { return Bytes8(p, m); }
+  PQI_INLINE static void PutBytes4(uint8_t* p, uint8x8_t v, All) {
+    const uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(v), 0);
+    std::memcpy(p, &bytes, 4);
+  }
+  PQI_INLINE static void PutBytes8(uint8_t* p, uint8x8_t v, All) { vst1_u8(p, v); }
+  PQI_INLINE static void PutBytes8(uint8_t* p, uint8x8_t v, Mask m) {
+    const uint64_t bytes = vget_lane_u64(vreinterpret_u64_u8(v), 0);
+    for (uint32_t i = 0; i < m.count; ++i) p[i] = static_cast<uint8_t>(bytes >> (8 * i));
+  }
+  PQI_INLINE static void PutBytes4(uint8_t* p, uint8x8_t v, Mask m) { PutBytes8(p, v, m); }
+
+  template <class Lanes>
+  PQI_INLINE static Int LoadU8(const uint8_t* p, Lanes lanes) {
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(Bytes4(p, lanes)))));
+  }
+  PQI_INLINE static Int LoadS8(const int8_t* p) { return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(Bytes4(p, All()))))); }
+  // Lanes hold at most 255; those below 0 saturate to 0.
+  PQI_INLINE static uint8x8_t PackU8(Int low, Int high) { return vqmovn_u16(vcombine_u16(vqmovun_s32(low), vqmovun_s32(high))); }
+  template <class Lanes>
+  PQI_INLINE static void StoreU8(uint8_t* p, Int v, Lanes lanes) {
+    PutBytes4(p, PackU8(v, v), lanes);
+  }
+  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) { vst1q_u8(acc, vmaxq_u8(vld1q_u8(x), vld1q_u8(acc))); }
+  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) {
+    vst3q_u8(out, uint8x16x3_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}});
+  }
+
+  // Integers.
+  PQI_INLINE static Int SetInt(int32_t v) { return vdupq_n_s32(v); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return vld1q_s32(p); }
+  PQI_INLINE static Int LoadInt(const int32_t* p, Mask m) { return LoadPart<Int>(p, m); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, All = {}) { vst1q_s32(p, v); }
+  PQI_INLINE static void StoreInt(int32_t* p, Int v, Mask m) { std::memcpy(p, &v, m.count * sizeof(int32_t)); }
+  PQI_INLINE static Int AddInt(Int a, Int b) { return vaddq_s32(a, b); }
+  PQI_INLINE static Int SubInt(Int a, Int b) { return vsubq_s32(a, b); }
+  PQI_INLINE static Int MulInt(Int a, Int b) { return vmulq_s32(a, b); }
+  PQI_INLINE static Int MulSmall(Int a, Int b) { return vmulq_s32(a, b); }
+
+  // The product multiplies signed bytes, so activations enter as a - 128 and the start value makes up for it (KernelSet::u8s8_offset).
+  // smull gives eight 16-bit products of at most 2^14, two for each of four channels, and sadalp adds each pair to its channel: nothing
+  // saturates. Phase 0 takes bytes 0 and 1 of each dword, phase 1 bytes 2 and 3.
+  using Matrix = void;
+  static constexpr int32_t kOffset = 128;
+  static constexpr int kPhases = 2;
+  PQI_INLINE static Int LoadPanel(const int8_t* p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
+  PQI_INLINE static Int PhaseWeights(Int w, int phase) {
+    const int16x8_t v = vreinterpretq_s16_s32(w);
+    return vreinterpretq_s32_s16(phase == 0 ? vuzp1q_s16(v, v) : vuzp2q_s16(v, v));
+  }
+  PQI_INLINE static Int Centred(Int x) { return vreinterpretq_s32_u8(veorq_u8(vreinterpretq_u8_s32(x), vdupq_n_u8(0x80))); }
+  PQI_INLINE static Int PhaseActivations(Int x, int phase) { return PhaseWeights(Centred(x), phase); }
+  PQI_INLINE static Int Dot(Int acc, Int x, Int w) {
+    return vpadalq_s16(acc, vmull_s8(vget_low_s8(vreinterpretq_s8_s32(x)), vget_low_s8(vreinterpretq_s8_s32(w))));
+  }
+
+  // Floats. The comparisons are spelled out because fmax and fmin treat NaN and zeros in their own way.
+  PQI_INLINE static Float SetFloat(float v) { return vdupq_n_f32(v); }
+  PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return vld1q_f32(p); }
+  PQI_INLINE static Float LoadFloat(const float* p, Mask m) { return LoadPart<Float>(p, m); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, All = {}) { vst1q_f32(p, v); }
+  PQI_INLINE static void StoreFloat(float* p, Float v, Mask m) { std::memcpy(p, &v, m.count * sizeof(float)); }
+  PQI_INLINE static Float AddF(Float a, Float b) { return vaddq_f32(a, b); }
+  PQI_INLINE static Float MulF(Float a, Float b) { return vmulq_f32(a, b); }
+  PQI_INLINE static Float Fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  PQI_INLINE static Float MaxF(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  PQI_INLINE static Float MinF(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+  PQI_INLINE static Float SubF(Float a, Float b) { return vsubq_f32(a, b); }
+  PQI_INLINE static Float DivF(Float a, Float b) { return vdivq_f32(a, b); }
+  PQI_INLINE static Float AbsF(Float a) { return vabsq_f32(a); }
+  PQI_INLINE static Float CopySign(Float magnitude, Float sign) { return vbslq_f32(vdupq_n_u32(0x80000000), sign, magnitude); }
+  PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) { return vbslq_f32(vcgtq_f32(a, b), x, y); }
+  PQI_INLINE static Int HalfInt(Int a) { return vshrq_n_s32(a, 1); }
+  PQI_INLINE static Float PowerOfTwo(Int n) { return vreinterpretq_f32_s32(vshlq_n_s32(AddInt(n, SetInt(127)), 23)); }
+  PQI_INLINE static Float ToFloat(Int a) { return vcvtq_f32_s32(a); }
+  // NaN gives 0.
+  PQI_INLINE static Int ToIntNearest(Float a) { return vcvtnq_s32_f32(a); }
+  // For values of which the caller has proved that they fit.
+  PQI_INLINE static Int ToIntPlain(Float a) { return vcvtnq_s32_f32(a); }
+
+  using ByteMask = Mask;
+  PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
+  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetShort(int32_t v) { return vreinterpretq_s32_s16(vdupq_n_s16(static_cast<int16_t>(v))); }
+  PQI_INLINE static uint8x8_t PackHalf(Int a, Int b, Int zero_point) {
+    return vqmovun_s16(vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), vreinterpretq_s16_s32(zero_point)));
+  }
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+    return vreinterpretq_s32_u8(vcombine_u8(PackHalf(a, b, zero_point), PackHalf(c, d, zero_point)));
+  }
+  // Piece `piece` of `Bytes` bytes.
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    const uint8x16_t bytes = vreinterpretq_u8_s32(v);
+    if constexpr (Bytes == 16) {
+      PutBytes16(p, bytes, lanes);
+    } else {
+      static_assert(Bytes == 8, "");
+      PutBytes8(p, piece == 0 ? vget_low_u8(bytes) : vget_high_u8(bytes), lanes);
+    }
+  }
+  PQI_INLINE static void PutBytes16(uint8_t* p, uint8x16_t v, All) { vst1q_u8(p, v); }
+  PQI_INLINE static void PutBytes16(uint8_t* p, uint8x16_t v, Mask m) {
+    if (m.count < 8) return PutBytes8(p, vget_low_u8(v), m);
+    vst1_u8(p, vget_low_u8(v));
+    PutBytes8(p + 8, vget_high_u8(v), Mask{m.count - 8});
+  }
+
+  // Doubles.
+  using Wide = float64x2_t;
+  PQI_INLINE static Wide WidenLow(Float a) { return vcvt_f64_f32(vget_low_f32(a)); }
+  PQI_INLINE static Wide WidenHigh(Float a) { return vcvt_high_f64_f32(a); }
+  PQI_INLINE static Float Narrow(Wide low, Wide high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
+  PQI_INLINE static Wide SetWide(double v) { return vdupq_n_f64(v); }
+  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return vaddq_f64(a, b); }
+  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return vsubq_f64(a, b); }
+  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return vmulq_f64(a, b); }
+  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return vdivq_f64(a, b); }
+  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+  PQI_INLINE static Wide AbsWide(Wide a) { return vabsq_f64(a); }
+  PQI_INLINE static Wide RoundWide(Wide a) { return vrndnq_f64(a); }
+  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
+    return vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
+  }
+  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) { return vbslq_f64(vcltzq_f64(x), a, b); }
+
+  // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0, 1, 2 is the top, middle, bottom pixel of the
+  // four channels in the lower half.
+  static constexpr int kColumnVectors = 2;
+  static constexpr int kColumnPhases = 3;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) {
+    return vmlal_s16(acc, vget_low_s16(vreinterpretq_s16_s32(x)), vget_low_s16(vreinterpretq_s16_s32(w)));
+  }
+  template <int Q>
+  PQI_INLINE static void SplitChannels(int16x8_t v, Int (&out)[Q]) {
+    out[0] = vreinterpretq_s32_s16(v);
+    if constexpr (Q == 2) out[1] = vreinterpretq_s32_s16(vextq_s16(v, v, 4));
+  }
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const uint8_t* top, const uint8_t* middle, const uint8_t* bottom, Lanes lanes, Int (&out)[3][Q]) {
+    const uint8_t* const rows[3] = {top, middle, bottom};
+    PQI_UNROLL for (int p = 0; p < 3; ++p) {
+      const uint8x8_t bytes = Q == 2 ? Bytes8(rows[p], lanes) : Bytes4(rows[p], lanes);
+      SplitChannels<Q>(vreinterpretq_s16_u16(vmovl_u8(bytes)), out[p]);
+    }
+  }
+  template <int Q>
+  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[3][Q]) {
+    const int8_t* const rows[3] = {top, middle, bottom};
+    PQI_UNROLL for (int p = 0; p < 3; ++p) {
+      const uint8x8_t bytes = Q == 2 ? Bytes8(rows[p], All()) : Bytes4(rows[p], All());
+      SplitChannels<Q>(vmovl_s8(vreinterpret_s8_u8(bytes)), out[p]);
+    }
+  }
+  // Codes less their zero point to bytes.
+  template <int Q, class Lanes>
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Lanes lanes) {
+    if constexpr (Q == 2) {
+      PutBytes8(p, PackHalf(v[0], v[1], zero_point), lanes);
+    } else {
+      PutBytes4(p, PackHalf(v[0], v[0], zero_point), lanes);
+    }
+  }
+
+ private:
+  template <class Vector>
+  PQI_INLINE static Vector LoadPart(const void* p, Mask m) {
+    Vector v = {};
+    std::memcpy(&v, p, m.count * sizeof(float));
+    return v;
+  }
+};
+
+}  // namespace
+}  // namespace pqi::kernels

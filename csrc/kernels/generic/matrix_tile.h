@@ -1,0 +1,144 @@
+// The u8 x s8 tile over matrix registers of 16 rows by 64 bytes (Intel AMX), written once over their primitives.
+//
+// M offers Load<R>(p, stride), Store<R>(p, stride) of register R in 0..7, rows `stride` bytes apart, and Dot<C, A, B>(): 32-bit sum j of
+// row i of C grows by the 64 products of row i of A (unsigned) and the bytes 4j..4j+3 of every row of B (signed): 16 rows by 16 channels by
+// 64 k-values. The panel of kernels/contract.h holds four k-values of nr channels per block, so that 16 blocks are B as it has to lie in
+// memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel serves 16 rows.
+//
+// The k-values of all taps make one sequence, as in the panel. Where 64 of them lie in one tap and the 16 rows are evenly spaced they are
+// loaded in place; otherwise they are copied into a buffer of 1 KiB first.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/contract.h"
+#include "kernels/generic/compiler.h"
+#include "kernels/generic/epilogue.h"
+#include "kernels/generic/epilogue_registers.h"
+
+namespace pqi::kernels {
+namespace {
+
+inline constexpr int kMatrixRows = 16, kMatrixBytes = 64;
+
+// The left operand, 64 k-values at a time.
+class MatrixRows {
+ public:
+  MatrixRows(const TileU8S8& t, int m) : t_(t), m_(static_cast<uint32_t>(m)) { BeginTap(0); }
+
+  // Loads register R.
+  template <class M, int R>
+  PQI_INLINE void Load() {
+    if (evenly_ && t_.k - at_ >= kMatrixBytes) {
+      M::template Load<R>(t_.a[tap_ * m_] + at_, stride_);
+      Advance(kMatrixBytes);
+      return;
+    }
+    Stage();
+    M::template Load<R>(staged_, kMatrixBytes);
+  }
+
+ private:
+  void BeginTap(uint32_t tap) {
+    tap_ = tap;
+    at_ = 0;
+    evenly_ = false;
+    if (m_ != kMatrixRows || tap == t_.taps) return;  // of fewer rows the others must not be read
+    const uint8_t* const* rows = t_.a + tap * kMatrixRows;
+    stride_ = rows[1] - rows[0];
+    evenly_ = true;
+    for (int i = 2; i < kMatrixRows; ++i) evenly_ &= rows[i] - rows[i - 1] == stride_;
+  }
+  void Advance(uint32_t count) {
+    at_ += count;
+    if (at_ == t_.k) BeginTap(tap_ + 1);
+  }
+
+  // The last block of each tap is filled as in the panel (kernels/contract.h), and the last tap with zeros up to 64. Rows from m on stay as
+  // they are: their sums go nowhere.
+  __attribute__((noinline)) void Stage() {
+    uint32_t filled = 0;
+    while (filled < kMatrixBytes && tap_ < t_.taps) {
+      const uint32_t left = t_.k - at_, room = kMatrixBytes - filled;
+      const uint32_t count = left < room ? left : room, padded = (count + 3) & ~3u;
+      for (uint32_t i = 0; i < m_; ++i) {
+        const uint8_t* row = t_.a[tap_ * m_ + i];
+        uint8_t* to = staged_[i] + filled;
+        std::memcpy(to, row + at_, count & ~3u);
+        if (count == padded) continue;
+        uint8_t* last = to + padded - 4;
+        if (t_.k >= 4) {
+          std::memcpy(last, row + t_.k - 4, 4);
+        } else {
+          std::memset(last, 0, 4);
+          std::memcpy(last, row, t_.k);
+        }
+      }
+      filled += padded;
+      Advance(count);
+    }
+    for (uint32_t i = 0; i < m_; ++i) std::memset(staged_[i] + filled, 0, kMatrixBytes - filled);
+  }
+
+  const TileU8S8& t_;
+  uint32_t m_, tap_, at_;
+  bool evenly_;
+  ptrdiff_t stride_ = 0;
+  alignas(64) uint8_t staged_[kMatrixRows][kMatrixBytes] = {};
+};
+
+// Dot products of the rows with the panel's NV pieces of 16 channels at w, whose 16 blocks are kBlock bytes apart.
+template <class M, int NV, int kBlock, int J = 0>
+PQI_INLINE void MatrixStep(const int8_t* w) {
+  M::template Load<5>(w + J * kMatrixBytes, kBlock);
+  M::template Dot<J, 4, 5>();
+  if constexpr (J + 1 < NV) MatrixStep<M, NV, kBlock, J + 1>(w);
+}
+
+template <class M, int NV, int J = 0>
+PQI_INLINE void MatrixStart(const int32_t* init) {
+  M::template Load<J>(init + J * kMatrixRows, 0);  // every row the same
+  if constexpr (J + 1 < NV) MatrixStart<M, NV, J + 1>(init);
+}
+
+template <class M, int NV, int J = 0>
+PQI_INLINE void MatrixStore(int32_t* sums) {
+  M::template Store<J>(sums + J * kMatrixRows, NV * kMatrixBytes);
+  if constexpr (J + 1 < NV) MatrixStore<M, NV, J + 1>(sums);
+}
+
+// NV: pieces of 16 channels, at most four. Exact: the same sums as in tile.h, which wrap.
+template <class S, int NV>
+__attribute__((noinline)) void MatrixTile(const TileU8S8& t, int m) noexcept {
+  using M = typename S::Matrix;
+  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
+  constexpr int kStep = kMatrixRows * kBlock;
+  static_assert(NV <= 4 && NV * kMatrixRows <= S::kU8S8.nr && S::kU8S8.kr == 4, "");
+  MatrixRows rows(t, m);
+  MatrixStart<M, NV>(t.init);
+  const int8_t* w = t.w;
+  size_t left = static_cast<size_t>(t.taps) * ((t.k + 3) / 4) * kBlock;
+  for (; left >= kStep; left -= kStep, w += kStep) {
+    rows.Load<M, 4>();
+    MatrixStep<M, NV, kBlock>(w);
+  }
+  if (left > 0) {
+    alignas(64) int8_t last[kStep];
+    std::memcpy(last, w, left);
+    std::memset(last + left, 0, kStep - left);
+    rows.Load<M, 4>();
+    MatrixStep<M, NV, kBlock>(last);
+  }
+  alignas(64) int32_t sums[kMatrixRows * NV * kMatrixRows];
+  MatrixStore<M, NV>(sums);
+  if (!FinishesInRegisters<S, NV>(t)) return FinishTile<S>(t, sums, static_cast<size_t>(m), NV * kMatrixRows);
+  TileU8S8 row = t;
+  for (int i = 0; i < m; ++i) {
+    FinishStored<S, 1, NV>(row, sums + i * NV * kMatrixRows);
+    row.out = static_cast<uint8_t*>(row.out) + t.out_stride;
+    if (t.residual.u8 != nullptr) row.residual.u8 += t.residual.stride;
+  }
+}
+
+}  // namespace
+}  // namespace pqi::kernels

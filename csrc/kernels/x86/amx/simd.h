@@ -1,0 +1,26 @@
+// AMX primitives: those of AVX512-VNNI, and matrix registers for the u8 x s8 tile (kernels/generic/matrix_tile.h).
+#pragma once
+
+#include "kernels/x86/avx512vnni/simd.h"
+
+namespace pqi::kernels {
+namespace {
+
+// M: the registers, native (tiles.h) or emulated (tests/twins).
+template <class M>
+struct Amx : Simd {
+  using Matrix = M;
+  static constexpr TileShape kU8S8 = {16, 64, 4};
+
+  template <int Bytes, class Lanes>
+  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
+    if constexpr (Bytes == 64) {
+      PutBytes(p, v, lanes);
+    } else {
+      Simd::StorePiece<Bytes>(p, v, piece, lanes);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace pqi::kernels

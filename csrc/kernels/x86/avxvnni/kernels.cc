@@ -1,0 +1,10 @@
+// The kernel set for AVX-VNNI. Compiled with those flags: nothing here runs before base/isa.h has said that the CPU has them.
+#include "kernels/generic/kernel_set.h"
+#include "kernels/sets.h"
+#include "kernels/x86/avxvnni/simd.h"
+
+namespace pqi::kernels {
+
+constexpr KernelSet kAvxVnniKernels = MakeKernelSet<AvxVnni>(Isa::kAvxVnni);
+
+}  // namespace pqi::kernels

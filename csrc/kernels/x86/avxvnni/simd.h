@@ -1,0 +1,77 @@
+// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/kernel_set.h says what they are for).
+//
+// vpdpbusd on 256 bits has two encodings that do the same: VEX (AVX-VNNI: Alder Lake and later, Zen 5) and EVEX (AVX512-VNNI + VL).
+// Which one is compiled follows from the flags of the translation unit: VEX in the library, EVEX in the twin that tests run on machines
+// without AVX-VNNI (tests/twins).
+#pragma once
+
+#include "kernels/x86/avx2/simd.h"
+
+namespace pqi::kernels {
+namespace {
+
+struct AvxVnni : Simd {
+  // 6x16 of sixteen registers: 12 accumulators, 2 weights, 1 activation.
+  static constexpr TileShape kU8S8 = {6, 16, 4};
+
+  static constexpr int kPhases = 1;
+  PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
+  PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
+  PQI_INLINE static Int Dot(Int acc, Int x, Int w) {
+#if defined(__AVXVNNI__)
+    return _mm256_dpbusd_avx_epi32(acc, x, w);
+#else
+    return _mm256_dpbusd_epi32(acc, x, w);
+#endif
+  }
+
+  // Columns of three pixels: each dword lane holds one channel's three bytes and a zero.
+  static constexpr int kColumnVectors = 2;
+  static constexpr int kColumnPhases = kPhases;
+  PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
+  PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  PQI_INLINE static __m128i Bytes16(const void* p, const Mask& m) {
+    if (m.count <= 8) return Bytes8(p, m);
+    return _mm_unpacklo_epi64(Bytes8(p, All()), Bytes8(static_cast<const uint8_t*>(p) + 8, Mask{m.lanes, m.count - 8}));
+  }
+  // Eight bytes to the lower half of each 128-bit piece.
+  template <class Lanes>
+  PQI_INLINE static Int Spread16(const void* p, const Lanes& lanes) {
+    return _mm256_permute4x64_epi64(_mm256_castsi128_si256(Bytes16(p, lanes)), 0x50);
+  }
+
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const Lanes& lanes, Int (&out)[1][Q]) {
+    const __m256i zero = _mm256_setzero_si256();
+    if constexpr (Q == 2) {
+      const Int ab = _mm256_unpacklo_epi8(Spread16(top, lanes), Spread16(middle, lanes));
+      const Int c = _mm256_unpacklo_epi8(Spread16(bottom, lanes), zero);
+      out[0][0] = _mm256_unpacklo_epi16(ab, c);
+      out[0][1] = _mm256_unpackhi_epi16(ab, c);
+    } else {
+      static_assert(Q == 1, "");
+      const __m128i ab = _mm_unpacklo_epi8(Bytes8(top, lanes), Bytes8(middle, lanes));
+      const __m128i c = _mm_unpacklo_epi8(Bytes8(bottom, lanes), _mm256_castsi256_si128(zero));
+      out[0][0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab, c), _mm_unpacklo_epi16(ab, c));
+    }
+  }
+  template <int Q>
+  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {
+    LoadColumn<Q>(top, middle, bottom, All(), out);
+  }
+
+  // Codes less their zero point to bytes, in the order of LoadColumn.
+  template <int Q, class Lanes>
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
+    if constexpr (Q == 2) {
+      const Int words = _mm256_adds_epi16(_mm256_packs_epi32(v[0], v[1]), zero_point);
+      const Int bytes = _mm256_packus_epi16(words, words);
+      PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
+    } else {
+      Simd::StoreColumn<1>(p, v, zero_point, lanes);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace pqi::kernels

@@ -1,0 +1,60 @@
+#include "pack/pairs.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace pqi::pack {
+namespace {
+
+using kernels::kPairLimit;
+
+// More extra blocks than one in so many, and the kernels without 16-bit sums are as fast.
+constexpr size_t kBlocksPerExtra = 4;
+
+// Takes from two codes of one sign what their sum has beyond the limit, at most 128 together.
+bool SplitPair(int8_t* pair, int8_t* rest) {
+  const int a = pair[0], b = pair[1];
+  if ((a < 0) != (b < 0) || std::abs(a + b) <= kPairLimit) return false;
+  const int sign = a < 0 ? -1 : 1, excess = std::abs(a + b) - kPairLimit;
+  const int from_a = std::min(excess, std::abs(a)), from_b = excess - from_a;
+  rest[0] = static_cast<int8_t>(sign * from_a);
+  rest[1] = static_cast<int8_t>(sign * from_b);
+  pair[0] = static_cast<int8_t>(a - rest[0]);
+  pair[1] = static_cast<int8_t>(b - rest[1]);
+  return true;
+}
+
+}  // namespace
+
+PairExtras SplitPairs(const kernels::KernelSet& set, const ConvLayout& layout, uint8_t* packed) {
+  PairExtras extras;
+  const bool tiles = layout.method == Method::kTiles || layout.method == Method::kRuns || layout.method == Method::kGather;
+  if (!tiles || set.u8s8_pairs_mr == 0 || layout.k < 4) return extras;
+  const size_t block = static_cast<size_t>(layout.tile.nr) * 4, panels = static_cast<size_t>(layout.panels);
+  const size_t per_tap = static_cast<size_t>((layout.k + 3) / 4), blocks = layout.panel_bytes / block;
+  std::vector<int8_t> codes(panels * layout.panel_bytes), rests;
+  std::memcpy(codes.data(), packed + layout.weights, codes.size());
+  std::vector<int8_t> rest(block);
+  extras.first.push_back(0);
+  for (size_t panel = 0; panel < panels; ++panel) {
+    for (size_t b = 0; b < blocks; ++b) {
+      int8_t* at = codes.data() + panel * layout.panel_bytes + b * block;
+      std::fill(rest.begin(), rest.end(), int8_t{0});
+      bool any = false;
+      for (size_t i = 0; i < block; i += 2) any |= SplitPair(at + i, rest.data() + i);
+      if (!any) continue;
+      const int64_t k = std::min(static_cast<int64_t>(b % per_tap) * 4, layout.k - 4);  // the last block is filled from its end
+      extras.at.push_back({static_cast<uint32_t>(b / per_tap), static_cast<uint32_t>(k)});
+      rests.insert(rests.end(), rest.begin(), rest.end());
+    }
+    extras.first.push_back(extras.at.size());
+  }
+  if (extras.at.size() * kBlocksPerExtra > panels * blocks) return {};
+  std::memcpy(packed + layout.weights, codes.data(), codes.size());
+  extras.weights = AlignedBuffer<uint8_t>(rests.size());
+  if (!rests.empty()) std::memcpy(extras.weights.data(), rests.data(), rests.size());
+  return extras;
+}
+
+}  // namespace pqi::pack
