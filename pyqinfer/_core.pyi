@@ -41,8 +41,8 @@ class Model:
         """Concrete shape of every value of the graph (by value index) for the given input shapes."""
 
 class Session:
-    def __init__(self, model: Model, threads: int, isa: str) -> None:
-        """``isa``: a name or ``"auto"``. ``threads`` >= 1."""
+    def __init__(self, model: Model, threads: int, isa: str, algorithm: str = "auto", fip: str = "auto") -> None:
+        """``isa``: a name or ``"auto"``. ``threads`` >= 1. ``algorithm``, ``fip``: see :class:`pyqinfer.Session`."""
     @property
     def isa(self) -> str: ...
     @property

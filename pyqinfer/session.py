@@ -34,17 +34,22 @@ class Session:
         threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
             Results do not depend on it.
+        algorithm: of convolutions and linear layers on codes. ``"auto"``: for each layer the fastest that is proved exact; ``"direct"``,
+            ``"fip"``, ``"deferred"``, ``"winograd"``, ``"winograd_fip"``, ``"winograd_deferred"``: that one for every layer whose shape it
+            fits. Results do not depend on it.
+        fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` or ``"off"``.
 
     Warns:
         RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
 
     Raises:
-        UnsupportedError: this CPU or build lacks the instruction set.
+        UnsupportedError: this CPU or build lacks the instruction set, or the instruction set the forced algorithm.
+        ValueError: an unknown algorithm, or a forced one that is not exact for a layer (the message has the numbers).
 
     Any number of Python threads may call one session at once.
     """
 
-    def __init__(self, model: Model, threads: int | None = None, isa: str = "auto") -> None:
+    def __init__(self, model: Model, threads: int | None = None, isa: str = "auto", algorithm: str = "auto", fip: str = "auto") -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model: expected pyqinfer.Model, got {type(model).__name__}; load a file with pyqinfer.load(path)")
         if threads is None:
@@ -56,7 +61,7 @@ class Session:
         if isa == "auto":
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
-        self._native = _core.Session(model.native, threads, isa)
+        self._native = _core.Session(model.native, threads, isa, algorithm, fip)
         if self._native.warning:
             warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
         ports, values = model.graph["inputs"], model.graph["values"]
@@ -128,7 +133,7 @@ class Session:
         raise ValueError(f"no layer named {layer!r}")
 
     def layers(self) -> list[dict[str, Any]]:
-        """One dict per layer: name, op, weight_bits, act_bits (0 = float), executed_as, weight_bytes (packed, in memory)."""
+        """One dict per layer: name, op, weight_bits, act_bits (0 = float), executed_as, reason, weight_bytes (packed, in memory)."""
         return self._native.layers()
 
     def layer_report(self) -> Report:
@@ -140,6 +145,7 @@ class Session:
             Column("act_bits", "act. bits"),
             Column("executed_as", "executed as", numeric=False),
             Column("weight_bytes", "packed bytes", ",d"),
+            Column("reason", "why", numeric=False),
         ]
         return Report(f"Layers as executed ({self.isa}, {self.threads} threads)", columns, self.layers(), {"isa": self.isa})
 

@@ -202,6 +202,8 @@ pqi_status pqi_session_create(const pqi_model* model, const pqi_session_options*
       PQI_RETURN_IF_ERROR(CheckStruct(*options, "options"));
       chosen.threads = options->threads;
       if (options->isa) chosen.isa = options->isa;
+      if (options->algorithm) chosen.plan.algorithm = options->algorithm;
+      if (options->fip) chosen.plan.fip = options->fip;
     }
     PQI_ASSIGN_OR_RETURN(std::unique_ptr<pqi::Session> created, pqi::Session::Create(model->model, chosen));
     auto handle = std::make_unique<pqi_session>();
@@ -228,8 +230,8 @@ pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer
       return InvalidArgument("index " + std::to_string(index) + ", but there are " + std::to_string(session->layers.size()) + " layers");
     }
     const pqi::LayerInfo& info = session->layers[index];
-    *layer = {sizeof *layer,    info.name.c_str(), info.op.c_str(),  info.executed_as.c_str(),
-              info.weight_bits, info.act_bits,     info.weight_bytes};
+    *layer = {sizeof *layer,    info.name.c_str(), info.op.c_str(),   info.executed_as.c_str(),
+              info.weight_bits, info.act_bits,     info.weight_bytes, info.reason.c_str()};
     return {};
   });
 }

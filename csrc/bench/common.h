@@ -16,6 +16,7 @@ namespace pqi::bench {
 
 void RegisterTiles();
 void RegisterConvs();
+void RegisterLowBit();
 void RegisterElementwise();
 void RegisterLinears();
 

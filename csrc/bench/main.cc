@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   }
   pqi::bench::RegisterTiles();
   pqi::bench::RegisterConvs();
+  pqi::bench::RegisterLowBit();
   pqi::bench::RegisterElementwise();
   pqi::bench::RegisterLinears();
   benchmark::RunSpecifiedBenchmarks();

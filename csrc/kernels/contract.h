@@ -68,6 +68,50 @@ struct TileU8S8 {
   size_t out_stride;  // elements
   // nullptr: one scale and zero point for all rows. Else `init` is 0, `scale` is that of the weights alone, and there is no residual.
   const DynamicRows* rows;
+  const int32_t* row;  // [m] added to each row's sums: the inner-product kernels' row terms; not read by others
+  uint32_t depth;      // of the deferred kernels; not read by others
+};
+
+// The sums of a tile without what follows them: sums[i*stride + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
+// Fields as in TileU8S8.
+struct ProductU8S8 {
+  const uint8_t* const* a;
+  uint32_t taps, k;
+  const int8_t* w;
+  const int32_t* init;
+  const int32_t* row;
+  uint32_t depth;
+  int32_t* sums;
+  size_t stride;
+  size_t ahead;  // the next call's panel begins so many bytes behind this one's: a hint to the cache, nothing is read there
+};
+
+// Row terms of the inner-product kernels (kernels/generic/low_bit.h): row[i] = -sum((x0 - least) * (x1 - least - 128)) over the pairs of
+// row i, which are bytes j and j + 4 of every eight. k is a multiple of 8, and no byte minus `least` exceeds 255.
+struct RowTerms {
+  const uint8_t* const* a;  // [taps][m]
+  uint32_t taps, k, m;
+  int32_t least;  // the least code, at most 0
+  int32_t* row;
+};
+
+// Winograd F(2x2,3x3), before the products: v[p*plane + t*stride + c] = byte p of B^T d B of channel c under tile t, plus offset[p], modulo
+// 256. d is the 4x4 pixels at pixels[t*16 + y*4 + x]. Rows of v are written up to the next multiple of kWinogradPad channels.
+inline constexpr int kWinogradPad = 64;
+struct WinogradInput {
+  const uint8_t* const* pixels;
+  uint32_t tiles, channels;
+  const uint8_t* offset;  // [16]
+  uint8_t* v;             // 64-byte aligned, as are stride and plane
+  size_t stride, plane;
+};
+// After the products: A^T m A / 4 of `tiles` neighbours in x, and then the epilogue. sums[p*plane + t*nr + j] belongs to position p.
+struct WinogradOutput {
+  const int32_t* sums;
+  size_t plane;
+  uint32_t tiles, rows, columns;  // outputs that exist: 1 or 2 rows of 2*tiles or 2*tiles - 1 pixels
+  TileU8S8 epilogue;              // of the upper row; a, taps, k, w, init are not read; no base
+  size_t row_stride;              // elements between the rows of the output, and of a residual
 };
 
 // The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
@@ -140,6 +184,7 @@ struct DepthwiseF32 {
 using TileU8S8Fn = void (*)(const TileU8S8&) noexcept;
 using TileU8S8PairsFn = void (*)(const TileU8S8Pairs&) noexcept;
 using TileF32Fn = void (*)(const TileF32&) noexcept;
+using ProductU8S8Fn = void (*)(const ProductU8S8&) noexcept;
 
 struct TileShape {
   int mr = 0, nr = 0, kr = 0;  // rows at most, channels of a panel, k-values of a panel block
@@ -183,6 +228,17 @@ struct Unary {
   float alpha = 0;
 };
 
+// A way to multiply u8 by s8, each exact under its own condition (csrc/plan/range.h). Entry [i] is for i + 1 rows; shape.mr = 0: the ISA
+// has none. Panels lie as in TileU8S8.
+//   dot            any codes
+//   inner product  the panel holds shifted codes (pack/inner_product.h), sums get row terms; k a multiple of 8
+//   deferred       `depth` blocks of four k-values are added in 16 bits before they are widened
+struct U8S8Kernels {
+  TileShape shape;
+  TileU8S8Fn tile[kMaxMr];
+  ProductU8S8Fn product[kMaxMr];
+};
+
 // Functions of two floats, in the order of docs/format.md; kRsub is b - a, kRdiv is b / a.
 enum class BinaryFunction : uint8_t { kAdd, kSub, kMul, kDiv, kRsub, kRdiv, kMaximum, kMinimum };
 inline constexpr int kBinaryFunctions = 8;
@@ -216,6 +272,12 @@ struct KernelSet {
   void (*begin_tiles)() noexcept;
   void (*end_tiles)() noexcept;
   TileU8S8Fn u8s8_tile[kMaxMr];
+  U8S8Kernels u8s8_dot;  // its tiles are u8s8_tile
+  U8S8Kernels u8s8_inner_product;
+  U8S8Kernels u8s8_deferred;
+  void (*row_terms)(const RowTerms&) noexcept;
+  void (*winograd_input)(const WinogradInput&) noexcept;  // null: no Winograd
+  void (*winograd_output)(const WinogradOutput&) noexcept;
   int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
   TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];
   TileShape f32;

@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/text.h"
 #include "ops/step_util.h"
 #include "ops/weighted.h"
 #include "pack/conv.h"
-#include "plan/conv_choice.h"
+#include "plan/algorithm.h"
 
 namespace pqi::ops {
 namespace {
@@ -20,6 +21,18 @@ kernels::Residual ResidualOf(const NodeView& view) {
   r.zero_point = affine.zero_point;
   r.scale = affine.scale;
   return r;
+}
+
+// The image that the planner counts on: what the file says, one for an open batch, a large square for an open height or width, and one
+// row for a linear layer.
+kernels::ConvShape TypicalShape(const NodeView& view, const ConvGeometry& geometry) {
+  constexpr int64_t kOpenBatch = 1, kOpenSize = 56;
+  ConcreteShape shape;
+  const Shape& declared = view.input(0).shape;
+  for (size_t i = 0; i < declared.size(); ++i) {
+    shape.push_back(declared[i].fixed() ? declared[i].value : (geometry.linear || i == 0 ? kOpenBatch : kOpenSize));
+  }
+  return geometry.Bind(shape);
 }
 
 // T: element type of the input; Packed: the layer for it.
@@ -64,7 +77,8 @@ class ConvStep : public Step {
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const pack::ConvPart piece = pack::SplitConv(run.shape.rows(), packed_.layout().panels, parts, static_cast<int>(part));
+        const pack::ConvPart piece =
+            pack::SplitConv(pack::OutputUnits(packed_.layout(), run.shape), packed_.layout().panels, parts, static_cast<int>(part));
         packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * SlotBytes());
       }
     });
@@ -82,9 +96,9 @@ class ConvStep : public Step {
 
 template <typename T, typename Packed>
 std::unique_ptr<Step> Finish(const PrepareContext& context, const ConvGeometry& geometry, const Bounds& activation, Packed packed,
-                             plan::Arithmetic arithmetic) {
+                             plan::Arithmetic arithmetic, const std::string& why = "") {
   auto step = std::make_unique<ConvStep<T, Packed>>(context.view, geometry, activation, std::move(packed));
-  step->Describe(plan::DescribeConv(step->packed().layout(), context.kernels.isa, arithmetic));
+  step->Describe(plan::DescribeConv(step->packed().layout(), context.kernels.isa, arithmetic, why));
   return step;
 }
 
@@ -116,9 +130,15 @@ Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const 
     weights.scale = scale.data();
     weights.bias = bias;
     weights.base = base.empty() ? nullptr : base.data();
-    weights.zero_point = QuantOf(view.graph, view.input(0)).zero_point;
-    return Finish<uint8_t>(context, geometry, activation, pack::PackedConvU8(context.kernels, geometry.shape, weights),
-                           plan::Arithmetic::kInteger);
+    const Quant& quant = QuantOf(view.graph, view.input(0));
+    weights.zero_point = quant.zero_point;
+    weights.qmin = quant.qmin;
+    weights.qmax = quant.qmax;
+    Result<plan::CodePlan> plan = plan::PlanCodes(context.kernels, TypicalShape(view, geometry), weights, context.plan);
+    if (!plan.ok()) return Status(plan.status().code(), "layer " + Quoted(view.node.name) + ": " + plan.status().message());
+    return Finish<uint8_t>(context, geometry, activation,
+                           pack::PackedConvU8(context.kernels, geometry.shape, weights, plan.value().algorithm), plan::Arithmetic::kInteger,
+                           plan.value().reason);
   }
   PQI_ASSIGN_OR_RETURN(const std::vector<float> expanded, FloatWeights(view));
   const bool coded = view.constant("weight")->type == ConstType::kCode;

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "graph/op_def.h"
 #include "kernels/contract.h"
+#include "plan/algorithm.h"
 
 namespace pqi::ops {
 
@@ -71,6 +72,7 @@ class Step {
 struct PrepareContext {
   const NodeView& view;
   const kernels::KernelSet& kernels;  // of the session's ISA
+  const plan::Options& plan;
 };
 
 struct Op {

@@ -5,7 +5,9 @@
 #include <limits>
 
 #include "kernels/reference/conv.h"
+#include "pack/low_bit.h"
 #include "pack/tiling.h"
+#include "pack/winograd.h"
 
 namespace pqi::pack {
 namespace {
@@ -21,20 +23,6 @@ const T* At(const AlignedBuffer<uint8_t>& buffer, size_t offset) {
 template <typename T>
 const T* AtIf(bool present, const AlignedBuffer<uint8_t>& buffer, size_t offset) {
   return present ? At<T>(buffer, offset) : nullptr;
-}
-
-// The residual of an output that starts at this pixel and channel.
-Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t channel) {
-  Residual at = r;
-  const int64_t offset = row * s.oc + channel;
-  if (r.u8 != nullptr) at.u8 = r.u8 + offset;
-  if (r.f32 != nullptr) at.f32 = r.f32 + offset;
-  at.stride = static_cast<size_t>(s.oc);
-  return at;
-}
-
-void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
-  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
 }
 
 // sum(q_a - z_a) over the taps of each of m rows.
@@ -79,6 +67,19 @@ bool Saturates(const kernels::Output& o, const Residual& r, double largest) {
 
 }  // namespace
 
+Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t channel) {
+  Residual at = r;
+  const int64_t offset = row * s.oc + channel;
+  if (r.u8 != nullptr) at.u8 = r.u8 + offset;
+  if (r.f32 != nullptr) at.f32 = r.f32 + offset;
+  at.stride = static_cast<size_t>(s.oc);
+  return at;
+}
+
+void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
+  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
+}
+
 ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
   int64_t best_rows = 1, best_panels = 1, best = -1;
   for (int64_t across = 1; across <= parts; ++across) {  // pieces of the panel range
@@ -95,15 +96,18 @@ ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
           PieceBegin(panels, best_panels, p + 1)};
 }
 
-PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights)
+PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm)
     : set_(&set),
-      layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr)),
-      scratch_bytes_(Scratch<uint8_t>(layout_, shape).bytes),
+      layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
+      scratch_bytes_(layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : Scratch<uint8_t>(layout_, shape).bytes),
       step_(weights.step),
       zero_point_(weights.zero_point),
+      qmin_(weights.qmin),
+      qmax_(weights.qmax),
       largest_result_(LargestResult(shape, weights)),
-      buffer_(PackConvU8(layout_, shape, weights)),
-      pairs_(SplitPairs(set, layout_, buffer_.data())) {
+      buffer_(PackConvU8(layout_, shape, weights, &least_)) {
+  if (algorithm.winograd || algorithm.product != Product::kDot) return;
+  pairs_ = SplitPairs(set, layout_, buffer_.data());
   if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
 }
 
@@ -173,8 +177,15 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.step = step_;
       t.output = output;
       t.out_stride = static_cast<size_t>(s.oc);
-      const auto box_sums = [&](const uint8_t* const* a, int64_t m, int32_t* box) { BoxSums(layout_, a, m, zero_point_, box); };
-      ForEachTile(layout_, run, part, padding, scratch, box_sums, [&](const Tile<uint8_t>& tile) {
+      t.depth = layout_.algorithm.depth;
+      const bool dot = layout_.algorithm.product == Product::kDot;
+      const kernels::TileU8S8Fn* tiles = dot ? set_->u8s8_tile : ProductKernels(*set_, layout_.algorithm.product).tile;
+      const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
+        if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
+        if (layout_.algorithm.product == Product::kInnerProduct)
+          set_->row_terms({a, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
+      };
+      ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
         const int64_t first = tile.panel * layout_.tile.nr;
         t.a = tile.a;
         t.n = static_cast<uint32_t>(tile.n);
@@ -184,15 +195,19 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.bias = bias != nullptr ? bias + first : nullptr;
         t.base = base != nullptr ? base + first : nullptr;
         t.box = tile.box;
+        t.row = tile.terms;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
-        if (!pairs_.used()) return set_->u8s8_tile[tile.m - 1](t);
+        if (!pairs_.used()) return tiles[tile.m - 1](t);
         const size_t panel = static_cast<size_t>(tile.panel), extra = pairs_.first[panel];
         const int8_t* extra_w = reinterpret_cast<const int8_t*>(pairs_.weights.data()) + extra * static_cast<size_t>(layout_.tile.nr) * 4;
         set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + extra, extra_w, static_cast<uint32_t>(pairs_.first[panel + 1] - extra)});
       });
       break;
     }
+    case Method::kWinograd:
+      RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_, output}, run, part, scratch);
+      break;
   }
 }
 
@@ -239,8 +254,8 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       t.act_lo = act_lo;
       t.act_hi = act_hi;
       t.out_stride = static_cast<size_t>(s.oc);
-      const auto no_boxes = [](const float* const*, int64_t, int32_t*) {};
-      ForEachTile(layout_, run, part, 0.0f, scratch, no_boxes, [&](const Tile<float>& tile) {
+      const auto no_values = [](const float* const*, int64_t, int32_t*, int32_t*) {};
+      ForEachTile(layout_, run, part, 0.0f, scratch, no_values, [&](const Tile<float>& tile) {
         t.a = tile.a;
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
@@ -251,6 +266,8 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       });
       break;
     }
+    case Method::kWinograd:  // codes only
+      break;
   }
 }
 

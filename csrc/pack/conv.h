@@ -23,18 +23,23 @@ struct ConvRun {
   void* y = nullptr;
 };
 
-// A piece of the output: pixels [row_begin, row_end) by panels [panel_begin, panel_end) of the layout. May be empty.
+// A piece of the output: units (OutputUnits: pixels mostly) [row_begin, row_end) by panels [panel_begin, panel_end) of the layout. May be
+// empty.
 struct ConvPart {
   int64_t row_begin = 0, row_end = 0;
   int64_t panel_begin = 0, panel_end = 0;
 };
+// The residual and the output of a pixel and channel.
+kernels::Residual ResidualAt(const kernels::Residual& r, const kernels::ConvShape& s, int64_t row, int64_t channel);
+void* OutputAt(void* y, bool f32, const kernels::ConvShape& s, int64_t row, int64_t channel);
+
 // Part `index` of `parts`, which together cover `rows` x `panels` once in a grid whose largest piece is as small as possible.
 ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index);
 
 class PackedConvU8 {
  public:
-  // n, h, w of the shape are not read. Throws std::bad_alloc. The kernel set must outlive this.
-  PackedConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const WeightsU8& weights);
+  // n, h, w of the shape are not read. Throws std::bad_alloc. The kernel set must outlive this. The caller has proved the algorithm exact.
+  PackedConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm = {});
 
   const ConvLayout& layout() const { return layout_; }
   size_t WeightBytes() const { return layout_.bytes + pairs_.bytes(); }
@@ -47,7 +52,8 @@ class PackedConvU8 {
   ConvLayout layout_;
   size_t scratch_bytes_;
   int32_t step_;
-  int32_t zero_point_;
+  int32_t zero_point_, qmin_, qmax_;
+  LeastCodes least_ = {};
   double largest_result_;  // before a residual
   AlignedBuffer<uint8_t> buffer_;
   PairExtras pairs_;

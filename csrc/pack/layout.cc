@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pack/low_bit.h"
 #include "pack/panel.h"
 
 namespace pqi::pack {
@@ -37,8 +38,10 @@ Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
   return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
 }
 
-ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes) {
+ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes,
+                         const Algorithm& algorithm = {}) {
   ConvLayout layout;
+  layout.algorithm = algorithm;
   layout.tile = tile;
   layout.taps = s.taps();
   layout.k = s.group_inputs();
@@ -51,8 +54,11 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.channels = static_cast<size_t>(RoundUp(s.oc, kernels::kDepthwisePad));
     layout.panel_bytes = static_cast<size_t>(s.taps() * element_bytes) * layout.channels;
   } else {
-    layout.method = WindowMethod(s, tile.kr, element_bytes);
-    if (layout.method == Method::kRuns) {
+    layout.method = algorithm.winograd ? Method::kWinograd : WindowMethod(s, tile.kr, element_bytes);
+    if (layout.method == Method::kWinograd) {
+      layout.k = RoundUp(s.c, tile.kr);
+      layout.taps = kWinogradPositions;
+    } else if (layout.method == Method::kRuns) {
       layout.k *= s.kw;
       layout.taps = s.kh;
     } else if (layout.method == Method::kGather) {
@@ -65,7 +71,7 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.channels = static_cast<size_t>(layout.panels * tile.nr);
     int64_t rows = std::min(kBlockRows, kBlockPointers / layout.taps);
     if (layout.method == Method::kGather) rows = std::min(rows, kBlockGatherBytes / (layout.k * element_bytes));
-    layout.block_rows = std::max<int64_t>(rows, tile.mr);
+    layout.block_rows = layout.method == Method::kWinograd ? kWinogradTiles : std::max<int64_t>(rows, tile.mr);
   }
   layout.weights = Append(&layout, layout.panel_bytes * static_cast<size_t>(layout.panels));
   return layout;
@@ -84,7 +90,7 @@ void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source,
 template <typename T>
 void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights, uint8_t* buffer) {
   T* out = reinterpret_cast<T*>(buffer + layout.weights);
-  const int64_t per_channel = s.taps() * s.group_inputs();
+  const int64_t per_channel = layout.method == Method::kWinograd ? layout.taps * layout.k : s.taps() * s.group_inputs();
   switch (layout.method) {
     case Method::kReference:
       std::memcpy(out, weights, static_cast<size_t>(s.oc * per_channel) * sizeof(T));
@@ -97,6 +103,7 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
     case Method::kTiles:
     case Method::kRuns:
     case Method::kGather:
+    case Method::kWinograd:
       for (int64_t p = 0; p < layout.panels; ++p) {
         const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
@@ -133,22 +140,43 @@ const char* MethodName(Method method) {
       return "gather";
     case Method::kDepthwise:
       return "depthwise";
+    case Method::kWinograd:
+      return "winograd";
   }
   return "";
 }
 
-ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base) {
-  ConvLayout layout = LayoutWeights(shape, set.u8s8, set.u8s8_depthwise != nullptr, 1);
+const kernels::U8S8Kernels& ProductKernels(const KernelSet& set, Product product) {
+  switch (product) {
+    case Product::kInnerProduct:
+      return set.u8s8_inner_product;
+    case Product::kDeferred:
+      return set.u8s8_deferred;
+    case Product::kDot:
+      break;
+  }
+  return set.u8s8_dot;
+}
+
+int64_t OutputUnits(const ConvLayout& layout, const ConvShape& shape) {
+  if (layout.method != Method::kWinograd) return shape.rows();
+  return shape.n * CeilDiv(shape.out_h(), 2) * CeilDiv(shape.out_w(), 2);
+}
+
+ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base, const Algorithm& algorithm) {
+  const bool direct_dot = algorithm.product == Product::kDot && !algorithm.winograd;
+  const TileShape tile = direct_dot ? set.u8s8 : ProductKernels(set, algorithm.product).shape;
+  ConvLayout layout = LayoutWeights(shape, tile, set.u8s8_depthwise != nullptr, 1, algorithm);
   layout.has_bias = has_bias;
   layout.has_base = has_base;
-  if (layout.method != Method::kDepthwise) layout.offset = set.u8s8_offset;
+  if (layout.method != Method::kDepthwise && direct_dot) layout.offset = set.u8s8_offset;
   if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
     layout.depthwise3x3 = true;
     layout.block_rows = kBlockPointers / 2 / layout.taps;
   }
   const size_t bytes = layout.channels * 4;
   layout.scale = Append(&layout, bytes);
-  layout.init = Append(&layout, bytes);
+  layout.init = Append(&layout, layout.method == Method::kWinograd ? bytes * kWinogradPositions : bytes);
   if (has_bias) layout.bias = Append(&layout, bytes);
   if (has_base) layout.base = Append(&layout, bytes);
   return layout;
@@ -161,12 +189,30 @@ ConvLayout LayoutConvF32(const KernelSet& set, const ConvShape& shape, bool has_
   return layout;
 }
 
-AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& shape, const WeightsU8& weights) {
+AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& shape, const WeightsU8& weights, LeastCodes* least) {
   AlignedBuffer<uint8_t> buffer(layout.bytes);
   uint8_t* at = buffer.data();
-  PackWeights(layout, shape, weights.codes, at);
+  AlignedBuffer<int32_t> init = StartValues(shape, weights, layout.offset);
+  if (layout.method == Method::kWinograd) {
+    const AlignedBuffer<int8_t> transformed = TransformCodes(layout, shape, weights, init.data(), least, at + layout.init);
+    PackWeights(layout, shape, transformed.data(), at);
+  } else if (layout.algorithm.product == Product::kInnerProduct) {
+    const int64_t per_channel = shape.taps() * shape.group_inputs();
+    AlignedBuffer<int8_t> codes(static_cast<size_t>(shape.oc * per_channel));
+    std::copy(weights.codes, weights.codes + codes.size(), codes.data());
+    const int least_code = std::min<int>(*std::min_element(codes.begin(), codes.end()), 0);
+    (*least)[0] = static_cast<int8_t>(least_code);
+    for (int64_t c = 0; c < shape.oc; ++c) {
+      const uint32_t products = ShiftCodes(codes.data() + c * per_channel, per_channel, least_code);
+      init[static_cast<size_t>(c)] = static_cast<int32_t>(static_cast<uint32_t>(init[static_cast<size_t>(c)]) - products);
+    }
+    PackWeights(layout, shape, codes.data(), at);
+    PackChannels(layout, shape, init.data(), at + layout.init);
+  } else {
+    PackWeights(layout, shape, weights.codes, at);
+    PackChannels(layout, shape, init.data(), at + layout.init);
+  }
   PackChannels(layout, shape, weights.scale, at + layout.scale);
-  PackChannels(layout, shape, StartValues(shape, weights, layout.offset).data(), at + layout.init);
   if (layout.has_bias) PackChannels(layout, shape, weights.bias, at + layout.bias);
   if (layout.has_base) PackChannels(layout, shape, weights.base, at + layout.base);
   return buffer;

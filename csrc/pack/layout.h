@@ -1,6 +1,7 @@
 // How a conv or linear layer lies in memory for one kernel set, and the packing itself.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -17,8 +18,19 @@ namespace pqi::pack {
 //              right border are copied
 //   gather     few channels per group (a network's first layer): each window is copied into one contiguous row of taps*k elements
 //   depthwise  groups = channels = outputs
-enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise };
+//   winograd   F(2x2,3x3): 3x3, stride 1, one group; weights and input are transformed (kernels/generic/winograd.h)
+enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise, kWinograd };
 const char* MethodName(Method method);
+
+// How codes are multiplied (kernels::U8S8Kernels). Tiles, runs, gather and Winograd can take any of them, the others the plain way.
+enum class Product : uint8_t { kDot, kInnerProduct, kDeferred };
+
+// What the planner decides about a layer of codes (csrc/plan); it has proved that the result is exact.
+struct Algorithm {
+  bool winograd = false;
+  Product product = Product::kDot;
+  uint32_t depth = 0;  // of kDeferred, at least 1
+};
 
 // Weights in the order of the file; borrowed.
 struct WeightsU8 {
@@ -28,6 +40,7 @@ struct WeightsU8 {
   const float* bias = nullptr;    // [oc]; nullptr = none
   const int32_t* base = nullptr;  // [oc]; nullptr = all 0
   int32_t zero_point = 0;         // z_a
+  int32_t qmin = 0, qmax = 255;   // all input codes lie here; read by Winograd only
 };
 struct WeightsF32 {
   const float* weights = nullptr;  // [oc][kh][kw][c/groups]
@@ -40,9 +53,11 @@ struct WeightsF32 {
 // kernels/contract.h has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
 struct ConvLayout {
   Method method = Method::kReference;
-  int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups
-  kernels::TileShape tile;  // tiles, runs and gather
-  int32_t offset = 0;       // the same: what their product subtracts from codes of activations
+  Algorithm algorithm;
+  int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups; Winograd's are
+                            // its 16 positions of c elements, up to the next multiple of the panel's block
+  kernels::TileShape tile;  // tiles, runs, gather and Winograd
+  int32_t offset = 0;       // tiles, runs, gather: what their product subtracts from codes of activations
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;
@@ -55,11 +70,19 @@ struct ConvLayout {
 };
 
 // The one place where sizes and offsets are computed. n, h, w of the shape are not read.
-ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, bool has_bias, bool has_base);
+ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, bool has_bias, bool has_base,
+                        const Algorithm& algorithm = {});
 ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, bool has_bias);
 
+// Pieces of the output that can be computed apart: pixels, or Winograd's tiles of 2x2 pixels.
+int64_t OutputUnits(const ConvLayout& layout, const kernels::ConvShape& shape);
+
+inline constexpr int kMaxTaps = 16;  // of Winograd
+// What inner products need to know of the packed codes: the least one, by position for Winograd, else at [0].
+using LeastCodes = std::array<int8_t, kMaxTaps>;
+
 // Throws std::bad_alloc.
-AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsU8& weights);
+AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsU8& weights, LeastCodes* least);
 AlignedBuffer<uint8_t> PackConvF32(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsF32& weights);
 
 }  // namespace pqi::pack

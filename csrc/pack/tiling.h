@@ -26,6 +26,7 @@ struct Scratch {
   size_t pointers = 0;  // const T*[block_rows * taps]
   size_t windows = 0;   // T[block_rows * taps * k]: copies, where the method makes any
   size_t boxes = 0;     // int32_t[block_rows]
+  size_t terms = 0;     // int32_t[block_rows], for inner products
   size_t bytes = 0;
 
   Scratch(const ConvLayout& layout, const kernels::ConvShape& shape) {
@@ -39,6 +40,7 @@ struct Scratch {
       windows = Append(rows * static_cast<size_t>(layout.taps * layout.k) * sizeof(T));
     }
     if (layout.has_base) boxes = Append(rows * sizeof(int32_t));
+    if (layout.algorithm.product == Product::kInnerProduct) terms = Append(rows * sizeof(int32_t));
   }
 
  private:
@@ -57,7 +59,8 @@ struct Tile {
   int64_t row;      // first output pixel
   int64_t channel;  // first output channel
   int64_t panel;
-  const int32_t* box;  // [m], where the layer has a base
+  const int32_t* box;    // [m], where the layer has a base
+  const int32_t* terms;  // [m], for inner products
 };
 
 // Pointers of a tile's m pixels, from the cursor on, to `inputs` channels from `channel` on: list[tap * m + i]. `windows` has room for m
@@ -87,9 +90,9 @@ void TilePointers(const ConvLayout& layout, int64_t channel, int64_t inputs, int
   }
 }
 
-// Calls tile_fn(Tile<T>) for every tile of a part, and box_fn(pointers, m, box) before a tile's first use where the layer has a base.
-template <typename T, typename BoxFn, typename TileFn>
-void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart& part, T padding_value, void* scratch, BoxFn&& box_fn,
+// Calls tile_fn(Tile<T>) for every tile of a part, and rows_fn(pointers, m, box, terms) before a tile's first use.
+template <typename T, typename RowsFn, typename TileFn>
+void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart& part, T padding_value, void* scratch, RowsFn&& rows_fn,
                  TileFn&& tile_fn) {
   const kernels::ConvShape& s = run.shape;
   const Scratch<T> offsets(layout, s);
@@ -99,6 +102,7 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
   const T** pointers = reinterpret_cast<const T**>(memory + offsets.pointers);
   T* windows = reinterpret_cast<T*>(memory + offsets.windows);
   int32_t* boxes = reinterpret_cast<int32_t*>(memory + offsets.boxes);
+  int32_t* terms = reinterpret_cast<int32_t*>(memory + offsets.terms);
   WindowCursor<T> cursor(s, run.x, padding, reinterpret_cast<ptrdiff_t*>(memory + offsets.offsets));
 
   const int64_t rows = part.row_end - part.row_begin;
@@ -120,14 +124,14 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
         } else {
           TilePointers(layout, group * s.group_inputs(), s.group_inputs(), m, &cursor, windows + at * layout.taps * layout.k, list);
         }
-        if (layout.has_base) box_fn(list, m, boxes + at);
+        rows_fn(list, m, boxes + at, terms + at);
       }
       for (; panel < panel_end; ++panel) {
         const int64_t first = panel % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
-          tile_fn(Tile<T>{pointers + at * layout.taps, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at});
+          tile_fn(Tile<T>{pointers + at * layout.taps, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at, terms + at});
         }
       }
     }

@@ -241,10 +241,12 @@ py::list SessionLayers(const Session& session) {
   return out;
 }
 
-std::unique_ptr<Session> MakeSession(const ModelPtr& model, int threads, const std::string& isa) {
+std::unique_ptr<Session> MakeSession(const ModelPtr& model, int threads, const std::string& isa, const std::string& algorithm,
+                                     const std::string& fip) {
   SessionOptions options;
   options.threads = threads;
   options.isa = isa;
+  options.plan = {algorithm, fip};
   Result<std::unique_ptr<Session>> session = [&] {
     const py::gil_scoped_release unlocked;
     return Session::Create(model, options);
@@ -294,9 +296,9 @@ PYBIND11_MODULE(_core, m) {
           py::arg("shapes"));
 
   py::class_<Session>(m, "Session")
-      .def(py::init(
-               [](const std::shared_ptr<Model>& model, int threads, const std::string& isa) { return MakeSession(model, threads, isa); }),
-           py::arg("model"), py::arg("threads"), py::arg("isa"))
+      .def(py::init([](const std::shared_ptr<Model>& model, int threads, const std::string& isa, const std::string& algorithm,
+                       const std::string& fip) { return MakeSession(model, threads, isa, algorithm, fip); }),
+           py::arg("model"), py::arg("threads"), py::arg("isa"), py::arg("algorithm") = "auto", py::arg("fip") = "auto")
       .def_property_readonly("isa", [](const Session& self) { return IsaName(self.isa()); })
       .def_property_readonly("warning", &Session::warning)
       .def_property_readonly("threads", &Session::threads)

@@ -113,6 +113,7 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   if (options.threads < 1 || options.threads > kMaxThreads) {
     return InvalidArgument("threads must be 1 to " + std::to_string(kMaxThreads) + ", got " + std::to_string(options.threads));
   }
+  PQI_RETURN_IF_ERROR(plan::CheckOptions(options.plan));
   PQI_ASSIGN_OR_RETURN(Selection selection, SelectKernels(options.isa));
   return Create(std::move(model), options, std::move(selection));
 }
@@ -130,7 +131,7 @@ Status Session::Prepare() {
   for (const Node& node : graph.nodes) {
     const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
     const NodeView view{graph, node};
-    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels}));
+    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
     if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
       int64_t& limit = index_limit_[node.inputs[0]];
       limit = std::min(limit, step->IndexLimit());

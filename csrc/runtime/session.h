@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "graph/memory_plan.h"
 #include "ops/op.h"
+#include "plan/algorithm.h"
 #include "runtime/machine.h"
 #include "runtime/model.h"
 
@@ -20,6 +21,7 @@ namespace pqi {
 struct SessionOptions {
   int threads = 1;                        // 1 .. kMaxThreads
   std::string isa = "auto";               // or a name of base/isa.h
+  plan::Options plan;                     // algorithms of convolutions and linear layers; results do not depend on it
   ArenaReuse reuse = ArenaReuse::kReuse;  // kNoReuse: every value keeps its memory, for checking the memory plan
 };
 

@@ -49,6 +49,8 @@ void AddModelOption(CLI::App* command, Options* options) { command->add_option("
 void AddSessionOptions(CLI::App* command, Options* options) {
   command->add_option("--threads", options->threads, "Threads; results do not depend on it")->capture_default_str();
   command->add_option("--isa", options->isa, "Instruction set; results do not depend on it")->capture_default_str();
+  command->add_option("--algorithm", options->algorithm, "auto, direct, winograd, ...; results do not depend on it")->capture_default_str();
+  command->add_option("--fip", options->fip, "Winograd's inner product: auto, on or off")->capture_default_str();
 }
 
 void AddInputOption(CLI::App* command, Options* options) {
@@ -63,6 +65,7 @@ std::unique_ptr<Session> OpenSession(const std::shared_ptr<const Model>& model, 
   SessionOptions chosen;
   chosen.threads = options.threads;
   chosen.isa = options.isa;
+  chosen.plan = {options.algorithm, options.fip};
   std::unique_ptr<Session> session = Get(Session::Create(model, chosen));
   if (!session->warning().empty()) std::fprintf(stderr, "pqi: warning: %s\n", session->warning().c_str());
   return session;

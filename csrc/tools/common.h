@@ -16,6 +16,7 @@ struct Options {
   std::string model;
   int threads = 1;
   std::string isa = "auto";
+  std::string algorithm = "auto", fip = "auto";
   std::vector<std::string> inputs;  // name=file.npy
   std::vector<std::string> shapes;  // name=1,3,224,224
 };

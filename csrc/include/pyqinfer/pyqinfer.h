@@ -51,10 +51,14 @@ typedef struct pqi_error {
 
 typedef struct pqi_session_options {
   size_t struct_size;
-  int threads;     /* 1 .. 1024; results do not depend on it */
-  const char* isa; /* "auto" (also NULL), "reference", "avx2", "avx512vnni", ...; results do not depend on it */
+  int threads;           /* 1 .. 1024; results do not depend on it */
+  const char* isa;       /* "auto" (also NULL), "reference", "avx2", "avx512vnni", ...; results do not depend on it */
+  const char* algorithm; /* of convolutions and linear layers: "auto" (also NULL: the fastest that is proved exact), or one of "direct",
+                            "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred" for all layers whose shape it fits; an error
+                            where it is not exact. Results do not depend on it */
+  const char* fip;       /* whether "auto" may choose Winograd's inner product: "auto" (also NULL: by the CPU's family), "on", "off" */
 } pqi_session_options;
-#define PQI_SESSION_OPTIONS_INIT {sizeof(pqi_session_options), 1, NULL}
+#define PQI_SESSION_OPTIONS_INIT {sizeof(pqi_session_options), 1, NULL, NULL, NULL}
 
 /* An input or output as the model declares it. A dimension that the file leaves open is -1. Strings live as long as the model. */
 typedef struct pqi_port {
@@ -75,8 +79,9 @@ typedef struct pqi_layer {
   int weight_bits;         /* 0: float or no weights */
   int act_bits;            /* 0: float */
   size_t weight_bytes;     /* packed, in memory */
+  const char* reason;      /* why it is executed so */
 } pqi_layer;
-#define PQI_LAYER_INIT {sizeof(pqi_layer), NULL, NULL, NULL, 0, 0, 0}
+#define PQI_LAYER_INIT {sizeof(pqi_layer), NULL, NULL, NULL, 0, 0, 0, NULL}
 
 /* A dense row-major array of the caller's: `data` holds `bytes` bytes, of any alignment. */
 typedef struct pqi_tensor {

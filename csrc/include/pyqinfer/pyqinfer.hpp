@@ -149,14 +149,16 @@ class Tensor {
 };
 
 struct SessionOptions {
-  int threads = 1;           // results do not depend on it
-  std::string isa = "auto";  // nor on this
+  int threads = 1;                               // results do not depend on it
+  std::string isa = "auto";                      // nor on this
+  std::string algorithm = "auto", fip = "auto";  // nor on these; see pqi_session_options
 };
 
 struct Layer {
   std::string name, op, executed_as;
   int weight_bits = 0, act_bits = 0;  // 0 = float
   size_t weight_bytes = 0;            // packed, in memory
+  std::string reason;                 // why it is executed so
 };
 
 class Session {
@@ -165,6 +167,8 @@ class Session {
     pqi_session_options c = PQI_SESSION_OPTIONS_INIT;
     c.threads = options.threads;
     c.isa = options.isa.c_str();
+    c.algorithm = options.algorithm.c_str();
+    c.fip = options.fip.c_str();
     pqi_session* handle = nullptr;
     detail::Call(pqi_session_create, model.get(), &c, &handle);
     handle_.reset(handle);
@@ -195,7 +199,7 @@ class Session {
     for (size_t i = 0; i < pqi_session_layer_count(handle_.get()); ++i) {
       pqi_layer l = PQI_LAYER_INIT;
       detail::Call(pqi_session_layer, static_cast<const pqi_session*>(handle_.get()), i, &l);
-      result.push_back({l.name, l.op, l.executed_as, l.weight_bits, l.act_bits, l.weight_bytes});
+      result.push_back({l.name, l.op, l.executed_as, l.weight_bits, l.act_bits, l.weight_bytes, l.reason});
     }
     return result;
   }

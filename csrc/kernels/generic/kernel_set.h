@@ -17,9 +17,11 @@
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
+#include "kernels/generic/low_bit.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
+#include "kernels/generic/winograd.h"
 
 namespace pqi::kernels {
 namespace {
@@ -60,6 +62,8 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.u8s8_pairs_mr = S::kPairsRows;
   FillPairs<S, S::kPairsRows>(set);
   FillF32<S, S::kF32.mr>(set);
+  FillLowBit<S>(set);
+  FillWinograd<S>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
   set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;

@@ -29,6 +29,12 @@ PQI_INLINE uint32_t LoadShort(const uint8_t* p, uint32_t count) {
   return v;
 }
 
+// The part of the next call's panel that lies where this call has read `bytes` of its own. In a network weights come from L3 or memory.
+PQI_INLINE void Prefetch(const TileU8S8&, const int8_t*, int) {}
+PQI_INLINE void Prefetch(const ProductU8S8& t, const int8_t* w, int bytes) {
+  PQI_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(w + t.ahead + i, 0, 2);
+}
+
 // acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
@@ -94,12 +100,11 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   FinishTile<S>(t, sums, MR, NV * S::kLanes);
 }
 
-// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap.
-template <class S, int MR, int NV>
-void DotTile(const TileU8S8& t) noexcept {
-  constexpr int kStride = NV * S::kLanes;
+// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap. T is TileU8S8 or
+// ProductU8S8.
+template <class S, int MR, int NV, class T>
+PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
-  typename S::Int acc[MR][NV];
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
@@ -111,6 +116,7 @@ void DotTile(const TileU8S8& t) noexcept {
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+      Prefetch(t, w, kBlock);
       w += kBlock;
     }
     if (whole < k) {
@@ -123,14 +129,33 @@ void DotTile(const TileU8S8& t) noexcept {
       w += kBlock;
     }
   }
+}
+
+template <class S, int MR, int NV>
+PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums, size_t stride) {
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * stride + j * S::kLanes, acc[i][j]);
+  }
+}
+
+template <class S, int MR, int NV>
+void DotTile(const TileU8S8& t) noexcept {
+  constexpr int kStride = NV * S::kLanes;
+  typename S::Int acc[MR][NV];
+  DotSums<S, MR, NV>(t, acc);
   if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
-  PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * kStride + j * S::kLanes, acc[i][j]);
-  }
+  StoreSums<S, MR, NV>(acc, sums, kStride);
   // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
   if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
+}
+
+template <class S, int MR>
+void DotProductKernel(const ProductU8S8& t) noexcept {
+  typename S::Int acc[MR][S::kU8S8.nr / S::kLanes];
+  DotSums<S>(t, acc);
+  StoreSums<S>(acc, t.sums, t.stride);
 }
 
 template <class S, int MR, int NV>

@@ -198,22 +198,22 @@ return pqi_session_layer(s, 0, nullptr, e);
 , PQI_ERR_ARGUMENT, "layer"
 }
 , {"options_struct_size", PQI_CALL{PQI_UNUSED;
-return Create(m, {7, 1, nullptr}, e);
+return Create(m, {7, 1, nullptr, nullptr, nullptr}, e);
 }
 , PQI_ERR_ARGUMENT, "struct_size is 7"
 }
 , {"options_no_threads", PQI_CALL{PQI_UNUSED;
-return Create(m, {sizeof(pqi_session_options), 0, nullptr}, e);
+return Create(m, {sizeof(pqi_session_options), 0, nullptr, nullptr, nullptr}, e);
 }
 , PQI_ERR_ARGUMENT, "threads"
 }
 , {"options_unknown_isa", PQI_CALL{PQI_UNUSED;
-return Create(m, {sizeof(pqi_session_options), 1, "sse9"}, e);
+return Create(m, {sizeof(pqi_session_options), 1, "sse9", nullptr, nullptr}, e);
 }
 , PQI_ERR_ARGUMENT, "sse9"
 }
 , {"options_isa_of_no_cpu", PQI_CALL{PQI_UNUSED;
-pqi_status x = Create(m, {sizeof(pqi_session_options), 1, "amx"}, e);
+pqi_status x = Create(m, {sizeof(pqi_session_options), 1, "amx", nullptr, nullptr}, e);
 return x;
 }
 , PQI_ERR_UNSUPPORTED, "amx"

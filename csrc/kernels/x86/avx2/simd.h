@@ -81,6 +81,25 @@ struct Simd {
   }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w)); }
 
+  // Deferred products (kernels/generic/low_bit.h) and Winograd's transforms.
+  static constexpr TileShape kDeferred = {6, 16, 4};
+  // Bytes of a u8 times s8, neighbours added in 16 bits: exact where the caller has proved that they fit.
+  PQI_INLINE static Int MulPairs(Int x, Int w) { return _mm256_maddubs_epi16(x, w); }
+  PQI_INLINE static Int AddShorts(Int a, Int b) { return _mm256_add_epi16(a, b); }
+  PQI_INLINE static Int WidenPairs(Int a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
+  PQI_INLINE static Int SetBytes(int8_t v) { return _mm256_set1_epi8(v); }
+  PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  // The first n < 32 bytes, zero above.
+  PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) {
+    alignas(32) uint8_t bytes[kBytes] = {};
+    for (uint32_t i = 0; i < n; ++i) bytes[i] = p[i];
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes));
+  }
+  PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
+  PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm256_add_epi8(a, b); }
+  PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm256_sub_epi8(a, b); }
+  PQI_INLINE static Int QuarterInt(Int a) { return _mm256_srai_epi32(a, 2); }
+
   // Floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm256_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm256_loadu_ps(p); }

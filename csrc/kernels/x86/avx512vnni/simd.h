@@ -60,6 +60,32 @@ struct Simd {
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_dpbusd_epi32(acc, x, w); }
 
+  // Low-bit products (kernels/generic/low_bit.h) and Winograd's transforms.
+  static constexpr TileShape kInnerProduct = {8, 32, 4};
+  PQI_INLINE static Int SetBytes(int8_t v) { return _mm512_set1_epi8(v); }
+  PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  // The first n < 64 bytes, zero above.
+  PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) { return _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p); }
+  PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
+  PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
+  PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
+  PQI_INLINE static Int QuarterInt(Int a) { return _mm512_srai_epi32(a, 2); }
+  // Pairs of dwords (x0, x1) of row a and of row b: acc += x0 * (x1 - 128), row a's in even lanes, row b's in odd ones.
+  PQI_INLINE static Int AddPairs(Int acc, Int a, Int b) {
+    const Int first = _mm512_xor_si512(_mm512_srli_epi64(a, 32), _mm512_set1_epi64(0x80808080));
+    return Dot(Dot(acc, a, first), _mm512_slli_epi64(b, 32), _mm512_xor_si512(b, SetBytes(-128)));
+  }
+  // Lane 2i: the sum of v[i]'s even lanes; lane 2i + 1: of its odd ones.
+  PQI_INLINE static Int SumPairs(const Int (&v)[8]) {
+    Int w[4];
+    PQI_UNROLL for (int i = 0; i < 4; ++i) {
+      w[i] = AddInt(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
+    }
+    const auto halves = [](Int x, Int y)
+                            PQI_INLINE_LAMBDA { return AddInt(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xDD)); };
+    return halves(halves(w[0], w[1]), halves(w[2], w[3]));
+  }
+
   // Floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }

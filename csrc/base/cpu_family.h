@@ -1,0 +1,11 @@
+// What CPUID's feature bits do not say: how a CPU family divides its ports.
+#pragma once
+
+namespace pqi {
+
+// Byte additions run beside u8 x s8 dot products, on ports that these leave idle, so Winograd's inner product (two additions for one dot
+// product saved) pays. AMD from Zen 4 on: families 19h and 1Ah (older members of 19h lack the dot instruction, so they are never asked).
+// Measured on Zen 4, by port count on Zen 5. Not Intel: additions and dot products share its two vector ports.
+bool CpuAddsBesideDots();
+
+}  // namespace pqi

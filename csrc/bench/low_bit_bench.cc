@@ -1,0 +1,100 @@
+// Low-bit layers by every algorithm that is exact for them, one thread, relu and requantization included:
+// lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>/<layer>. GMAC/s count the multiplications of a direct convolution, and of_peak
+// is their share of the dot-product peak, so Winograd and inner products can pass 1. csrc/plan/cost.h is derived from these rows.
+#include <limits>
+
+#include "bench/common.h"
+#include "kernels/contract.h"
+#include "pack/conv.h"
+
+namespace pqi::bench {
+namespace {
+
+using kernels::ConvShape;
+using kernels::KernelSet;
+using pack::Algorithm;
+using Mode = pack::Product;
+
+struct Layer {
+  const char* name;
+  int64_t size, c, oc, k;
+};
+constexpr Layer kLayers[] = {
+    {"56x56x64.3x3", 56, 64, 64, 3},      {"28x28x128.3x3", 28, 128, 128, 3}, {"14x14x256.3x3", 14, 256, 256, 3},
+    {"7x7x512.3x3", 7, 512, 512, 3},      {"32x32x16.3x3", 32, 16, 16, 3},    {"16x16x32.3x3", 16, 32, 32, 3},
+    {"56x56x64-256.1x1", 56, 64, 256, 1}, {"14x14x256.1x1", 14, 256, 256, 1}, {"14x14x1024-256.1x1", 14, 1024, 256, 1}};
+
+struct Bits {
+  const char* name;
+  int act_max, code_max;
+};
+constexpr Bits kBits[] = {{"w4a4", 15, 7}, {"wta4", 15, 1}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
+
+struct Candidate {
+  const char* name;
+  Algorithm algorithm;
+};
+
+// What is exact for these bits; the conditions are those of csrc/plan/range.h for the largest codes.
+std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
+  std::vector<Candidate> out = {{"direct", {}}};
+  const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
+  const bool winograd = k == 3 && set.winograd_input != nullptr && bits.act_max < 64 && bits.code_max <= 14;
+  const bool inner_product = set.u8s8_inner_product.shape.mr > 0, deferred = set.u8s8_deferred.shape.mr > 0;
+  if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {false, Mode::kInnerProduct, 0}});
+  if (deferred && bits.code_max <= 64) out.push_back({"deferred", {false, Mode::kDeferred, depth(bits.act_max, bits.code_max)}});
+  if (!winograd) return out;
+  out.push_back({"winograd", {true, Mode::kDot, 0}});
+  if (inner_product) out.push_back({"winograd_fip", {true, Mode::kInnerProduct, 0}});
+  if (deferred) out.push_back({"winograd_deferred", {true, Mode::kDeferred, depth(4 * bits.act_max, 9 * bits.code_max)}});
+  return out;
+}
+
+void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits bits, Algorithm algorithm) {
+  ConvShape s;
+  s.h = s.w = layer.size;
+  s.c = layer.c;
+  s.oc = layer.oc;
+  s.kh = s.kw = layer.k;
+  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = layer.k / 2;
+  const auto x = RandomBuffer<uint8_t>(s.h * s.w * s.c, 0, bits.act_max);
+  const auto codes = RandomBuffer<int8_t>(s.oc * s.taps() * s.c, -bits.code_max, bits.code_max);
+  const auto scale = RandomBuffer<float>(s.oc, 1, 1), bias = RandomBuffer<float>(s.oc, -3, 3);
+  AlignedBuffer<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
+  pack::WeightsU8 weights;
+  weights.codes = codes.data();
+  weights.scale = scale.data();
+  weights.bias = bias.data();
+  weights.qmax = bits.act_max;
+  const pack::PackedConvU8 packed(*set, s, weights, algorithm);
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  pack::ConvRun<uint8_t> run;
+  run.shape = s;
+  run.x = x.data();
+  run.output.act_hi = std::numeric_limits<float>::infinity();
+  run.y = y.data();
+  const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
+  for (auto _ : state) {
+    packed.Run(run, whole, scratch.data());
+    benchmark::ClobberMemory();
+  }
+  ReportMacs(state, set->isa, Product::kU8S8, s.rows() * s.oc * s.taps() * s.c);
+}
+
+}  // namespace
+
+void RegisterLowBit() {
+  for (Isa isa : BenchedIsas()) {
+    const KernelSet* set = kernels::GetKernelSet(isa);
+    for (const Layer& layer : kLayers) {
+      for (const Bits& bits : kBits) {
+        for (const Candidate& c : Candidates(*set, bits, layer.k)) {
+          const std::string name = std::string("lowbit/") + IsaName(isa) + "/" + c.name + "/" + bits.name + "/" + layer.name;
+          benchmark::RegisterBenchmark(name.c_str(), RunLayer, set, layer, bits, c.algorithm)->Unit(benchmark::kMicrosecond);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace pqi::bench

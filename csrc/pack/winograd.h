@@ -1,0 +1,28 @@
+// A Winograd layer, block of tiles by block of tiles: input transform, sixteen products per panel, output transform with the epilogue.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/contract.h"
+#include "pack/conv.h"
+#include "pack/layout.h"
+
+namespace pqi::pack {
+
+// Scratch of one thread.
+size_t WinogradScratchBytes(const ConvLayout& layout, const kernels::ConvShape& shape);
+
+// A packed layer, as RunWinograd reads it.
+struct WinogradLayer {
+  const kernels::KernelSet& set;
+  const ConvLayout& layout;
+  const uint8_t* buffer;
+  const LeastCodes& least;
+  int32_t step, zero_point, qmin, qmax;
+  const kernels::Output& output;
+};
+// Rows of the part are tiles, n * ceil(out_h/2) * ceil(out_w/2) of them (OutputUnits).
+void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) noexcept;
+
+}  // namespace pqi::pack

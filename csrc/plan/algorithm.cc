@@ -1,0 +1,152 @@
+#include "plan/algorithm.h"
+
+#include <cstdio>
+#include <iterator>
+
+#include "base/cpu_family.h"
+#include "base/text.h"
+#include "pack/layout.h"
+#include "plan/cost.h"
+#include "plan/range.h"
+
+namespace pqi::plan {
+namespace {
+
+using pack::Algorithm;
+using pack::Product;
+
+struct Candidate {
+  const char* name;
+  bool winograd;
+  Product product;
+  Proof (*prove)(const CodeRanges&);
+};
+constexpr Candidate kCandidates[] = {
+    {"fip", false, Product::kInnerProduct, ProveInnerProduct},
+    {"deferred", false, Product::kDeferred, ProveDeferred},
+    {"winograd", true, Product::kDot, ProveWinograd},
+    {"winograd_fip", true, Product::kInnerProduct, ProveWinogradInnerProduct},
+    {"winograd_deferred", true, Product::kDeferred, ProveWinogradDeferred},
+};
+
+bool HasKernels(const kernels::KernelSet& set, const Candidate& c) {
+  if (c.winograd && set.winograd_input == nullptr) return false;
+  if (c.product == Product::kInnerProduct) return set.u8s8_inner_product.shape.mr > 0;
+  if (c.product == Product::kDeferred) return set.u8s8_deferred.shape.mr > 0;
+  return set.u8s8_dot.shape.mr > 0;
+}
+
+// Why a layer's shape does not suit an algorithm, or "".
+std::string Misfit(const Candidate& c, const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
+                   const CodeRanges& ranges) {
+  const pack::ConvLayout direct = pack::LayoutConvU8(set, shape, false, weights.base != nullptr);
+  if (direct.method == pack::Method::kDepthwise) return "a depthwise layer";
+  if (c.winograd && !ranges.winograd) return "not 3x3 with stride 1, dilation 1 and one group";
+  if (c.winograd && weights.base != nullptr) return "weights with a base need the sums of whole windows";
+  const int64_t k = c.winograd ? shape.c : direct.k;
+  if (c.product == Product::kInnerProduct && k % 8 != 0) return "rows of " + std::to_string(k) + " codes are no multiple of 8";
+  return "";
+}
+
+std::string Times(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f", ratio);
+  return text;
+}
+
+// Does "auto" consider it?
+bool Allowed(const Candidate& c, const std::string& fip) {
+  if (c.product != Product::kInnerProduct || fip == "on") return true;
+  return fip == "auto" && CpuAddsBesideDots();
+}
+
+}  // namespace
+
+Status CheckOptions(const Options& options) {
+  std::string names = "auto, direct";
+  bool known = options.algorithm == "auto" || options.algorithm == "direct";
+  for (const Candidate& c : kCandidates) {
+    names += std::string(", ") + c.name;
+    known = known || options.algorithm == c.name;
+  }
+  if (!known) return InvalidArgument("algorithm " + Quoted(options.algorithm) + ": expected one of " + names);
+  if (options.fip != "auto" && options.fip != "on" && options.fip != "off") {
+    return InvalidArgument("fip " + Quoted(options.fip) + ": expected auto, on or off");
+  }
+  return {};
+}
+
+Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
+                           const Options& options) {
+  CodePlan best;
+  if (set.u8s8_dot.shape.mr == 0) return best;  // the reference set has one way
+  if (options.algorithm == "direct") {
+    best.reason = "as asked for";
+    return best;
+  }
+  const CodeRanges ranges = FindRanges(shape, weights);
+  const double direct = EstimateCycles(set.isa, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr));
+  double least = direct;
+  std::string refused;
+  for (const Candidate& c : kCandidates) {
+    const bool forced = options.algorithm == c.name;
+    if (!forced && (options.algorithm != "auto" || !HasCosts(set.isa) || !Allowed(c, options.fip))) continue;
+    if (!HasKernels(set, c)) {
+      if (forced) return Unsupported(std::string("algorithm ") + c.name + ": " + IsaName(set.isa) + " has no kernel for it");
+      continue;
+    }
+    const std::string misfit = Misfit(c, set, shape, weights, ranges);
+    if (!misfit.empty()) {
+      if (forced) best.reason = std::string("not ") + c.name + ": " + misfit;
+      continue;
+    }
+    const Proof proof = c.prove(ranges);
+    if (!proof.exact) {
+      if (forced) return InvalidArgument(std::string("algorithm ") + c.name + " is not exact here: " + proof.numbers);
+      if (c.winograd == (c.product == Product::kDot)) refused = std::string("not ") + c.name + ": " + proof.numbers;
+      continue;
+    }
+    const Algorithm algorithm = {c.winograd, c.product, proof.depth};
+    const double cycles = EstimateCycles(set.isa, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr, algorithm));
+    if (!forced && cycles >= least) continue;
+    least = cycles;
+    best.algorithm = algorithm;
+    best.reason = std::string(c.name) + " is exact (" + proof.numbers + "), estimated " + Times(direct / cycles) + "x direct";
+  }
+  if (best.reason.empty()) best.reason = refused;
+  return best;
+}
+
+Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmetic, const std::string& why) {
+  std::string name = arithmetic == Arithmetic::kInteger ? "u8s8" : "f32";
+  std::string reason;
+  switch (layout.method) {
+    case pack::Method::kReference:
+      return {"reference", "the reference instruction set has no tile kernels"};
+    case pack::Method::kTiles:
+    case pack::Method::kRuns:
+      reason = "tiles of " + std::to_string(layout.tile.mr) + " pixels by " + std::to_string(layout.tile.nr) + " channels";
+      if (layout.method == pack::Method::kRuns) reason += ", each kernel row read as one run";
+      break;
+    case pack::Method::kGather:
+      name += "-gather";
+      reason = "few channels per tap: windows are copied into rows of " + std::to_string(layout.k);
+      break;
+    case pack::Method::kDepthwise:
+      name += "-depthwise";
+      reason = "one input and one output channel per group";
+      break;
+    case pack::Method::kWinograd:
+      name += "-winograd";
+      reason = "2x2 outputs by 16 products instead of 36";
+      break;
+  }
+  if (layout.algorithm.product == Product::kInnerProduct) name += "-fip";
+  if (layout.algorithm.product == Product::kDeferred) name += "-deferred";
+  name += std::string("-") + IsaName(isa);
+  if (!why.empty()) reason += "; " + why;
+  if (arithmetic == Arithmetic::kExpandedCodes) reason += "; float input, so the weights are expanded to float32";
+  return {name, reason};
+}
+
+}  // namespace pqi::plan

@@ -1,0 +1,48 @@
+// Which algorithms are exact for a layer, proved from the ranges of its input codes and the weight codes it really has (docs/numerics.md).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/shapes.h"
+#include "pack/layout.h"
+
+namespace pqi::plan {
+
+// The outcome of a proof, with its numbers for people: "transformed codes -45..45 and input 60 wide" or what went beyond which bound.
+struct Proof {
+  bool exact = false;
+  std::string numbers;
+  uint32_t depth = 0;  // deferred sums: how many fit 16 bits, at least 1 where exact
+};
+
+// Least and largest value.
+struct Range {
+  int least = 0, largest = 0;
+  void Add(int v) {
+    least = v < least ? v : least;
+    largest = v > largest ? v : largest;
+  }
+};
+
+// Everything the proofs need of a layer's codes, found in one pass. `winograd` is false where the layer is not 3x3, stride 1, dilation 1,
+// one group; its fields are then 0.
+struct CodeRanges {
+  int qmin = 0, qmax = 255;
+  Range codes;
+  bool winograd = false;
+  Range positions[16];            // of 4 G g G^T, by position
+  int64_t largest_quadruple = 0;  // of 4 * sum|code| * max(z - qmin, qmax - z) over the output channels
+};
+CodeRanges FindRanges(const kernels::ConvShape& shape, const pack::WeightsU8& weights);
+
+// Input codes at most 63 apart, transformed codes in s8, |4 * acc| < 2^31.
+Proof ProveWinograd(const CodeRanges& r);
+// The largest activation plus the range of the codes at most 255; no code below -127.
+Proof ProveInnerProduct(const CodeRanges& r);
+Proof ProveWinogradInnerProduct(const CodeRanges& r);
+// At least one sum of two products in 16 bits.
+Proof ProveDeferred(const CodeRanges& r);
+Proof ProveWinogradDeferred(const CodeRanges& r);
+
+}  // namespace pqi::plan

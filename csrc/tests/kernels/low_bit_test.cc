@@ -1,0 +1,201 @@
+// Winograd, inner products and deferred sums equal the plain reference wherever the conditions of docs/numerics.md hold, at their extremes
+// too.
+#include "pack/low_bit.h"
+
+#include "kernels/reference/conv.h"
+#include "pack/conv.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/guarded.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::ConvShape;
+using pack::Algorithm;
+using pack::Product;
+
+// Ranges that an algorithm admits: input codes are `width` wide, weight codes at most `code`.
+struct Ranges {
+  int width, code;
+};
+
+enum class Fill { kRandom, kLargest, kLeast, kAlternating };
+
+class LowBitTest : public KernelTest {
+ protected:
+  // Every algorithm of this ISA, with ranges on the edge of its condition.
+  std::vector<std::pair<Algorithm, Ranges>> Cases() const {
+    std::vector<std::pair<Algorithm, Ranges>> cases;
+    if (set->winograd_input != nullptr) {
+      for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{true, Product::kDot, 0}, r});
+    }
+    if (set->u8s8_inner_product.shape.mr > 0) {
+      for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{true, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {241, 7}, {253, 1}, {127, 64}, {1, 127}}) {
+        cases.push_back({{false, Product::kInnerProduct, 0}, r});
+      }
+    }
+    if (set->u8s8_deferred.shape.mr > 0) {
+      const auto depth = [](int activation, int code) { return static_cast<uint32_t>(32767 / (2 * activation * code)); };
+      if (set->winograd_input != nullptr) {
+        for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {3, 14}}) {
+          cases.push_back({{true, Product::kDeferred, depth(4 * r.width, 9 * r.code)}, r});
+        }
+      }
+      for (const Ranges& r : {Ranges{255, 7}, {255, 8}, {255, 1}, {15, 7}, {255, 64}, {1, 1}}) {
+        cases.push_back({{false, Product::kDeferred, depth(r.width, r.code)}, r});
+      }
+    }
+    return cases;
+  }
+
+  ConvShape RandomShape(const Algorithm& algorithm) {
+    ConvShape s;
+    s.n = random.Int(1, 3);
+    s.h = random.Int(1, 13);
+    s.w = random.Int(1, 13);
+    s.kh = s.kw = algorithm.winograd ? 3 : random.Pick(std::vector<int64_t>{1, 1, 3});
+    s.pad_top = random.Int(0, 3);
+    s.pad_left = random.Int(0, 3);
+    s.pad_bottom = std::max<int64_t>(random.Int(0, 3), s.kh - s.h - s.pad_top);
+    s.pad_right = std::max<int64_t>(random.Int(0, 3), s.kw - s.w - s.pad_left);
+    s.c = random.Int(1, 140);
+    if (algorithm.product == Product::kInnerProduct) s.c = random.Int(1, 18) * 8;
+    s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 31, 32, 33, 64, 70});
+    if (!algorithm.winograd) {
+      s.stride_h = random.Int(1, 2);
+      s.stride_w = random.Int(1, 2);
+      s.groups = random.Int(1, 2);
+      s.c *= s.groups;
+      s.oc *= s.groups;
+    }
+    return s;
+  }
+
+  template <typename T>
+  std::vector<T> Filled(int64_t n, int lo, int hi, Fill fill) {
+    std::vector<T> v = random.Ints<T>(n, lo, hi);
+    if (fill == Fill::kRandom) return v;
+    for (size_t i = 0; i < v.size(); ++i) {
+      const bool large = fill == Fill::kLargest || (fill == Fill::kAlternating && random.Coin());
+      v[i] = static_cast<T>(large ? hi : lo);
+    }
+    return v;
+  }
+
+  void Check(const ConvShape& s, const Algorithm& algorithm, const Ranges& ranges, Fill x_fill = Fill::kRandom,
+             Fill w_fill = Fill::kRandom) {
+    const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
+    pack::WeightsU8 weights;
+    // Only Winograd gains from a range that does not begin at 0.
+    weights.qmin = static_cast<int32_t>(algorithm.winograd ? random.Int(0, 255 - ranges.width) : 0);
+    weights.qmax = weights.qmin + ranges.width;
+    weights.zero_point = static_cast<int32_t>(random.Int(weights.qmin, weights.qmax));
+    const Guarded<uint8_t> x(Filled<uint8_t>(s.n * s.h * s.w * s.c, weights.qmin, weights.qmax, x_fill), place);
+    const std::vector<int8_t> codes =
+        Filled<int8_t>(s.oc * s.taps() * s.group_inputs(), random.Coin() ? -ranges.code : 1 - ranges.code, ranges.code, w_fill);
+    const std::vector<float> scale = random.Floats(s.oc, 1e-4f, 1e-2f), bias = random.Floats(s.oc, -3, 3);
+    const std::vector<int32_t> base = random.Ints<int32_t>(s.oc, -20, 20);
+    const size_t count = static_cast<size_t>(s.rows() * s.oc);
+    const Guarded<uint8_t> residual_u8(random.Ints<uint8_t>(static_cast<int64_t>(count), 0, 255), place);
+    const Guarded<float> residual_f32(random.Floats(static_cast<int64_t>(count), -3, 3), place);
+    weights.codes = codes.data();
+    weights.step = random.Coin() ? 2 : 1;
+    weights.scale = scale.data();
+    weights.bias = random.Coin() ? bias.data() : nullptr;
+    weights.base = !algorithm.winograd && random.Coin() ? base.data() : nullptr;
+    pack::ConvRun<uint8_t> run;
+    run.shape = s;
+    run.x = x.data();
+    run.residual.zero_point = 9;
+    run.residual.scale = 0.02f;
+    if (random.Coin()) run.residual.u8 = residual_u8.data();
+    if (run.residual.u8 == nullptr && random.Coin()) run.residual.f32 = residual_f32.data();
+    run.output = random.Pick(Outputs(0.05f));
+    const size_t bytes = count * (run.output.f32 ? 4 : 1);
+    const Guarded<uint8_t> got(bytes, place), want(bytes, place);
+
+    kernels::reference::ConvU8 conv;
+    conv.shape = s;
+    conv.x = x.data();
+    conv.zero_point = weights.zero_point;
+    conv.codes = codes.data();
+    conv.step = weights.step;
+    conv.base = weights.base;
+    conv.scale = scale.data();
+    conv.bias = weights.bias;
+    conv.residual = run.residual;
+    conv.residual.stride = static_cast<size_t>(s.oc);
+    conv.output = run.output;
+    conv.y = want.data();
+    kernels::reference::Conv2dU8(conv, 0, s.rows());
+
+    const pack::PackedConvU8 packed(*set, s, weights, algorithm);
+    run.y = got.data();
+    const int parts = static_cast<int>(random.Int(1, 4));
+    for (int i = 0; i < parts; ++i) {
+      const Guarded<uint8_t> scratch(packed.ScratchBytes());
+      packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), s), packed.layout().panels, parts, i), scratch.data());
+    }
+    ASSERT_EQ(FirstDifference(got.data(), want.data(), bytes), -1)
+        << "winograd " << algorithm.winograd << " product " << static_cast<int>(algorithm.product) << " depth " << algorithm.depth
+        << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n << " " << s.h
+        << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;
+  }
+
+  Random random{7};
+};
+
+TEST_P(LowBitTest, EqualsReferenceOnRandomShapes) {
+  for (const auto& [algorithm, ranges] : Cases()) {
+    for (int i = 0; i < 40; ++i) Check(RandomShape(algorithm), algorithm, ranges);
+  }
+}
+
+TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
+  const std::vector<Fill> fills = {Fill::kLargest, Fill::kLeast, Fill::kAlternating};
+  for (const auto& [algorithm, ranges] : Cases()) {
+    for (Fill x : fills) {
+      for (Fill w : fills) {
+        ConvShape s = RandomShape(algorithm);
+        s.c = 256 * s.groups;
+        Check(s, algorithm, ranges, x, w);
+      }
+    }
+  }
+}
+
+TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
+  if (set->winograd_input == nullptr) GTEST_SKIP() << "no Winograd";
+  ConvShape s;
+  s.kh = s.kw = 3;
+  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+  for (int64_t c = 1; c <= 130; ++c) {
+    s.h = random.Int(1, 6);
+    s.w = random.Int(1, 6);
+    s.c = c;
+    s.oc = random.Int(1, 70);
+    Check(s, {true, Product::kDot, 0}, {63, 14});
+  }
+  s.c = 9;
+  for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, blocks are cut anywhere
+    s.n = 2;
+    s.h = size;
+    s.w = 27 - size;
+    Check(s, {true, Product::kDot, 0}, {63, 14});
+  }
+}
+
+// The transformed codes computed by hand for one kernel: 4 G g G^T.
+TEST(Winograd, TransformsAKernelIntoIntegers) {
+  const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  int32_t u[16];
+  pack::TransformKernel(g, 1, u);
+  const int32_t want[16] = {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36};
+  for (int p = 0; p < 16; ++p) EXPECT_EQ(u[p], want[p]) << p;
+}
+
+PQI_INSTANTIATE(LowBitTest);
+
+}  // namespace
+}  // namespace pqi::test

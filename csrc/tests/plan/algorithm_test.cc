@@ -1,0 +1,105 @@
+// What the planner chooses, what it refuses, and what it says.
+#include "plan/algorithm.h"
+
+#include <gtest/gtest.h>
+
+#include "base/cpu_family.h"
+#include "base/isa.h"
+#include "tests/plan/layer.h"
+
+namespace pqi::test {
+namespace {
+
+using plan::Options;
+
+Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options& options = {}) {
+  return plan::PlanCodes(*kernels::GetKernelSet(isa), layer.shape, layer.weights, options);
+}
+
+std::string Name(const Result<plan::CodePlan>& plan) {
+  if (!plan.ok()) return plan.status().message();
+  const pack::Algorithm& a = plan.value().algorithm;
+  std::string name = a.winograd ? "winograd" : "direct";
+  if (a.product == pack::Product::kInnerProduct) name += "+fip";
+  if (a.product == pack::Product::kDeferred) name += "+deferred";
+  return name;
+}
+
+#if defined(__x86_64__)
+
+TEST(Planner, FourBitConvolutionsRunByWinograd) {
+  const CodeLayer layer(128, 128, 3, 28, 15, 7);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "off"})), "winograd");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "on"})), "winograd+fip");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), CpuAddsBesideDots() ? "winograd+fip" : "winograd");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer)), "winograd+deferred");
+}
+
+TEST(Planner, EightBitConvolutionsStayDirect) {
+  const CodeLayer layer(128, 128, 3, 28, 255, 127);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), "direct");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer)), "direct");
+}
+
+TEST(Planner, LayersTooSmallToGainStayDirect) {
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, CodeLayer(16, 16, 3, 32, 15, 7))), "direct");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, CodeLayer(128, 128, 3, 1, 15, 7), {"auto", "off"})), "direct") << "a tile of one pixel";
+}
+
+TEST(Planner, OneByOneConvolutionsTakeInnerProducts) {
+  const CodeLayer layer(256, 256, 1, 14, 15, 7);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "on"})), "direct+fip");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "off"})), "direct");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, CodeLayer(252, 256, 1, 14, 15, 7), {"auto", "on"})), "direct") << "252 is no multiple of 8";
+}
+
+TEST(Planner, RefusesAForcedAlgorithmOneStepOutsideItsRangeWithTheNumbers) {
+  for (const char* algorithm : {"winograd", "winograd_fip"}) {
+    CodeLayer layer(64, 64, 3, 14, 48, 7);
+    EXPECT_TRUE(PlanLayer(Isa::kAvx512Vnni, layer, {algorithm, "auto"}).ok());
+    layer.weights.qmax = 64;
+    const auto refused = PlanLayer(Isa::kAvx512Vnni, layer, {algorithm, "auto"});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.status().code(), Code::kInvalidArgument);
+    EXPECT_NE(refused.status().message().find("256 wide"), std::string::npos) << refused.status().message();
+  }
+  const auto fip = PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 1, 14, 249, 7), {"fip", "auto"});
+  ASSERT_FALSE(fip.ok());
+  EXPECT_NE(fip.status().message().find("is 256, limit 255"), std::string::npos) << fip.status().message();
+  EXPECT_FALSE(PlanLayer(Isa::kAvx2, CodeLayer(64, 64, 1, 14, 255, 65), {"deferred", "auto"}).ok());
+}
+
+TEST(Planner, AForcedAlgorithmLeavesLayersOfOtherShapesDirect) {
+  const auto plan = PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 1, 14, 15, 7), {"winograd", "auto"});
+  EXPECT_EQ(Name(plan), "direct");
+  EXPECT_NE(plan.value().reason.find("not 3x3"), std::string::npos);
+}
+
+TEST(Planner, AForcedAlgorithmWithoutAKernelIsUnsupported) {
+  const CodeLayer layer(64, 64, 3, 14, 15, 7);
+  EXPECT_EQ(PlanLayer(Isa::kAvx2, layer, {"fip", "auto"}).status().code(), Code::kUnsupported);
+  EXPECT_EQ(PlanLayer(Isa::kAvx512Vnni, layer, {"deferred", "auto"}).status().code(), Code::kUnsupported);
+}
+
+TEST(Planner, SaysWhyWinogradIsNotExact) {
+  const auto plan = PlanLayer(Isa::kAvx512Vnni, CodeLayer(128, 128, 3, 28, 255, 7), {"auto", "off"});
+  EXPECT_EQ(Name(plan), "direct");
+  EXPECT_NE(plan.value().reason.find("not winograd"), std::string::npos) << plan.value().reason;
+}
+
+#endif
+
+TEST(Planner, TheReferenceHasOneWay) {
+  const CodeLayer layer(64, 64, 3, 14, 15, 7);
+  EXPECT_EQ(Name(PlanLayer(Isa::kReference, layer)), "direct");
+  EXPECT_EQ(Name(PlanLayer(Isa::kReference, layer, {"winograd", "on"})), "direct");
+}
+
+TEST(Planner, UnknownOptionsAreListed) {
+  EXPECT_TRUE(plan::CheckOptions({}).ok());
+  EXPECT_NE(plan::CheckOptions({"fast", "auto"}).message().find("winograd_deferred"), std::string::npos);
+  EXPECT_NE(plan::CheckOptions({"auto", "yes"}).message().find("on or off"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pqi::test
