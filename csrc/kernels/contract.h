@@ -231,7 +231,7 @@ struct Unary {
 // A way to multiply u8 by s8, each exact under its own condition (csrc/plan/range.h). Entry [i] is for i + 1 rows; shape.mr = 0: the ISA
 // has none. Panels lie as in TileU8S8.
 //   dot            any codes
-//   inner product  the panel holds shifted codes (pack/inner_product.h), sums get row terms; k a multiple of 8
+//   inner product  the panel holds shifted codes (pack/low_bit.h), sums get row terms; k a multiple of 8
 //   deferred       `depth` blocks of four k-values are added in 16 bits before they are widened
 struct U8S8Kernels {
   TileShape shape;

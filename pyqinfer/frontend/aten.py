@@ -12,7 +12,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import dynamic, matmul, movement, rows, shapes
 from pyqinfer.frontend.matmul import hides_scores, masked_sum, scaled
-from pyqinfer.frontend.movement import inner
+from pyqinfer.frontend.movement import inner, of_rank
 from pyqinfer.frontend.movement import reshaped as _reshaped
 from pyqinfer.frontend.one_d import either, over_rows
 from pyqinfer.frontend.quantized import weight_constant
@@ -158,10 +158,7 @@ def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
         return _with_constant(reader, node, x, y, function)
     y = reader.activation(y, "second operand")
     rank = max(len(x.shape), len(y.shape))
-    if len(x.shape) < rank:
-        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
-    if len(y.shape) < rank:
-        y = _reshaped(reader, node, y, (1,) * (rank - len(y.shape)) + y.shape, "unsqueeze")
+    x, y = (of_rank(reader, node, v, rank) for v in (x, y))
     shape = shapes.broadcast(x.shape, y.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
@@ -178,8 +175,7 @@ def _with_constant(reader: GraphReader, node: Node, x: ir.Value, operand: Any, f
     other = reader.constant(operand, "second operand")
     rank = max(len(x.shape), other.ndim)
     other = other.reshape((1,) * (rank - other.ndim) + other.shape)
-    if len(x.shape) < rank:
-        x = _reshaped(reader, node, x, (1,) * (rank - len(x.shape)) + x.shape, "unsqueeze")
+    x = of_rank(reader, node, x, rank)
     shape = shapes.broadcast(x.shape, other.shape)
     if shape is None:
         raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")

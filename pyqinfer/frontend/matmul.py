@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.movement import inner, reshaped
+from pyqinfer.frontend.movement import inner, of_rank
 from pyqinfer.frontend.quantized import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
 
@@ -43,7 +43,7 @@ def _untransposed(y: ir.Value) -> tuple[ir.Value, bool]:
 
 def _product(reader: GraphReader, node: Node, x: ir.Value, y: ir.Value, transposed: bool) -> ir.Value:
     rank = max(len(x.shape), len(y.shape))
-    x, y = (reshaped(reader, node, v, (1,) * (rank - len(v.shape)) + v.shape, "unsqueeze") for v in (x, y))
+    x, y = (of_rank(reader, node, v, rank) for v in (x, y))
     leading = shapes.broadcast(x.shape[:-2], y.shape[:-2])
     if leading is None:
         raise NotSupportedHere(f"a product of shapes {x.shape} and {y.shape}")
@@ -102,7 +102,7 @@ def _sum(reader: GraphReader, node: Node, x: ir.Value, other: ir.Value | np.ndar
     if shape is None:
         raise NotSupportedHere(f"adds shapes {x.shape} and {padded}")
     if isinstance(other, ir.Value):
-        return reader.emit("binary", node, [x, reshaped(reader, node, other, padded, "unsqueeze")], shape, {"function": "add"}, name=name)
+        return reader.emit("binary", node, [x, of_rank(reader, node, other, rank)], shape, {"function": "add"}, name=name)
     return reader.emit("binary", node, [x], shape, {"function": "add"}, {"other": other.reshape(padded)}, name=name)
 
 

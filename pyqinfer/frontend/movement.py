@@ -27,6 +27,12 @@ def reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.D
     return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
 
 
+def of_rank(reader: GraphReader, node: Node, x: ir.Value, rank: int) -> ir.Value:
+    """``x`` with leading dimensions of 1, as operands of broadcasting operations have them; itself where it has that rank."""
+    missing = rank - len(x.shape)
+    return x if missing == 0 else inner(reshaped(reader, node, x, (1,) * missing + x.shape, "unsqueeze"))
+
+
 def permuted(reader: GraphReader, node: Node, x: ir.Value, perm: Sequence[int]) -> ir.Value:
     """``x`` with its axes in another order; ``x`` itself where the order is kept."""
     if list(perm) == list(range(len(x.shape))):
@@ -59,7 +65,7 @@ def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operan
 
 def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim]) -> ir.Value:
     """``x`` with dimensions of 1 repeated; ``target`` has None for one that is kept."""
-    x = reshaped(reader, node, x, (1,) * (len(target) - len(x.shape)) + x.shape, "unsqueeze")
+    x = of_rank(reader, node, x, len(target))
     sizes: list[ir.Dim] = [0 if d is None or d == n else d for d, n in zip(target, x.shape, strict=True)]
     if not any(sizes):
         return x
@@ -217,7 +223,7 @@ def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x, repeats = tensor_of(reader, node, a["self"]), [_size(n) for n in a["repeats"]]
     if any(isinstance(n, int) and n < 1 for n in repeats):
         raise NotSupportedHere(f"repeat by {repeats}")
-    x = reshaped(reader, node, x, (1,) * (len(repeats) - len(x.shape)) + x.shape, "unsqueeze")
+    x = of_rank(reader, node, x, len(repeats))
     once = [count if count != 1 and size == 1 else None for count, size in zip(repeats, x.shape, strict=True)]
     x = expanded(reader, node, x, once)
     for axis, count in enumerate(repeats):

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.movement import reshaped
+from pyqinfer.frontend.movement import inner, reshaped
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere
 
 
@@ -56,20 +56,20 @@ def _group_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _instance_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if not a["use_input_stats"]:
         raise NotSupportedHere("instance norm with running statistics")
-    channels = _operand(reader, a).shape[1]
-    if not isinstance(channels, int):
-        raise NotSupportedHere("instance norm of a number of channels that is not known while converting")
-    return _groups(reader, node, a, channels)
+    return _groups(reader, node, a, None)
 
 
-def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int) -> ir.Value:
-    """The engine's form has rank 4; of other ranks the positions become one axis."""
+def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int | None) -> ir.Value:
+    """The engine's form has rank 4; of other ranks the positions become one axis. ``groups``: None = each channel by itself."""
     x = _operand(reader, a)
-    attrs: dict[str, ir.Attr] = {"eps": float(np.float32(a["eps"])), "groups": groups}
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise NotSupportedHere("a normalization of a number of channels that is not known while converting")
+    attrs: dict[str, ir.Attr] = {"eps": float(np.float32(a["eps"])), "groups": channels if groups is None else groups}
     image = x
     if len(x.shape) != 4:
         positions = x.shape[2] if len(x.shape) == 3 else shapes.count(x.shape[2:])
-        image = reshaped(reader, node, x, (*x.shape[:2], positions, 1), "unsqueeze")
+        image = inner(reshaped(reader, node, x, (*x.shape[:2], positions, 1), "unsqueeze"))
     y = reader.emit("group_norm", node, [image], image.shape, attrs, _parameters(reader, a))
     return y if image is x else reshaped(reader, node, y, x.shape, "squeeze")
 

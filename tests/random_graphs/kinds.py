@@ -6,6 +6,7 @@ running the module.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -181,6 +182,8 @@ def _upsample(draw: Draw, x: Shape) -> str | None:
 def _pad(draw: Draw, x: Shape) -> str | None:
     top, left = draw(st.integers(0, min(2, x[2] - 1))), draw(st.integers(0, min(2, x[3] - 1)))
     sides = (left, draw(st.integers(0, left)), top, draw(st.integers(0, top)))
+    if not any(sides):
+        return None  # the input itself, which the engine refuses as an output
     return one_of(
         draw, f"nn.ZeroPad2d({sides})", f"nn.ReflectionPad2d({sides})", f"nn.ReplicationPad2d({sides})", f"nn.ConstantPad2d({sides}, 0.5)"
     )
@@ -230,7 +233,8 @@ def _softmax(draw: Draw, x: Shape) -> str | None:
 
 
 def _layer_norm(draw: Draw, x: Shape) -> str | None:
-    return f"nn.LayerNorm({list(x[-one_of(draw, 1, 1, len(x) - 1) :])})"
+    axes = list(x[-one_of(draw, 1, 1, len(x) - 1) :])
+    return f"nn.LayerNorm({axes})" if math.prod(axes) > 1 else None  # one element: a constant, and noise behind the next normalization
 
 
 def _group_norm(draw: Draw, x: Shape) -> str | None:
