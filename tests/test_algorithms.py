@@ -14,6 +14,7 @@ import pyqinfer as pq
 
 ALGORITHMS = ("auto", "direct", "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred")
 FAST = [isa for isa in pq.cpu_info()["isas"] if isa != "reference"]
+MEASURED = ("avx2", "avx512vnni")  # whose costs the planner knows: on others it leaves layers direct
 
 
 class Residual(nn.Module):
@@ -106,4 +107,5 @@ def test_resnet18_with_four_bit_activations_is_one_answer_everywhere(weight_bits
             for threads in (1, 2):
                 session = pq.Session(converted, threads=threads, isa=isa, fip=fip)
                 np.testing.assert_array_equal(session(x.numpy()), expected, err_msg=f"{isa}, fip {fip}, {threads} threads")
-                assert sum("winograd" in layer["executed_as"] for layer in session.layers()) >= 12
+                if isa in MEASURED:
+                    assert sum("winograd" in layer["executed_as"] for layer in session.layers()) >= 12
