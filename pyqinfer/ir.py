@@ -92,7 +92,7 @@ class Value:
     ``indices``: int32 numbers of rows, which only an input of the graph may be.
 
     ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
-    ``nhwc``: the layout pass stores it with the channels last.
+    ``nhwc``: stored with the channels last, by the layout pass or as an image input; ``shape`` is NCHW all the same.
     """
 
     name: str
@@ -126,16 +126,12 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """``nodes`` are in topological order; every value is a graph input or the output of one node.
-
-    ``nhwc_inputs``: inputs that the file has in NHWC; their ``shape`` is NCHW like all others.
-    """
+    """``nodes`` are in topological order; every value is a graph input or the output of one node."""
 
     symbols: list[str]
     inputs: list[Value]
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
-    nhwc_inputs: set[Value] = field(default_factory=set)
 
     def users(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that read it, once per read, in order."""

@@ -69,7 +69,7 @@ class _Emitter:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
         self.quants = {quant: i for i, quant in enumerate(quants_of(written))}
         for value in self.graph.inputs:
-            shape = [value.shape[i] for i in (0, 2, 3, 1)] if value in self.graph.nhwc_inputs else value.shape
+            shape = [value.shape[i] for i in (0, 2, 3, 1)] if value.nhwc else value.shape
             self._value(value, self._unique(value.name), ["?" if d is None else d for d in shape])
         nodes = [self._node(node) for node in self.graph.nodes if not self._is_alias(node)]
         if self.quants:

@@ -37,8 +37,7 @@ def _take(graph: Graph, x: Value, image: ImageInput) -> Value:
         values = image.values(channels)
     except ValueError as error:
         raise ValueError(f"image_inputs: input {x.name!r}: {error}") from None
-    codes = Value(x.name, x.shape, BYTES)
-    graph.nhwc_inputs.add(codes)
+    codes = Value(x.name, x.shape, BYTES, nhwc=True)
     for node in graph.nodes:
         if node.op == "quantize" and node.inputs == [x]:
             assert node.output.quant is not None

@@ -33,7 +33,8 @@ class _Layouts:
         self.graph = graph
         self.users = graph.users()
         self.outputs = graph.output_values()
-        self.nhwc: set[Value] = set(graph.nhwc_inputs)  # rank-4 values stored as NHWC; all others as torch has them
+        # Rank-4 values stored as NHWC; all others as torch has them.
+        self.nhwc: set[Value] = {value for value in graph.inputs if value.nhwc}
         self.converted: dict[Value, Value] = {}
         self.nodes: list[Node] = []
         self.merged: set[Node] = set()
