@@ -128,6 +128,27 @@ struct TileU8S8Pairs {
   uint32_t extras;
 };
 
+// A band of output positions of a conv, on matrix registers (Intel AMX): blocks of 16 positions by 16 channels. The left operand of
+// position p is `pieces` pieces of `bytes` k-values, piece i at a + p * stride + offset[i]: the rows of a matrix register are evenly spaced
+// in memory. That is so inside one padded image, where positions run on through the columns beyond the output's width; those give no
+// output. Panels of kMatrixChannels channels: for each piece, two blocks of 16 channels, of each bytes/4 x 16 channels x 4 k-values.
+// k-values that a piece shares with the one before it, or that lie beyond the window, have weight 0.
+inline constexpr int kMatrixRows = 16, kMatrixBytes = 64, kMatrixChannels = 32;
+struct TileMatrixU8S8 {
+  const uint8_t* a;
+  size_t stride;
+  const ptrdiff_t* offset;  // [pieces]
+  uint32_t pieces;
+  uint32_t bytes;        // of a piece: a multiple of 4, at most 64; all of them are read
+  uint32_t positions;    // at least 16
+  const int32_t* pixel;  // [positions] the output pixel of each, or -1; nullptr: position p is pixel p
+  const int8_t* w;       // 64-byte aligned, as is panel_bytes
+  size_t panel_bytes;
+  // Of the first panel; n counts the channels of all panels, and init, scale and bias go on behind it. `out` and the residual are those of
+  // pixel 0. a, taps, k, w, box and row are not read; no base.
+  TileU8S8 epilogue;
+};
+
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
   const float* const* a;  // [taps][m]
@@ -280,6 +301,7 @@ struct KernelSet {
   void (*winograd_output)(const WinogradOutput&) noexcept;
   int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
   TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];
+  void (*u8s8_matrix)(const TileMatrixU8S8&) noexcept;  // null: no matrix registers. Not within a TileScope
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;

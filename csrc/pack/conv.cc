@@ -6,6 +6,7 @@
 
 #include "kernels/reference/conv.h"
 #include "pack/low_bit.h"
+#include "pack/matrix.h"
 #include "pack/tiling.h"
 #include "pack/winograd.h"
 
@@ -111,6 +112,10 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
   if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
 }
 
+size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
+  return layout_.method == Method::kMatrix ? MatrixScratchBytes(layout_, shape) : scratch_bytes_;
+}
+
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
   const int8_t* weights = At<int8_t>(buffer_, layout_.weights);
@@ -205,6 +210,9 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       });
       break;
     }
+    case Method::kMatrix:
+      RunMatrix({*set_, layout_, buffer_.data(), step_, zero_point_, output}, run, part, scratch);
+      break;
     case Method::kWinograd:
       RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_, output}, run, part, scratch);
       break;
@@ -266,6 +274,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       });
       break;
     }
+    case Method::kMatrix:
     case Method::kWinograd:  // codes only
       break;
   }

@@ -119,8 +119,8 @@ class ConvCheck {
  private:
   template <typename T, typename Packed>
   void Run(const Packed& packed, const pack::ConvRun<T>& run) {
-    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-    packed.Run(run, {0, run.shape.rows(), 0, packed.layout().panels}, scratch.data());
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(run.shape));
+    packed.Run(run, {0, pack::OutputUnits(packed.layout(), run.shape), 0, packed.layout().panels}, scratch.data());
   }
 
   const KernelSet& set_;

@@ -55,8 +55,8 @@ class ConvTest : public KernelTest {
   void RunParts(const Packed& packed, const Run& run) {
     const int parts = static_cast<int>(random.Int(1, 5));
     for (int i = 0; i < parts; ++i) {
-      const Guarded<uint8_t> scratch(packed.ScratchBytes());
-      packed.Run(run, pack::SplitConv(run.shape.rows(), packed.layout().panels, parts, i), scratch.data());
+      const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
+      packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), run.shape), packed.layout().panels, parts, i), scratch.data());
     }
   }
 
@@ -288,8 +288,8 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       run.y = got.data();
       const pack::PackedConvU8 packed(*set, s, weights);
       if (pairs && (k > 7 || code == 64 || code == -64)) EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
-      const Guarded<uint8_t> scratch(packed.ScratchBytes());
-      packed.Run(run, {0, s.n, 0, packed.layout().panels}, scratch.data());
+      const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
+      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
       for (int64_t row = 0; row < s.n; ++row) {
         for (int64_t c = 0; c < s.oc; ++c) {
           const auto first = codes.begin() + c * k;
