@@ -24,8 +24,10 @@ struct Output {
   float v_lo = 0, v_hi = 255;    // qmin - z, qmax - z
   int32_t zero_point = 0;
   // Of codes from an integer layer only. The caller has proved that no result is NaN, that |y * inv_scale| < 2^30, and that clamping the
-  // rounded value to 0..255 is all that the bounds above do: conversion and saturation then replace every clamp.
+  // rounded value to codes 0..code_max is all that the bounds above do: conversion, saturation and a minimum of bytes then replace every
+  // clamp.
   bool saturates = false;
+  uint8_t code_max = 255;  // read where `saturates`; else 255
 };
 
 // A residual input, added after the bias. Exactly one pointer is set, or none.
@@ -331,8 +333,9 @@ struct KernelSet {
   void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
   void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
-  // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
-  void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;
+  // y[c] = the largest of x[0][c] .. x[count - 1][c], count at least 1, c < n.
+  void (*max_u8)(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept;
+  // acc[c] += x[c]
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
 };
 

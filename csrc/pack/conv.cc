@@ -56,14 +56,17 @@ double LargestResult(const ConvShape& s, const WeightsU8& w) {
   return largest;
 }
 
-// Output::saturates of kernels/contract.h. A bound clamps like the end of the codes when it rounds to that end, because rounding keeps
-// order; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
-bool Saturates(const kernels::Output& o, const Residual& r, double largest) {
-  if (o.f32 || r.f32 != nullptr) return false;
+// Sets Output::saturates and code_max (kernels/contract.h) where that is proved. Rounding keeps order, so a bound clamps like the code that
+// it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+void ProveSaturation(const Residual& r, double largest, kernels::Output* output) {
+  kernels::Output& o = *output;
+  if (o.f32 || r.f32 != nullptr) return;
   if (r.u8 != nullptr) largest += 255.0 * static_cast<double>(r.scale);
-  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return false;
+  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return;
   const float lo = std::max(o.act_lo * o.inv_scale, o.v_lo), hi = std::min(o.act_hi * o.inv_scale, o.v_hi);
-  return std::nearbyint(lo) == static_cast<float>(-o.zero_point) && std::nearbyint(hi) == static_cast<float>(255 - o.zero_point);
+  const float top = std::nearbyint(hi) + static_cast<float>(o.zero_point);
+  o.saturates = std::nearbyint(lo) == static_cast<float>(-o.zero_point) && top >= 0 && top <= 255;
+  if (o.saturates) o.code_max = static_cast<uint8_t>(top);
 }
 
 }  // namespace
@@ -125,7 +128,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
   const uint8_t padding = static_cast<uint8_t>(zero_point_);
   kernels::Output output = run.output;
-  output.saturates = Saturates(output, run.residual, largest_result_);
+  ProveSaturation(run.residual, largest_result_, &output);
   if (part.panel_begin >= part.panel_end) return;
   switch (layout_.method) {
     case Method::kReference:

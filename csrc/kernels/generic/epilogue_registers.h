@@ -2,7 +2,8 @@
 //
 // Four vectors at a time, whose dependent chains of about 30 cycles overlap, become one vector of bytes: two packs to 16 bits, the zero
 // point added there with saturation, one pack to 8 bits, one permutation. Where the caller has proved that nothing is NaN or leaves int32
-// (Output::saturates), saturation is also the clamp, and a vector costs two multiplications, an addition and two conversions.
+// (Output::saturates), saturation is also the clamp, with a minimum of bytes for codes that end below 255, and a vector costs two
+// multiplications, an addition and two conversions.
 // Registers beside the sums: scale and bias of each column, 1/s, the zero point, four temporaries.
 #pragma once
 
@@ -27,7 +28,7 @@ PQI_INLINE void FinishRowsAs(const TileU8S8& t, const typename S::Int (&acc)[MR]
   using Float = typename S::Float;
   constexpr int kVectors = MR * NV, kRowBytes = NV * S::kLanes;
   const OutputStage<S> output(t.output, t.out);
-  const Int zero_point = S::SetShort(t.output.zero_point);
+  const Int zero_point = S::SetShort(t.output.zero_point), top = S::SetBytes(static_cast<int8_t>(t.output.code_max));
   const bool whole = t.n == kRowBytes;
   const typename S::ByteMask part = S::FirstBytes(whole ? 0 : t.n);
   Float scale[NV], bias[NV];
@@ -54,7 +55,7 @@ PQI_INLINE void FinishRowsAs(const TileU8S8& t, const typename S::Int (&acc)[MR]
       }
       codes[v] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
     }
-    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point);
+    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point, top);
     PQI_UNROLL for (int piece = 0; piece < 4 / NV; ++piece) {
       if (first + piece * NV >= kVectors) continue;
       if (whole) {
@@ -96,7 +97,7 @@ PQI_INLINE void FinishRunAs(const TileU8S8& t, const int32_t* sums, size_t rows,
   using Float = typename S::Float;
   constexpr int kRowBytes = NV * S::kLanes, kRows = 4 / NV;
   const OutputStage<S> output(t.output, t.out);
-  const Int zero_point = S::SetShort(t.output.zero_point);
+  const Int zero_point = S::SetShort(t.output.zero_point), top = S::SetBytes(static_cast<int8_t>(t.output.code_max));
   const bool whole = t.n == kRowBytes;
   const typename S::ByteMask part = S::FirstBytes(whole ? 0 : t.n);
   Float scale[NV], bias[NV];
@@ -116,7 +117,7 @@ PQI_INLINE void FinishRunAs(const TileU8S8& t, const int32_t* sums, size_t rows,
       }
       codes[v] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
     }
-    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point);
+    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point, top);
     PQI_UNROLL for (int i = 0; i < kRows; ++i) {
       if (static_cast<size_t>(i) >= left) continue;
       if (whole) {

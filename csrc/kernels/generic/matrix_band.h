@@ -39,7 +39,7 @@ class MatrixSums {
   }
   bool Waiting() const { return half_ < halves_; }
 
-  // The epilogue of up to eight neighbouring pixels.
+  // The epilogue of up to sixteen neighbouring pixels.
   void FinishSome() {
     const int32_t* pixel = pixel_;
     const uint32_t at = first_[half_];
@@ -47,7 +47,7 @@ class MatrixSums {
     while (pixel != nullptr && row < kMatrixRows && pixel[at + row] < 0) ++row;
     if (row < kMatrixRows) {
       const int32_t first = pixel != nullptr ? pixel[at + row] : static_cast<int32_t>(at + row);
-      end = row + 8 < kMatrixRows ? row + 8 : kMatrixRows;
+      end = kMatrixRows;
       if (pixel != nullptr) {
         uint32_t same = row + 1;
         while (same < end && pixel[at + same] == first + static_cast<int32_t>(same - row)) ++same;

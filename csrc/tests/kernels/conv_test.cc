@@ -255,14 +255,20 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
     s.groups = groups;
     return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
   };
+  EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
+  EXPECT_EQ(method(64, 64, 3, 16), "gather");
+  if (set->u8s8_matrix != nullptr) {
+    EXPECT_EQ(method(3, 64, 3, 1), "matrix");
+    EXPECT_EQ(method(33, 4, 1, 1), "matrix");
+    EXPECT_EQ(method(64, 64, 3, 2), "tiles");
+    return;
+  }
   EXPECT_EQ(method(3, 64, 3, 1), "runs");
   EXPECT_EQ(method(1, 64, 3, 1), "gather") << "a run is shorter than a block of k";
   EXPECT_EQ(method(3, 64, 1, 1), "tiles");
   EXPECT_EQ(method(64, 64, 3, 1), "runs");
   EXPECT_EQ(method(33, 64, 3, 1), "tiles") << "a run would end within a block of k";
   EXPECT_EQ(method(256, 4, 3, 1), "tiles") << "runs would be long";
-  EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
-  EXPECT_EQ(method(64, 64, 3, 16), "gather");
 }
 
 TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
