@@ -1,8 +1,8 @@
 """Exact dynamic program over one cost: its last table is the whole Pareto frontier.
 
 A table holds, in ascending cost, the partial choices that no cheaper one equals or beats. Adding a layer merges its options in and drops
-what is dominated; nothing else is lost, so the last table is exact. A table that outgrows ``max_states`` is thinned to the best state in each
-cell of a grid over the cost: its choices still cost what they say, and ``optimal`` says that better ones may exist.
+what is dominated; nothing else is lost, so the last table is exact. A table that outgrows ``max_states`` is thinned to the best state in
+each cell of a grid over the cost: its choices still cost what they say, and ``optimal`` says that better ones may exist.
 """
 
 from __future__ import annotations
