@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyqinfer import zoo
 from pyqinfer.zoo.resnet import SmallImageResNet
 
-_EPOCHS = 12
+_EPOCHS = 8
 _BATCH = 64
 
 
