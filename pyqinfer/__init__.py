@@ -20,12 +20,14 @@ from pyqinfer.session import Session
 
 if TYPE_CHECKING:
     from pyqinfer import zoo
+    from pyqinfer.allocation.api import allocate
     from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
+    from pyqinfer.methods.ompq import OMPQ
     from pyqinfer.methods.ptq import PTQ
     from pyqinfer.quantization import quantize
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 _LAZY = {
     "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.fake_quant",
+    "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",
+    "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
     "convert": "pyqinfer.conversion",
@@ -44,6 +48,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "OMPQ",
     "PTQ",
     "BitConfig",
     "Budget",
@@ -56,6 +61,7 @@ __all__ = [
     "Session",
     "UnsupportedError",
     "__version__",
+    "allocate",
     "benchmark",
     "compare",
     "convert",
