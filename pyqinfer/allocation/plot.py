@@ -7,7 +7,12 @@ import os
 from pyqinfer.allocation.api import Allocation
 from pyqinfer.allocation.problem import Problem
 
-_AXES = {"bops": "BOPs (G)", "size_mb": "weights (MiB)", "avg_weight_bits": "bits per weight", "latency_ms": "predicted time (ms)"}
+_AXES = {
+    "bops": "BOPs, as a fraction of the float network's",
+    "size_mb": "weights (MiB)",
+    "avg_weight_bits": "bits per weight",
+    "latency_ms": "predicted time (ms)",
+}
 
 
 def plot_frontier(allocation: Allocation, path: str | os.PathLike[str], cost: str | None = None) -> None:

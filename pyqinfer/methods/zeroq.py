@@ -96,20 +96,21 @@ class ZeroQ(PTQ):
         task = replace(task, keep={**(self.bits or {}), **task.keep})
         traced = TracedModel(task.model, task.example_inputs)
         nodes = quantizable_nodes(traced)
-        candidates = self._candidates(budget, nodes)
-        rules = replace(self._rules(budget), candidates=candidates)
-        options = layer_options(nodes, fixed_layers(nodes, rules, task.keep), candidates)
+        fixed = fixed_layers(nodes, self._rules(budget), task.keep)
+        candidates = self._candidates(budget, nodes, fixed)
+        options = layer_options(nodes, fixed, candidates)
         fold_batch_norm(traced)
         activations = any(len({bits.act for bits in row}) > 1 for row in options.values())
         data = batches(task.calibration, traced.input_count)
         scores = kl_sensitivities(traced, options, data, activations=activations, symmetric=self.symmetric_kl)
+        rules = replace(self._rules(budget), candidates=candidates)
         return choose_bits(task, nodes, lambda node, bits: scores[node.name][bits], rules, _findings(scores, activations, distilled))
 
-    def _candidates(self, budget: Budget, nodes: Sequence[QuantNode]) -> tuple[LayerBits, ...]:
+    def _candidates(self, budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits]) -> tuple[LayerBits, ...]:
         if self.candidates is not None:
             return tuple(parse_bits(bits) for bits in self.candidates)
         if budget.bops is not None or budget.latency_ms is not None:
-            return default_candidates(budget, nodes)
+            return default_candidates(budget, nodes, fixed)
         return tuple(LayerBits(width, self.act_bits) for width in _WIDTHS)
 
 
