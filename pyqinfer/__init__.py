@@ -20,6 +20,7 @@ from pyqinfer.session import Session
 
 if TYPE_CHECKING:
     from pyqinfer import zoo
+    from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
+    "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.fake_quant",
     "PTQ": "pyqinfer.methods.ptq",
     "benchmark": "pyqinfer.measure.benchmark",
@@ -44,6 +46,7 @@ _LAZY = {
 __all__ = [
     "PTQ",
     "BitConfig",
+    "Budget",
     "FakeQuant",
     "ImageInput",
     "IntegrityError",
