@@ -40,6 +40,7 @@ class Recipe:
         small_size, small_epochs: the first epochs see smaller images, which cost less and teach nearly as much.
         learning_rate: peak of the one-cycle schedule.
         bfloat16: autocast; about three times as fast for wide convolutions on a CPU with AMX, no gain for depthwise ones.
+        compiled: by torch.compile, which takes a quarter off the time of large images (and needs a C++ compiler).
     """
 
     size: int
@@ -50,6 +51,7 @@ class Recipe:
     batch: int = 128
     weight_decay: float = 5e-4
     bfloat16: bool = False
+    compiled: bool = False
     seed: int = 0
 
     def size_of(self, epoch: int) -> int:
@@ -58,7 +60,7 @@ class Recipe:
 
 RECIPES = {
     "resnet20": Recipe(size=28, epochs=12, learning_rate=0.25),
-    "resnet20_wide": Recipe(size=64, epochs=9, learning_rate=0.25, small_size=32, small_epochs=6, bfloat16=True),
+    "resnet20_wide": Recipe(size=64, epochs=7, learning_rate=0.25, small_size=32, small_epochs=5, bfloat16=True, compiled=True),
     "mobilenet_v2_small": Recipe(size=28, epochs=12, learning_rate=0.25, weight_decay=1e-4),
 }
 
@@ -77,6 +79,7 @@ class Run:
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model, self.recipe, self.epoch = model, recipe, 0
+        self.forward = torch.compile(model, dynamic=False) if recipe.compiled else model
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
         steps = recipe.epochs * (len(glyphs("train", recipe.size_of(0))[1]) // recipe.batch)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.25)
@@ -96,7 +99,7 @@ class Run:
 
     def _step(self, images: Tensor, labels: Tensor) -> float:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
+            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=_LABEL_SMOOTHING)
         self.optimizer.zero_grad()
         loss.backward()

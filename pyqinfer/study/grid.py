@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from pyqinfer.bits import LayerBits, parse_bits
 
 FLOAT_METHOD = "fp32"
-# Methods of the grid, and of those the ones that choose bits under a budget.
-METHODS = ("ptq", "zeroq", "ompq")
+# Methods (and modules) of the grid, and of those the ones that choose bits under a budget.
+_CLASSES = {"ptq": "PTQ", "zeroq": "ZeroQ", "ompq": "OMPQ"}
+METHODS = tuple(_CLASSES)
 ALLOCATING = ("zeroq", "ompq")
 # Words of `--budgets` -> field of pq.Budget, unit. All but latency in percent are given as they are.
 _LIMITS = {"bops": ("bops", ""), "size": ("size_mb", " MiB"), "bits": ("avg_weight_bits", " bits"), "latency": ("latency_ms", " ms")}
@@ -110,11 +112,7 @@ class Entry:
 
     def configuration(self) -> Any:
         """The method's configuration for :func:`pyqinfer.quantize`; under a budget it has its defaults for bits."""
-        from pyqinfer.methods.ompq import OMPQ
-        from pyqinfer.methods.ptq import PTQ
-        from pyqinfer.methods.zeroq import ZeroQ
-
-        cls: Any = {"ptq": PTQ, "zeroq": ZeroQ, "ompq": OMPQ}[self.method]
+        cls = getattr(import_module(f"pyqinfer.methods.{self.method}"), _CLASSES[self.method])
         options = dict(self.options)
         if self.bits is not None:
             options = {"weight_bits": self.bits.weight, "act_bits": self.bits.act, **options}

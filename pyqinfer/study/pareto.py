@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pyqinfer._core import __version__, cpu_info
-from pyqinfer.bits import parse_bits
+from pyqinfer.bits import LayerBits
 from pyqinfer.conversion import convert
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.model import load
@@ -25,9 +26,13 @@ from pyqinfer.session import Session
 from pyqinfer.study.evaluate import evaluate
 from pyqinfer.study.grid import FLOAT_METHOD, Entry
 from pyqinfer.study.labelled import Labelled
-from pyqinfer.study.rows import Row, model_costs, read_row, write_row
+from pyqinfer.study.rows import Row, model_costs, read_row, read_times, write_row, write_times
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+# What relative latency budgets refer to.
+INT8 = Entry("ptq", LayerBits(8, 8))
+_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,10 @@ class Study:
 
     Args:
         model: float module with one input and one output ``[N, classes]``. It is not changed.
-        examples: tuple with one input of batch 1: the shape whose latency counts.
+        examples: tuple with one input: the shape whose latency counts.
         calibration: batches of typical inputs, for methods that need data.
         data: labelled images.
-        folder: ``<row>.json`` and ``<row>.pqi`` of every row; rows that are there are not made again while network, data and settings
-            stay the same.
+        folder: files of every row; what is there is not made again while network, data and settings stay the same.
         threads: for accuracy and latency.
         torch_images: how many images torch runs as well, default all.
         on_progress: called with what is being done and how far it is.
@@ -66,6 +70,7 @@ class Study:
         if row is not None and self.file(entry).is_file():
             return row
         start = time.monotonic()
+        self.on_progress(entry.name, 0, len(self.data))
         try:
             graph, budget = self._quantize(entry)
         except ValueError as error:
@@ -85,18 +90,36 @@ class Study:
         """Where the entry's converted network lies."""
         return self.folder / f"{entry.slug}.pqi"
 
-    def latency(self, entries: Sequence[Entry], isa: str = "auto", others: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Median ms of one run of each entry that has a file, interleaved; `others` are timed among them: name -> callable.
+    def latency(
+        self, entries: Sequence[Entry], isa: str = "auto", others: Mapping[str, Callable[..., Any]] | None = None
+    ) -> dict[str, float]:
+        """Median ms of one run of each entry that has a file, `others` (name -> callable) among them.
 
-        Not kept: times are comparable only within one measurement.
+        All are timed in turns in one measurement, because times of two measurements do not compare: one more row, and all are timed again.
         """
-        models = {entry.name: load(self.file(entry)) for entry in entries if self.file(entry).is_file()}
-        candidates = {**models, **(others or {})}
+        files = {entry.name: self.file(entry) for entry in entries if self.file(entry).is_file()}
+        content = hashlib.sha256(repr((__version__, self.threads, sorted(others or ()))).encode())
+        for name, path in files.items():
+            content.update(name.encode() + path.read_bytes())
+        key = content.hexdigest()[:24]
+        kept = self.folder / f"latency-{isa}-{len(files)}.times"
+        times = read_times(kept, key)
+        if times is None:
+            candidates = {**{name: load(path) for name, path in files.items()}, **(others or {})}
+            times = self._time(candidates, isa)
+            write_times(kept, key, times)
+        return times
 
+    def int8_ms(self, isa: str = "auto") -> float:
+        """Latency of the 8/8 network that plain PTQ makes: what a relative latency budget refers to."""
+        self.row(INT8)
+        return self.latency([INT8], isa)[INT8.name]
+
+    def _time(self, candidates: Mapping[str, Any], isa: str) -> dict[str, float]:
         def report(done: int, total: int) -> None:
             self.on_progress(f"latency ({isa})", done, total)
 
-        timing = benchmark(candidates, self.examples, threads=self.threads, min_time=1.5, isa=isa, on_progress=report)
+        timing = benchmark(candidates, self.examples, threads=self.threads, rounds=_RUNS, min_time=1.5, isa=isa, on_progress=report)
         return {str(row["name"]): float(row["p50_ms"] or 0.0) for row in timing.rows}
 
     def _quantize(self, entry: Entry) -> tuple[Any, dict[str, float]]:
@@ -105,45 +128,36 @@ class Study:
             return self.model, {}
         budget = None
         if entry.limit is not None:
-            budget = entry.limit.budget(self._int8_ms(entry.isa) if entry.limit.relative else None)
-        self.on_progress(entry.name, 0, len(self.data))
-        with _isa(entry.isa):
+            budget = entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None)
+        with use_isa(entry.isa):
             graph = quantize(
                 self.model, entry.configuration(), example_inputs=self.examples, calibration=list(self.calibration), budget=budget
             )
         return graph, {} if budget is None else budget.limits
 
-    def _int8_ms(self, isa: str) -> float:
-        """Latency of the 8/8 network that plain PTQ makes."""
-        entry = INT8
-        if not self.file(entry).is_file():
-            self.row(entry)
-        return self.latency([entry], isa)[entry.name]
-
     def _key(self, entry: Entry) -> str:
-        content = hashlib.sha256(repr((__version__, entry, self.torch_images, self.threads)).encode())
-        for name, tensor in self.model.state_dict().items():
-            content.update(name.encode())
-            content.update(tensor.detach().contiguous().numpy().tobytes())
-        for tensor in (*self.examples, *self.calibration):
-            content.update(repr(tuple(tensor.shape)).encode())
-            content.update(tensor.detach().contiguous().numpy().tobytes())
+        return hashlib.sha256(repr((self._origin, entry)).encode()).hexdigest()[:24]
+
+    @cached_property
+    def _origin(self) -> str:
+        """Hash of everything but the entry that a row is made from."""
         images, labels = next(self.data.batches(64))
-        content.update(repr((len(self.data), images.shape)).encode() + images.tobytes() + np.ascontiguousarray(labels).tobytes())
-        return content.hexdigest()[:24]
-
-
-INT8 = Entry("ptq", bits=parse_bits("8/8"))
+        content = hashlib.sha256(repr((__version__, self.torch_images, len(self.data), images.shape)).encode())
+        content.update(images.tobytes() + np.ascontiguousarray(labels).tobytes())
+        for tensor in (*self.model.state_dict().values(), *self.examples, *self.calibration):
+            content.update(repr(tuple(tensor.shape)).encode() + tensor.detach().contiguous().numpy().tobytes())
+        return content.hexdigest()
 
 
 def run_grid(study: Study, entries: Sequence[Entry], isas: Sequence[str] = ("auto",)) -> list[Row]:
     """Every entry's row, with its latency on each instruction set, in the order given."""
     rows = [study.row(entry) for entry in entries]
-    times: dict[str, dict[str, float]] = {}
-    for isa in isas:
-        for name, ms in study.latency(entries, isa).items():
-            times.setdefault(name, {})[isa] = ms
-    return [row.timed(times.get(row.name, {})) if row.ok else row for row in rows]
+    return with_latency(rows, {isa: study.latency(entries, isa) for isa in isas})
+
+
+def with_latency(rows: Sequence[Row], times: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """`times`: instruction set -> name of a row -> ms."""
+    return [row.timed({isa: names[row.name] for isa, names in times.items() if row.name in names}) for row in rows]
 
 
 def conditions(study: Study) -> dict[str, Any]:
@@ -152,27 +166,25 @@ def conditions(study: Study) -> dict[str, Any]:
     return {
         "cpu": info["brand"],
         "isa": info["best"],
+        "compiler": info["compiler"],
         "threads": study.threads,
         "images": len(study.data),
         "calibration_images": sum(len(batch) for batch in study.calibration),
         "input": [list(x.shape) for x in study.examples],
         "versions": {"pyqinfer": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
-        "compiler": info["compiler"],
     }
 
 
 @contextmanager
-def _isa(isa: str) -> Iterator[None]:
+def use_isa(isa: str) -> Iterator[None]:
     """Sessions that choose their instruction set take this one: what a method measures is what will run."""
-    if isa == "auto":
-        yield
-        return
     before = os.environ.get("PYQINFER_ISA")
-    os.environ["PYQINFER_ISA"] = isa
+    if isa != "auto":
+        os.environ["PYQINFER_ISA"] = isa
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYQINFER_ISA"]
-        else:
+        if before is not None:
             os.environ["PYQINFER_ISA"] = before
+        elif isa != "auto":
+            del os.environ["PYQINFER_ISA"]

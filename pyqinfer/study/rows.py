@@ -83,6 +83,20 @@ def write_row(path: Path, key: str, row: Row) -> None:
     write_json(path, {"key": key, "row": row.to_dict()})
 
 
+def read_times(path: Path, key: str) -> dict[str, float] | None:
+    """Latencies in ms by name, if they were measured under the same key."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["times"]) if content["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_times(path: Path, key: str, times: dict[str, float]) -> None:
+    """Complete or not at all."""
+    write_json(path, {"key": key, "times": times})
+
+
 def write_json(path: Path, content: Any) -> None:
     """Complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
