@@ -23,7 +23,7 @@ from benchmarks.methods.peers import PEERS
 from benchmarks.methods.results import claims_report, network_result, save
 from benchmarks.peers.candidate import is_installed
 from pyqinfer.study.grid import Entry
-from pyqinfer.study.pareto import OnProgress, Study, conditions, use_isa, with_latency
+from pyqinfer.study.pareto import OnProgress, Study, conditions, with_latency
 from pyqinfer.study.pareto_report import draw, study_report
 
 _CALIBRATION_IMAGES = 512
@@ -63,11 +63,16 @@ def _run(network: Network, options: argparse.Namespace, update: OnProgress) -> A
         on_progress=update,
     )
     entries = list(QUICK) if options.quick else full(options.isa, dense=network.name == _DENSE)
+    if options.only:
+        entries = [entry for entry in entries if entry.name in options.only]
     if "tables" in options.stages:
         _measure_tables(study, entries)
-    if "rows" not in options.stages:
+    if "rows" in options.stages:
+        rows = [study.row(entry) for entry in entries]
+    else:
+        rows = [row for entry in entries if (row := study.known(entry)) is not None]
+    if not rows:
         return None
-    rows = [study.row(entry) for entry in entries]
     peers = () if options.no_peers else PEERS
     rows += [peer.row(network, folder, options.threads, update) for peer in peers]
     if "latency" in options.stages:
@@ -87,11 +92,10 @@ def _measure_tables(study: Study, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.limit is not None and entry.limit.kind == "latency":
             study.on_progress(f"layer times ({entry.isa})", 0, 1)
-            budget = entry.limit.budget(study.int8_ms(entry.isa))
-            with use_isa(entry.isa), suppress(ValueError):  # a budget that cannot be met: its row will say so
-                pq.allocate(
-                    study.model, entry.configuration(), budget=budget, example_inputs=study.examples, calibration=list(study.calibration)
-                )
+            budget = entry.limit.budget(study.int8_ms(entry.isa), study.threads, entry.isa)
+            data = list(study.calibration) if entry.needs_data else None
+            with suppress(ValueError):  # a budget that cannot be met: its row will say so
+                pq.allocate(study.model, entry.configuration(), budget=budget, example_inputs=study.examples, calibration=data)
 
 
 def _networks(options: argparse.Namespace) -> list[Network]:
@@ -141,11 +145,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("build/methods"), help="folder of rows, results.json and pictures; what is there is kept")
     add("--quick", action="store_true", help=f"a few rows, on the first {_QUICK_IMAGES} test images")
     add("--networks", type=_words, default=list(GLYPHS), help="checkpoints of pyqinfer.zoo, comma list")
+    add("--only", type=_words, default=[], help="names of rows, comma list such as 'fp32,ptq 8/8'; default: all")
     add("--isa", type=_words, default=["auto"], help="instruction sets whose latency is measured and budgeted, comma list")
     add("--threads", type=int, default=1, help="of torch and the engines")
     add("--images", type=int, default=None, help="test images; default: all")
     add("--torch-images", type=int, default=None, help="of them, images that torch runs as well; default: by network")
-    add("--stages", type=_words, default=list(_STAGES), help="tables (times of layers), rows, latency; comma list")
+    add(
+        "--stages",
+        type=_words,
+        default=list(_STAGES),
+        help="tables (times of layers), rows (without: those that are there), latency; comma list",
+    )
     add("--no-peers", action="store_true", help="leave NNCF and ONNX Runtime out")
     add("--data", type=Path, default=None, help="a folder of images per class, such as ImageNet's val, in place of the glyphs")
     add("--model", default=None, help="with --data: module:callable or file.py:callable")

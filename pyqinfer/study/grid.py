@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from pyqinfer.allocation.budget import Budget
 from pyqinfer.bits import LayerBits, parse_bits
 
 FLOAT_METHOD = "fp32"
-# Methods (and modules) of the grid, and of those the ones that choose bits under a budget.
-_CLASSES = {"ptq": "PTQ", "zeroq": "ZeroQ", "ompq": "OMPQ"}
+# Methods of the grid: module and class. ZeroQ makes its own data; "zeroq+data" is given the calibration images instead.
+_CLASSES = {
+    "ptq": ("pyqinfer.methods.ptq", "PTQ"),
+    "zeroq": ("pyqinfer.methods.zeroq", "ZeroQ"),
+    "zeroq+data": ("pyqinfer.methods.zeroq", "ZeroQ"),
+    "ompq": ("pyqinfer.methods.ompq", "OMPQ"),
+}
 METHODS = tuple(_CLASSES)
-ALLOCATING = ("zeroq", "ompq")
-# Words of `--budgets` -> field of pq.Budget, unit. All but latency in percent are given as they are.
-_LIMITS = {"bops": ("bops", ""), "size": ("size_mb", " MiB"), "bits": ("avg_weight_bits", " bits"), "latency": ("latency_ms", " ms")}
+# Those that choose bits under a budget.
+ALLOCATING = ("zeroq", "zeroq+data", "ompq")
+# Words of `--budgets` -> field of pq.Budget.
+_LIMITS = {"bops": "bops", "size": "size_mb", "bits": "avg_weight_bits", "latency": "latency_ms"}
 
 
 @dataclass(frozen=True)
@@ -32,20 +39,18 @@ class Limit:
     relative: bool = False
 
     def __str__(self) -> str:
-        if self.relative:
-            return f"latency={100 * self.value:g}%"
+        if self.relative or self.kind == "bops":
+            return f"{self.kind}={100 * self.value:g}%"
         return f"{self.kind}={self.value:g}"
 
-    def budget(self, int8_ms: float | None = None) -> Any:
+    def budget(self, int8_ms: float | None = None, threads: int = 1, isa: str = "auto") -> Budget:
         """As :class:`pyqinfer.Budget`. `int8_ms`: latency of the 8/8 network, for a relative limit."""
-        from pyqinfer.allocation.budget import Budget
-
         value = self.value
         if self.relative:
             if int8_ms is None:
                 raise ValueError(f"{self}: needs the latency of the 8/8 network")
             value *= int8_ms
-        return Budget(**{_LIMITS[self.kind][0]: value})
+        return Budget(**{_LIMITS[self.kind]: value}, threads=threads, isa=isa)
 
 
 def parse_limit(text: str) -> Limit:
@@ -95,7 +100,7 @@ class Entry:
         ):
             raise ValueError(f"{self.method}: expected either bits or a budget")
         if self.limit is not None and self.method not in ALLOCATING:
-            raise ValueError(f"{self.method} has fixed bits: a budget is for {' and '.join(ALLOCATING)}")
+            raise ValueError(f"{self.method} has fixed bits: a budget is for {', '.join(ALLOCATING)}")
 
     @property
     def name(self) -> str:
@@ -106,13 +111,19 @@ class Entry:
         return " ".join(word for word in words if word)
 
     @property
+    def needs_data(self) -> bool:
+        """Whether the method is given calibration images."""
+        return self.method != "zeroq"
+
+    @property
     def slug(self) -> str:
         """The name as a file name."""
         return "".join(c if c.isalnum() or c in ".-" else "_" for c in self.name.replace("/", "a").replace("%", "pct"))
 
     def configuration(self) -> Any:
         """The method's configuration for :func:`pyqinfer.quantize`; under a budget it has its defaults for bits."""
-        cls = getattr(import_module(f"pyqinfer.methods.{self.method}"), _CLASSES[self.method])
+        module, name = _CLASSES[self.method]
+        cls = getattr(import_module(module), name)
         options = dict(self.options)
         if self.bits is not None:
             options = {"weight_bits": self.bits.weight, "act_bits": self.bits.act, **options}

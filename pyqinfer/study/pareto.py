@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,11 +62,9 @@ class Study:
 
         What a method cannot do is said in the row's status; other errors pass through.
         """
-        key = self._key(entry)
-        path = self.folder / f"{entry.slug}.json"
-        row = read_row(path, key)
-        if row is not None and self.file(entry).is_file():
-            return row
+        known = self.known(entry)
+        if known is not None:
+            return known
         start = time.monotonic()
         self.on_progress(entry.name, 0, len(self.data))
         try:
@@ -83,8 +79,12 @@ class Study:
         accuracy = evaluate(session, graph, self.data, self.torch_images, lambda done, total: self.on_progress(entry.name, done, total))
         shapes = {name: tuple(x.shape) for name, x in zip(model.inputs, self.examples, strict=True)}
         row = Row(entry.name, entry.method, accuracy=accuracy, budget=budget, seconds=seconds, **model_costs(model, shapes))
-        write_row(path, key, row)
+        write_row(self._result(entry), self._key(entry), row)
         return row
+
+    def known(self, entry: Entry) -> Row | None:
+        """The entry's row, if it is in the folder."""
+        return read_row(self._result(entry), self._key(entry)) if self.file(entry).is_file() else None
 
     def file(self, entry: Entry) -> Path:
         """Where the entry's converted network lies."""
@@ -128,12 +128,13 @@ class Study:
             return self.model, {}
         budget = None
         if entry.limit is not None:
-            budget = entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None)
-        with use_isa(entry.isa):
-            graph = quantize(
-                self.model, entry.configuration(), example_inputs=self.examples, calibration=list(self.calibration), budget=budget
-            )
+            budget = entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None, self.threads, entry.isa)
+        data = list(self.calibration) if entry.needs_data else None
+        graph = quantize(self.model, entry.configuration(), example_inputs=self.examples, calibration=data, budget=budget)
         return graph, {} if budget is None else budget.limits
+
+    def _result(self, entry: Entry) -> Path:
+        return self.folder / f"{entry.slug}.json"
 
     def _key(self, entry: Entry) -> str:
         return hashlib.sha256(repr((self._origin, entry)).encode()).hexdigest()[:24]
@@ -173,18 +174,3 @@ def conditions(study: Study) -> dict[str, Any]:
         "input": [list(x.shape) for x in study.examples],
         "versions": {"pyqinfer": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
-
-
-@contextmanager
-def use_isa(isa: str) -> Iterator[None]:
-    """Sessions that choose their instruction set take this one: what a method measures is what will run."""
-    before = os.environ.get("PYQINFER_ISA")
-    if isa != "auto":
-        os.environ["PYQINFER_ISA"] = isa
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["PYQINFER_ISA"] = before
-        elif isa != "auto":
-            del os.environ["PYQINFER_ISA"]
