@@ -20,6 +20,7 @@ from pyqinfer.session import Session
 
 if TYPE_CHECKING:
     from pyqinfer import zoo
+    from pyqinfer.allocation.api import allocate
     from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
@@ -34,6 +35,7 @@ _LAZY = {
     "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.fake_quant",
     "PTQ": "pyqinfer.methods.ptq",
+    "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
     "convert": "pyqinfer.conversion",
@@ -56,6 +58,7 @@ __all__ = [
     "Session",
     "UnsupportedError",
     "__version__",
+    "allocate",
     "benchmark",
     "compare",
     "convert",

@@ -32,6 +32,7 @@ class QuantNode:
         node: its node in the graph. edge: the tensor that is quantized in front of it; layers with the same edge share activation bits.
         batch_norm: the BatchNorm's node, or None.
         tap: the tensor that stands for the layer's output in a network: behind BatchNorm, residual addition and activation.
+        residual: the layer adds another tensor to its sums (of the layers that end in one addition the last does).
         tie: number of the group of layers that end in one addition (a block's last conv and its downsample), or None.
         is_first, is_last: in execution order.
     """
@@ -50,6 +51,7 @@ class QuantNode:
     edge: Node
     batch_norm: Node | None
     tap: Node
+    residual: bool
     tie: int | None
     is_first: bool
     is_last: bool
@@ -58,12 +60,14 @@ class QuantNode:
 def quantizable_nodes(traced: TracedModel) -> list[QuantNode]:
     """The layers of a traced model (BatchNorms not folded), in execution order."""
     layers = traced.layers
-    taps = [_tap(layer.node) for layer in layers]
+    taps, added = zip(*(_tap(layer.node) for layer in layers), strict=True) if layers else ((), ())
+    last = {tap: i for i, tap in enumerate(taps)}
     shared = [tap for tap in dict.fromkeys(taps) if taps.count(tap) > 1]
     nodes = []
     for i, (layer, tap) in enumerate(zip(layers, taps, strict=True)):
         tie = shared.index(tap) if tap in shared else None
-        nodes.append(_describe(traced, layer, tap, tie, is_first=i == 0, is_last=i == len(layers) - 1))
+        residual = added[i] and last[tap] == i
+        nodes.append(_describe(traced, layer, tap, residual, tie, is_first=i == 0, is_last=i == len(layers) - 1))
     return nodes
 
 
@@ -94,7 +98,7 @@ def _groups(keys: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(members) for members in found.values() if len(members) > 1)
 
 
-def _describe(traced: TracedModel, layer: Layer, tap: Node, tie: int | None, *, is_first: bool, is_last: bool) -> QuantNode:
+def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie: int | None, *, is_first: bool, is_last: bool) -> QuantNode:
     x, y = _shape(operand(layer.node)), _shape(layer.node)
     per_position = prod(layer.weight.shape[1:])  # weights that one output element meets
     # An input element of a transposed convolution meets as many weights as its channel has.
@@ -118,6 +122,7 @@ def _describe(traced: TracedModel, layer: Layer, tap: Node, tie: int | None, *, 
         edge=_edge(layer.node),
         batch_norm=batch_norm,
         tap=tap,
+        residual=residual,
         tie=tie,
         is_first=is_first,
         is_last=is_last,
@@ -148,14 +153,16 @@ def _edge(layer: Node) -> Node:
     return tensor
 
 
-def _tap(layer: Node) -> Node:
-    """Follow the only reader through BatchNorm, then a residual addition, then an activation."""
+def _tap(layer: Node) -> tuple[Node, bool]:
+    """Follow the only reader through BatchNorm, then a residual addition, then an activation; whether there was an addition."""
     tensor = layer
     if (batch_norm := _batch_norm(layer)) is not None:
         results = [user for user in batch_norm.users if user.target is operator.getitem and user.args[1] == 0]
         tensor = results[0] if results else tensor
+    added = False
     for kinds in ({"add"}, _ACTIVATIONS):
         reader = sole_user(tensor)
         if reader is not None and op_name(reader) in kinds:
             tensor = reader
-    return tensor
+            added = added or op_name(reader) == "add"
+    return tensor, added
