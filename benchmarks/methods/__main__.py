@@ -93,9 +93,10 @@ def _measure_tables(study: Study, entries: Sequence[Entry]) -> None:
         if entry.limit is not None and entry.limit.kind == "latency":
             study.on_progress(f"layer times ({entry.isa})", 0, 1)
             budget = entry.limit.budget(study.int8_ms(entry.isa), study.threads, entry.isa)
-            data = list(study.calibration) if entry.needs_data else None
             with suppress(ValueError):  # a budget that cannot be met: its row will say so
-                pq.allocate(study.model, entry.configuration(), budget=budget, example_inputs=study.examples, calibration=data)
+                pq.allocate(
+                    study.model, entry.configuration(), budget=budget, example_inputs=study.examples, calibration=study.inputs(entry)
+                )
 
 
 def _networks(options: argparse.Namespace) -> list[Network]:

@@ -67,7 +67,7 @@ def command(
         study = Study(
             model=module.eval(),
             examples=examples,
-            calibration=list(torch.from_numpy(images).split(batch_size)),
+            calibration=list(torch.split(torch.from_numpy(images), batch_size)),
             data=data,
             folder=out,
             threads=threads,

@@ -129,9 +129,23 @@ class Study:
         budget = None
         if entry.limit is not None:
             budget = entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None, self.threads, entry.isa)
-        data = list(self.calibration) if entry.needs_data else None
-        graph = quantize(self.model, entry.configuration(), example_inputs=self.examples, calibration=data, budget=budget)
+        graph = quantize(self.model, entry.configuration(), example_inputs=self.examples, calibration=self.inputs(entry), budget=budget)
         return graph, {} if budget is None else budget.limits
+
+    def inputs(self, entry: Entry) -> list[Tensor]:
+        """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well."""
+        if entry.needs_data:
+            return list(self.calibration)
+        method = entry.configuration()
+        content = hashlib.sha256(repr((__version__, method.distillation, [tuple(x.shape) for x in self.examples])).encode())
+        for tensor in self.model.state_dict().values():
+            content.update(tensor.detach().contiguous().numpy().tobytes())
+        path = self.folder / f"distilled-{content.hexdigest()[:12]}.npz"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            method.distill(self.model, self.examples).save(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return [torch.from_numpy(arrays["input_0"])]
 
     def _result(self, entry: Entry) -> Path:
         return self.folder / f"{entry.slug}.json"
