@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
+    from pyqinfer.methods.ompq import OMPQ
     from pyqinfer.methods.ptq import PTQ
     from pyqinfer.quantization import quantize
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.fake_quant",
+    "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",
     "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
@@ -46,6 +48,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "OMPQ",
     "PTQ",
     "BitConfig",
     "Budget",

@@ -53,7 +53,7 @@ class Allocation(BitConfig):
         """Every choice that none beats in both a cost and the score, cheapest first, without the budget's limit.
 
         Args:
-            cost: one of ``problem.costs``, such as "size_mb", "bops" (G) or "latency_ms"; default: the budget's first.
+            cost: one of ``problem.costs``, such as "size_mb", "bops" or "latency_ms"; default: the budget's first.
 
         Raises:
             ValueError: no such cost.
@@ -72,14 +72,14 @@ class Allocation(BitConfig):
         rows: list[dict[str, str | int | float | None]] = [
             {**{name: s.costs[name] for name in names}, "score": s.score, "bits": " ".join(map(str, s.bits.values()))} for s in solutions
         ]
-        columns = [Column(name, _HEADINGS.get(name, name), ".4f") for name in names]
+        columns = [Column(name, _HEADINGS.get(name, name), ".5f") for name in names]
         columns += [Column("score", "loss", ".5g"), Column("bits", "bits w/a, in the order of execution", numeric=False)]
         exact = all(s.optimal for s in solutions)
         notes = [f"{len(rows)} choices that none beats" + ("" if exact else "; thinned: there may be others between them")]
         return Report("Pareto frontier", columns, rows, {"layers": list(self.problem.names), "exact": exact}, notes)
 
 
-_HEADINGS = {"bops": "BOPs (G)", "size_mb": "MiB", "avg_weight_bits": "bits per weight", "latency_ms": "ms"}
+_HEADINGS = {"bops": "of float BOPs", "size_mb": "MiB", "avg_weight_bits": "bits per weight", "latency_ms": "ms"}
 
 
 class AllocatingMethod(Protocol):

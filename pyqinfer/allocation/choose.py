@@ -10,7 +10,7 @@ from typing import Any
 from pyqinfer.allocation import dp, greedy, lp, milp
 from pyqinfer.allocation.api import Allocation
 from pyqinfer.allocation.budget import Budget
-from pyqinfer.allocation.costs import float_bops, layer_bops, layer_mib, weight_bits
+from pyqinfer.allocation.costs import MIB, float_bops, layer_bops, layer_mib, weight_bits
 from pyqinfer.allocation.latency import LATENCY, Meter, refined
 from pyqinfer.allocation.problem import InfeasibleError, Problem, Solution
 from pyqinfer.bits import BitConfig, LayerBits, match_layers, parse_bits
@@ -70,15 +70,18 @@ def check_budget(budget: Any) -> Budget:
     return budget
 
 
-def default_candidates(budget: Budget, nodes: Sequence[QuantNode]) -> tuple[LayerBits, ...]:
-    """Pairs of 4 to 8 bits where the budget counts activations (BOPs, ms); else weights within a bit of the average that it allows,
-    activations at 8 (wider spreads win on paper, where a score is linear in the bits, and lose in accuracy)."""
+def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits]) -> tuple[LayerBits, ...]:
+    """Pairs of 4 to 8 bits where the budget counts activations (BOPs, ms); else activations at 8 and weights within a bit of the average
+    that the budget leaves to the layers that choose (wider spreads win on paper, where a score is linear in the bits, and lose in
+    accuracy)."""
     if budget.bops is not None or budget.latency_ms is not None:
         return tuple(parse_bits(text) for text in _PAIRS)
-    averages = [] if budget.avg_weight_bits is None else [budget.avg_weight_bits]
+    rooms = [] if budget.avg_weight_bits is None else [budget.avg_weight_bits * sum(node.params for node in nodes)]
     if budget.size_mb is not None:
-        averages.append(budget.size_mb / sum(layer_mib(node, LayerBits(8, 8)) for node in nodes) * 8)
-    average = min(*averages, 8.0)
+        rooms.append(budget.size_mb * MIB * 8)
+    free = sum(node.params for node in nodes if node.name not in fixed)
+    spent = sum(node.params * weight_bits(fixed[node.name]) for node in nodes if node.name in fixed)
+    average = min(max(2.0, (min(rooms) - spent) / max(1, free)), 8.0)
     return tuple(LayerBits(b, 8) for b in range(max(2, floor(average) - 1), min(8, ceil(average) + 1) + 1))
 
 
@@ -166,15 +169,16 @@ class Plan:
 def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules, convention: str = "neutral") -> Plan:
     """What a task leaves to choose; ``convention`` is that of sizes (:mod:`pyqinfer.allocation.costs`). Errors: see :func:`choose_bits`."""
     budget = check_budget(task.budget)
-    candidates = [parse_bits(c) for c in rules.candidates] if rules.candidates is not None else default_candidates(budget, nodes)
     fixed = fixed_layers(nodes, rules, task.keep)
+    given = rules.candidates
+    candidates = [parse_bits(bits) for bits in given] if given is not None else default_candidates(budget, nodes, fixed)
     options = layer_options(nodes, fixed, candidates)
     free = [node for node in nodes if node.name in options]
     if not free:
         raise ValueError("every layer keeps its bits: there is nothing to allocate")
-    total = sum(node.params for node in nodes)
+    total, in_float = sum(node.params for node in nodes), float_bops(nodes)
     costs: dict[str, Callable[[QuantNode, LayerBits], float]] = {
-        "bops": lambda node, bits: layer_bops(node, bits) / 1e9,
+        "bops": lambda node, bits: layer_bops(node, bits) / in_float,
         "size_mb": lambda node, bits: layer_mib(node, bits, convention),
         "avg_weight_bits": lambda node, bits: node.params * weight_bits(bits) / total,
     }
@@ -184,9 +188,6 @@ def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules,
         table, rest_ms = meter.table({**options, **{name: (bits,) for name, bits in fixed.items()}})
         costs[LATENCY] = lambda node, bits: table[node.name][bits]
         kept_ms = {name: table[name][bits] for name, bits in fixed.items()}
-    limits = budget.limits
-    if budget.bops is not None:
-        limits["bops"] = budget.bops * float_bops(nodes) / 1e9
     spent = {name: sum(cost(node, fixed[node.name]) for node in nodes if node.name in fixed) for name, cost in costs.items()}
     if meter is not None:
         spent[LATENCY] += rest_ms
@@ -195,7 +196,7 @@ def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules,
         options=tuple(options[node.name] for node in free),
         scores=tuple(tuple(loss(node, bits) for bits in options[node.name]) for node in free),
         costs={name: tuple(tuple(cost(node, bits) for bits in options[node.name]) for node in free) for name, cost in costs.items()},
-        limits=limits,
+        limits=budget.limits,
         fixed=spent,
         ties=tie_groups(free) if rules.tie_blocks else (),
         shared_inputs=edge_groups(free),
@@ -242,16 +243,14 @@ def _report(
         *findings.columns,
         Column("loss", "loss", ".4g"),
     ]
-    fraction = solution.costs["bops"] * 1e9 / float_bops(nodes)
-    used = {**solution.costs, "bops": fraction}
-    texts = {name: _TEXTS[name].format(value) for name, value in used.items()}
+    texts = {name: _TEXTS[name].format(value) for name, value in solution.costs.items()}
     limits = {name: _TEXTS[name].format(value) for name, value in budget.limits.items()}
     lines = [f"{text} (budget: {limits[name]})" if name in limits else text for name, text in texts.items()]
     proof = "optimum proved" if solution.optimal else "not proved to be the optimum"
     conditions = {"threads": budget.threads, "isa": budget.isa} if budget.latency_ms is not None else {}
     facts = {
         "budget": {**budget.limits, **conditions},
-        "totals": used,
+        "totals": dict(solution.costs),
         "loss": solution.score,
         "solver": solution.solver,
         "optimal": solution.optimal,

@@ -89,14 +89,15 @@ class Meter:
         missing = {b for name, options in wanted.items() for b in options if f"{self._keys[name]} {b}" not in times["layers"]}
         if missing or network not in times["networks"]:
             found = self._uniform(sorted(missing | {_INTEGER}, key=str), network)
-            save_times(self._environment, found)
-            times = {kind: {**times[kind], **found[kind]} for kind in times}
+            new = {kind: {key: ms for key, ms in found[kind].items() if key not in times[kind]} for kind in times}
+            save_times(self._environment, new)
+            times = {kind: {**times[kind], **new[kind]} for kind in times}
         layers = {name: {b: times["layers"][f"{self._keys[name]} {b}"] for b in options} for name, options in wanted.items()}
         return layers, times["networks"][network]
 
     def measure(self, configs: Sequence[Mapping[str, LayerBits]]) -> list[Measured]:
         """Quantize the network with each of the bits and time all of them in turns. Nothing is cached."""
-        sessions = [Session(self._convert(config), threads=self._threads, isa=self.isa) for config in with_progress(configs, "quantizing")]
+        sessions = [Session(self.network(config), threads=self._threads, isa=self.isa) for config in with_progress(configs, "quantizing")]
         inputs = [session.arrays(session.name_inputs(self._examples))[0] for session in sessions]
         runs = [_runs_per_turn(session, arrays) for session, arrays in zip(sessions, inputs, strict=True)]
         layers: list[dict[str, list[float]]] = [{} for _ in sessions]
@@ -131,7 +132,8 @@ class Meter:
         calibrate(traced.module, observers, [self._examples])
         return traced, {node.name: observer for node, observer in observers.items()}
 
-    def _convert(self, config: Mapping[str, LayerBits]) -> Model:
+    def network(self, config: Mapping[str, LayerBits]) -> Model:
+        """The network with these bits, as it is measured."""
         original, observers = self._folded
         with warnings.catch_warnings():
             # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
