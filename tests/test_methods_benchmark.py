@@ -14,10 +14,9 @@ from torch import nn
 import benchmarks.methods.__main__ as command
 from benchmarks.methods.claims import Claim, claims
 from benchmarks.methods.entries import QUICK, fixed, full
-from benchmarks.methods.networks import GLYPHS, Network, folder_network
+from benchmarks.methods.networks import Network, folder_network
 from benchmarks.methods.peers import Peer
 from benchmarks.methods.results import claims_report, network_result, save
-from pyqinfer import zoo
 from pyqinfer.study.evaluate import Accuracy
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.labelled import Arrays
@@ -51,10 +50,6 @@ def test_the_full_experiment_has_what_the_document_promises() -> None:
     names = {entry.name for entry in full(["auto"], dense=False)}
     wanted = ["fp32", "ptq 8/8", "ptq 6/6", "ptq 4/8", "ptq 4/4 learned rounding", "zeroq 8/8", "ompq bits=4", "zeroq bops=2%"]
     assert {*wanted, "zeroq latency=70%", "ompq latency=70%"} <= names
-
-
-def test_networks_of_the_experiment_are_in_the_zoo() -> None:
-    assert set(GLYPHS) <= set(zoo.trained_names())
 
 
 # ---- what the rows say ----------------------------------------------------------------------------------------------
