@@ -70,7 +70,7 @@ def check_budget(budget: Any) -> Budget:
     return budget
 
 
-def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits]) -> tuple[LayerBits, ...]:
+def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits] | None = None) -> tuple[LayerBits, ...]:
     """Pairs of 4 to 8 bits where the budget counts activations (BOPs, ms); else activations at 8 and weights within a bit of the average
     that the budget leaves to the layers that choose (wider spreads win on paper, where a score is linear in the bits, and lose in
     accuracy)."""
@@ -79,8 +79,9 @@ def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mappin
     rooms = [] if budget.avg_weight_bits is None else [budget.avg_weight_bits * sum(node.params for node in nodes)]
     if budget.size_mb is not None:
         rooms.append(budget.size_mb * MIB * 8)
-    free = sum(node.params for node in nodes if node.name not in fixed)
-    spent = sum(node.params * weight_bits(fixed[node.name]) for node in nodes if node.name in fixed)
+    kept = fixed or {}
+    free = sum(node.params for node in nodes if node.name not in kept)
+    spent = sum(node.params * weight_bits(kept[node.name]) for node in nodes if node.name in kept)
     average = min(max(2.0, (min(rooms) - spent) / max(1, free)), 8.0)
     return tuple(LayerBits(b, 8) for b in range(max(2, floor(average) - 1), min(8, ceil(average) + 1) + 1))
 

@@ -100,10 +100,13 @@ class OMPQ(Settings):
         return result
 
     def quantize(self, task: Task) -> GraphModule:
-        """See :func:`pyqinfer.quantize`: allocate, then post-training quantization with those bits."""
+        """See :func:`pyqinfer.quantize`: allocate, then post-training quantization with those bits; the result's ``meta["allocation"]``
+        holds the :class:`~pyqinfer.allocation.api.Allocation`."""
         task = replace(task, calibration=list(task.calibration or ()))  # read twice
-        bits = self.allocate(task)
-        return run_pipeline(task, lambda _: bits, self)
+        allocation = self.allocate(task)
+        module = run_pipeline(task, lambda _: allocation, self)
+        module.meta["allocation"] = allocation
+        return module
 
     def _grams(self, traced: TracedModel, nodes: Sequence[QuantNode], task: Task) -> list[Tensor]:
         """Gram matrix of every entry of the network."""
