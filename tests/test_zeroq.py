@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_agrees_with_torch
-from digits_net import digit_images, digits_net, top1
+from digits_resnet import digit_images, digits_net, top1
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.fx import GraphModule
