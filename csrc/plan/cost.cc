@@ -18,9 +18,15 @@ struct Costs {
   double row, term, term_row, flush, tile, input;
 };
 constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
+// Two ports for 512-bit dot products, and none beside them for additions (times 3.84 GHz on the Granite Rapids of docs/performance.md).
+constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, 225, 85};
 constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
 
-const Costs& CostsOf(Isa isa) { return isa == Isa::kAvx512Vnni ? kAvx512Vnni : kAvx2; }
+// CPUID does not tell the number of ports; every CPU with AMX has two.
+const Costs& CostsOf(Isa isa) {
+  if (isa != Isa::kAvx512Vnni) return kAvx2;
+  return CpuSupports(Isa::kAmx) ? kAvx512VnniTwoPorts : kAvx512Vnni;
+}
 
 }  // namespace
 
