@@ -22,16 +22,15 @@ constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
 constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, 225, 85};
 constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
 
-// CPUID does not tell the number of ports; every CPU with AMX has two.
-const Costs& CostsOf(Isa isa) {
+const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
-  return CpuSupports(Isa::kAmx) ? kAvx512VnniTwoPorts : kAvx512Vnni;
+  return two_dot_ports ? kAvx512VnniTwoPorts : kAvx512Vnni;
 }
 
 }  // namespace
 
-double EstimateCycles(Isa isa, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
-  const Costs& c = CostsOf(isa);
+double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
+  const Costs& c = CostsOf(isa, two_dot_ports);
   const pack::Product product = layout.algorithm.product;
   const bool winograd = layout.method == pack::Method::kWinograd;
   const double units = static_cast<double>(pack::OutputUnits(layout, s)), taps = static_cast<double>(layout.taps);
