@@ -66,6 +66,8 @@ struct NarrowTile {
   void* sums;
 };
 
+// 255 * 8 * k < 2^24.
+inline constexpr int kNarrowExact = 8192;
 // The same after a panel was unpacked (UnpackNarrow), for the groups of a piece of it.
 struct NarrowUnpacked {
   const uint8_t* a;  // the first group's k-values of each row
@@ -73,11 +75,11 @@ struct NarrowUnpacked {
   uint32_t k, groups;
   const int8_t* codes;  // 64-byte aligned
   size_t group_bytes;
-  const int32_t* code_sum;  // [groups][nr] sum(code), each within 16 bits
-  const float* scale;       // [groups][nr]
-  const int32_t* shift;     // [m]
-  float* sums;              // [m][nr]
-  bool first;               // there are no sums yet
+  const float* code_sum;  // [groups][nr] sum(code); at most kNarrowExact k-values make a sum that floats hold exactly
+  const float* scale;     // [groups][nr]
+  const float* shift;     // [m] as in NarrowTile
+  float* sums;            // [m][nr]
+  bool first;             // there are no sums yet
 };
 
 // Whole groups of a packed panel to bytes: blocks of four k-values by nr channels, `block_stride` bytes apart, groups `group_stride` bytes.
@@ -87,7 +89,7 @@ struct UnpackNarrow {
   int8_t* codes;
   size_t block_stride, group_stride;
   // [groups][nr] sum(code), and the scales as they were before they were divided.
-  int32_t* code_sum;
+  float* code_sum;
   float* scale;
 };
 

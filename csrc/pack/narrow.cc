@@ -13,8 +13,8 @@ namespace {
 using kernels::reference::DynamicLinear;
 
 constexpr int64_t kShortestGroup = 16;
-// Sums of codes times 2^(8 - bits) and any zero point fit int32, and those of a group 16 bits where kernels rely on it.
-constexpr int64_t kLongestGroup = 65793, kLongestOfSeveral = 2048;
+// Sums of 8-bit activations times codes times 2^(8 - bits) fit int32.
+constexpr int64_t kLongestGroup = 65793;
 // Unpacked codes of a piece, beside which a tile's rows fit L1.
 constexpr int64_t kPieceBytes = 16384;
 // Rows up to which a packed panel is read again for every few of them rather than unpacked.
@@ -42,7 +42,7 @@ const T* At(const uint8_t* memory, size_t offset) {
 int NarrowPanels::Bits(const kernels::KernelSet& set, const DynamicLinear& layer) {
   const int64_t k = layer.inputs / layer.groups;
   if (set.narrow.nr == 0 || layer.base != nullptr || layer.step != 1) return 0;
-  if (k < kShortestGroup || k > (layer.groups == 1 ? kLongestGroup : kLongestOfSeveral)) return 0;
+  if (k < kShortestGroup || k > (layer.groups == 1 ? kLongestGroup : kernels::kNarrowExact)) return 0;
   const int8_t* end = layer.codes + layer.outputs * layer.inputs;
   const auto range = std::minmax_element(layer.codes, end);
   const int lo = *range.first, hi = *range.second;
@@ -73,6 +73,9 @@ NarrowPanels::NarrowPanels(const kernels::KernelSet& set, const DynamicLinear& l
 }
 
 size_t NarrowPanels::GroupBytes() const { return static_cast<size_t>(set_->narrow.nr * (k_ * bits_ / 8 + 4)); }
+
+// An odd number of cache lines: rows a multiple of 4096 bytes apart would meet in the same few sets of L1.
+size_t NarrowPanels::RowBytes() const { return static_cast<size_t>(((groups_ * k_ + 63) / 64 | 1) * 64); }
 
 int64_t NarrowPanels::SpareRows() const { return set_->narrow.reads; }
 
@@ -121,8 +124,9 @@ NarrowPanels::Scratch NarrowPanels::Places(int64_t block_rows) const {
   const size_t codes = groups_ == 1 ? static_cast<size_t>(k_) * width : static_cast<size_t>(piece_groups_ * RoundUp(k_, narrow.piece)) * nr;
   at.codes = Append(&at.bytes, codes);
   const size_t lines = groups_ == 1 ? width : static_cast<size_t>(piece_groups_) * nr;
-  at.code_sum = Append(&at.bytes, lines * sizeof(int32_t));
+  at.code_sum = Append(&at.bytes, lines * sizeof(float) * (groups_ == 1 ? 2 : 1));
   at.scale = Append(&at.bytes, lines * sizeof(float));
+  at.shift = Append(&at.bytes, static_cast<size_t>(block_rows) * sizeof(float));
   at.pointers = Append(&at.bytes, static_cast<size_t>(set_->u8s8.mr) * sizeof(const uint8_t*));
   return at;
 }
@@ -135,7 +139,10 @@ void NarrowPanels::Run(const NarrowRows& rows, int64_t panel_begin, int64_t pane
     for (int64_t unit = panel_begin; unit < panel_end; ++unit) RunOneGroup(rows, unit, at, scratch);
     return;
   }
-  if (!packed) std::memset(scratch + at.codes, 0, at.code_sum - at.codes);
+  if (!packed) {
+    std::memset(scratch + at.codes, 0, at.code_sum - at.codes);
+    for (int64_t i = 0; i < rows.count; ++i) At<float>(scratch, at.shift)[i] = static_cast<float>(rows.shift[i]);
+  }
   for (int64_t panel = panel_begin * unit_; panel < end; ++panel) {
     if (packed) {
       RunPacked(rows, panel, at, scratch);
@@ -171,7 +178,7 @@ void NarrowPanels::RunUnpacked(const NarrowRows& rows, int64_t panel, const Scra
   u.codes = At<int8_t>(scratch, at.codes);
   u.block_stride = static_cast<size_t>(nr) * 4;
   u.group_stride = static_cast<size_t>(RoundUp(k_, narrow.piece) * nr);
-  u.code_sum = At<int32_t>(scratch, at.code_sum);
+  u.code_sum = At<float>(scratch, at.code_sum);
   u.scale = At<float>(scratch, at.scale);
   kernels::NarrowUnpacked t = {};
   t.a_stride = RowBytes();
@@ -189,7 +196,7 @@ void NarrowPanels::RunUnpacked(const NarrowRows& rows, int64_t panel, const Scra
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t row = PieceBegin(rows.count, tiles, tile), m = PieceBegin(rows.count, tiles, tile + 1) - row;
       t.a = rows.codes + static_cast<size_t>(row) * t.a_stride + g * k_;
-      t.shift = rows.shift + row;
+      t.shift = At<float>(scratch, at.shift) + row;
       t.sums = sums + row * nr;
       narrow.unpacked_tile[m - 1](t);
     }
@@ -200,7 +207,8 @@ void NarrowPanels::RunUnpacked(const NarrowRows& rows, int64_t panel, const Scra
 // The whole depth is one sum: the set's own tile over a panel unpacked for it.
 void NarrowPanels::RunOneGroup(const NarrowRows& rows, int64_t unit, const Scratch& at, uint8_t* scratch) const {
   const int64_t nr = set_->narrow.nr, width = nr * unit_, mr = set_->u8s8.mr, first = unit * width;
-  int32_t* code_sum = At<int32_t>(scratch, at.code_sum);
+  float* sums = At<float>(scratch, at.code_sum);
+  int32_t* code_sum = reinterpret_cast<int32_t*>(sums + width);
   for (int64_t i = 0; i < unit_; ++i) {
     kernels::UnpackNarrow u = {};
     u.w = Panel(unit * unit_ + i);
@@ -208,10 +216,11 @@ void NarrowPanels::RunOneGroup(const NarrowRows& rows, int64_t unit, const Scrat
     u.groups = 1;
     u.codes = At<int8_t>(scratch, at.codes) + i * nr * 4;
     u.block_stride = static_cast<size_t>(width) * 4;
-    u.code_sum = code_sum + i * nr;
+    u.code_sum = sums + i * nr;
     u.scale = At<float>(scratch, at.scale) + i * nr;
     set_->narrow.unpack[bits_ / 4](u);
   }
+  for (int64_t i = 0; i < width; ++i) code_sum[i] = static_cast<int32_t>(sums[i]);
   const uint8_t** pointers = At<const uint8_t*>(scratch, at.pointers);
   kernels::DynamicRows dynamic = {};
   dynamic.code_sum = code_sum;

@@ -34,7 +34,7 @@ class NarrowPanels {
   int64_t panels() const { return panels_; }
   size_t bytes() const { return buffer_.size(); }
   // Rows lie so many bytes apart. A block needs room for so many rows more, which are read but play no part.
-  size_t RowBytes() const { return static_cast<size_t>(groups_ * k_); }
+  size_t RowBytes() const;
   int64_t SpareRows() const;
   // `inputs` codes at the start of a row to the places where the kernels expect them.
   void ArrangeRow(uint8_t* row) const;
@@ -47,8 +47,9 @@ class NarrowPanels {
   struct Scratch {
     size_t sums = 0;      // float or int32_t[block_rows][nr]
     size_t codes = 0;     // int8_t: a piece of a panel, or with one group a whole one of KernelSet::u8s8
-    size_t code_sum = 0;  // int32_t[groups of the piece][nr]
+    size_t code_sum = 0;  // float[groups of the piece][nr], or with one group int32_t[KernelSet::u8s8.nr] behind as many floats
     size_t scale = 0;     // float, likewise
+    size_t shift = 0;     // float[block_rows]
     size_t pointers = 0;  // const uint8_t*[mr]
     size_t bytes = 0;
   };

@@ -21,6 +21,9 @@ namespace pqi::kernels {
 namespace {
 
 inline constexpr int kNarrowVectors = 2;  // of a panel
+// Bytes of the panel, and beyond it the next one's, that are asked for ahead of their use. Without that one row gets 70 % of the bandwidth
+// of a plain read, whose loads the CPU runs ahead of by itself (docs/performance.md).
+inline constexpr int kNarrowPrefetch = 2048;
 
 // acc[i][j] += four k-values of row i x the codes in v.
 template <class S, int MR, int NV, class Load>
@@ -69,6 +72,7 @@ void NarrowTileKernel(const NarrowTile& t) noexcept {
     for (const ptrdiff_t end = at + t.k; at != end; at += kValues, w += kLine) {
       Int line[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) line[j] = S::LoadPanel(reinterpret_cast<const int8_t*>(w) + j * S::kLanes * 4);
+      PQI_UNROLL for (int i = 0; i < kLine; i += 64) __builtin_prefetch(w + kNarrowPrefetch + i, 0, 3);
       NarrowFields<S, Bits, 0>(acc, codes, line, ones, row, at);
     }
     PQI_UNROLL for (int i = 0; i < MR; ++i) {
@@ -120,7 +124,7 @@ void UnpackNarrowKernel(const UnpackNarrow& t) noexcept {
     PQI_UNROLL for (int j = 0; j < NV; ++j) {
       const size_t at = (g * NV + static_cast<size_t>(j)) * S::kLanes;
       const typename S::Float scale = S::LoadFloat(reinterpret_cast<const float*>(w) + j * S::kLanes);
-      S::StoreInt(t.code_sum + at, codes[0][j]);
+      S::StoreFloat(t.code_sum + at, S::ToFloat(codes[0][j]));
       S::StoreFloat(t.scale + at, S::MulF(scale, S::SetFloat(1 << (8 - Bits))));
     }
     w += kLine;
@@ -150,11 +154,11 @@ void NarrowUnpackedKernel(const NarrowUnpacked& t) noexcept {
       DotVectors<S, MR, NV>(acc, v, [&](int i) PQI_INLINE_LAMBDA { return S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))); });
     }
     PQI_UNROLL for (int j = 0; j < NV; ++j) {
-      const Int code_sum = S::LoadInt(t.code_sum + (g * NV + static_cast<size_t>(j)) * S::kLanes);
+      const Float code_sum = S::LoadFloat(t.code_sum + (g * NV + static_cast<size_t>(j)) * S::kLanes);
       const Float scale = S::LoadFloat(t.scale + (g * NV + static_cast<size_t>(j)) * S::kLanes);
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
-        const Int exact = S::SubInt(acc[i][j], S::MulSmall(S::SetInt(-t.shift[i]), code_sum));
-        sum[i][j] = S::AddF(sum[i][j], S::MulF(S::ToFloat(exact), scale));
+        const Float exact = S::Fma(S::SetFloat(t.shift[i]), code_sum, S::ToFloat(acc[i][j]));
+        sum[i][j] = S::AddF(sum[i][j], S::MulF(exact, scale));
       }
     }
   }

@@ -12,7 +12,7 @@ namespace pqi::kernels {
 namespace {
 
 inline constexpr int kNarrowPiece = 64;  // k-values of a register
-inline constexpr int kNarrowAhead = 4;   // groups
+inline constexpr int kNarrowAhead = 2;   // groups
 inline constexpr int kNarrowSums = 16 * 16;
 
 // Products of groups g and following, at most Left of them, into registers 0.. and from there to `stage`.
@@ -21,8 +21,7 @@ PQI_INLINE void MatrixProducts(const NarrowUnpacked& t, uint32_t g, uint32_t cou
   using M = typename S::Matrix;
   constexpr int kBlock = 2 * 64;  // bytes of four k-values
   if (G >= static_cast<int>(count)) return;
-  alignas(64) static constexpr int32_t kZeros[16] = {};
-  M::template Load<G>(kZeros, 0);
+  M::template Zero<G>();
   const uint8_t* a = t.a + static_cast<size_t>(g + G) * t.k;
   const int8_t* w = t.codes + (g + G) * t.group_bytes + piece * 64;
   for (uint32_t k = 0; k < t.k; k += kNarrowPiece, w += kNarrowPiece / 4 * kBlock) {
@@ -36,7 +35,6 @@ PQI_INLINE void MatrixProducts(const NarrowUnpacked& t, uint32_t g, uint32_t cou
 
 template <class S, int MR>
 PQI_INLINE void NarrowMatrixPiece(const NarrowUnpacked& t, int piece) {
-  using Int = typename S::Int;
   using Float = typename S::Float;
   constexpr size_t kRow = 2 * 16;
   alignas(64) int32_t stage[2][kNarrowAhead * kNarrowSums];
@@ -49,11 +47,11 @@ PQI_INLINE void NarrowMatrixPiece(const NarrowUnpacked& t, int piece) {
     MatrixProducts<S>(t, next, count(next), piece, stage[next / kNarrowAhead % 2]);
     const int32_t* products = stage[first / kNarrowAhead % 2];
     for (uint32_t g = first; g < first + count(first); ++g, products += kNarrowSums) {
-      const Int code_sum = S::LoadInt(t.code_sum + g * kRow + piece * 16);
+      const Float code_sum = S::LoadFloat(t.code_sum + g * kRow + piece * 16);
       const Float scale = S::LoadFloat(t.scale + g * kRow + piece * 16);
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
-        const Int exact = S::SubInt(S::LoadInt(products + i * 16), S::MulSmall(S::SetInt(-t.shift[i]), code_sum));
-        sum[i] = S::AddF(sum[i], S::MulF(S::ToFloat(exact), scale));
+        const Float exact = S::Fma(S::SetFloat(t.shift[i]), code_sum, S::ToFloat(S::LoadInt(products + i * 16)));
+        sum[i] = S::AddF(sum[i], S::MulF(exact, scale));
       }
     }
   }
