@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+_LIMITS = ("bops", "size_mb", "avg_weight_bits", "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Budget:
             which counts 32 x 32 bits. Uniform 8/8 is 0.0625, 4/4 is 0.0156.
         size_mb: weights of conv and linear layers in MiB (2**20 bytes), each at its bits.
         avg_weight_bits: bits per weight, averaged over all weights of conv and linear layers.
-        latency_ms: predicted time of one run for the example inputs in ms, from times measured on this machine.
+        latency_ms: time of one run for the example inputs in ms, predicted from times measured on this machine.
+        threads, isa: of the session that ``latency_ms`` is about, see :class:`pyqinfer.Session`.
 
     Layers that keep their bits (``keep``, first and last layer) count in all of them.
 
@@ -26,6 +29,8 @@ class Budget:
     size_mb: float | None = None
     avg_weight_bits: float | None = None
     latency_ms: float | None = None
+    threads: int = 1
+    isa: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.limits:
@@ -35,13 +40,15 @@ class Budget:
                 raise TypeError(f"Budget {name}: expected a number, got {type(value).__name__}")
             if not 0 < value < float("inf"):
                 raise ValueError(f"Budget {name}: expected a number above 0, got {value}")
+        if self.threads < 1:
+            raise ValueError(f"Budget threads: expected at least 1, got {self.threads}")
         if self.bops is not None and self.bops > 1:
             raise ValueError(f"Budget bops: expected a fraction of the float network's BOPs, at most 1, got {self.bops}")
 
     @property
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in _LIMITS}
         return {name: value for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:

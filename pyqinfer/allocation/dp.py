@@ -1,8 +1,8 @@
 """Exact dynamic program over one cost: its last table is the whole Pareto frontier.
 
 A table holds, in ascending cost, the partial choices that no cheaper one equals or beats. Adding a layer merges its options in and drops
-what is dominated; nothing else is lost, so the last table is exact. A table that outgrows ``max_states`` is thinned to the best state in each
-cell of a grid over the cost: its choices still cost what they say, and ``optimal`` says that better ones may exist.
+what is dominated; nothing else is lost, so the last table is exact. A table that outgrows ``max_states`` is thinned to the best state in
+each cell of a grid over the cost: its choices still cost what they say, and ``optimal`` says that better ones may exist.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyqinfer.allocation.problem import Group, InfeasibleError, Problem, Solution, flatten
 
 _MAX_STATES = 100_000
+_ROUNDING = 1e-12  # of the largest cost
 _Floats = NDArray[np.float64]
 
 
@@ -51,8 +52,12 @@ def frontier(problem: Problem, cost_name: str, max_states: int = _MAX_STATES) ->
     picks = table.choices()
     if not len(picks):
         raise InfeasibleError(f"{cost_name}: no choice meets {problem.limits[cost_name]:g}")
-    choices = [flatten(groups, row, len(problem.names)) for row in picks]
-    return [problem.solution(choice, table.exact, "dp") for choice in choices]
+    solutions = [problem.solution(flatten(groups, row, len(problem.names)), table.exact, "dp") for row in picks]
+    result: list[Solution] = []
+    for solution in sorted(solutions, key=lambda s: (s.costs[cost_name], s.score)):
+        if not result or solution.score < result[-1].score:
+            result.append(solution)
+    return result
 
 
 class _Table:
@@ -99,7 +104,8 @@ class _Table:
 
 
 def _undominated(costs: _Floats, scores: _Floats, room: float) -> NDArray[np.int64]:
-    order = np.lexsort((scores, costs))
+    # Sums that differ by their rounding count as equal, or the table would keep both.
+    order = np.lexsort((scores, np.rint(costs / (_ROUNDING * max(float(np.abs(costs).max()), 1e-300)))))
     order = order[costs[order] <= room]
     ordered = scores[order]
     best_before = np.append(np.inf, np.minimum.accumulate(ordered)[:-1])

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from pyqinfer.bits import BitConfig, LayerBits
+from pyqinfer.bits import BitConfig, LayerBits, WeightBits
 
 # A sum of floats may exceed a limit that it equals in exact arithmetic.
 _ROUNDING = 1e-12
@@ -29,7 +29,7 @@ class Problem:
         costs: cost name -> cost of each layer's options, e.g. ``{"size_mb": ...}``; any unit.
         limits: cost name -> largest allowed sum. A cost without a limit is only reported.
         fixed: cost name -> what is spent outside the choice.
-        ties: groups of layers (indices) that take the same option.
+        ties: groups of layers (indices) that take the same weight bits.
         shared_inputs: groups of layers that read one tensor, so that their activation bits are equal.
 
     Raises:
@@ -55,9 +55,6 @@ class Problem:
         unknown = sorted(set(self.limits) - set(self.costs))
         if unknown:
             raise ValueError(f"limits without costs: {', '.join(unknown)}")
-        for tie in self.ties:
-            if len({self.options[i] for i in tie}) > 1:
-                raise ValueError(f"layers {', '.join(self.names[i] for i in tie)} are tied but have different options")
 
     def total(self, cost: str, choice: Sequence[int]) -> float:
         """The whole cost of one option per layer."""
@@ -80,10 +77,12 @@ class Problem:
     def check_feasible(self, groups: Sequence[Group]) -> None:
         """Raises InfeasibleError where one limit alone cannot be met."""
         for cost, limit in self.limits.items():
-            least = self.fixed.get(cost, 0.0) + sum(min(choice.costs[cost] for choice in group) for group in groups)
+            fixed = self.fixed.get(cost, 0.0)
+            least = fixed + sum(min(choice.costs[cost] for choice in group) for group in groups)
             if not within(least, limit):
+                beside = f" ({fixed:.6g} of it for what does not choose)" if fixed else ""
                 raise InfeasibleError(
-                    f"{cost}: {limit:g} asked, but the least possible is {least:.6g}, with every layer at its cheapest bits"
+                    f"{cost}: {limit:g} asked, but the least possible is {least:.6g}{beside}, with every layer at its cheapest candidate"
                 )
 
     def groups(self, costs: Sequence[str] | None = None) -> list[Group]:
@@ -91,7 +90,7 @@ class Problem:
         ``costs`` (default: the limited ones) left out.
 
         Raises:
-            InfeasibleError: layers that read one tensor have no activation bits in common.
+            InfeasibleError: tied layers have no weight bits in common, or readers of one tensor no activation bits.
         """
         keys = tuple(self.limits if costs is None else costs)
         return [self._join(members, keys) for members in self._components()]
@@ -121,7 +120,7 @@ class Problem:
             grown: dict[_State, list[Choice]] = {}
             for state, choices in partial.items():
                 for k, bits in enumerate(self.options[i]):
-                    demands = [("tie", tie_of[i], k)] if i in tie_of else []
+                    demands: list[tuple[str, int, WeightBits]] = [("tie", tie_of[i], bits.weight)] if i in tie_of else []
                     demands += [("act", shared_of[i], bits.act)] if i in shared_of and bits.is_integer else []
                     new_state = _agree(state, demands)
                     if new_state is not None:
@@ -131,7 +130,7 @@ class Problem:
         choices = undominated([choice for choices in partial.values() for choice in choices])
         if not choices:
             names = ", ".join(self.names[i] for i in members)
-            raise InfeasibleError(f"layers {names} read the same tensor but have no activation bits in common: give them such candidates")
+            raise InfeasibleError(f"layers {names} are tied or read one tensor, but have no bits in common: give them such candidates")
         return choices
 
 
@@ -148,7 +147,7 @@ class Choice:
 
 
 Group = list[Choice]
-_State = tuple[tuple[str, int, int], ...]
+_State = tuple[tuple[str, int, WeightBits], ...]
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,11 @@ class Solution:
 def within(value: float, limit: float) -> bool:
     """``value <= limit`` but for the rounding of a sum."""
     return value <= limit + _ROUNDING * max(abs(limit), abs(value))
+
+
+def price(problem: Problem, choice: Choice) -> float:
+    """One number for several costs: each as a share of its limit."""
+    return sum(choice.costs[name] / limit if limit else choice.costs[name] for name, limit in problem.limits.items())
 
 
 def flatten(groups: Sequence[Group], picked: Sequence[int], layers: int) -> list[int]:
@@ -186,13 +190,13 @@ def undominated(choices: Group) -> Group:
     return kept
 
 
-def _agree(state: _State, demands: Sequence[tuple[str, int, int]]) -> _State | None:
+def _agree(state: _State, demands: Sequence[tuple[str, int, WeightBits]]) -> _State | None:
     """The state with the demands added, or None where they contradict it."""
     known = {(kind, group): value for kind, group, value in state}
     for kind, group, value in demands:
         if known.setdefault((kind, group), value) != value:
             return None
-    return tuple(sorted((kind, group, value) for (kind, group), value in known.items()))
+    return tuple((kind, group, known[kind, group]) for kind, group in sorted(known))
 
 
 def _check_table(key: str, names: Sequence[str], options: Sequence[Sequence[LayerBits]], table: Sequence[Sequence[object]]) -> None:
