@@ -53,8 +53,8 @@ struct DynamicRows {
 //
 // A packed panel is nr channels, group after group of k-values. A group: for every 4 * 8/bits k-values one line of nr * 4 bytes, of which
 // byte 4 * c + b has, from its lowest bits on, the codes (two's complement) of channel c and k-values b, 4 + b, 8 + b, ...; then the nr
-// scales of the group, divided by 2^(8 - bits) because kernels multiply codes by that to extend their signs. k is a multiple of
-// 4 * 8/bits: where a group is not, the codes that fill it up are 0. Rows lie likewise, with any bytes there.
+// scales of the group, divided by 2^NarrowKernels::shift because kernels may multiply codes by that to extend their signs. k is a multiple
+// of 4 * 8/bits: where a group is not, the codes that fill it up are 0. Rows lie likewise, with any bytes there.
 struct NarrowTile {
   const uint8_t* a;  // rows of codes, a_stride bytes apart
   size_t a_stride;
@@ -300,10 +300,11 @@ struct U8S8Kernels {
 struct NarrowKernels {
   int nr = 0;                   // channels of a packed panel; 0: the set has none of these
   int mr = 0, unpacked_mr = 0;  // rows at most
+  int shift[2] = {};            // by which scales in the panel are too small; [0]: 2 bits, [1]: 4 bits, as below
   // The unpacked tiles read groups of rows and codes up to the next multiple of `piece` k-values, of which the codes from k on are 0, and
   // `reads` rows where m is less; what is in those they ignore.
   int piece = 0, reads = 0;
-  void (*tile[2][kMaxMr])(const NarrowTile&) noexcept;  // [0]: 2 bits, [1]: 4 bits
+  void (*tile[2][kMaxMr])(const NarrowTile&) noexcept;
   void (*unpack[2])(const UnpackNarrow&) noexcept;
   void (*unpacked_tile[kMaxMr])(const NarrowUnpacked&) noexcept;
   void (*finish)(const FinishNarrow&) noexcept;

@@ -49,7 +49,7 @@ int NarrowPanels::Bits(const kernels::KernelSet& set, const DynamicLinear& layer
   if (lo < -8 || hi > 7) return 0;
   const int bits = lo < -2 || hi > 1 ? 4 : 2;
   // A scale divided by a power of two must not lose bits.
-  const float least = std::ldexp(std::numeric_limits<float>::min(), 8 - bits);
+  const float least = std::ldexp(std::numeric_limits<float>::min(), set.narrow.shift[bits / 4]);
   for (int64_t i = 0; i < layer.outputs * layer.groups; ++i) {
     if (std::fabs(layer.scale[i]) < least) return 0;
   }
@@ -101,7 +101,7 @@ void NarrowPanels::Pack(const DynamicLinear& layer) {
         const int code = codes[i] & ((1 << bits_) - 1);
         group[line * nr * 4 + o % nr * 4 + i % 4] |= static_cast<uint8_t>(code << (field * bits_));
       }
-      const float scale = std::ldexp(layer.scale[o * groups_ + g], bits_ - 8);
+      const float scale = std::ldexp(layer.scale[o * groups_ + g], -set_->narrow.shift[bits_ / 4]);
       std::memcpy(group + nr * k_ * bits_ / 8 + o % nr * 4, &scale, sizeof scale);
     }
   }

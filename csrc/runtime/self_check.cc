@@ -11,6 +11,7 @@
 #include "kernels/reference/conv.h"
 #include "kernels/sets.h"
 #include "pack/conv.h"
+#include "pack/linear_dynamic.h"
 
 namespace pqi {
 namespace {
@@ -166,6 +167,42 @@ std::string FindWrongConv(const KernelSet& set) {
   return "";
 }
 
+// A linear layer over packed codes, `groups` of 32 k-values, against the reference.
+bool PackedLinearAgrees(const KernelSet& set, int64_t rows, int64_t groups, int bits) {
+  constexpr int64_t kGroup = 32;
+  const int64_t inputs = kGroup * groups, outputs = set.narrow.nr + 3;
+  Operands operands;
+  const auto codes = operands.Integers<int8_t>(inputs * outputs, -(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+  const auto scale = operands.Floats(outputs * groups, 1), x = operands.Floats(rows * inputs, 3);
+  std::vector<float> scales(scale);
+  for (float& s : scales) s = s == 0 ? 1 : s;
+  const kernels::reference::DynamicLinear layer = {inputs, outputs, groups, codes.data(), 1, scales.data(), nullptr, nullptr};
+  const kernels::RowQuantizer quantizer = {false, 0, 255, 1e-6f};
+  std::vector<uint8_t> want(static_cast<size_t>(rows * outputs) * sizeof(float)), got(want.size());
+  for (const KernelSet* s : {&kernels::kReferenceKernels, &set}) {
+    const pack::PackedLinearDynamic packed(*s, layer, quantizer);
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+    pack::DynamicRun run;
+    run.x = x.data();
+    run.output = Floats();
+    run.y = s == &set ? got.data() : want.data();
+    packed.Run(run, {0, rows, 0, packed.panels()}, scratch.data());
+  }
+  return Same(got, want, true);
+}
+
+std::string FindWrongPackedLinear(const KernelSet& set) {
+  if (set.narrow.nr == 0) return "";
+  for (int bits : {2, 4}) {
+    for (int m = 1; m <= set.narrow.mr; ++m) {
+      if (!PackedLinearAgrees(set, m, 2, bits)) return "tile of " + std::to_string(m) + " rows over packed codes";
+    }
+    if (!PackedLinearAgrees(set, 1, 1, bits)) return "tile over one group of packed codes";
+    if (!PackedLinearAgrees(set, 2 * set.narrow.mr + 3, 2, bits)) return "tile over unpacked codes";
+  }
+  return "";
+}
+
 // One elementwise kernel: fn(set, y) of this set and of the reference.
 template <typename Fn>
 bool Agrees(const KernelSet& set, bool f32, Fn&& fn) {
@@ -240,7 +277,9 @@ std::string FindWrongElementwise(const KernelSet& set) {
 std::string FindWrongKernel(const KernelSet& set) {
   const FpEnvScope fp;
   const std::string wrong = FindWrongElementwise(set);
-  return wrong.empty() ? FindWrongConv(set) : wrong;
+  if (!wrong.empty()) return wrong;
+  const std::string conv = FindWrongConv(set);
+  return conv.empty() ? FindWrongPackedLinear(set) : conv;
 }
 
 }  // namespace pqi

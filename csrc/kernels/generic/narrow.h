@@ -25,36 +25,55 @@ inline constexpr int kNarrowVectors = 2;  // of a panel
 // of a plain read, whose loads the CPU runs ahead of by itself (docs/performance.md).
 inline constexpr int kNarrowPrefetch = 2048;
 
-// acc[i][j] += four k-values of row i x the codes in v.
+// One instruction for a dot product takes codes at the upper end of their bytes. Without it pairs of products are added in 16 bits, which
+// is exact for the codes as they are: 2 * 255 * 8 fits.
+template <class S, int Bits>
+inline constexpr int kNarrowShift = S::kPhases == 1 ? 8 - Bits : 0;
+
+template <class S, int Bits, int F>
+PQI_INLINE typename S::Int NarrowCode(typename S::Int line) {
+  if constexpr (S::kPhases == 1) {
+    return S::template HighCode<Bits, F>(line);
+  } else {
+    return S::template SignedCode<Bits, F>(line);
+  }
+}
+
+// acc[i][j] += four k-values of row i x the codes in w.
 template <class S, int MR, int NV, class Load>
-PQI_INLINE void DotVectors(typename S::Int (&acc)[MR][NV], const typename S::Int (&v)[NV], Load&& load) {
-  PQI_UNROLL for (int p = 0; p < S::kPhases; ++p) {
-    typename S::Int w[NV];
-    PQI_UNROLL for (int j = 0; j < NV; ++j) w[j] = S::PhaseWeights(v[j], p);
-    PQI_UNROLL for (int i = 0; i < MR; ++i) {
-      const typename S::Int x = S::PhaseActivations(load(i), p);
-      PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Dot(acc[i][j], x, w[j]);
+PQI_INLINE void DotVectors(typename S::Int (&acc)[MR][NV], const typename S::Int (&w)[NV], Load&& load) {
+  PQI_UNROLL for (int i = 0; i < MR; ++i) {
+    const typename S::Int x = load(i);
+    PQI_UNROLL for (int j = 0; j < NV; ++j) {
+      if constexpr (S::kPhases == 1) {
+        acc[i][j] = S::Dot(acc[i][j], x, w[j]);
+      } else {
+        acc[i][j] = S::DotPairs(acc[i][j], x, w[j]);
+      }
     }
   }
 }
 
 // Field F and those after it of one line of the panel, and the k-values that they meet.
-template <class S, int Bits, int F, int MR, int NV>
-PQI_INLINE void NarrowFields(typename S::Int (&acc)[MR][NV], typename S::Int (&codes)[1][NV], const typename S::Int (&line)[NV],
-                             typename S::Int ones, const uint8_t* const (&row)[MR], ptrdiff_t at) {
+template <class S, int Bits, int F, int kChains, int MR, int NV>
+PQI_INLINE void NarrowFields(typename S::Int (&acc)[kChains][MR][NV], typename S::Int (&codes)[kChains][1][NV],
+                             const typename S::Int (&line)[NV], typename S::Int ones, const uint8_t* const (&row)[MR], ptrdiff_t at) {
   typename S::Int v[NV];
-  PQI_UNROLL for (int j = 0; j < NV; ++j) v[j] = S::template HighCode<Bits, F>(line[j]);
-  DotVectors<S, 1, NV>(codes, v, [&](int) PQI_INLINE_LAMBDA { return ones; });
-  DotVectors<S, MR, NV>(acc, v, [&](int i) PQI_INLINE_LAMBDA { return S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at + 4 * F))); });
-  if constexpr ((F + 1) * Bits < 8) NarrowFields<S, Bits, F + 1>(acc, codes, line, ones, row, at);
+  PQI_UNROLL for (int j = 0; j < NV; ++j) v[j] = NarrowCode<S, Bits, F>(line[j]);
+  DotVectors<S, 1, NV>(codes[F % kChains], v, [&](int) PQI_INLINE_LAMBDA { return ones; });
+  DotVectors<S, MR, NV>(acc[F % kChains], v,
+                        [&](int i) PQI_INLINE_LAMBDA { return S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at + 4 * F))); });
+  if constexpr ((F + 1) * Bits < 8) NarrowFields<S, Bits, F + 1, kChains>(acc, codes, line, ones, row, at);
 }
 
 template <class S, int Bits, int MR>
 void NarrowTileKernel(const NarrowTile& t) noexcept {
   constexpr int NV = kNarrowVectors, kLine = NV * S::kLanes * 4, kValues = 4 * 8 / Bits;
+  // One row of a long group would wait for the dot product before: two sums take turns where there are registers for them.
+  constexpr int kChains = MR == 1 && S::kLanes == 16 ? 2 : 1;
   using Int = typename S::Int;
   using Float = typename S::Float;
-  const Int ones = S::SetBytes(static_cast<int8_t>(S::kOffset + 1));
+  const Int ones = S::SetBytes(1);
   const uint8_t* row[MR];
   Float sum[MR][NV];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
@@ -64,26 +83,33 @@ void NarrowTileKernel(const NarrowTile& t) noexcept {
   const uint8_t* w = t.w;
   ptrdiff_t at = 0;
   for (uint32_t g = 0; g < t.groups; ++g) {
-    Int acc[MR][NV], codes[1][NV];
-    PQI_UNROLL for (int j = 0; j < NV; ++j) {
-      codes[0][j] = S::SetInt(0);
-      PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = S::SetInt(0);
+    Int acc[kChains][MR][NV], codes[kChains][1][NV];
+    PQI_UNROLL for (int c = 0; c < kChains; ++c) {
+      PQI_UNROLL for (int j = 0; j < NV; ++j) {
+        codes[c][0][j] = S::SetInt(0);
+        PQI_UNROLL for (int i = 0; i < MR; ++i) acc[c][i][j] = S::SetInt(0);
+      }
     }
     for (const ptrdiff_t end = at + t.k; at != end; at += kValues, w += kLine) {
       Int line[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) line[j] = S::LoadPanel(reinterpret_cast<const int8_t*>(w) + j * S::kLanes * 4);
       PQI_UNROLL for (int i = 0; i < kLine; i += 64) __builtin_prefetch(w + kNarrowPrefetch + i, 0, 3);
-      NarrowFields<S, Bits, 0>(acc, codes, line, ones, row, at);
+      NarrowFields<S, Bits, 0, kChains>(acc, codes, line, ones, row, at);
+    }
+    PQI_UNROLL for (int j = 0; j < NV; ++j) {
+      if (kChains > 1) codes[0][0][j] = S::AddInt(codes[0][0][j], codes[kChains - 1][0][j]);
     }
     PQI_UNROLL for (int i = 0; i < MR; ++i) {
       const Int shift = S::SetInt(t.shift[i]);
       PQI_UNROLL for (int j = 0; j < NV; ++j) {
-        acc[i][j] = S::AddInt(acc[i][j], S::MulInt(codes[0][j], shift));
+        Int sums = acc[0][i][j];
+        if (kChains > 1) sums = S::AddInt(sums, acc[kChains - 1][i][j]);
+        sums = S::AddInt(sums, S::MulInt(codes[0][0][j], shift));
         const Float scale = S::LoadFloat(reinterpret_cast<const float*>(w) + j * S::kLanes);
-        sum[i][j] = S::AddF(sum[i][j], S::MulF(S::ToFloat(acc[i][j]), scale));
+        sum[i][j] = S::AddF(sum[i][j], S::MulF(S::ToFloat(sums), scale));
         if (t.groups == 1) {
           const size_t to = static_cast<size_t>(i * NV + j) * S::kLanes;
-          S::StoreInt(static_cast<int32_t*>(t.sums) + to, S::template ShiftRight<8 - Bits>(acc[i][j]));
+          S::StoreInt(static_cast<int32_t*>(t.sums) + to, S::template ShiftRight<kNarrowShift<S, Bits>>(sums));
         }
       }
     }
@@ -110,7 +136,7 @@ PQI_INLINE void UnpackFields(typename S::Int (&codes)[1][NV], const typename S::
 template <class S, int Bits>
 void UnpackNarrowKernel(const UnpackNarrow& t) noexcept {
   constexpr int NV = kNarrowVectors, kFields = 8 / Bits, kLine = NV * S::kLanes * 4;
-  const typename S::Int ones = S::SetBytes(static_cast<int8_t>(S::kOffset + 1));
+  const typename S::Int ones = S::SetBytes(1);
   const uint8_t* w = t.w;
   for (uint32_t g = 0; g < t.groups; ++g) {
     int8_t* to = t.codes + g * t.group_stride;
@@ -125,7 +151,7 @@ void UnpackNarrowKernel(const UnpackNarrow& t) noexcept {
       const size_t at = (g * NV + static_cast<size_t>(j)) * S::kLanes;
       const typename S::Float scale = S::LoadFloat(reinterpret_cast<const float*>(w) + j * S::kLanes);
       S::StoreFloat(t.code_sum + at, S::ToFloat(codes[0][j]));
-      S::StoreFloat(t.scale + at, S::MulF(scale, S::SetFloat(1 << (8 - Bits))));
+      S::StoreFloat(t.scale + at, S::MulF(scale, S::SetFloat(1 << kNarrowShift<S, Bits>)));
     }
     w += kLine;
   }
@@ -153,11 +179,13 @@ void NarrowUnpackedKernel(const NarrowUnpacked& t) noexcept {
       PQI_UNROLL for (int j = 0; j < NV; ++j) v[j] = S::LoadPanel(w + j * S::kLanes * 4);
       DotVectors<S, MR, NV>(acc, v, [&](int i) PQI_INLINE_LAMBDA { return S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))); });
     }
+    const float* shift = t.shift;
+    PQI_OPAQUE(shift);  // or else each is kept in a register, and sums go to the stack
     PQI_UNROLL for (int j = 0; j < NV; ++j) {
       const Float code_sum = S::LoadFloat(t.code_sum + (g * NV + static_cast<size_t>(j)) * S::kLanes);
       const Float scale = S::LoadFloat(t.scale + (g * NV + static_cast<size_t>(j)) * S::kLanes);
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
-        const Float exact = S::Fma(S::SetFloat(t.shift[i]), code_sum, S::ToFloat(acc[i][j]));
+        const Float exact = S::Fma(S::SetFloat(shift[i]), code_sum, S::ToFloat(acc[i][j]));
         sum[i][j] = S::AddF(sum[i][j], S::MulF(exact, scale));
       }
     }
@@ -212,7 +240,7 @@ constexpr void FillUnpackedTiles(NarrowKernels& kernels) {
 template <class S, class = void>
 struct HasNarrow : std::false_type {};
 template <class S>
-struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::true_type {};
+struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<S::kOffset == 0> {};
 
 template <class S>
 constexpr void FillNarrow(KernelSet& set) {
@@ -220,6 +248,8 @@ constexpr void FillNarrow(KernelSet& set) {
     NarrowKernels& kernels = set.narrow;
     kernels.nr = kNarrowVectors * S::kLanes;
     kernels.mr = S::kNarrowRows;
+    kernels.shift[0] = kNarrowShift<S, 2>;
+    kernels.shift[1] = kNarrowShift<S, 4>;
     kernels.unpacked_mr = S::kNarrowUnpackedRows;
     constexpr bool kMatrix = !std::is_void_v<typename S::Matrix>;
     kernels.piece = kMatrix ? kNarrowPiece : 4;

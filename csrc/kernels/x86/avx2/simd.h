@@ -101,7 +101,7 @@ struct Simd {
   PQI_INLINE static Int QuarterInt(Int a) { return _mm256_srai_epi32(a, 2); }
 
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). The float sums lie in memory.
-  static constexpr int kNarrowRows = 2, kNarrowUnpackedRows = 4;
+  static constexpr int kNarrowRows = 1, kNarrowUnpackedRows = 2;
   // Code F of every byte times 2^(8 - Bits), and as it is.
   template <int Bits, int F>
   PQI_INLINE static Int HighCode(Int v) {
