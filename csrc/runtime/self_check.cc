@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -44,15 +45,16 @@ class Operands {
   std::minstd_rand engine_{1};
 };
 
-// lo is -infinity, or 0 with zero point 0: then saturation can stand for every clamp.
+// lo is -infinity, or 0 with zero point 0: then saturation and a minimum, for codes that end at 200, can stand for every clamp.
 Output Codes(int32_t zero_point, float lo, bool saturates = false) {
   Output o;
   o.saturates = saturates;
+  o.code_max = saturates ? 200 : 255;
   o.act_lo = lo;
   o.act_hi = kInfinity;
   o.inv_scale = 1 / 0.037f;
   o.v_lo = static_cast<float>(-zero_point);
-  o.v_hi = static_cast<float>(255 - zero_point);
+  o.v_hi = static_cast<float>(o.code_max - zero_point);
   o.zero_point = zero_point;
   return o;
 }
@@ -120,16 +122,17 @@ class ConvCheck {
  private:
   template <typename T, typename Packed>
   void Run(const Packed& packed, const pack::ConvRun<T>& run) {
-    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-    packed.Run(run, {0, run.shape.rows(), 0, packed.layout().panels}, scratch.data());
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(run.shape));
+    packed.Run(run, {0, pack::OutputUnits(packed.layout(), run.shape), 0, packed.layout().panels}, scratch.data());
   }
 
   const KernelSet& set_;
   Operands operands_;
 };
 
-ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs) {
+ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs, int64_t groups = 1) {
   ConvShape s;
+  s.groups = groups;
   s.n = rows;
   s.c = inputs;
   s.oc = outputs;
@@ -150,15 +153,27 @@ ConvShape Square(int64_t size, int64_t channels, int64_t outputs, int64_t groups
 
 std::string FindWrongConv(const KernelSet& set) {
   ConvCheck check(set);
-  for (int m = 1; m <= set.u8s8.mr; ++m) {  // a whole panel and a narrow one
-    if (!check.Codes(Linear(m, 21, set.u8s8.nr + 3), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2), m % 3 == 0)) {
+  // Matrix registers take layers of one group; tiles are still there for all others.
+  const int64_t groups = set.u8s8_matrix != nullptr ? 2 : 1;
+  for (int m = 1; m <= set.u8s8.mr; ++m) {                 // a whole panel and a narrow one
+    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // one loop nest for all of these
+    if (!check.Codes(Linear(m, 21 * groups, (set.u8s8.nr + 3) * groups, groups), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2),
+                     m % 3 == 0)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
     }
   }
   for (int m = 1; m <= set.f32.mr; ++m) {
     if (!check.Floats(Linear(m, 7, set.f32.nr + 3))) return "f32 tile of " + std::to_string(m) + " rows";
   }
-  if (!check.Codes(Square(2, 80, 5, 1, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
+  if (!check.Codes(Square(2, 80 * groups, 5 * groups, groups, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
+  if (set.u8s8_matrix != nullptr) {  // one row, two runs and a piece, and images with borders
+    const bool rows =
+        check.Codes(Linear(1, 70, 35), Codes(9, -kInfinity), false) && check.Codes(Linear(37, 12, 35), Codes(0, 0, true), false);
+    if (!rows || !check.Codes(Square(6, 24, 20, 1, 1), Codes(0, 0, true), false) ||
+        !check.Codes(Square(6, 24, 20, 1, 2), Floats(), false)) {
+      return "u8s8 matrix";
+    }
+  }
   if (!check.Codes(Square(3, kCount, kCount, kCount, 1), Codes(3, 0), true)) return "u8s8 depthwise";
   for (int64_t stride : {1, 2}) {
     if (!check.Codes(Square(5, kCount, kCount, kCount, stride), Codes(3, -kInfinity, stride == 2), false)) return "u8s8 depthwise 3x3";
@@ -167,38 +182,60 @@ std::string FindWrongConv(const KernelSet& set) {
   return "";
 }
 
-// A linear layer over packed codes, `groups` of 32 k-values, against the reference.
-bool PackedLinearAgrees(const KernelSet& set, int64_t rows, int64_t groups, int bits) {
-  constexpr int64_t kGroup = 32;
-  const int64_t inputs = kGroup * groups, outputs = set.narrow.nr + 3;
-  Operands operands;
-  const auto codes = operands.Integers<int8_t>(inputs * outputs, -(1 << (bits - 1)), (1 << (bits - 1)) - 1);
-  const auto scale = operands.Floats(outputs * groups, 1), x = operands.Floats(rows * inputs, 3);
-  std::vector<float> scales(scale);
-  for (float& s : scales) s = s == 0 ? 1 : s;
-  const kernels::reference::DynamicLinear layer = {inputs, outputs, groups, codes.data(), 1, scales.data(), nullptr, nullptr};
-  const kernels::RowQuantizer quantizer = {false, 0, 255, 1e-6f};
-  std::vector<uint8_t> want(static_cast<size_t>(rows * outputs) * sizeof(float)), got(want.size());
-  for (const KernelSet* s : {&kernels::kReferenceKernels, &set}) {
-    const pack::PackedLinearDynamic packed(*s, layer, quantizer);
+// Linear layers over packed codes: the first rows of one result of the reference for every number of rows.
+class PackedLinearCheck {
+ public:
+  PackedLinearCheck(const KernelSet& set, int64_t rows, int64_t groups, int bits)
+      : inputs_(kGroup * groups),
+        outputs_(set.narrow.nr + 3),
+        codes_(operands_.Integers<int8_t>(inputs_ * outputs_, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
+        scale_(operands_.Floats(outputs_ * groups, 1)),
+        x_(operands_.Floats(rows * inputs_, 3)),
+        layer_{inputs_, outputs_, groups, codes_.data(), 1, scale_.data(), nullptr, nullptr} {
+    for (float& s : scale_) s = s == 0 ? 1 : s;
+    packed_.emplace(set, layer_, kQuantizer);
+    want_ = Run(pack::PackedLinearDynamic(kernels::kReferenceKernels, layer_, kQuantizer), rows);
+  }
+
+  bool Agrees(int64_t rows) {
+    std::vector<uint8_t> want(want_.begin(), want_.begin() + rows * outputs_ * static_cast<int64_t>(sizeof(float)));
+    return Same(Run(*packed_, rows), want, true);
+  }
+
+ private:
+  static constexpr int64_t kGroup = 32;
+  static constexpr kernels::RowQuantizer kQuantizer = {false, 0, 255, 1e-6f};
+
+  std::vector<uint8_t> Run(const pack::PackedLinearDynamic& packed, int64_t rows) {
+    std::vector<uint8_t> y(static_cast<size_t>(rows * outputs_) * sizeof(float));
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
     pack::DynamicRun run;
-    run.x = x.data();
+    run.x = x_.data();
     run.output = Floats();
-    run.y = s == &set ? got.data() : want.data();
+    run.y = y.data();
     packed.Run(run, {0, rows, 0, packed.panels()}, scratch.data());
+    return y;
   }
-  return Same(got, want, true);
-}
+
+  Operands operands_;
+  int64_t inputs_, outputs_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scale_, x_;
+  kernels::reference::DynamicLinear layer_;
+  std::optional<pack::PackedLinearDynamic> packed_;
+  std::vector<uint8_t> want_;
+};
 
 std::string FindWrongPackedLinear(const KernelSet& set) {
   if (set.narrow.nr == 0) return "";
   for (int bits : {2, 4}) {
-    for (int m = 1; m <= set.narrow.mr; ++m) {
-      if (!PackedLinearAgrees(set, m, 2, bits)) return "tile of " + std::to_string(m) + " rows over packed codes";
+    const int64_t many = 2 * set.narrow.mr + 1;
+    PackedLinearCheck check(set, many, 2, bits);
+    for (int64_t m = 1; m <= set.narrow.mr; ++m) {
+      if (!check.Agrees(m)) return "tile of " + std::to_string(m) + " rows over packed codes";
     }
-    if (!PackedLinearAgrees(set, 1, 1, bits)) return "tile over one group of packed codes";
-    if (!PackedLinearAgrees(set, 2 * set.narrow.mr + 3, 2, bits)) return "tile over unpacked codes";
+    if (!check.Agrees(many)) return "tile over unpacked codes";
+    if (!PackedLinearCheck(set, 1, 1, bits).Agrees(1)) return "tile over one group of packed codes";
   }
   return "";
 }
@@ -262,12 +299,8 @@ std::string FindWrongElementwise(const KernelSet& set) {
   const kernels::NormalizeGroup group = {z.data(), 1, kCount, kCount, z.data(), z.data(), 1e-5f, true};
   if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.normalize(group, floats, y); })) return "normalization";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.table(a.data(), y, kCount, table.data()); })) return "table";
-  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) {
-        std::memcpy(y, b.data(), kCount);
-        s.max_u8(a.data(), y, kCount);
-      })) {
-    return "max";
-  }
+  const uint8_t* const rows[] = {a.data(), b.data()};
+  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.max_u8(rows, 2, y, kCount); })) return "max";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.sum_u8(a.data(), reinterpret_cast<int32_t*>(y), kCount); })) return "sum";
   return "";
 }

@@ -147,7 +147,7 @@ TEST_P(NarrowTest, ScalesAtTheEdgeOfTheFloatsAreExactOrRefused) {
     Layer l = RandomLayer(32, 3, 20, -8, 7);
     std::fill(l.scale.begin(), l.scale.end(), scale);
     l.scale[5] = -scale;
-    const bool exact = std::ldexp(scale, -set->narrow.shift[1]) >= kLeast;
+    const bool exact = scale >= std::ldexp(kLeast, set->narrow.shift[1]);
     EXPECT_EQ(pack::NarrowPanels::Bits(*set, l.linear()), exact && set->narrow.nr != 0 ? 4 : 0);
     for (const int64_t rows : {1, 20}) {
       ASSERT_NO_FATAL_FAILURE(ExpectReferencesBits(l, rows, asymmetric, Floats(), random.Floats(rows * l.inputs(), -4, 4)));
