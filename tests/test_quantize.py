@@ -17,7 +17,7 @@ from pyqinfer.methods import PTQ
 from pyqinfer.quantization import quantize
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel
-from pyqinfer.quantization.observers import MSEObserver, MinMaxObserver, affine_params
+from pyqinfer.quantization.observers import MinMaxObserver, MSEObserver, affine_params
 from pyqinfer.quantization.weights import quantize_weight
 
 

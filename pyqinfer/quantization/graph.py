@@ -98,6 +98,16 @@ class TracedModel:
                 self.module.graph.erase_node(node)
 
     @property
+    def fixed_batch(self) -> int | None:
+        """The only batch the graph runs with; None if any will do."""
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder" and isinstance(node.meta["val"], Tensor):
+                shape = node.meta["val"].shape
+                if not shape or isinstance(shape[0], int):
+                    return int(shape[0]) if shape else 1
+        return None
+
+    @property
     def layers(self) -> list[Layer]:
         namer = Namer()
         layers = []

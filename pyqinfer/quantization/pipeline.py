@@ -29,6 +29,9 @@ from pyqinfer.quantization.weights import quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
+# equalize="auto": so many images decide, and equalizing must lower the error to this share.
+_TRIAL_IMAGES = 128
+_CLEAR_GAIN = 0.9
 
 Batches = list[tuple[Tensor, ...]]
 
@@ -126,16 +129,12 @@ def _activation_params(traced: TracedModel, placement: Placement, data: Batches 
     return {node: observers[node].params(bits) for node, bits in placement.bits.items()}
 
 
-_TRIAL_IMAGES = 256
-_CLEAR_GAIN = 0.9
-
-
 def _equalizing_pays(traced: TracedModel, config: BitConfig, data: Batches, settings: Settings) -> bool:
     """Quantize with and without, and compare the outputs on images that calibration has not seen."""
     if not find_pairs(traced) or all(bits.is_float for bits in config.values()):
         return False
-    seen, held_out = _split(data)
-    plain = replace(settings, rounding="nearest")
+    seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
+    plain = replace(settings, rounding="nearest", bias_correction=False)
     errors = []
     for equalized in (True, False):
         trial = traced.copy()
@@ -146,7 +145,7 @@ def _equalizing_pays(traced: TracedModel, config: BitConfig, data: Batches, sett
 
 
 def _split(data: Batches) -> tuple[Batches, Batches]:
-    """Up to 256 of the images, and a quarter of them set apart (the same ones if there is but one)."""
+    """Up to 128 of the images: three quarters of them and the rest (the same ones if there are less than four)."""
     joined = [torch.cat([batch[i] for batch in data])[:_TRIAL_IMAGES] for i in range(len(data[0]))]
     count = len(joined[0])
     held_out = count // 4

@@ -20,12 +20,12 @@ from pyqinfer.quantization.calibrate import with_progress
 from pyqinfer.quantization.graph import op_name
 from pyqinfer.quantization.rounding import SoftRounding
 
-_BATCH = 32
+_BATCH = 32  # samples, where the graph takes any batch
 _FREE_SHARE = 0.2  # of the iterations, without penalty
 _BETA = (20.0, 2.0)
-_PENALTY = 1.0  # of the mean penalty per weight, beside the error's share
+_PENALTY = 20.0  # of the mean penalty per weight, beside the error's share
 _TRAVEL = 20.0  # the learning rate lets alpha go this far in all
-_FASTEST = 0.02
+_FASTEST = 0.1
 _NO_ERROR = 1e-30
 _OPS = torch.ops.quantized_decomposed
 
@@ -38,10 +38,19 @@ class BlockRunner:
         inputs: values of what the block reads: tensors of all samples along dimension 0, and constants.
         target: the float network's output, all samples.
         constants: those of the inputs that are the same for every sample.
+        fixed_batch: the only batch that the graph takes, if any.
     """
 
-    def __init__(self, nodes: Sequence[Node], inputs: Mapping[Node, Any], target: Tensor, constants: frozenset[Node]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        inputs: Mapping[Node, Any],
+        target: Tensor,
+        constants: frozenset[Node],
+        fixed_batch: int | None = None,
+    ) -> None:
         self._nodes, self._inputs, self._target, self._constants = nodes, inputs, target, constants
+        self._batch = fixed_batch or min(_BATCH, len(target))
 
     @property
     def samples(self) -> int:
@@ -49,8 +58,12 @@ class BlockRunner:
 
     def is_by_sample(self) -> bool:
         """Whether all that varies has one row per sample, or is the number of samples, so that samples can be drawn."""
-        varying = [(node, value) for node, value in self._inputs.items() if node not in self._constants]
-        return all(_is_batch_size(node) or (isinstance(v, Tensor) and v.shape[:1] == (self.samples,)) for node, v in varying)
+        varying = [node for node in self._inputs if node not in self._constants and not _is_batch_size(node)]
+        return all(isinstance(value, Tensor) and value.shape[:1] == (self.samples,) for value in map(self._inputs.get, varying))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """The numbers of a mini-batch of samples."""
+        return torch.randint(self.samples, (self._batch,), generator=generator)
 
     def error(self, rows: Tensor, weights: Mapping[Node, Tensor]) -> Tensor:
         """Mean squared error over some samples, with some weights (by their dequantize node) exchanged."""
@@ -64,7 +77,7 @@ class BlockRunner:
     def total_error(self, weights: Mapping[Node, Tensor]) -> float:
         """The same over all samples, without gradients."""
         with torch.no_grad():
-            parts = torch.split(torch.arange(self.samples), _BATCH)
+            parts = torch.split(torch.arange(self.samples), self._batch)
             return sum(float(self.error(rows, weights)) * len(rows) for rows in parts) / self.samples
 
     def _input(self, node: Node, rows: Tensor) -> Any:
@@ -74,7 +87,7 @@ class BlockRunner:
 
 
 def _is_batch_size(node: Node) -> bool:
-    return op_name(node) == "sym_size" and node.args[1] == 0
+    return op_name(node) == "sym_size" and bool(node.args[1] == 0)
 
 
 def _evaluate(node: Node, env: Mapping[Node, Any]) -> Any:
@@ -99,7 +112,7 @@ def learn(runner: BlockRunner, roundings: Mapping[Node, SoftRounding], iteration
     optimizer = torch.optim.Adam([rounding.alpha for rounding in roundings.values()], lr=min(_FASTEST, _TRAVEL / iterations))
     count = sum(rounding.alpha.numel() for rounding in roundings.values())
     for i in with_progress(range(iterations), text):
-        rows = torch.randint(runner.samples, (min(_BATCH, runner.samples),), generator=generator)
+        rows = runner.draw(generator)
         loss = runner.error(rows, {node: rounding.weight() for node, rounding in roundings.items()}) / max(nearest, _NO_ERROR)
         beta = _beta(i / iterations)
         if beta is not None:

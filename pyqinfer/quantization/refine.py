@@ -127,7 +127,7 @@ class _Refiner:
         read = dict.fromkeys(source for node in inside for source in node.all_input_nodes if source not in set(inside))
         constants = frozenset(node for node in read if self.values.is_constant(node))
         inputs = {node: values[0] if node in constants else _joined(values) for node in read if (values := self.values.values(node))}
-        runner = BlockRunner(inside, inputs, _joined(self.targets.of(block.exit)), constants)
+        runner = BlockRunner(inside, inputs, _joined(self.targets.of(block.exit)), constants, self.traced.fixed_batch)
         if not runner.is_by_sample():
             return None
         roundings = {}
