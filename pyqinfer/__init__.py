@@ -20,18 +20,26 @@ from pyqinfer.session import Session
 
 if TYPE_CHECKING:
     from pyqinfer import zoo
+    from pyqinfer.allocation.api import allocate
+    from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
+    from pyqinfer.methods.ompq import OMPQ
     from pyqinfer.methods.ptq import PTQ
+    from pyqinfer.methods.zeroq import ZeroQ
     from pyqinfer.quantization import quantize
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
+    "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.fake_quant",
+    "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",
+    "ZeroQ": "pyqinfer.methods.zeroq",
+    "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
     "convert": "pyqinfer.conversion",
@@ -42,8 +50,10 @@ _LAZY = {
 }
 
 __all__ = [
+    "OMPQ",
     "PTQ",
     "BitConfig",
+    "Budget",
     "FakeQuant",
     "ImageInput",
     "IntegrityError",
@@ -52,7 +62,9 @@ __all__ = [
     "Report",
     "Session",
     "UnsupportedError",
+    "ZeroQ",
     "__version__",
+    "allocate",
     "benchmark",
     "compare",
     "convert",

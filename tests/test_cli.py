@@ -99,6 +99,35 @@ def test_profile_lists_every_layer(work: Path) -> None:
     assert [row["name"] for row in json.loads(out)["rows"]] == [node["name"] for node in pq.load(work / "net.pqi").graph["nodes"]]
 
 
+OMPQ = ("--method", "ompq", "--budget-bits", "5", "--candidates", "4/8,6/8,8/8", "--keep", "0=4/8")
+
+
+def test_bits_under_a_budget_are_shown_written_edited_and_used(work: Path) -> None:
+    common = (f"{work}/nets.py:net", "--input", "1x3x12x12", "--calib", work / "images.npy")
+    code, out, err = invoke("quantize", *common, *OMPQ, "--out", work / "mixed.pqi", "--bits-out", work / "bits.json")
+    assert code == 0, err
+    assert "bits per weight (budget: 5.000 bits per weight)" in out
+    assert "OMPQ: " in err
+    bits = pq.BitConfig.load(work / "bits.json")
+    assert str(bits["0"]) == "4/8"
+    running = {c.name: f"{c.weight_bits}/{c.act_bits}" for c in pq.load(work / "mixed.pqi").layer_costs() if c.macs}
+    assert running == {name: str(found) for name, found in bits.items()}
+    pq.BitConfig({**bits, "4": "3/6"}).save(work / "edited.json")
+    code, out, err = invoke(
+        "quantize", *common, "--bits-in", work / "edited.json", "--out", work / "edited.pqi", "--bits-out", work / "x.json"
+    )
+    assert code == 0, err
+    assert str(pq.BitConfig.load(work / "x.json")["4"]) == "3/6"
+
+
+def test_with_json_only_the_result_is_on_stdout(work: Path) -> None:
+    common = (f"{work}/nets.py:net", "--input", "1x3x12x12", "--calib", work / "images.npy")
+    code, out, err = invoke("quantize", *common, *OMPQ, "--out", work / "mixed.pqi", "-o", "json")
+    assert code == 0
+    assert json.loads(out)["title"] == "Layers"
+    assert '"optimal": true' in err
+
+
 def test_compare_fails_below_the_wanted_sqnr(work: Path) -> None:
     arguments = ("compare", f"{work}/nets.py:net", work / "net.pqi", "--data", work / "images.npy", "--min-sqnr")
     assert invoke(*arguments, "15")[0] == 0
@@ -126,6 +155,11 @@ MISTAKES = [
     (("run", "{work}/net.pqi", "{work}/nets.py", "--out", "{work}/y.npz"), ""),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--bits", "9/8", "--out", "{work}/a.pqi"), "9"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--keep", "fc", "--out", "{work}/a.pqi"), "LAYER=BITS"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--method", "gptq", "--out", "{work}/a.pqi"), "expected ptq"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--budget-bits", "4", "--out", "{work}/a.pqi"), "takes no budget"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--method", "ompq", "--out", "{work}/a.pqi"), "give --budget-bops"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--candidates", "4/4", "--out", "{work}/a.pqi"), "are for a budget"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--bits-in", "{work}/no.json", "--out", "{work}/a.pqi"), "no.json"),
     (("verify", "{work}/net.pqi", "--isa", "sse9"), "sse9"),
 ]
 

@@ -59,6 +59,11 @@ def parse_list(text: str, option: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def parse_words(text: str) -> list[str]:
+    """``a, b`` to the words between commas; none for an empty text."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def load_reference(reference: str) -> Any:
     """A ``.pqi`` file to a Model, or the object that ``module:callable`` returns.
 
@@ -130,5 +135,22 @@ def progress(text: str) -> Iterator[Any]:
 
         def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def named_progress() -> Iterator[Any]:
+    """A progress bar on stderr for several steps; yields ``update(step, done, total)``.
+
+    Drawn at updates only: a thread that draws all the time would take part in the measurement.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+            bar.refresh()
 
         yield update

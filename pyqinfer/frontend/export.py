@@ -43,7 +43,7 @@ def export_functional(model: nn.Module, examples: tuple[Tensor, ...], dynamic_ba
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         program = _export_dynamic(model, examples) if dynamic_batch else None
         if program is None:
             program = torch.export.export(model, examples)
@@ -85,7 +85,7 @@ def _export_dynamic(model: nn.Module, examples: tuple[Tensor, ...]) -> ExportedP
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     # A GraphModule made by torch.export refuses eval() and holds no mode-dependent module.
     for module, _ in modes:

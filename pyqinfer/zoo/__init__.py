@@ -14,7 +14,7 @@ from pyqinfer.zoo.fonts import MissingFontsError, missing_packages
 from pyqinfer.zoo.glyphs import glyphs
 
 if TYPE_CHECKING:
-    from pyqinfer.zoo.mobilenet import mobilenet_v2
+    from pyqinfer.zoo.mobilenet import mobilenet_v2, mobilenet_v2_small
     from pyqinfer.zoo.randomize import randomize_batchnorm
     from pyqinfer.zoo.resnet import resnet18, resnet20, resnet20_wide, resnet50
     from pyqinfer.zoo.segmentation import unet
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _NEEDS_TORCH = {
     "load_trained": "trained",
     "mobilenet_v2": "mobilenet",
+    "mobilenet_v2_small": "mobilenet",
     "randomize_batchnorm": "randomize",
     "resnet18": "resnet",
     "resnet20": "resnet",
@@ -42,6 +43,7 @@ __all__ = [
     "load_trained",
     "missing_packages",
     "mobilenet_v2",
+    "mobilenet_v2_small",
     "randomize_batchnorm",
     "resnet18",
     "resnet20",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyqinfer.zoo import resnet
+from pyqinfer.zoo import mobilenet, resnet
 
 WEIGHTS = Path(__file__).parent / "weights"
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v2_small": mobilenet.mobilenet_v2_small,
+    "resnet20": resnet.resnet20,
+    "resnet20_wide": resnet.resnet20_wide,
+}
 
 
 def trained_names() -> list[str]:
@@ -35,7 +41,7 @@ def training_record(name: str) -> dict[str, Any]:
 def load_trained(name: str) -> nn.Module:
     """The model of checkpoint `name` with its weights, in eval mode. Raises ValueError for an unknown name."""
     record = training_record(name)
-    model: nn.Module = getattr(resnet, record["model"])(**record["arguments"])
+    model = _MODELS[record["model"]](**record["arguments"])
     with np.load(WEIGHTS / f"{name}.npz", allow_pickle=False) as arrays:
         model.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files})
     return model.eval()

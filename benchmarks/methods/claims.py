@@ -1,0 +1,104 @@
+"""What the results say, as numbers: every sentence of docs/methods.md that compares rows is one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from pyqinfer.study.rows import Row
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``holds``: None where the rows that it needs are missing, or where it is a measurement without a bound."""
+
+    network: str
+    text: str
+    value: float | None
+    unit: str
+    holds: bool | None
+
+
+def claims(network: str, rows: Sequence[Row], isas: Sequence[str]) -> list[Claim]:
+    """Of one network."""
+    by_name = {row.name: row for row in rows if row.ok and row.accuracy is not None}
+    found = [Claim(network, text, value, unit, holds) for text, value, unit, holds in _differences(by_name)]
+    found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _agreement(rows)]
+    for isa in isas:
+        found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _latency(by_name, rows, isa)]
+    return found
+
+
+_Found = Iterator[tuple[str, float | None, str, bool | None]]
+
+
+def _differences(rows: dict[str, Row]) -> _Found:
+    """(a, b, least difference of a's top-1 to b's): 0.2 points are about twice the standard error of 10,920 images."""
+    for first, second, least in (
+        ("ptq 8/8", "fp32", -0.2),
+        ("ptq 8/8", "NNCF 8/8 (OpenVINO)", None),
+        ("ptq 8/8", "ONNX Runtime 8/8", None),
+        ("zeroq 8/8", "ptq 8/8", -0.5),
+        ("zeroq bits=4", "ptq 4/8", 0.0),
+        ("ompq bits=4", "ptq 4/8", 0.0),
+        ("zeroq bits=3", "ptq 3/8", 0.0),
+        ("ompq bits=3", "ptq 3/8", 0.0),
+        ("ptq 4/8 learned rounding", "ptq 4/8", 0.0),
+        ("ptq 4/4 learned rounding", "ptq 4/4", 0.0),
+        ("ptq 3/8 learned rounding", "ptq 3/8", 0.0),
+    ):
+        if first in rows and second in rows:
+            value = _top1(rows[first]) - _top1(rows[second])
+            # Against another tool's 8 bits: not behind by more than the standard error of the accuracy itself.
+            bound = -_standard_error(rows[second]) if least is None else least
+            yield f"top-1 of {first} less that of {second}", value, "points", value >= bound
+
+
+def _agreement(rows: Sequence[Row]) -> _Found:
+    seen = [row for row in rows if row.ok and row.accuracy is not None and row.accuracy.torch_images]
+    if not seen:
+        return
+    accuracies = [row.accuracy for row in seen if row.accuracy is not None]
+    least = min(accuracy.agreement or 0.0 for accuracy in accuracies)
+    yield "images that torch and the engine class alike, least of all rows", least, "%", least >= 99.9
+    margin = max(accuracy.margin_steps for accuracy in accuracies)
+    yield "largest margin between the two classes where they differ", margin, "steps of an 8-bit output", margin <= 2
+
+
+def _latency(by_name: dict[str, Row], rows: Sequence[Row], isa: str) -> _Found:
+    """How well latency budgets are met, and whether a BOPs budget that takes as long is more accurate."""
+    for row in rows:
+        if not (row.ok and "latency_ms" in row.budget and isa in row.latency_ms and _is_for(row, isa)):
+            continue
+        over = 100 * (row.latency_ms[isa] / row.budget["latency_ms"] - 1)
+        yield f"{row.name}: measured latency above the budget ({isa})", over, "%", over <= 8
+        rivals = [
+            other
+            for other in by_name.values()
+            if other.method == row.method and "bops" in other.budget and other.latency_ms.get(isa, 1e9) <= 1.02 * row.latency_ms[isa]
+        ]
+        if rivals:
+            best = max(rivals, key=_top1)
+            gain = _top1(row) - _top1(best)
+            text = f"top-1 of {row.name} less that of {best.name}, the best BOPs budget at most as slow ({isa})"
+            yield text, gain, "points", gain >= -_standard_error(best)
+        else:
+            yield f"{row.name}: BOPs budgets at most as slow ({isa})", 0.0, "rows", True
+
+
+def _is_for(row: Row, isa: str) -> bool:
+    on = row.name.partition(" on ")[2].split(" ")[0]
+    return on == isa or (not on and isa == "auto")
+
+
+def _top1(row: Row) -> float:
+    assert row.accuracy is not None
+    return row.accuracy.top1
+
+
+def _standard_error(row: Row) -> float:
+    """Of an accuracy, in points."""
+    assert row.accuracy is not None
+    share = row.accuracy.top1 / 100
+    return 100 * sqrt(share * (1 - share) / row.accuracy.images)

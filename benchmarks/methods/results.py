@@ -1,0 +1,48 @@
+"""The JSON that docs/methods.md quotes, its tables, and the check list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.methods.claims import Claim
+from pyqinfer.report import Column, Report
+from pyqinfer.study.rows import Row, write_json
+
+FORMAT = "pyqinfer-methods/1"
+
+
+def network_result(title: str, record: Mapping[str, Any], facts: Mapping[str, Any], rows: Sequence[Row], found: Sequence[Claim]) -> Any:
+    """One network's part of the JSON."""
+    return {
+        "title": title,
+        "trained": dict(record),
+        "facts": dict(facts),
+        "rows": [row.to_dict() for row in rows],
+        "claims": [asdict(claim) for claim in found],
+    }
+
+
+def save(path: Path, conditions: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
+    """Write the JSON. Networks of an earlier run that this one leaves out stay in it."""
+    earlier: dict[str, Any] = {}
+    if path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        earlier = content.get("networks", {}) if content.get("format") == FORMAT else {}
+    write_json(path, {"format": FORMAT, **conditions, "networks": {**earlier, **networks}})
+
+
+def claims_report(found: Sequence[Claim]) -> Report:
+    """What holds and what does not."""
+    words = {True: "yes", False: "NO", None: "-"}
+    columns = [
+        Column("text", "measured", numeric=False),
+        Column("value", "value", ".3f"),
+        Column("unit", "unit", numeric=False),
+        Column("holds", "as expected", numeric=False),
+    ]
+    rows = [{"text": claim.text, "value": claim.value, "unit": claim.unit, "holds": words[claim.holds]} for claim in found]
+    return Report(f"What the rows say: {found[0].network if found else ''}", columns, rows)

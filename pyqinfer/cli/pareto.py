@@ -1,0 +1,83 @@
+"""``pyqinfer pareto``: a grid of methods, bits and budgets on one network, as a table, a JSON file and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pyqinfer.cli.common import (
+    InputOption,
+    OutputOption,
+    Style,
+    load_arrays,
+    load_reference,
+    model_input_shapes,
+    named_progress,
+    parse_words,
+    print_report,
+    random_inputs,
+    stderr,
+)
+
+
+def command(
+    model: str = typer.Argument(help="module:callable or file.py:callable of a torch model."),
+    input: list[str] = InputOption,
+    evaluate: Path = typer.Option(..., "--eval", help="Labelled images: an .npz with x and y, or a folder with one folder per class."),
+    calib: Path | None = typer.Option(None, "--calib", help="Calibration inputs (.npy or .npz). Default: the first images of --eval."),
+    grid: str = typer.Option("8/8,4/8,4/4", "--grid", help="Weight bits/activation bits of uniform networks, comma list; t is ternary."),
+    methods: str = typer.Option("ptq,zeroq", "--methods", help="ptq, zeroq, ompq; comma list."),
+    budgets: str = typer.Option(
+        "", "--budgets", help="For methods that choose bits: bops=2%,size=0.2 (MiB),bits=4,latency=1.5 (ms),latency=70% (of 8/8's time)."
+    ),
+    isa: str = typer.Option("auto", "--isa", help="Instruction sets whose latency is measured, comma list."),
+    threads: int = typer.Option(1, "--threads", help="Number of threads."),
+    samples: int = typer.Option(512, "--samples", help="Calibration images."),
+    batch_size: int = typer.Option(64, "--batch-size", help="Images per calibration batch."),
+    torch_images: int | None = typer.Option(None, "--torch-images", help="Images that torch runs as well. Default: all."),
+    out: Path = typer.Option(Path("pareto"), "--out", help="Folder for pareto.json, pareto.png and the networks; what is there is kept."),
+    output: Style = OutputOption,
+) -> None:
+    """Compare methods, bits and budgets on your network: accuracy, BOPs, file size and measured latency."""
+    import torch
+
+    from pyqinfer.study.grid import grid as make_grid
+    from pyqinfer.study.labelled import ClassFolder, load_labelled
+    from pyqinfer.study.pareto import Study, conditions, run_grid
+    from pyqinfer.study.pareto_report import draw, study_report
+    from pyqinfer.study.rows import write_json
+
+    if batch_size < 1 or samples < 1:
+        raise ValueError(f"expected --batch-size and --samples of at least 1, got {batch_size} and {samples}")
+    entries = make_grid(parse_words(grid), parse_words(methods), parse_words(budgets))
+    module = load_reference(model)
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"model {model!r}: expected a torch model, got {type(module).__name__}")
+    shapes = model_input_shapes(module, input)
+    data: Any = ClassFolder(evaluate, size=shapes[0][-1]) if evaluate.is_dir() else load_labelled(evaluate)
+    if calib is None:
+        stderr.print(f"no --calib: calibrating on the first images of {evaluate}", style="yellow")
+        images = next(data.batches(samples))[0]
+    else:
+        images = load_arrays(calib)[0][:samples]
+    examples = tuple(torch.from_numpy(x) for x in random_inputs(shapes, 0))
+    with named_progress() as update:
+        study = Study(
+            model=module.eval(),
+            examples=examples,
+            calibration=list(torch.split(torch.from_numpy(images), batch_size)),
+            data=data,
+            folder=out,
+            threads=threads,
+            torch_images=torch_images,
+            on_progress=update,
+        )
+        rows = run_grid(study, entries, parse_words(isa))
+    facts = {"model": model, "data": str(evaluate), **conditions(study)}
+    report = study_report(f"{model} on {evaluate.name}: {facts['cpu']}", rows, facts)
+    write_json(out / "pareto.json", {"facts": facts, "rows": [row.to_dict() for row in rows]})
+    print_report(report, output)
+    draw(model, rows, out / "pareto.png")
+    stderr.print(f"\n{out}/pareto.json, {out}/pareto.png")

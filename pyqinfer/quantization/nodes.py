@@ -1,0 +1,168 @@
+"""The quantizable nodes of a network: what each layer weighs and computes, what it reads, and which layers belong together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch.fx import Node
+
+from pyqinfer.quantization.graph import CLAMP_OPS, Layer, TracedModel, op_name, operand, shared_source, sole_user
+
+_BATCH_NORM = "_native_batch_norm_legit_no_training"
+_ACTIVATIONS = CLAMP_OPS | {
+    "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "prelu", "softplus", "mish",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuantNode:
+    """One conv or linear layer.
+
+    Attributes:
+        name, op: as in :class:`~pyqinfer.quantization.graph.Layer`.
+        weight_shape: output channels first.
+        params: weights. bias: 1 per output channel, or 0. bn_params: gamma and beta of the BatchNorm behind it, or 0.
+        macs: multiply-accumulates for one sample (for the example's batch, where the model fixes it).
+        positions: output elements per channel, e.g. height x width.
+        input_shape, output_shape: with a batch of 1 where it is free.
+        node: its node in the graph. edge: the tensor that is quantized in front of it; layers with the same edge share activation bits.
+        batch_norm: the BatchNorm's node, or None.
+        tap: the tensor that stands for the layer's output in a network: behind BatchNorm, residual addition and activation.
+        residual: the layer adds another tensor to its sums (of the layers that end in one addition the last does).
+        tie: number of the group of layers that end in one addition (a block's last conv and its downsample), or None.
+        is_first, is_last: in execution order.
+    """
+
+    name: str
+    op: str
+    weight_shape: tuple[int, ...]
+    params: int
+    bias: int
+    bn_params: int
+    macs: int
+    positions: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    node: Node
+    edge: Node
+    batch_norm: Node | None
+    tap: Node
+    residual: bool
+    tie: int | None
+    is_first: bool
+    is_last: bool
+
+
+def quantizable_nodes(traced: TracedModel) -> list[QuantNode]:
+    """The layers of a traced model (BatchNorms not folded), in execution order."""
+    layers = traced.layers
+    taps, added = zip(*(_tap(layer.node) for layer in layers), strict=True) if layers else ((), ())
+    last = {tap: i for i, tap in enumerate(taps)}
+    shared = [tap for tap in dict.fromkeys(taps) if taps.count(tap) > 1]
+    nodes = []
+    for i, (layer, tap) in enumerate(zip(layers, taps, strict=True)):
+        tie = shared.index(tap) if tap in shared else None
+        residual = added[i] and last[tap] == i
+        nodes.append(_describe(traced, layer, tap, residual, tie, is_first=i == 0, is_last=i == len(layers) - 1))
+    return nodes
+
+
+def entries(nodes: Sequence[QuantNode]) -> list[list[QuantNode]]:
+    """Tied layers together, in the order of each group's last layer: the lists of published allocations have one entry for each."""
+    groups: dict[Any, list[QuantNode]] = {}
+    for node in nodes:
+        key = node.name if node.tie is None else node.tie
+        groups[key] = [*groups.pop(key, []), node]
+    return list(groups.values())
+
+
+def tie_groups(nodes: Sequence[QuantNode]) -> tuple[tuple[int, ...], ...]:
+    """Indices of the layers of each tie."""
+    return _groups([node.tie for node in nodes])
+
+
+def edge_groups(nodes: Sequence[QuantNode]) -> tuple[tuple[int, ...], ...]:
+    """Indices of the layers that read one quantized tensor, where there are several."""
+    return _groups([node.edge for node in nodes])
+
+
+def _groups(keys: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    found: dict[Any, list[int]] = {}
+    for i, key in enumerate(keys):
+        if key is not None:
+            found.setdefault(key, []).append(i)
+    return tuple(tuple(members) for members in found.values() if len(members) > 1)
+
+
+def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie: int | None, *, is_first: bool, is_last: bool) -> QuantNode:
+    x, y = _shape(operand(layer.node)), _shape(layer.node)
+    per_position = prod(layer.weight.shape[1:])  # weights that one output element meets
+    # An input element of a transposed convolution meets as many weights as its channel has.
+    macs = prod(x) * layer.weight.numel() // layer.weight.shape[1] if layer.op == "conv_transpose2d" else prod(y) * per_position
+    batch_norm = _batch_norm(layer.node)
+    has_bias = len(layer.node.args) > 2 and layer.node.args[2] is not None
+    channels = layer.weight.shape[0]
+    learned = [a for a in batch_norm.args[1:3] if isinstance(a, Node)] if batch_norm is not None else []
+    return QuantNode(
+        name=layer.name,
+        op=layer.op,
+        weight_shape=tuple(layer.weight.shape),
+        params=layer.weight.numel(),
+        bias=channels if has_bias else 0,
+        bn_params=sum(traced.constant(a).numel() for a in learned),
+        macs=macs,
+        positions=prod(y) // channels,
+        input_shape=x,
+        output_shape=y,
+        node=layer.node,
+        edge=_edge(layer.node),
+        batch_norm=batch_norm,
+        tap=tap,
+        residual=residual,
+        tie=tie,
+        is_first=is_first,
+        is_last=is_last,
+    )
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    """The tensor's shape for a batch of 1; a batch that the model fixes stays."""
+    return tuple(_concrete(size) for size in node.meta["val"].shape)
+
+
+def _concrete(size: Any) -> int:
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+
+
+def _batch_norm(layer: Node) -> Node | None:
+    reader = sole_user(layer)
+    return reader if reader is not None and op_name(reader) == _BATCH_NORM and reader.args[0] is layer else None
+
+
+def _edge(layer: Node) -> Node:
+    tensor = operand(layer)
+    while (source := shared_source(tensor)) is not None:
+        tensor = source
+    return tensor
+
+
+def _tap(layer: Node) -> tuple[Node, bool]:
+    """Follow the only reader through BatchNorm, then a residual addition, then an activation; whether there was an addition."""
+    tensor = layer
+    if (batch_norm := _batch_norm(layer)) is not None:
+        results = [user for user in batch_norm.users if user.target is operator.getitem and user.args[1] == 0]
+        tensor = results[0] if results else tensor
+    added = False
+    for kinds in ({"add"}, _ACTIVATIONS):
+        reader = sole_user(tensor)
+        if reader is not None and op_name(reader) in kinds:
+            tensor = reader
+            added = added or op_name(reader) == "add"
+    return tensor, added

@@ -1,0 +1,155 @@
+"""What a study compares: methods at fixed bits and under budgets, and the words by which users name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from pyqinfer.allocation.budget import Budget
+from pyqinfer.bits import LayerBits, parse_bits
+
+FLOAT_METHOD = "fp32"
+# Methods of the grid: module and class. ZeroQ makes its own data; "zeroq+data" is given the calibration images instead.
+_CLASSES = {
+    "ptq": ("pyqinfer.methods.ptq", "PTQ"),
+    "zeroq": ("pyqinfer.methods.zeroq", "ZeroQ"),
+    "zeroq+data": ("pyqinfer.methods.zeroq", "ZeroQ"),
+    "ompq": ("pyqinfer.methods.ompq", "OMPQ"),
+}
+METHODS = tuple(_CLASSES)
+# Those that choose bits under a budget.
+ALLOCATING = ("zeroq", "zeroq+data", "ompq")
+# Words of `--budgets` -> field of pq.Budget.
+_LIMITS = {"bops": "bops", "size": "size_mb", "bits": "avg_weight_bits", "latency": "latency_ms"}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One budget of a grid.
+
+    Args:
+        kind: ``bops``, ``size``, ``bits`` or ``latency``.
+        value: fraction of the float network's BOPs, MiB, bits per weight, ms; with `relative`, a fraction of the 8/8 network's latency.
+    """
+
+    kind: str
+    value: float
+    relative: bool = False
+
+    def __str__(self) -> str:
+        if self.relative or self.kind == "bops":
+            return f"{self.kind}={100 * self.value:g}%"
+        return f"{self.kind}={self.value:g}"
+
+    def budget(self, int8_ms: float | None = None, threads: int = 1, isa: str = "auto") -> Budget:
+        """As :class:`pyqinfer.Budget`. `int8_ms`: latency of the 8/8 network, for a relative limit."""
+        value = self.value
+        if self.relative:
+            if int8_ms is None:
+                raise ValueError(f"{self}: needs the latency of the 8/8 network")
+            value *= int8_ms
+        return Budget(**{_LIMITS[self.kind]: value}, threads=threads, isa=isa)
+
+
+def parse_limit(text: str) -> Limit:
+    """``bops=0.02``, ``bops=2%`` (of the float network's), ``size=0.15`` (MiB), ``bits=4`` (per weight), ``latency=1.2`` (ms), or
+    ``latency=70%`` (of the 8/8 network's time).
+
+    Raises:
+        ValueError: anything else.
+    """
+    kind, separator, value = (part.strip().lower() for part in text.partition("="))
+    percent = value.endswith("%")
+    try:
+        number = float(value.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        number = 0.0
+    if not separator or kind not in _LIMITS or not 0 < number < float("inf") or (percent and kind not in ("bops", "latency")):
+        raise ValueError(
+            f"budget {text!r}: expected bops=2%, size=0.15 (MiB), bits=4, latency=1.2 (ms) or latency=70% (of the 8/8 network)"
+        )
+    return Limit(kind, number, percent and kind == "latency")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a method at fixed bits or under a budget.
+
+    Args:
+        method: ``fp32`` or one of `METHODS`.
+        bits: of every layer but the first and the last, which the method keeps at 8/8 by default.
+        limit: in place of `bits`, for methods that allocate.
+        options: fields of the method's configuration, such as ``{"rounding": "learned"}``.
+        label: printed behind the name, in place of the options.
+    """
+
+    method: str
+    bits: LayerBits | None = None
+    limit: Limit | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    label: str = ""
+    isa: str = field(default="auto", kw_only=True)  # whose kernels a latency budget is measured on
+
+    def __post_init__(self) -> None:
+        if self.method != FLOAT_METHOD and self.method not in METHODS:
+            raise ValueError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
+        if (self.method == FLOAT_METHOD) != (self.bits is None and self.limit is None) or (
+            self.bits is not None and self.limit is not None
+        ):
+            raise ValueError(f"{self.method}: expected either bits or a budget")
+        if self.limit is not None and self.method not in ALLOCATING:
+            raise ValueError(f"{self.method} has fixed bits: a budget is for {', '.join(ALLOCATING)}")
+
+    @property
+    def name(self) -> str:
+        words = [self.method, str(self.bits or self.limit or "")]
+        if self.limit is not None and self.limit.kind == "latency" and self.isa != "auto":
+            words.append(f"on {self.isa}")
+        words.append(self.label or " ".join(f"{key}={value}" for key, value in self.options))
+        return " ".join(word for word in words if word)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the method is given calibration images."""
+        return self.method != "zeroq"
+
+    @property
+    def slug(self) -> str:
+        """The name as a file name."""
+        return "".join(c if c.isalnum() or c in ".-" else "_" for c in self.name.replace("/", "a").replace("%", "pct"))
+
+    def configuration(self) -> Any:
+        """The method's configuration for :func:`pyqinfer.quantize`; under a budget it has its defaults for bits."""
+        module, name = _CLASSES[self.method]
+        cls = getattr(import_module(module), name)
+        options = dict(self.options)
+        if self.bits is not None:
+            options = {"weight_bits": self.bits.weight, "act_bits": self.bits.act, **options}
+        return cls(**options)
+
+
+def grid(bits: Iterable[str], methods: Sequence[str], budgets: Iterable[str] = ()) -> list[Entry]:
+    """The float network, every method that can at every pair of bits, and every allocating method under every budget.
+
+    Args:
+        bits: weight/activation bits, e.g. ``8/8``, ``t/4``.
+        methods: of `METHODS`.
+        budgets: see `parse_limit`.
+
+    Raises:
+        ValueError: a word that means nothing, or budgets without a method that allocates.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        raise ValueError(f"method {unknown[0]!r}: expected some of {', '.join(METHODS)}")
+    entries = [Entry(FLOAT_METHOD)]
+    # At fixed bits OMPQ has nothing to choose: it would be PTQ.
+    entries += [Entry(method, parse_bits(pair)) for pair in bits for method in methods if method != "ompq"]
+    limits = [parse_limit(text) for text in budgets]
+    allocating = [method for method in methods if method in ALLOCATING]
+    if limits and not allocating:
+        raise ValueError(f"budgets need a method that chooses bits: {' or '.join(ALLOCATING)}")
+    entries += [Entry(method, limit=limit) for limit in limits for method in allocating]
+    return list(dict.fromkeys(entries))
