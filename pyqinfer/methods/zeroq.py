@@ -69,12 +69,15 @@ class ZeroQ(PTQ):
         return distill(model, check_examples(example_inputs), self.distillation)
 
     def quantize(self, task: Task) -> GraphModule:
-        """See :func:`pyqinfer.quantize`. Raises ValueError for a network without BatchNorm, unless it is given calibration batches."""
+        """See :func:`pyqinfer.quantize`; under a budget the result's ``meta["allocation"]`` holds the allocation. Raises ValueError for a
+        network without BatchNorm, unless it is given calibration batches."""
         task, distilled = self._with_data(task)
         if task.budget is None:
             return run_pipeline(task, lambda names: self.layer_bits(names, task.keep), self)
         allocation = self._allocate(task, distilled)
-        return run_pipeline(task, lambda _: allocation, self)
+        module = run_pipeline(task, lambda _: allocation, self)
+        module.meta["allocation"] = allocation
+        return module
 
     def allocate(self, task: Task) -> Allocation:
         """See :func:`pyqinfer.allocate`. Raises ValueError as :meth:`quantize`, InfeasibleError for a budget that is too small."""
