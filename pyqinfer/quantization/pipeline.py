@@ -68,7 +68,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
+        choices: dict[str, tuple[object, ...]] = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
         choices |= {"equalize": _SWITCH, "bias_correction": _SWITCH}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
