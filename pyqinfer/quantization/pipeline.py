@@ -106,7 +106,8 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
 
 def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
     """``traced``, with quantizers put into its graph."""
-    reference = traced.copy()
+    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
+    reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
     placement = place(traced, config)
     params = _activation_params(traced, placement, data, settings.observer)
     layers = []
@@ -119,8 +120,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
     emit_activations(traced, placement, params)
-    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
-    if data is not None and layers and (steps.iterations or steps.bias_correction):
+    if data is not None and reference is not None and layers:
         refine(reference, traced, layers, data, steps)
     return traced
 
