@@ -50,6 +50,7 @@ class Settings:
         rounding: "nearest", or "learned" for weights of at most 4 bits: block by block, so that the block's output stays close.
         iterations: of learned rounding, for each block.
         bias_correction: move each layer's bias so that its channels' means stay those of the float network.
+        relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
         seed: of the mini-batches of learned rounding.
 
     Raises:
@@ -63,6 +64,7 @@ class Settings:
     rounding: str = "nearest"
     iterations: int = 1000
     bias_correction: bool = True
+    relu_only: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,7 +105,7 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
 def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
     """``traced``, with quantizers put into its graph."""
     reference = traced.copy()
-    placement = place(traced, config)
+    placement = place(traced, config, settings.relu_only)
     params = _activation_params(traced, placement, data, settings.observer)
     layers = []
     for layer in with_progress(traced.layers, "quantizing weights"):
