@@ -135,6 +135,13 @@ class Outputs(Interpreter):
         return value
 
 
+def test_by_default_biases_are_corrected_where_some_weights_have_four_bits_or_less(images: Tensor) -> None:
+    for bits, corrected in (({"blocks.1.expand": "4/8"}, True), ({"blocks.1.expand": "5/8"}, False)):
+        outputs = {b: quantized(replace(PLAIN, bits=bits, bias_correction=b), images)(images[:8]) for b in (True, False, "auto")}
+        assert torch.equal(outputs["auto"], outputs[corrected])
+        assert not torch.equal(outputs["auto"], outputs[not corrected])
+
+
 @pytest.mark.parametrize(("weight_bits", "act_bits"), [(8, 8), (4, 4), (3, 32), ("ternary", 8)])
 def test_corrected_channels_have_the_float_networks_means_on_the_calibration_images(
     weight_bits: int | str, act_bits: int, images: Tensor
@@ -230,6 +237,7 @@ def test_a_model_of_a_fixed_batch_takes_every_step() -> None:
         ({"weight_range": "x"}, "weight_range: expected one of mse, minmax"),
         ({"rounding": "up"}, "rounding: expected one of nearest, learned"),
         ({"equalize": "yes"}, "equalize: expected one of True, False, auto"),
+        ({"bias_correction": "yes"}, "bias_correction: expected one of True, False, auto"),
         ({"iterations": 0}, "iterations: expected at least 1"),
     ],
 )

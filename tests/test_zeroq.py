@@ -93,6 +93,12 @@ def test_calibration_on_initial_noise_fails_and_on_distilled_images_works() -> N
     assert top1(calibrated(noise)) < 40
 
 
+def test_images_with_the_statistics_of_the_batch_reach_as_far_as_real_ones() -> None:
+    """Each image with the statistics of all has weaker features, and ranges found with such images cut real ones off."""
+    image_wise = distill(digits_net(), EXAMPLE, Distillation(batch=16, stats="image")).images
+    assert shift(calibrated(distilled_images())) < 0.01 < shift(calibrated(image_wise))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("bits", "loss"), [("8/8", 0.5), ("6/6", 1.0), ("4/8", 3.0), ("4/4", 4.0), ("3/8", 6.0)])
 def test_distilled_images_calibrate_like_real_ones(bits: str, loss: float) -> None:
@@ -194,12 +200,20 @@ def allocation(average: float) -> object:
 
 
 def with_bits(bits: object) -> GraphModule:
-    return pq.quantize(digits_net(), pq.PTQ(bits=bits), example_inputs=EXAMPLE, calibration=[distilled_images()])
+    return pq.quantize(digits_net(), pq.PTQ(bits=bits, bias_correction=False), example_inputs=EXAMPLE, calibration=[distilled_images()])
+
+
+def shift(module: GraphModule) -> float:
+    """Divergence of the output from the float network's on test images: finer than 359 right or wrong answers."""
+    images, _ = digit_images("test")
+    with torch.inference_mode():
+        p, q = (torch.log_softmax(model(images).double(), 1) for model in (digits_net(), module))
+        return float((p.exp() * (p - q)).sum(1).mean())
 
 
 def test_mixed_bits_beat_uniform_ones() -> None:
-    assert top1(with_bits(allocation(2.5))) > top1(calibrated(distilled_images(), "2/8")) + 10
-    assert top1(with_bits(allocation(4))) >= top1(calibrated(distilled_images(), "4/8"))
+    assert top1(with_bits(allocation(2.5))) > top1(calibrated(distilled_images(), "2/8", bias_correction=False)) + 10
+    assert top1(with_bits(allocation(4))) >= top1(calibrated(distilled_images(), "4/8", bias_correction=False))
 
 
 def test_the_allocation_is_the_least_loss_within_the_budget() -> None:
@@ -209,8 +223,8 @@ def test_the_allocation_is_the_least_loss_within_the_budget() -> None:
     assert found.solution.costs["avg_weight_bits"] <= 4
     assert found.solution.optimal
     scores = np.array(found.problem.scores)
-    assert scores.shape == (8, 3)
-    assert (scores[:, 0] > scores[:, 2]).all()  # 2 bits lose more than 8
+    assert scores.shape == (8, 6)
+    assert (scores[:, 0] > scores[:, -1]).all()  # 2 bits lose more than 8
     (x, loss) = uniform_choices(found.problem, "avg_weight_bits")["4/8"]
     assert x > 4  # first and last layer have 8
     assert found.solution.score < loss

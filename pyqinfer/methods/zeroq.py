@@ -28,7 +28,7 @@ from pyqinfer.quantization.pipeline import run_pipeline
 from pyqinfer.quantization.sensitivity import Sensitivities, kl_sensitivities
 from pyqinfer.report import Cell, Column
 
-_WIDTHS = (2, 4, 8)
+_WIDTHS = (2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class ZeroQ(PTQ):
     of the network's output with that layer's weights quantized and all else in float; where a layer may also choose its activation
     bits, its input is quantized with them.
 
-    ``relu_only=True`` puts activation quantizers where the authors' released code has them: behind ReLU and ReLU6 alone. BatchNorm is folded
-    all the same: codes are symmetric per output channel, so that folding changes their scales only.
+    ``relu_only=True`` puts activation quantizers where the authors' released code has them: behind ReLU and ReLU6 alone. BatchNorm is
+    folded all the same: codes are symmetric per output channel, so that folding changes their scales only.
 
     Args:
         distillation: how images are made.
-        candidates: bits that a layer may take under a budget, e.g. ``("8/8", "4/8")``. Default: weights of 2, 4 and 8 bits, activations at
-            ``act_bits`` (the paper); under a budget of BOPs or ms, pairs of 4 to 8 bits for weights and activations.
+        candidates: bits that a layer may take under a budget, e.g. ``("2/8", "4/8", "8/8")`` as in the paper. Default: weights of 2, 3, 4, 5,
+            6 and 8 bits, activations at ``act_bits``; under a budget of BOPs or ms, pairs of 4 to 8 bits for weights and activations.
         tie_blocks: a block's last convolution and its downsample take the same weight bits.
         symmetric_kl: mean of the divergences in both directions rather than from the float network's output.
     """
@@ -72,12 +72,15 @@ class ZeroQ(PTQ):
         return distill(model, check_examples(example_inputs), self.distillation)
 
     def quantize(self, task: Task) -> GraphModule:
-        """See :func:`pyqinfer.quantize`. Raises ValueError for a network without BatchNorm, unless it is given calibration batches."""
+        """See :func:`pyqinfer.quantize`; under a budget the result's ``meta["allocation"]`` holds the allocation. Raises ValueError for a
+        network without BatchNorm, unless it is given calibration batches."""
         task, distilled = self._with_data(task)
         if task.budget is None:
             return run_pipeline(task, lambda names: self.layer_bits(names, task.keep), self)
         allocation = self._allocate(task, distilled)
-        return run_pipeline(task, lambda _: allocation, self)
+        module = run_pipeline(task, lambda _: allocation, self)
+        module.meta["allocation"] = allocation
+        return module
 
     def allocate(self, task: Task) -> Allocation:
         """See :func:`pyqinfer.allocate`. Raises ValueError as :meth:`quantize`, InfeasibleError for a budget that is too small."""

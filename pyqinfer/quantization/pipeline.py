@@ -29,6 +29,7 @@ from pyqinfer.quantization.weights import quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
+_SWITCH = (True, False, "auto")
 # equalize="auto": so many images decide, and equalizing must lower the error to this share.
 _TRIAL_IMAGES = 128
 _CLEAR_GAIN = 0.9
@@ -49,8 +50,13 @@ class Settings:
         weight_range: of each output channel by "mse" (least squared error) or "minmax" (its largest magnitude).
         rounding: "nearest", or "learned" for weights of at most 4 bits: block by block, so that the block's output stays close.
         iterations: of learned rounding, for each block.
+<<<<<<< HEAD
         bias_correction: move each layer's bias so that its channels' means stay those of the float network.
         relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
+=======
+        bias_correction: move each layer's bias so that its channels' means stay those of the float network. "auto": where some layer has
+            weights of at most 4 bits; with more the means hardly move.
+>>>>>>> ptq
         seed: of the mini-batches of learned rounding.
 
     Raises:
@@ -62,13 +68,19 @@ class Settings:
     observer: str = "mse"
     weight_range: str = "mse"
     rounding: str = "nearest"
+<<<<<<< HEAD
     iterations: int = 1000
     bias_correction: bool = True
     relu_only: bool = False
+=======
+    iterations: int = 500
+    bias_correction: bool | Literal["auto"] = "auto"
+>>>>>>> ptq
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS, "equalize": (True, False, "auto")}
+        choices: dict[str, tuple[object, ...]] = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
+        choices |= {"equalize": _SWITCH, "bias_correction": _SWITCH}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}")
@@ -117,7 +129,8 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
     emit_activations(traced, placement, params)
-    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction)
+    correct = settings.bias_correction is True or (settings.bias_correction == "auto" and any(layer.is_low_bit for layer in layers))
+    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, correct)
     if data is not None and layers and (steps.iterations or steps.bias_correction):
         refine(reference, traced, layers, data, steps)
     return traced
