@@ -50,13 +50,9 @@ class Settings:
         weight_range: of each output channel by "mse" (least squared error) or "minmax" (its largest magnitude).
         rounding: "nearest", or "learned" for weights of at most 4 bits: block by block, so that the block's output stays close.
         iterations: of learned rounding, for each block.
-<<<<<<< HEAD
-        bias_correction: move each layer's bias so that its channels' means stay those of the float network.
-        relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
-=======
         bias_correction: move each layer's bias so that its channels' means stay those of the float network. "auto": where some layer has
             weights of at most 4 bits; with more the means hardly move.
->>>>>>> ptq
+        relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
         seed: of the mini-batches of learned rounding.
 
     Raises:
@@ -68,14 +64,9 @@ class Settings:
     observer: str = "mse"
     weight_range: str = "mse"
     rounding: str = "nearest"
-<<<<<<< HEAD
-    iterations: int = 1000
-    bias_correction: bool = True
-    relu_only: bool = False
-=======
     iterations: int = 500
     bias_correction: bool | Literal["auto"] = "auto"
->>>>>>> ptq
+    relu_only: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
