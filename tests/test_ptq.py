@@ -16,8 +16,8 @@ from torch.fx import GraphModule, Interpreter, Node
 
 import pyqinfer as pq
 from pyqinfer.bits import parse_bits
-from pyqinfer.quantization.bias_correction import channel_means
-from pyqinfer.quantization.graph import TracedModel
+from pyqinfer.quantization.bias_correction import channel_means, corrected_at
+from pyqinfer.quantization.graph import TracedModel, op_name
 from pyqinfer.quantization.lockstep import Lockstep, fitting
 from pyqinfer.quantization.observers import OBSERVERS, ActivationParams, Observer
 from pyqinfer.quantization.weights import quantize_weight
@@ -135,11 +135,14 @@ class Outputs(Interpreter):
         return value
 
 
-def test_by_default_biases_are_corrected_where_some_weights_have_four_bits_or_less(images: Tensor) -> None:
-    for bits, corrected in (({"blocks.1.expand": "4/8"}, True), ({"blocks.1.expand": "5/8"}, False)):
-        outputs = {b: quantized(replace(PLAIN, bits=bits, bias_correction=b), images)(images[:8]) for b in (True, False, "auto")}
-        assert torch.equal(outputs["auto"], outputs[corrected])
-        assert not torch.equal(outputs["auto"], outputs[not corrected])
+@pytest.mark.parametrize(("weight_bits", "weight_range", "corrected"), [(3, "minmax", True), (5, "minmax", False)])
+def test_by_default_biases_are_corrected_where_that_helps_low_bits(
+    weight_bits: int, weight_range: str, corrected: bool, images: Tensor
+) -> None:
+    method = replace(PLAIN, weight_bits=weight_bits, weight_range=weight_range)
+    outputs = {b: quantized(replace(method, bias_correction=b), images)(images[:8]) for b in (True, False, "auto")}
+    assert torch.equal(outputs["auto"], outputs[corrected])
+    assert not torch.equal(outputs["auto"], outputs[not corrected])
 
 
 @pytest.mark.parametrize(("weight_bits", "act_bits"), [(8, 8), (4, 4), (3, 32), ("ternary", 8)])
@@ -148,18 +151,21 @@ def test_corrected_channels_have_the_float_networks_means_on_the_calibration_ima
 ) -> None:
     method = replace(PLAIN, bias_correction=True, weight_bits=weight_bits, act_bits=act_bits)
     reference = digits_net.folded(digits_net.trained())
-    expected = channel_means(reference.module, reference.layers, [(images,)])
+    places = corrected_at(reference.layers)
+    expected = channel_means(reference.module, places, [(images,)])
+    assert len(places) == len(reference.layers)
+    assert sum(op_name(node) == "add" for node in places) == 3  # behind the shortcuts
     worst = {}
     for corrected in (False, True):
         graph = quantized(replace(method, bias_correction=corrected), images)
-        runner = Outputs(graph, {layer.node.name for layer in reference.layers})
+        runner = Outputs(graph, set(expected))
         with torch.no_grad():
             runner.run(images)
         differences = []
-        for layer in reference.layers:
-            y = runner.seen[layer.node.name]
+        for name, wanted in expected.items():
+            y = runner.seen[name]
             mean = y.mean(0) if y.ndim == 2 else y.mean((0, 2, 3))
-            differences.append(float((mean - expected[layer.name]).abs().max() / y.std()))
+            differences.append(float((mean - wanted).abs().max() / y.std()))
         worst[corrected] = max(differences)
     assert worst[True] < 1e-3
     assert worst[True] < 0.1 * worst[False]

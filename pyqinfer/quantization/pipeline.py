@@ -24,15 +24,15 @@ from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.observers import OBSERVERS, ActivationParams
 from pyqinfer.quantization.placement import Placement, place
-from pyqinfer.quantization.refine import QuantizedLayer, Refinement, refine
+from pyqinfer.quantization.refine import LEARNED_BITS, QuantizedLayer, Refinement, refine
 from pyqinfer.quantization.weights import quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
 _SWITCH = (True, False, "auto")
-# equalize="auto": so many images decide, and equalizing must lower the error to this share.
+# "auto": so many images decide, and a step must lower the error to this share.
 _TRIAL_IMAGES = 128
-_CLEAR_GAIN = 0.9
+_CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
 
 Batches = list[tuple[Tensor, ...]]
 
@@ -44,14 +44,14 @@ class Settings:
     Args:
         fold: BatchNorm into the layer in front of it.
         equalize: make neighbouring layers' channel ranges equal (ReLU6 becomes ReLU where it hardly ever acts). "auto": where that
-            lowers the error of the quantized network's outputs on held-out calibration images by a tenth or more.
+            halves the error of the quantized network's outputs on held-out calibration images.
         observer: activation ranges by "mse" (least squared error), "minmax", "average" (mean of the batches' ranges), "percentile99.9",
             "percentile99.99", or "best" (for each tensor the one of least squared error on held-out calibration images).
         weight_range: of each output channel by "mse" (least squared error) or "minmax" (its largest magnitude).
         rounding: "nearest", or "learned" for weights of at most 4 bits: block by block, so that the block's output stays close.
         iterations: of learned rounding, for each block.
-        bias_correction: move each layer's bias so that its channels' means stay those of the float network. "auto": where some layer has
-            weights of at most 4 bits; with more the means hardly move.
+        bias_correction: move each layer's bias so that its channels' means in front of the activation function stay those of the float
+            network. "auto": where some layer has weights of at most 4 bits and that lowers the same error by a tenth.
         relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
         seed: of the mini-batches of learned rounding.
 
@@ -100,7 +100,8 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
     if settings.fold:
         fold_batch_norm(traced)
-    if settings.equalize is True or (settings.equalize == "auto" and data is not None and _equalizing_pays(traced, config, data, settings)):
+    settings = _decided(traced, config, data, settings)
+    if settings.equalize:
         equalize(traced, data)
     return _quantized(traced, config, data, settings).finish()
 
@@ -120,8 +121,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
     emit_activations(traced, placement, params)
-    correct = settings.bias_correction is True or (settings.bias_correction == "auto" and any(layer.is_low_bit for layer in layers))
-    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, correct)
+    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
     if data is not None and layers and (steps.iterations or steps.bias_correction):
         refine(reference, traced, layers, data, steps)
     return traced
@@ -135,19 +135,29 @@ def _activation_params(traced: TracedModel, placement: Placement, data: Batches 
     return {node: observers[node].params(bits) for node, bits in placement.bits.items()}
 
 
-def _equalizing_pays(traced: TracedModel, config: BitConfig, data: Batches, settings: Settings) -> bool:
-    """Quantize with and without, and compare the outputs on images that calibration has not seen."""
-    if not find_pairs(traced) or all(bits.is_float for bits in config.values()):
-        return False
-    seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
-    plain = replace(settings, rounding="nearest", bias_correction=False)
-    errors = []
-    for equalized in (True, False):
-        trial = traced.copy()
-        if equalized:
-            equalize(trial, seen)
-        errors.append(_output_error(traced.module, _quantized(trial, config, seen, plain).module, held_out))
-    return errors[0] < _CLEAR_GAIN * errors[1]
+def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
+    """The settings with every "auto" decided: quantize a copy with and without, compare the outputs on images it was not calibrated on."""
+    switches = {name: getattr(settings, name) for name in ("equalize", "bias_correction")}
+    low_bit = any(bits.weight == "ternary" or bits.weight <= LEARNED_BITS for bits in config.values())
+    possible = {"equalize": bool(find_pairs(traced)), "bias_correction": low_bit}
+    open_ones = [name for name, value in switches.items() if value == "auto" and possible[name]]
+    chosen = replace(settings, rounding="nearest", **{name: value is True for name, value in switches.items()})
+    if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
+        seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
+        least = _trial_error(traced, config, chosen, seen, held_out)
+        for name in open_ones:
+            candidate = replace(chosen, **{name: True})
+            error = _trial_error(traced, config, candidate, seen, held_out)
+            if error < _CLEAR_GAIN[name] * least:
+                chosen, least = candidate, error
+    return replace(chosen, rounding=settings.rounding)
+
+
+def _trial_error(traced: TracedModel, config: BitConfig, settings: Settings, seen: Batches, held_out: Batches) -> float:
+    trial = traced.copy()
+    if settings.equalize:
+        equalize(trial, seen)
+    return _output_error(traced.module, _quantized(trial, config, seen, settings).module, held_out)
 
 
 def _split(data: Batches) -> tuple[Batches, Batches]:

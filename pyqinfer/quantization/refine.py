@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer.bits import LayerBits
-from pyqinfer.quantization.bias_correction import add_to_channels, channel_means, correction
+from pyqinfer.quantization.bias_correction import add_to_channels, channel_means, corrected_at, correction
 from pyqinfer.quantization.blocks import Block, find_blocks, region
 from pyqinfer.quantization.calibrate import with_progress
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
@@ -19,7 +19,7 @@ from pyqinfer.quantization.lockstep import Lockstep, fitting
 from pyqinfer.quantization.reconstruct import BlockRunner, learn
 from pyqinfer.quantization.rounding import SoftRounding
 
-_LEARNED_BITS = 4  # with more, rounding to nearest is as good
+LEARNED_BITS = 4  # with more, rounding to nearest is as good
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class QuantizedLayer:
 
     @property
     def is_low_bit(self) -> bool:
-        return self.bits.weight == "ternary" or self.bits.weight <= _LEARNED_BITS
+        return self.bits.weight == "ternary" or self.bits.weight <= LEARNED_BITS
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,11 @@ class _Refiner:
         self.corrected: dict[Node, Layer] = {}
         self.means: dict[str, Tensor] = {}
         if steps.bias_correction:
-            self.corrected = {quantized.layer.node: quantized.layer for quantized in layers}
-            self.means = channel_means(reference.module, self.corrected.values(), data)
+            names = {quantized.layer.name for quantized in layers}
+            places = corrected_at(layer for layer in reference.layers if layer.name in names)
+            self.means = channel_means(reference.module, places, data)
+            nodes = {node.name: node for node in traced.module.graph.nodes}
+            self.corrected = {nodes[node.name]: self.layers[layer.name].layer for node, layer in places.items()}
             for layer in self.corrected.values():
                 bias = traced.bias(layer)
                 traced.replace_bias(layer, torch.zeros(len(layer.weight)) if bias is None else bias.clone())
@@ -116,7 +119,7 @@ class _Refiner:
             outputs = self.values.run(node)
             self.done.add(node)
             if (layer := self.corrected.get(node)) is not None:
-                delta = correction(layer, outputs, self.means)
+                delta = correction(layer, outputs, self.means[node.name])
                 bias = self.traced.bias(layer)
                 assert bias is not None
                 bias.add_(delta)
