@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -141,12 +141,14 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     low_bit = any(bits.weight == "ternary" or bits.weight <= LEARNED_BITS for bits in config.values())
     possible = {"equalize": bool(find_pairs(traced)), "bias_correction": low_bit}
     open_ones = [name for name, value in switches.items() if value == "auto" and possible[name]]
-    chosen = replace(settings, rounding="nearest", **{name: value is True for name, value in switches.items()})
+    on: dict[str, Any] = {name: value is True for name, value in switches.items()}
+    chosen = replace(settings, rounding="nearest", **on)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
         seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
         least = _trial_error(traced, config, chosen, seen, held_out)
         for name in open_ones:
-            candidate = replace(chosen, **{name: True})
+            on = {name: True}
+            candidate = replace(chosen, **on)
             error = _trial_error(traced, config, candidate, seen, held_out)
             if error < _CLEAR_GAIN[name] * least:
                 chosen, least = candidate, error
