@@ -141,14 +141,14 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     low_bit = any(bits.weight == "ternary" or bits.weight <= LEARNED_BITS for bits in config.values())
     possible = {"equalize": bool(find_pairs(traced)), "bias_correction": low_bit}
     open_ones = [name for name, value in switches.items() if value == "auto" and possible[name]]
-    on: dict[str, Any] = {name: value is True for name, value in switches.items()}
-    chosen = replace(settings, rounding="nearest", **on)
+    certain: dict[str, Any] = {name: value is True for name, value in switches.items()}
+    chosen = replace(settings, rounding="nearest", **certain)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
         seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
         least = _trial_error(traced, config, chosen, seen, held_out)
         for name in open_ones:
-            on = {name: True}
-            candidate = replace(chosen, **on)
+            taken: dict[str, Any] = {name: True}
+            candidate = replace(chosen, **taken)
             error = _trial_error(traced, config, candidate, seen, held_out)
             if error < _CLEAR_GAIN[name] * least:
                 chosen, least = candidate, error
