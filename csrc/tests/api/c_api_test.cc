@@ -20,7 +20,6 @@ constexpr const char* kForeignIsa = "neon";
 constexpr const char* kForeignIsa = "avx2";
 #endif
 
-
 class CApi : public testing::Test {
  protected:
   CApi() {
