@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyqinfer.measure.profile import profile
     from pyqinfer.methods.ompq import OMPQ
     from pyqinfer.methods.ptq import PTQ
+    from pyqinfer.methods.zeroq import ZeroQ
     from pyqinfer.quantization import quantize
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
@@ -37,6 +38,7 @@ _LAZY = {
     "FakeQuant": "pyqinfer.frontend.fake_quant",
     "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",
+    "ZeroQ": "pyqinfer.methods.zeroq",
     "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
@@ -60,6 +62,7 @@ __all__ = [
     "Report",
     "Session",
     "UnsupportedError",
+    "ZeroQ",
     "__version__",
     "allocate",
     "benchmark",

@@ -120,6 +120,15 @@ def test_bits_under_a_budget_are_shown_written_edited_and_used(work: Path) -> No
     assert str(pq.BitConfig.load(work / "x.json")["4"]) == "3/6"
 
 
+def test_zeroq_needs_no_data(work: Path) -> None:
+    common = (f"{work}/nets.py:net", "--input", "1x3x12x12", "--method", "zeroq")
+    code, out, err = invoke("quantize", *common, "--budget-bops", "0.05", "--out", work / "zeroq.pqi")
+    assert code == 0, err
+    assert "of the float network's BOPs (budget: 0.05000" in out
+    assert "noise" not in err
+    assert pq.load(work / "zeroq.pqi").integer_share() == 1.0
+
+
 def test_with_json_only_the_result_is_on_stdout(work: Path) -> None:
     common = (f"{work}/nets.py:net", "--input", "1x3x12x12", "--calib", work / "images.npy")
     code, out, err = invoke("quantize", *common, *OMPQ, "--out", work / "mixed.pqi", "-o", "json")

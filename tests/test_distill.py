@@ -64,6 +64,15 @@ def test_the_loss_is_the_papers(stats: str) -> None:
     assert statistics_loss(net, x, stats) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("stats", ["image", "batch"])
+def test_the_losss_gradient_is_its_derivative(stats: str) -> None:
+    net = trained_on(Rows(), torch.randn(8, 3, 5, 5)).double()
+    loss = StatisticsLoss(net, stats)
+    x = torch.randn(3, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    with loss.attached():
+        assert torch.autograd.gradcheck(lambda x: loss([x]), (x,), eps=1e-3, atol=1e-3)
+
+
 def test_the_term_of_the_input_takes_other_statistics_or_is_left_out() -> None:
     x = 0.5 * torch.randn(64, 3, 9, 9) + 2
     net = trained_on(Net(), x)

@@ -77,10 +77,12 @@ class Problem:
     def check_feasible(self, groups: Sequence[Group]) -> None:
         """Raises InfeasibleError where one limit alone cannot be met."""
         for cost, limit in self.limits.items():
-            least = self.fixed.get(cost, 0.0) + sum(min(choice.costs[cost] for choice in group) for group in groups)
+            fixed = self.fixed.get(cost, 0.0)
+            least = fixed + sum(min(choice.costs[cost] for choice in group) for group in groups)
             if not within(least, limit):
+                beside = f" ({fixed:.6g} of it for what does not choose)" if fixed else ""
                 raise InfeasibleError(
-                    f"{cost}: {limit:g} asked, but the least possible is {least:.6g}, with every layer at its cheapest bits"
+                    f"{cost}: {limit:g} asked, but the least possible is {least:.6g}{beside}, with every layer at its cheapest candidate"
                 )
 
     def groups(self, costs: Sequence[str] | None = None) -> list[Group]:

@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 
     from pyqinfer.allocation.budget import Budget
 
-_METHODS = ("ptq", "ompq")
+_METHODS = ("ptq", "zeroq", "ompq")
 _NOISE_SAMPLES = 32
-_DATA, _BITS, _BUDGET = "Data", "Bits", "Budget: the method chooses bits per layer (ompq); several hold at once"
+_DATA, _BITS, _BUDGET = "Data", "Bits", "Budget: the method chooses bits per layer (zeroq, ompq); several hold at once"
 
 
 def command(
     model: str = typer.Argument(help=MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
-    method: str = typer.Option("ptq", "--method", help="ptq: post-training; ompq: bits by orthogonality of layers."),
+    method: str = typer.Option("ptq", "--method", help="ptq: post-training; zeroq: without data; ompq: bits by orthogonality of layers."),
     output: Style = OutputOption,
     calib: Path | None = typer.Option(
         None,
         "--calib",
-        help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise.",
+        help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise; zeroq makes its own.",
         rich_help_panel=_DATA,
     ),
     batch_size: int = typer.Option(32, "--batch-size", help="Samples per calibration batch.", rich_help_panel=_DATA),
-    seed: int = typer.Option(0, "--seed", help="Of the noise, where there is no --calib.", rich_help_panel=_DATA),
+    seed: int = typer.Option(0, "--seed", help="Of the noise, where there is no --calib, and of zeroq's images.", rich_help_panel=_DATA),
     observer: str = typer.Option("mse", "--observer", help="How activation ranges are found: mse, minmax, ...", rich_help_panel=_DATA),
     bits: str = typer.Option("8/8", "--bits", help="Of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
     keep: list[str] = typer.Option(
@@ -79,14 +79,14 @@ def command(
     budget = _budget(budget_bops, budget_mb, budget_bits, budget_ms, threads, isa)
     if budget is not None and bits_in is not None:
         raise ValueError("--bits-in gives the bits, a budget chooses them: use one of the two")
-    configuration = _method(method, bits, observer, None if bits_in is None else BitConfig.load(bits_in), candidates, budget)
+    configuration = _method(method, bits, observer, None if bits_in is None else BitConfig.load(bits_in), candidates, budget, seed)
     module = load_reference(model)
     examples = _tensors(random_inputs(model_input_shapes(module, input), seed))
     quantized = quantize(
         module,
         configuration,
         example_inputs=examples,
-        calibration=_calibration(calib, batch_size, examples, seed),
+        calibration=_calibration(calib, batch_size, examples, seed, method),
         keep=_keep(keep),
         budget=budget,
     )
@@ -109,14 +109,15 @@ def _budget(bops: float | None, mb: float | None, bits: float | None, ms: float 
     return Budget(bops=bops, size_mb=mb, avg_weight_bits=bits, latency_ms=ms, threads=threads, isa=isa)
 
 
-def _method(name: str, bits: str, observer: str, bits_in: BitConfig | None, candidates: str, budget: Budget | None) -> Any:
+def _method(name: str, bits: str, observer: str, bits_in: BitConfig | None, candidates: str, budget: Budget | None, seed: int) -> Any:
     """The method's configuration. Raises ValueError for options that it has no use for."""
-    from pyqinfer.methods import OMPQ, PTQ
+    from pyqinfer.methods import OMPQ, PTQ, ZeroQ
+    from pyqinfer.quantization.distill import Distillation
 
     if name not in _METHODS:
         raise ValueError(f"--method {name!r}: expected {', '.join(_METHODS)}")
     if name == "ptq" and budget is not None:
-        raise ValueError("--method ptq has fixed bits and takes no budget: use ompq, or --bits-in")
+        raise ValueError("--method ptq has fixed bits and takes no budget: use zeroq or ompq, or --bits-in")
     if name == "ompq" and budget is None:
         raise ValueError("--method ompq chooses bits under a budget: give --budget-bops, --budget-mb, --budget-bits or --budget-ms")
     if candidates and budget is None:
@@ -125,6 +126,15 @@ def _method(name: str, bits: str, observer: str, bits_in: BitConfig | None, cand
     uniform = parse_bits(bits)
     if name == "ompq":
         return OMPQ(observer=observer, candidates=choices)
+    if name == "zeroq":
+        return ZeroQ(
+            weight_bits=uniform.weight,
+            act_bits=uniform.act,
+            observer=observer,
+            bits=bits_in,
+            candidates=choices,
+            distillation=Distillation(seed=seed),
+        )
     return PTQ(weight_bits=uniform.weight, act_bits=uniform.act, observer=observer, bits=bits_in)
 
 
@@ -136,7 +146,11 @@ def _keep(items: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _calibration(path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int) -> list[tuple[Tensor, ...]]:
+def _calibration(
+    path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int, method: str
+) -> list[tuple[Tensor, ...]] | None:
+    if path is None and method == "zeroq":
+        return None
     if path is None:
         stderr.print("no --calib: calibrating on noise; the accuracy will be poor", style="yellow")
         shapes = [(_NOISE_SAMPLES, *x.shape[1:]) if len(x) == 1 else tuple(x.shape) for x in examples]

@@ -2,5 +2,6 @@
 
 from pyqinfer.methods.ompq import OMPQ
 from pyqinfer.methods.ptq import PTQ
+from pyqinfer.methods.zeroq import ZeroQ
 
-__all__ = ["OMPQ", "PTQ"]
+__all__ = ["OMPQ", "PTQ", "ZeroQ"]

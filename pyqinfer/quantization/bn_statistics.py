@@ -109,14 +109,34 @@ def statistics_loss(model: nn.Module, inputs: Tensor | Sequence[Tensor], stats: 
 
 def _statistics(x: Tensor, stats: Stats) -> tuple[Tensor, Tensor | None]:
     """Mean and variance of ``[N, C, ...]``: [N, C] each for images, [1, C] for batches. No variance of a single value."""
-    positions = list(range(2, x.ndim))
+    positions = tuple(range(2, x.ndim))
     if stats == "image" and x[0, 0].numel() > 1:
-        variance, mean = torch.var_mean(x, positions)
+        mean, variance = _MeanVariance.apply(x, positions, 1)  # type: ignore[no-untyped-call]
         return mean, variance
     if x[:, 0].numel() == 1:
-        return x.mean([0, *positions])[None], None
-    variance, mean = torch.var_mean(x, [0, *positions], correction=0)
+        return x.mean((0, *positions))[None], None
+    mean, variance = _MeanVariance.apply(x, (0, *positions), 0)  # type: ignore[no-untyped-call]
     return mean[None], variance[None]
+
+
+class _MeanVariance(torch.autograd.Function):
+    """Mean and variance over some dimensions: torch.var_mean, but a few times faster on the CPU, backward too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], correction: int) -> tuple[Tensor, Tensor]:
+        mean = x.mean(dims, keepdim=True)
+        ctx.count = x.numel() // mean.numel()
+        ctx.freedom = ctx.count - correction
+        variance = torch.linalg.vector_norm(x - mean, 2, dims, keepdim=True).square() / ctx.freedom
+        ctx.save_for_backward(x, mean)
+        kept = [size for i, size in enumerate(x.shape) if i not in dims]
+        return mean.reshape(kept), variance.reshape(kept)
+
+    @staticmethod
+    def backward(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> tuple[Tensor, None, None]:
+        x, mean = ctx.saved_tensors
+        slope = grad_variance.reshape(mean.shape) * (2 / ctx.freedom)
+        return torch.addcmul(grad_mean.reshape(mean.shape) / ctx.count - slope * mean, x, slope), None, None
 
 
 def _distance(calls: Sequence[tuple[Tensor, Tensor | None]], mean: Tensor, std: Tensor) -> Tensor:

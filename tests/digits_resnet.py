@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyqinfer import zoo
 from pyqinfer.zoo.resnet import SmallImageResNet
 
-_EPOCHS = 12
+_EPOCHS = 8
 _BATCH = 64
 
 
@@ -30,9 +30,9 @@ def digits_net() -> nn.Module:
     torch.manual_seed(0)
     net = SmallImageResNet(width=16, depth=1, in_channels=3, num_classes=10)
     images, labels = digit_images("train")
-    optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=3e-3)
     steps = _EPOCHS * (len(images) // _BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
     for _ in range(_EPOCHS):
         for chosen in torch.randperm(len(images))[: len(images) // _BATCH * _BATCH].split(_BATCH):
             optimizer.zero_grad()
