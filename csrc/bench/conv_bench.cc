@@ -75,13 +75,13 @@ kernels::Output ReluOutput() {
 
 template <typename Packed, typename T>
 void Run(benchmark::State& state, const KernelSet* set, Product product, const ConvShape& s, const Packed& packed, const T* x, void* y) {
-  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
   pack::ConvRun<T> run;
   run.shape = s;
   run.x = x;
   run.output = ReluOutput();
   run.y = y;
-  const pack::ConvPart whole = {0, s.rows(), 0, packed.layout().panels};
+  const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
   for (auto _ : state) {
     packed.Run(run, whole, scratch.data());
     benchmark::ClobberMemory();

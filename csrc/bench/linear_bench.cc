@@ -45,7 +45,7 @@ void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
   weights.bias = bias.data();
   weights.zero_point = 128;
   const pack::PackedConvU8 packed(*set, shape, weights);
-  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(shape));
   pack::ConvRun<uint8_t> run;
   run.shape = shape;
   run.x = x.data();

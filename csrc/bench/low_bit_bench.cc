@@ -67,7 +67,7 @@ void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits b
   weights.bias = bias.data();
   weights.qmax = bits.act_max;
   const pack::PackedConvU8 packed(*set, s, weights, algorithm);
-  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
   pack::ConvRun<uint8_t> run;
   run.shape = s;
   run.x = x.data();

@@ -24,8 +24,10 @@ struct Output {
   float v_lo = 0, v_hi = 255;    // qmin - z, qmax - z
   int32_t zero_point = 0;
   // Of codes from an integer layer only. The caller has proved that no result is NaN, that |y * inv_scale| < 2^30, and that clamping the
-  // rounded value to 0..255 is all that the bounds above do: conversion and saturation then replace every clamp.
+  // rounded value to codes 0..code_max is all that the bounds above do: conversion, saturation and a minimum of bytes then replace every
+  // clamp.
   bool saturates = false;
+  uint8_t code_max = 255;  // read where `saturates`; else 255
 };
 
 // A residual input, added after the bias. Exactly one pointer is set, or none.
@@ -126,6 +128,27 @@ struct TileU8S8Pairs {
   const TileExtra* extra;
   const int8_t* extra_w;  // 64-byte aligned
   uint32_t extras;
+};
+
+// A band of output positions of a conv, on matrix registers (Intel AMX): blocks of 16 positions by 16 channels. The left operand of
+// position p is `pieces` pieces of `bytes` k-values, piece i at a + p * stride + offset[i]: the rows of a matrix register are evenly spaced
+// in memory. That is so inside one padded image, where positions run on through the columns beyond the output's width; those give no
+// output. Panels of kMatrixChannels channels: for each piece, two blocks of 16 channels, of each bytes/4 x 16 channels x 4 k-values.
+// k-values that a piece shares with the one before it, or that lie beyond the window, have weight 0.
+inline constexpr int kMatrixRows = 16, kMatrixBytes = 64, kMatrixChannels = 32;
+struct TileMatrixU8S8 {
+  const uint8_t* a;
+  size_t stride;
+  const ptrdiff_t* offset;  // [pieces]
+  uint32_t pieces;
+  uint32_t bytes;        // of a piece: a multiple of 4, at most 64; all of them are read
+  uint32_t positions;    // at least 16
+  const int32_t* pixel;  // [positions] the output pixel of each, or -1; nullptr: position p is pixel p
+  const int8_t* w;       // 64-byte aligned, as is panel_bytes
+  size_t panel_bytes;
+  // Of the first panel; n counts the channels of all panels, and init, scale and bias go on behind it. `out` and the residual are those of
+  // pixel 0. a, taps, k, w, box and row are not read; no base.
+  TileU8S8 epilogue;
 };
 
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
@@ -280,6 +303,7 @@ struct KernelSet {
   void (*winograd_output)(const WinogradOutput&) noexcept;
   int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
   TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];
+  void (*u8s8_matrix)(const TileMatrixU8S8&) noexcept;  // null: no matrix registers. Not within a TileScope
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;
@@ -309,8 +333,9 @@ struct KernelSet {
   void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
   void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
-  // acc[c] = max(acc[c], x[c]); acc[c] += x[c]
-  void (*max_u8)(const uint8_t* x, uint8_t* acc, size_t n) noexcept;
+  // y[c] = the largest of x[0][c] .. x[count - 1][c], count at least 1, c < n.
+  void (*max_u8)(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept;
+  // acc[c] += x[c]
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
 };
 

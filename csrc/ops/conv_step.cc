@@ -55,8 +55,8 @@ class ConvStep : public Step {
   }
   const Packed& packed() const { return packed_; }
 
-  size_t ScratchBytes(const ConcreteShape&, const ConcreteShape&, int threads) const override {
-    return SlotBytes() * static_cast<size_t>(threads);
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&, int threads) const override {
+    return SlotBytes(geometry_.Bind(in)) * static_cast<size_t>(threads);
   }
 
   void Run(const RunArgs& args) const noexcept override {
@@ -73,19 +73,20 @@ class ConvStep : public Step {
     }
     run.output = output_;
     run.y = args.out.data;
+    const size_t slot = SlotBytes(run.shape);
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         const pack::ConvPart piece =
             pack::SplitConv(pack::OutputUnits(packed_.layout(), run.shape), packed_.layout().panels, parts, static_cast<int>(part));
-        packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * SlotBytes());
+        packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * slot);
       }
     });
   }
 
  private:
-  size_t SlotBytes() const { return (packed_.ScratchBytes() + 63) & ~size_t{63}; }
+  size_t SlotBytes(const kernels::ConvShape& bound) const { return (packed_.ScratchBytes(bound) + 63) & ~size_t{63}; }
 
   ConvGeometry geometry_;
   Packed packed_;

@@ -1,5 +1,5 @@
 // max_pool2d over NHWC images.
-#include <cstring>
+#include <algorithm>
 
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
@@ -67,29 +67,37 @@ class MaxPoolStep : public Step {
   }
 
  private:
-  // Whole channel rows at a time: the first position inside the image starts the maximum, the others join it.
+  static constexpr size_t kMostPixels = 16;
+  // Whole channel rows at a time: the pixels of a window that lie inside the image, kMostPixels of them per call.
   void PoolU8(const kernels::PoolShape& s, const uint8_t* x, uint8_t* y, int64_t begin, int64_t end) const {
+    for (int64_t row = begin; row < end;) {
+      const int64_t column = row % s.out_w, last = std::min(s.out_w, column + end - row);
+      const int64_t image = row / s.out_w / s.out_h, top = row / s.out_w % s.out_h * s.stride_h - s.pad_top;
+      PoolRow(s, x + image * s.h * s.w * s.c, top, column, last, y + row * s.c);
+      row += last - column;
+    }
+  }
+  // Output columns [begin, end) of windows whose first row is image row `top`.
+  void PoolRow(const kernels::PoolShape& s, const uint8_t* image, int64_t top, int64_t begin, int64_t end, uint8_t* out) const {
     const size_t channels = static_cast<size_t>(s.c);
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t image = row / s.out_w / s.out_h;
-      const int64_t top = row / s.out_w % s.out_h * s.stride_h - s.pad_top, left = row % s.out_w * s.stride_w - s.pad_left;
-      uint8_t* out = y + row * s.c;
-      bool first = true;
-      for (int64_t kh = 0; kh < s.kh; ++kh) {
-        const int64_t ih = top + kh * s.dilation_h;
+    for (int64_t column = begin; column < end; ++column, out += s.c) {
+      const int64_t left = column * s.stride_w - s.pad_left;
+      const uint8_t* pixels[kMostPixels];
+      size_t count = 0;
+      for (int64_t kh = 0, ih = top; kh < s.kh; ++kh, ih += s.dilation_h) {
         if (ih < 0 || ih >= s.h) continue;
-        for (int64_t kw = 0; kw < s.kw; ++kw) {
-          const int64_t iw = left + kw * s.dilation_w;
+        const uint8_t* line = image + ih * s.w * s.c;
+        for (int64_t kw = 0, iw = left; kw < s.kw; ++kw, iw += s.dilation_w) {
           if (iw < 0 || iw >= s.w) continue;
-          const uint8_t* from = x + ((image * s.h + ih) * s.w + iw) * s.c;
-          if (first) {
-            std::memcpy(out, from, channels);
-          } else {
-            set_.max_u8(from, out, channels);
+          if (count == kMostPixels) {  // what there is so far joins the rest
+            set_.max_u8(pixels, count, out, channels);
+            pixels[0] = out;
+            count = 1;
           }
-          first = false;
+          pixels[count++] = line + iw * s.c;
         }
       }
+      if (count > 0) set_.max_u8(pixels, count, out, channels);
     }
   }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/reference/conv.h"
 #include "pack/low_bit.h"
+#include "pack/matrix.h"
 #include "pack/tiling.h"
 #include "pack/winograd.h"
 
@@ -55,14 +56,17 @@ double LargestResult(const ConvShape& s, const WeightsU8& w) {
   return largest;
 }
 
-// Output::saturates of kernels/contract.h. A bound clamps like the end of the codes when it rounds to that end, because rounding keeps
-// order; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
-bool Saturates(const kernels::Output& o, const Residual& r, double largest) {
-  if (o.f32 || r.f32 != nullptr) return false;
+// Sets Output::saturates and code_max (kernels/contract.h) where that is proved. Rounding keeps order, so a bound clamps like the code that
+// it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+void ProveSaturation(const Residual& r, double largest, kernels::Output* output) {
+  kernels::Output& o = *output;
+  if (o.f32 || r.f32 != nullptr) return;
   if (r.u8 != nullptr) largest += 255.0 * static_cast<double>(r.scale);
-  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return false;
+  if (!(largest * static_cast<double>(o.inv_scale) < 1 << 30)) return;
   const float lo = std::max(o.act_lo * o.inv_scale, o.v_lo), hi = std::min(o.act_hi * o.inv_scale, o.v_hi);
-  return std::nearbyint(lo) == static_cast<float>(-o.zero_point) && std::nearbyint(hi) == static_cast<float>(255 - o.zero_point);
+  const float top = std::nearbyint(hi) + static_cast<float>(o.zero_point);
+  o.saturates = std::nearbyint(lo) == static_cast<float>(-o.zero_point) && top >= 0 && top <= 255;
+  if (o.saturates) o.code_max = static_cast<uint8_t>(top);
 }
 
 }  // namespace
@@ -111,6 +115,10 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
   if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
 }
 
+size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
+  return layout_.method == Method::kMatrix ? MatrixScratchBytes(layout_, shape) : scratch_bytes_;
+}
+
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
   const int8_t* weights = At<int8_t>(buffer_, layout_.weights);
@@ -120,7 +128,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
   const uint8_t padding = static_cast<uint8_t>(zero_point_);
   kernels::Output output = run.output;
-  output.saturates = Saturates(output, run.residual, largest_result_);
+  ProveSaturation(run.residual, largest_result_, &output);
   if (part.panel_begin >= part.panel_end) return;
   switch (layout_.method) {
     case Method::kReference:
@@ -205,6 +213,9 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       });
       break;
     }
+    case Method::kMatrix:
+      RunMatrix({*set_, layout_, buffer_.data(), step_, zero_point_, output}, run, part, scratch);
+      break;
     case Method::kWinograd:
       RunWinograd({*set_, layout_, buffer_.data(), least_, step_, zero_point_, qmin_, qmax_, output}, run, part, scratch);
       break;
@@ -266,6 +277,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       });
       break;
     }
+    case Method::kMatrix:
     case Method::kWinograd:  // codes only
       break;
   }

@@ -43,8 +43,8 @@ class PackedConvU8 {
 
   const ConvLayout& layout() const { return layout_; }
   size_t WeightBytes() const { return layout_.bytes + pairs_.bytes(); }
-  // Scratch of one thread, for images of any size. 64-byte aligned.
-  size_t ScratchBytes() const { return scratch_bytes_; }
+  // Scratch of one thread, 64-byte aligned; `shape` is the one packed with the n, h, w to come.
+  size_t ScratchBytes(const kernels::ConvShape& shape) const;
   void Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept;
 
  private:
@@ -65,7 +65,7 @@ class PackedConvF32 {
 
   const ConvLayout& layout() const { return layout_; }
   size_t WeightBytes() const { return layout_.bytes; }
-  size_t ScratchBytes() const { return scratch_bytes_; }
+  size_t ScratchBytes(const kernels::ConvShape&) const { return scratch_bytes_; }
   void Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept;
 
  private:

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "pack/low_bit.h"
+#include "pack/matrix.h"
 #include "pack/panel.h"
 
 namespace pqi::pack {
@@ -39,7 +41,7 @@ Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
 }
 
 ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes,
-                         const Algorithm& algorithm = {}) {
+                         const Algorithm& algorithm = {}, bool matrix = false) {
   ConvLayout layout;
   layout.algorithm = algorithm;
   layout.tile = tile;
@@ -49,6 +51,8 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.method = Method::kReference;
     layout.channels = static_cast<size_t>(s.oc);
     layout.panel_bytes = static_cast<size_t>(s.oc * s.taps() * s.group_inputs() * element_bytes);
+  } else if (matrix) {
+    LayoutMatrix(s, &layout);
   } else if (s.depthwise() && depthwise_kernel) {
     layout.method = Method::kDepthwise;
     layout.channels = static_cast<size_t>(RoundUp(s.oc, kernels::kDepthwisePad));
@@ -103,12 +107,20 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
     case Method::kTiles:
     case Method::kRuns:
     case Method::kGather:
+    case Method::kMatrix:
     case Method::kWinograd:
       for (int64_t p = 0; p < layout.panels; ++p) {
         const int64_t group = p / layout.panels_per_group, first = p % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
         T* panel = reinterpret_cast<T*>(buffer + layout.weights + static_cast<size_t>(p) * layout.panel_bytes);
-        PackPanel(layout.tile, layout.taps, layout.k, weights + (group * s.group_outputs() + first) * per_channel, n, panel);
+        const T* channels = weights + (group * s.group_outputs() + first) * per_channel;
+        if constexpr (std::is_same_v<T, int8_t>) {
+          if (layout.method == Method::kMatrix) {
+            PackMatrixPanel(layout, channels, n, panel);
+            continue;
+          }
+        }
+        PackPanel(layout.tile, layout.taps, layout.k, channels, n, panel);
       }
       break;
   }
@@ -140,6 +152,8 @@ const char* MethodName(Method method) {
       return "gather";
     case Method::kDepthwise:
       return "depthwise";
+    case Method::kMatrix:
+      return "matrix";
     case Method::kWinograd:
       return "winograd";
   }
@@ -159,6 +173,7 @@ const kernels::U8S8Kernels& ProductKernels(const KernelSet& set, Product product
 }
 
 int64_t OutputUnits(const ConvLayout& layout, const ConvShape& shape) {
+  if (layout.method == Method::kMatrix) return MatrixUnits(shape);
   if (layout.method != Method::kWinograd) return shape.rows();
   return shape.n * CeilDiv(shape.out_h(), 2) * CeilDiv(shape.out_w(), 2);
 }
@@ -166,7 +181,8 @@ int64_t OutputUnits(const ConvLayout& layout, const ConvShape& shape) {
 ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base, const Algorithm& algorithm) {
   const bool direct_dot = algorithm.product == Product::kDot && !algorithm.winograd;
   const TileShape tile = direct_dot ? set.u8s8 : ProductKernels(set, algorithm.product).shape;
-  ConvLayout layout = LayoutWeights(shape, tile, set.u8s8_depthwise != nullptr, 1, algorithm);
+  const bool matrix = direct_dot && SuitsMatrix(set, shape, has_base);
+  ConvLayout layout = LayoutWeights(shape, tile, set.u8s8_depthwise != nullptr, 1, algorithm, matrix);
   layout.has_bias = has_bias;
   layout.has_base = has_base;
   if (layout.method != Method::kDepthwise && direct_dot) layout.offset = set.u8s8_offset;

@@ -18,8 +18,9 @@ namespace pqi::pack {
 //              right border are copied
 //   gather     few channels per group (a network's first layer): each window is copied into one contiguous row of taps*k elements
 //   depthwise  groups = channels = outputs
+//   matrix     matrix registers: bands of the input are copied into padded images (pack/matrix.h)
 //   winograd   F(2x2,3x3): 3x3, stride 1, one group; weights and input are transformed (kernels/generic/winograd.h)
-enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise, kWinograd };
+enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise, kMatrix, kWinograd };
 const char* MethodName(Method method);
 
 // How codes are multiplied (kernels::U8S8Kernels). Tiles, runs, gather and Winograd can take any of them, the others the plain way.
@@ -74,7 +75,7 @@ ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape&
                         const Algorithm& algorithm = {});
 ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, bool has_bias);
 
-// Pieces of the output that can be computed apart: pixels, or Winograd's tiles of 2x2 pixels.
+// Pieces of the output that can be computed apart: pixels, image rows on matrix registers (but for 1x1), or Winograd's tiles of 2x2 pixels.
 int64_t OutputUnits(const ConvLayout& layout, const kernels::ConvShape& shape);
 
 inline constexpr int kMaxTaps = 16;  // of Winograd

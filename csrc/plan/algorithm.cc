@@ -136,6 +136,10 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       name += "-depthwise";
       reason = "one input and one output channel per group";
       break;
+    case pack::Method::kMatrix:
+      name += "-matrix";
+      reason = "matrix registers: 32 pixels by 32 channels, " + std::to_string(layout.tile.kr) + " codes at a time";
+      break;
     case pack::Method::kWinograd:
       name += "-winograd";
       reason = "2x2 outputs by 16 products instead of 36";

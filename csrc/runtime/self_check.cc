@@ -43,15 +43,16 @@ class Operands {
   std::minstd_rand engine_{1};
 };
 
-// lo is -infinity, or 0 with zero point 0: then saturation can stand for every clamp.
+// lo is -infinity, or 0 with zero point 0: then saturation and a minimum, for codes that end at 200, can stand for every clamp.
 Output Codes(int32_t zero_point, float lo, bool saturates = false) {
   Output o;
   o.saturates = saturates;
+  o.code_max = saturates ? 200 : 255;
   o.act_lo = lo;
   o.act_hi = kInfinity;
   o.inv_scale = 1 / 0.037f;
   o.v_lo = static_cast<float>(-zero_point);
-  o.v_hi = static_cast<float>(255 - zero_point);
+  o.v_hi = static_cast<float>(o.code_max - zero_point);
   o.zero_point = zero_point;
   return o;
 }
@@ -119,16 +120,17 @@ class ConvCheck {
  private:
   template <typename T, typename Packed>
   void Run(const Packed& packed, const pack::ConvRun<T>& run) {
-    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-    packed.Run(run, {0, run.shape.rows(), 0, packed.layout().panels}, scratch.data());
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(run.shape));
+    packed.Run(run, {0, pack::OutputUnits(packed.layout(), run.shape), 0, packed.layout().panels}, scratch.data());
   }
 
   const KernelSet& set_;
   Operands operands_;
 };
 
-ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs) {
+ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs, int64_t groups = 1) {
   ConvShape s;
+  s.groups = groups;
   s.n = rows;
   s.c = inputs;
   s.oc = outputs;
@@ -149,15 +151,27 @@ ConvShape Square(int64_t size, int64_t channels, int64_t outputs, int64_t groups
 
 std::string FindWrongConv(const KernelSet& set) {
   ConvCheck check(set);
-  for (int m = 1; m <= set.u8s8.mr; ++m) {  // a whole panel and a narrow one
-    if (!check.Codes(Linear(m, 21, set.u8s8.nr + 3), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2), m % 3 == 0)) {
+  // Matrix registers take layers of one group; tiles are still there for all others.
+  const int64_t groups = set.u8s8_matrix != nullptr ? 2 : 1;
+  for (int m = 1; m <= set.u8s8.mr; ++m) {                 // a whole panel and a narrow one
+    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // one loop nest for all of these
+    if (!check.Codes(Linear(m, 21 * groups, (set.u8s8.nr + 3) * groups, groups), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2),
+                     m % 3 == 0)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
     }
   }
   for (int m = 1; m <= set.f32.mr; ++m) {
     if (!check.Floats(Linear(m, 7, set.f32.nr + 3))) return "f32 tile of " + std::to_string(m) + " rows";
   }
-  if (!check.Codes(Square(2, 80, 5, 1, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
+  if (!check.Codes(Square(2, 80 * groups, 5 * groups, groups, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
+  if (set.u8s8_matrix != nullptr) {  // one row, two runs and a piece, and images with borders
+    const bool rows =
+        check.Codes(Linear(1, 70, 35), Codes(9, -kInfinity), false) && check.Codes(Linear(37, 12, 35), Codes(0, 0, true), false);
+    if (!rows || !check.Codes(Square(6, 24, 20, 1, 1), Codes(0, 0, true), false) ||
+        !check.Codes(Square(6, 24, 20, 1, 2), Floats(), false)) {
+      return "u8s8 matrix";
+    }
+  }
   if (!check.Codes(Square(3, kCount, kCount, kCount, 1), Codes(3, 0), true)) return "u8s8 depthwise";
   for (int64_t stride : {1, 2}) {
     if (!check.Codes(Square(5, kCount, kCount, kCount, stride), Codes(3, -kInfinity, stride == 2), false)) return "u8s8 depthwise 3x3";
@@ -225,12 +239,8 @@ std::string FindWrongElementwise(const KernelSet& set) {
   const kernels::NormalizeGroup group = {z.data(), 1, kCount, kCount, z.data(), z.data(), 1e-5f, true};
   if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.normalize(group, floats, y); })) return "normalization";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.table(a.data(), y, kCount, table.data()); })) return "table";
-  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) {
-        std::memcpy(y, b.data(), kCount);
-        s.max_u8(a.data(), y, kCount);
-      })) {
-    return "max";
-  }
+  const uint8_t* const rows[] = {a.data(), b.data()};
+  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.max_u8(rows, 2, y, kCount); })) return "max";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.sum_u8(a.data(), reinterpret_cast<int32_t*>(y), kCount); })) return "sum";
   return "";
 }

@@ -58,7 +58,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
   }
   const uint8_t* const* column = d.a;
   uint8_t* out = d.out + c;
-  const Int zero_point = S::SetShort(d.output.zero_point);
+  const Int zero_point = S::SetShort(d.output.zero_point), top = S::SetBytes(static_cast<int8_t>(d.output.code_max));
   const auto load = [&](ColumnRegisters<S, Q>& to) PQI_INLINE_LAMBDA {
     S::template LoadColumn<Q>(column[0] + c, column[1] + c, column[2] + c, lanes, to);
     column += 3;
@@ -80,7 +80,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
           S::AddF(S::MulF(S::ToFloat(sum), S::LoadFloat(at->scale + j * S::kLanes)), S::LoadFloat(at->bias + j * S::kLanes));
       codes[j] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
     }
-    S::template StoreColumn<Q>(out, codes, zero_point, lanes);
+    S::template StoreColumn<Q>(out, codes, zero_point, top, lanes);
     out += d.n;
   };
   for (uint32_t row = 0; row < d.rows; ++row) {

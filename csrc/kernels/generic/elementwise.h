@@ -148,10 +148,16 @@ void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256
 }
 
 template <class S>
-void MaxU8Kernel(const uint8_t* x, uint8_t* acc, size_t n) noexcept {
-  size_t i = 0;
-  for (; i + S::kBytes <= n; i += S::kBytes) S::MaxBytes(x + i, acc + i);
-  for (; i < n; ++i) acc[i] = x[i] > acc[i] ? x[i] : acc[i];
+void MaxU8Kernel(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept {
+  size_t at = 0;
+  for (; at + S::kBytes <= n; at += S::kBytes) S::MaxBytes(x, count, at, y + at);
+  if (at == n) return;
+  if (n >= S::kBytes) return S::MaxBytes(x, count, n - S::kBytes, y + n - S::kBytes);  // some of them once more
+  for (; at < n; ++at) {
+    uint8_t most = x[0][at];
+    for (size_t i = 1; i < count; ++i) most = x[i][at] > most ? x[i][at] : most;
+    y[at] = most;
+  }
 }
 
 template <class S>

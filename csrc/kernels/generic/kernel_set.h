@@ -4,10 +4,10 @@
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
 // and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
 // KernelSet::u8s8_offset. ColumnDot over kColumnPhases is the product of depthwise3x3.h, which has no offset. Matrix is void, or matrix
-// registers that take the place of the u8 x s8 tile (matrix_tile.h). For the elementary functions: HalfInt (arithmetic shift right by 1),
-// PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a > b ? x : y; and Wide, doubles of half
-// as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023], SelectNegative(x, a, b) = x < 0 ? a : b.
-// For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
+// registers that take the place of the u8 x s8 tile (matrix_tile.h) and run whole convs (matrix_band.h). For the elementary functions:
+// HalfInt (arithmetic shift right by 1), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a
+// > b ? x : y; and Wide, doubles of half as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023],
+// SelectNegative(x, a, b) = x < 0 ? a : b. For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
 #pragma once
 
 #include <type_traits>
@@ -18,6 +18,7 @@
 #include "kernels/generic/depthwise3x3.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/low_bit.h"
+#include "kernels/generic/matrix_band.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
@@ -56,6 +57,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   if constexpr (!std::is_void_v<typename S::Matrix>) {
     set.begin_tiles = &S::Matrix::Begin;
     set.end_tiles = &S::Matrix::End;
+    set.u8s8_matrix = &MatrixBandKernel<S>;
   }
   set.f32 = S::kF32;
   FillU8S8<S, S::kU8S8.mr>(set);

@@ -1,9 +1,10 @@
 // The u8 x s8 tile over matrix registers of 16 rows by 64 bytes (Intel AMX), written once over their primitives.
 //
-// M offers Load<R>(p, stride), Store<R>(p, stride) of register R in 0..7, rows `stride` bytes apart, and Dot<C, A, B>(): 32-bit sum j of
-// row i of C grows by the 64 products of row i of A (unsigned) and the bytes 4j..4j+3 of every row of B (signed): 16 rows by 16 channels by
-// 64 k-values. The panel of kernels/contract.h holds four k-values of nr channels per block, so that 16 blocks are B as it has to lie in
-// memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel serves 16 rows.
+// M offers Begin() and End() around all use; Load<R>(p, stride), Store<R>(p, stride) of register R in 0..7, rows `stride` bytes apart, and
+// Dot<C, A, B>(): 32-bit sum j of row i of C grows by the 64 products of row i of A (unsigned) and the bytes 4j..4j+3 of every row of B
+// (signed): 16 rows by 16 channels by 64 k-values. The panel of kernels/contract.h holds four k-values of nr channels per block, so that 16
+// blocks are B as it has to lie in memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel serves 16
+// rows.
 //
 // The k-values of all taps make one sequence, as in the panel. Where 64 of them lie in one tap and the 16 rows are evenly spaced they are
 // loaded in place; otherwise they are copied into a buffer of 1 KiB first.
@@ -18,8 +19,6 @@
 
 namespace pqi::kernels {
 namespace {
-
-inline constexpr int kMatrixRows = 16, kMatrixBytes = 64;
 
 // The left operand, 64 k-values at a time.
 class MatrixRows {

@@ -63,8 +63,11 @@ void Clamp(const float* x, float* y, size_t n, float lo, float hi) noexcept {
   for (size_t i = 0; i < n; ++i) y[i] = Activate(x[i], lo, hi);
 }
 
-void MaxU8(const uint8_t* x, uint8_t* acc, size_t n) noexcept {
-  for (size_t i = 0; i < n; ++i) acc[i] = x[i] > acc[i] ? x[i] : acc[i];
+void MaxU8(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept {
+  for (size_t c = 0; c < n; ++c) {
+    y[c] = x[0][c];
+    for (size_t i = 1; i < count; ++i) y[c] = x[i][c] > y[c] ? x[i][c] : y[c];
+  }
 }
 
 void SumU8(const uint8_t* x, int32_t* acc, size_t n) noexcept {

@@ -55,8 +55,8 @@ class ConvTest : public KernelTest {
   void RunParts(const Packed& packed, const Run& run) {
     const int parts = static_cast<int>(random.Int(1, 5));
     for (int i = 0; i < parts; ++i) {
-      const Guarded<uint8_t> scratch(packed.ScratchBytes());
-      packed.Run(run, pack::SplitConv(run.shape.rows(), packed.layout().panels, parts, i), scratch.data());
+      const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
+      packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), run.shape), packed.layout().panels, parts, i), scratch.data());
     }
   }
 
@@ -255,14 +255,20 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
     s.groups = groups;
     return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
   };
+  EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
+  EXPECT_EQ(method(64, 64, 3, 16), "gather");
+  if (set->u8s8_matrix != nullptr) {
+    EXPECT_EQ(method(3, 64, 3, 1), "matrix");
+    EXPECT_EQ(method(33, 4, 1, 1), "matrix");
+    EXPECT_EQ(method(64, 64, 3, 2), "tiles");
+    return;
+  }
   EXPECT_EQ(method(3, 64, 3, 1), "runs");
   EXPECT_EQ(method(1, 64, 3, 1), "gather") << "a run is shorter than a block of k";
   EXPECT_EQ(method(3, 64, 1, 1), "tiles");
   EXPECT_EQ(method(64, 64, 3, 1), "runs");
   EXPECT_EQ(method(33, 64, 3, 1), "tiles") << "a run would end within a block of k";
   EXPECT_EQ(method(256, 4, 3, 1), "tiles") << "runs would be long";
-  EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
-  EXPECT_EQ(method(64, 64, 3, 16), "gather");
 }
 
 TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
@@ -288,8 +294,8 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       run.y = got.data();
       const pack::PackedConvU8 packed(*set, s, weights);
       if (pairs && (k > 7 || code == 64 || code == -64)) EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
-      const Guarded<uint8_t> scratch(packed.ScratchBytes());
-      packed.Run(run, {0, s.n, 0, packed.layout().panels}, scratch.data());
+      const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
+      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
       for (int64_t row = 0; row < s.n; ++row) {
         for (int64_t c = 0; c < s.oc; ++c) {
           const auto first = codes.begin() + c * k;

@@ -256,14 +256,14 @@ TEST_P(ElementwiseTest, LooksUpTables) {
 TEST_P(ElementwiseTest, AccumulatesMaximaAndSums) {
   ForEachLength([&](size_t n, GuardedBytes::Placement place) {
     const int64_t length = static_cast<int64_t>(n);
-    const Guarded<uint8_t> x(random.Ints<uint8_t>(length, 0, 255), place);
-    const std::vector<uint8_t> maxima = random.Ints<uint8_t>(length, 0, 255);
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(length, 0, 255), place), other(random.Ints<uint8_t>(length, 0, 255), place);
+    const uint8_t* const rows[] = {x.data(), other.data(), x.data()};
     const std::vector<int32_t> sums = random.Ints<int32_t>(length, -100000, 100000);
-    const Guarded<uint8_t> got_max(maxima, place), want_max(maxima, place);
+    const Guarded<uint8_t> got_max(n, place), want_max(n, place);
     const Guarded<int32_t> got_sum(sums, place), want_sum(sums, place);
-    set->max_u8(x.data(), got_max.data(), n);
+    set->max_u8(rows, 1 + n % 3, got_max.data(), n);
     set->sum_u8(x.data(), got_sum.data(), n);
-    kernels::reference::MaxU8(x.data(), want_max.data(), n);
+    kernels::reference::MaxU8(rows, 1 + n % 3, want_max.data(), n);
     kernels::reference::SumU8(x.data(), want_sum.data(), n);
     ExpectSame(got_max, want_max, "max_u8");
     ExpectSame(got_sum, want_sum, "sum_u8");

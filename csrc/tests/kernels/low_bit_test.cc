@@ -134,7 +134,7 @@ class LowBitTest : public KernelTest {
     run.y = got.data();
     const int parts = static_cast<int>(random.Int(1, 4));
     for (int i = 0; i < parts; ++i) {
-      const Guarded<uint8_t> scratch(packed.ScratchBytes());
+      const Guarded<uint8_t> scratch(packed.ScratchBytes(s));
       packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), s), packed.layout().panels, parts, i), scratch.data());
     }
     ASSERT_EQ(FirstDifference(got.data(), want.data(), bytes), -1)

@@ -316,7 +316,8 @@ TEST_F(SessionTest, LayersSayHowTheyRun) {
   EXPECT_EQ(fc.op, "linear");
   EXPECT_EQ(fc.weight_bits, 4);
   EXPECT_EQ(fc.act_bits, 8);
-  EXPECT_EQ(fc.executed_as, session->isa() == Isa::kReference ? "reference" : std::string("u8s8-") + IsaName(session->isa()));
+  const std::string name = std::string(session->isa() == Isa::kAmx ? "u8s8-matrix-" : "u8s8-") + IsaName(session->isa());
+  EXPECT_EQ(fc.executed_as, session->isa() == Isa::kReference ? "reference" : name);
   EXPECT_GE(fc.weight_bytes, 5u * kOut);
 }
 

@@ -65,7 +65,11 @@ struct Neon {
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Lanes lanes) {
     PutBytes4(p, PackU8(v, v), lanes);
   }
-  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) { vst1q_u8(acc, vmaxq_u8(vld1q_u8(x), vld1q_u8(acc))); }
+  PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
+    uint8x16_t most = vld1q_u8(x[0] + at);
+    for (size_t i = 1; i < count; ++i) most = vmaxq_u8(most, vld1q_u8(x[i] + at));
+    vst1q_u8(y, most);
+  }
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) {
     vst3q_u8(out, uint8x16x3_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}});
   }
@@ -136,13 +140,15 @@ struct Neon {
 
   using ByteMask = Mask;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
-  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  PQI_INLINE static Int SetBytes(int8_t v) { return vreinterpretq_s32_s8(vdupq_n_s8(v)); }
   PQI_INLINE static Int SetShort(int32_t v) { return vreinterpretq_s32_s16(vdupq_n_s16(static_cast<int16_t>(v))); }
-  PQI_INLINE static uint8x8_t PackHalf(Int a, Int b, Int zero_point) {
-    return vqmovun_s16(vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), vreinterpretq_s16_s32(zero_point)));
+  PQI_INLINE static uint8x8_t PackHalf(Int a, Int b, Int zero_point, Int top) {
+    const uint8x8_t bytes = vqmovun_s16(vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), vreinterpretq_s16_s32(zero_point)));
+    return vmin_u8(bytes, vget_low_u8(vreinterpretq_u8_s32(top)));
   }
-  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
-    return vreinterpretq_s32_u8(vcombine_u8(PackHalf(a, b, zero_point), PackHalf(c, d, zero_point)));
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
+    return vreinterpretq_s32_u8(vcombine_u8(PackHalf(a, b, zero_point, top), PackHalf(c, d, zero_point, top)));
   }
   // Piece `piece` of `Bytes` bytes.
   template <int Bytes, class Lanes>
@@ -211,11 +217,11 @@ struct Neon {
   }
   // Codes less their zero point to bytes.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Lanes lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 2) {
-      PutBytes8(p, PackHalf(v[0], v[1], zero_point), lanes);
+      PutBytes8(p, PackHalf(v[0], v[1], zero_point, top), lanes);
     } else {
-      PutBytes4(p, PackHalf(v[0], v[0], zero_point), lanes);
+      PutBytes4(p, PackHalf(v[0], v[0], zero_point, top), lanes);
     }
   }
 

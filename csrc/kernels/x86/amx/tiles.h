@@ -13,14 +13,18 @@ namespace {
 
 struct AmxTiles {
   // All registers at full size. Costs a few hundred cycles and clears them, so it is done once for many tiles.
-  static void Begin() noexcept {
+  static void Begin() noexcept { BeginPieces(64); }
+  // Registers 4 and 5 hold rows of `bytes` k-values, 6 and 7 the panel's for as many.
+  static void BeginPieces(uint32_t bytes) noexcept {
     struct alignas(64) Config {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
     static_assert(sizeof(Config) == 64, "");
-    const Config config;
+    Config config;
+    config.row_bytes[4] = config.row_bytes[5] = static_cast<uint16_t>(bytes);
+    config.rows[6] = config.rows[7] = static_cast<uint8_t>(bytes / 4);
     asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
   }
   // Back to the initial state, which a context switch need not save. The registers belong to whoever is called, so nothing is restored.

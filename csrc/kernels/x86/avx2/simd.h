@@ -45,9 +45,11 @@ struct Simd {
     const uint64_t bytes = static_cast<uint64_t>(_mm_cvtsi128_si64(PackU8(v)));
     for (uint32_t i = 0; i < m.count; ++i) p[i] = static_cast<uint8_t>(bytes >> (8 * i));
   }
-  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
-    __m256i* out = reinterpret_cast<__m256i*>(acc);
-    _mm256_storeu_si256(out, _mm256_max_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)), _mm256_loadu_si256(out)));
+  PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
+    const auto load = [at](const uint8_t* row) PQI_INLINE_LAMBDA { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + at)); };
+    __m256i most = load(x[0]);
+    for (size_t i = 1; i < count; ++i) most = _mm256_max_epu8(most, load(x[i]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), most);
   }
 
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
@@ -142,13 +144,14 @@ struct Simd {
 
   using ByteMask = Mask;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
-  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
   PQI_INLINE static Int SetShort(int32_t v) { return _mm256_set1_epi16(static_cast<int16_t>(v)); }
-  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
     const Int ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
     const Int cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
     // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
-    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(ab, cd), top);
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   PQI_INLINE static void PutPiece(uint8_t* p, __m128i v, int bytes, All) {
     if (bytes == 16) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
@@ -214,8 +217,8 @@ struct Simd {
   }
   // Codes less their zero point to bytes.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
-    PutPiece(p, _mm256_castsi256_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point)), 8, lanes);
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, const Lanes& lanes) {
+    PutPiece(p, _mm256_castsi256_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point, top)), 8, lanes);
   }
 };
 

@@ -32,8 +32,11 @@ struct Simd {
   // Converted in a register: the masked form that stores to memory is microcoded on Zen 4.
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(v)); }
-  PQI_INLINE static void MaxBytes(const uint8_t* x, uint8_t* acc) {
-    _mm512_storeu_si512(acc, _mm512_max_epu8(_mm512_loadu_si512(x), _mm512_loadu_si512(acc)));
+  // The largest of kBytes bytes from `at` on, of `count` rows.
+  PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
+    __m512i most = _mm512_loadu_si512(x[0] + at);
+    for (size_t i = 1; i < count; ++i) most = _mm512_max_epu8(most, _mm512_loadu_si512(x[i] + at));
+    _mm512_storeu_si512(y, most);
   }
 
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
@@ -128,13 +131,14 @@ struct Simd {
   // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
 
-  // Codes less their zero point to bytes (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
   PQI_INLINE static Int SetShort(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
-  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point) {
+  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
     const Int ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
     const Int cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
     // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_packus_epi16(ab, cd));
+    const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(ab, cd), top);
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
   }
   // Piece `piece` of `Bytes` bytes.
   template <int Bytes, class Lanes>
@@ -236,17 +240,17 @@ struct Simd {
 
   // Codes less their zero point to bytes, in the order of LoadColumn.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Lanes lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 4) {
       const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
       const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-      PutBytes(p, _mm512_packus_epi16(low, high), lanes);
+      PutBytes(p, _mm512_min_epu8(_mm512_packus_epi16(low, high), top), lanes);
     } else if constexpr (Q == 2) {
       const Int words = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-      const Int bytes = _mm512_packus_epi16(words, words);
+      const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(words, words), top);
       PutBytes(p, _mm512_castsi512_si256(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), bytes)), lanes);
     } else {
-      PutBytes(p, _mm512_castsi512_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point)), lanes);
+      PutBytes(p, _mm512_castsi512_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point, top)), lanes);
     }
   }
 };

@@ -62,13 +62,13 @@ struct AvxVnni : Simd {
 
   // Codes less their zero point to bytes, in the order of LoadColumn.
   template <int Q, class Lanes>
-  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, const Lanes& lanes) {
+  PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, const Lanes& lanes) {
     if constexpr (Q == 2) {
       const Int words = _mm256_adds_epi16(_mm256_packs_epi32(v[0], v[1]), zero_point);
-      const Int bytes = _mm256_packus_epi16(words, words);
+      const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(words, words), top);
       PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
     } else {
-      Simd::StoreColumn<1>(p, v, zero_point, lanes);
+      Simd::StoreColumn<1>(p, v, zero_point, top, lanes);
     }
   }
 };
