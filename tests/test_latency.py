@@ -128,6 +128,19 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert cache_path() == Path.home() / ".cache" / "pyqinfer" / "latency.json"
 
 
+def test_concatenations_and_transposed_convolutions_are_measured_too(images: Tensor) -> None:
+    torch.manual_seed(0)
+    unet, x = zoo.unet(width=8, depth=2, upsampling="transposed").eval(), images[:2, :, :8, :8].contiguous()
+    nodes = quantizable_nodes(TracedModel(unet, (x,)))
+    table, rest = Meter(unet, (x,), nodes, 1, "auto").table({node.name: (parse_bits("8/8"), parse_bits("4/4")) for node in nodes})
+    assert sum(row[parse_bits("8/8")] > 0 for row in table.values()) >= len(nodes) - 2
+    assert rest >= 0
+    found = pq.allocate(
+        unet, pq.OMPQ(samples=4), budget=pq.Budget(latency_ms=1000), example_inputs=(x,), calibration=[images[:4, :, :8, :8]]
+    )
+    assert {node.name for node in nodes} == set(found)
+
+
 def test_a_measured_solution_corrects_its_own_times_and_those_of_the_same_bits() -> None:
     options = (tuple(map(parse_bits, ("8/8", "4/4"))),) * 3
     problem = Problem(

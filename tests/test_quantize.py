@@ -17,7 +17,7 @@ from pyqinfer.methods import PTQ
 from pyqinfer.quantization import quantize
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel
-from pyqinfer.quantization.observers import HistogramObserver, MinMaxObserver, affine_params
+from pyqinfer.quantization.observers import MinMaxObserver, MSEObserver, affine_params
 from pyqinfer.quantization.weights import quantize_weight
 
 
@@ -123,19 +123,19 @@ def test_mse_range_is_no_worse_than_min_max_and_clips_outliers_at_low_bits(bits:
     parts = [torch.randn(5000).relu(), 3 * torch.randn(5000).relu(), torch.tensor([40.0])]  # the limit doubles on the way
     x = torch.cat(parts)
     errors, tops = {}, {}
-    for observer in (MinMaxObserver(), HistogramObserver()):
+    for observer in (MinMaxObserver(), MSEObserver()):
         for part in parts:
             observer.observe(part)
         p = observer.params(bits)
         value = (torch.clamp(torch.round(x / p.scale) + p.zero_point, p.quant_min, p.quant_max) - p.zero_point) * p.scale
         errors[type(observer)] = float((value - x).square().sum())
         tops[type(observer)] = p.quant_max * p.scale
-    assert errors[HistogramObserver] <= errors[MinMaxObserver] * 1.001
-    assert tops[HistogramObserver] < tops[MinMaxObserver] or bits == 8
+    assert errors[MSEObserver] <= errors[MinMaxObserver] * 1.001
+    assert tops[MSEObserver] < tops[MinMaxObserver] or bits == 8
 
 
 def test_an_observer_that_saw_nothing_says_so() -> None:
-    for observer in (MinMaxObserver(), HistogramObserver()):
+    for observer in (MinMaxObserver(), MSEObserver()):
         with pytest.raises(ValueError, match="nothing was observed"):
             observer.params(8)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyqinfer.bits import LayerBits, parse_bits
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel
-from pyqinfer.quantization.observers import HistogramObserver
+from pyqinfer.quantization.observers import MSEObserver
 from pyqinfer.quantization.sensitivity import kl_sensitivities
 from pyqinfer.quantization.weights import quantize_weight
 
@@ -61,7 +61,7 @@ def by_hand(net: Net, x: Tensor, layer: str, bits: LayerBits, activations: bool,
 
 
 def fake_quantized(x: Tensor, bits: int) -> Tensor:
-    observer = HistogramObserver()
+    observer = MSEObserver()
     observer.observe(x)
     p = observer.params(bits)
     return torch.fake_quantize_per_tensor_affine(x, p.scale, p.zero_point, p.quant_min, p.quant_max)

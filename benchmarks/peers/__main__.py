@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from benchmarks.peers.worker import Block
 
 _ROOT = Path(__file__).parents[2] / "build" / "peers"
 _VERSIONS_OF = ("torch", "numpy")
+_CAPS = ("PYQINFER_ISA", "ONEDNN_MAX_CPU_ISA")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +82,8 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
             "pyqinfer_compiler": info["compiler"],
             **{package: metadata.version(package) for package in dict.fromkeys(packages) if is_installed(package)},
         },
+        # What caps an engine's instruction set: a race between equals where the CPU has more than the engines are to use.
+        "environment": {name: os.environ[name] for name in _CAPS if name in os.environ},
         "seed": options.seed,
         "weights": "random, with BatchNorm statistics of randomize_batchnorm",
     }

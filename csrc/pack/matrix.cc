@@ -177,7 +177,11 @@ void PackMatrixPanel(const ConvLayout& layout, const int8_t* channels, int64_t n
     for (int64_t tap = 0; tap < layout.taps; ++tap, from += k) {
       for (int64_t piece = 0; piece < pieces; ++piece, column += 2 * block) {
         const int64_t at = PieceAt(k, piece), end = std::min(at + bytes, k);
-        for (int64_t i = piece * kMatrixBytes; i < end; ++i) column[(i - at) / 4 * (kMatrixRows * 4) + (i - at) % 4] = from[i];
+        int64_t i = piece * kMatrixBytes;
+        if (i == at) {
+          for (; i + 4 <= end; i += 4) std::memcpy(column + (i - at) * kMatrixRows, from + i, 4);
+        }
+        for (; i < end; ++i) column[(i - at) / 4 * (kMatrixRows * 4) + (i - at) % 4] = from[i];
       }
     }
   }

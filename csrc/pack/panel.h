@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/contract.h"
 
@@ -21,7 +22,13 @@ void PackPanel(const kernels::TileShape& tile, int64_t taps, int64_t k, const T*
   for (int64_t c = 0; c < n; ++c) {
     const T* w = channels + c * taps * k;
     for (int64_t tap = 0; tap < taps; ++tap) {
-      for (int64_t i = 0; i < k; ++i) {
+      int64_t i = 0;
+      if constexpr (sizeof(T) == 1) {
+        if (kr == 4) {  // whole blocks by words
+          for (; i + 4 <= k; i += 4) std::memcpy(panel + (tap * blocks + i / 4) * block + c * 4, w + tap * k + i, 4);
+        }
+      }
+      for (; i < k; ++i) {
         const int64_t at = PanelPosition(k, kr, i);
         panel[(tap * blocks + at / kr) * block + c * kr + at % kr] = w[tap * k + i];
       }

@@ -117,8 +117,9 @@ class Meter:
         grouped: dict[str, list[float]] = {}
         measured = self.measure([dict.fromkeys(self._keys, pair) for pair in pairs])
         for pair, found in zip(pairs, measured, strict=True):
-            for name, ms in found.layers.items():
-                grouped.setdefault(f"{self._keys[name]} {pair}", []).append(ms)
+            for name, key in self._keys.items():
+                # A layer that the engine runs under another name is part of the rest.
+                grouped.setdefault(f"{key} {pair}", []).append(found.layers.get(name, 0.0))
         rest = median(found.rest_ms for pair, found in zip(pairs, measured, strict=True) if pair.is_integer)
         return {"layers": {key: sum(values) / len(values) for key, values in grouped.items()}, "networks": {network: rest}}
 

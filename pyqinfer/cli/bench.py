@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from pyqinfer.cli.common import (
     MODEL_HELP,
+    AlgorithmOption,
+    FipOption,
     InputOption,
     IsaOption,
     OutputOption,
     Style,
+    load_arrays,
     load_reference,
     model_input_shapes,
     parse_list,
     print_report,
     progress,
     random_inputs,
+    stderr,
 )
 from pyqinfer.measure.benchmark import benchmark
+from pyqinfer.model import Model
 from pyqinfer.report import Column, Report
+from pyqinfer.session import Session
 
 
 def command(
@@ -30,9 +37,23 @@ def command(
     min_time: float = typer.Option(1.0, "--min-time", help="Seconds per model and number of threads."),
     seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
     isa: str = IsaOption,
+    algorithm: str = AlgorithmOption,
+    fip: str = FipOption,
+    bits: str = typer.Option("", "--bits", help="Quantize one torch model at these widths and compare them: 8/8,4/8,4/4,t/4."),
+    calib: Path | None = typer.Option(None, "--calib", help="With --bits: calibration inputs (.npy or .npz). Default: noise."),
+    plot: Path | None = typer.Option(None, "--plot", help="With --bits: a PNG of latency and size against BOPs."),
+    peers: Path | None = typer.Option(None, "--peers", help="With --plot: JSON of `make peers`, whose int8 times become lines."),
     output: Style = OutputOption,
 ) -> None:
-    """Time models in turn (A B A B ...) on random inputs; the speed-up is against the fastest float model."""
+    """Time models in turn (A B A B ...) on random inputs; the speed-up is against the fastest float model.
+
+    With --bits: what each width costs and buys on one torch model (first and last layer stay at 8/8).
+    """
+    if bits:
+        _bits(models, input, threads, bits, calib, plot, peers, (min_time, seed, isa, algorithm, fip), output)
+        return
+    if calib or plot or peers:
+        raise ValueError("--calib, --plot and --peers go with --bits")
     candidates = {_name(reference): load_reference(reference) for reference in models}
     if len(candidates) != len(models):
         raise ValueError("two models have the same name: " + ", ".join(_name(m) for m in models))
@@ -41,13 +62,62 @@ def command(
     report = None
     for count in parse_list(threads, "--threads"):
         with progress(f"bench, {count} threads") as update:
-            report = benchmark(candidates, inputs, threads=count, min_time=min_time, isa=isa, on_progress=update)
+            timed = {name: _session(m, count, isa, algorithm, fip) for name, m in candidates.items()}
+            report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, on_progress=update)
         rows += [{"threads": count, **row} for row in report.rows]
     assert report is not None  # parse_list gives at least one number
     columns = [report.columns[0], Column("threads", "threads", "d"), *report.columns[1:]]
     shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     title = f"Latency on {shapes}: {report.facts['cpu']} ({report.facts['isa']})"
     print_report(Report(title, columns, rows, report.facts, report.notes), output)
+
+
+def _session(model: Any, threads: int, isa: str, algorithm: str, fip: str) -> Any:
+    return Session(model, threads=threads, isa=isa, algorithm=algorithm, fip=fip) if isinstance(model, Model) else model
+
+
+def _bits(
+    models: list[str],
+    input: list[str],
+    threads: str,
+    bits: str,
+    calib: Path | None,
+    plot: Path | None,
+    peers: Path | None,
+    settings: tuple[float, int, str, str, str],
+    output: Style,
+) -> None:
+    import torch
+
+    from pyqinfer.study.bits_grid import bits_grid, draw, peer_times
+
+    min_time, seed, isa, algorithm, fip = settings
+    counts = parse_list(threads, "--threads")
+    if len(models) != 1 or len(counts) != 1:
+        raise ValueError(f"--bits takes one model and one number of threads, got {len(models)} and {len(counts)}")
+    module = load_reference(models[0])
+    if isinstance(module, Model):
+        raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
+    lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
+    examples = tuple(torch.from_numpy(x) for x in random_inputs(model_input_shapes(module, input), seed))
+    batches = [examples] if calib is None else [tuple(torch.from_numpy(x) for x in load_arrays(calib))]
+    with progress("bits") as update:
+        report = bits_grid(
+            module,
+            examples,
+            [width for width in bits.split(",") if width.strip()],
+            batches,
+            threads=counts[0],
+            isa=isa,
+            algorithm=algorithm,
+            fip=fip,
+            min_time=min_time,
+            on_progress=lambda what, done, total: update(done, total),
+        )
+    print_report(report, output)
+    if plot is not None:
+        draw(report, plot, lines)
+        stderr.print(f"wrote {plot}")
 
 
 def _name(reference: str) -> str:

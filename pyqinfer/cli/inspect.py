@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from pyqinfer.cli.common import InputOption, IsaOption, OutputOption, Style, load_pqi, model_input_shapes, print_report
+from pyqinfer.cli.common import (
+    AlgorithmOption,
+    FipOption,
+    InputOption,
+    IsaOption,
+    OutputOption,
+    Style,
+    load_pqi,
+    model_input_shapes,
+    print_report,
+)
 from pyqinfer.session import Session
 
 
@@ -14,6 +24,8 @@ def command(
     executed: bool = typer.Option(False, "--executed", help="The algorithm that runs each layer on this machine."),
     input: list[str] = InputOption,
     isa: str = IsaOption,
+    algorithm: str = AlgorithmOption,
+    fip: str = FipOption,
     output: Style = OutputOption,
 ) -> None:
     """Show the layers of a file: bits, MACs, BOPs, bytes."""
@@ -22,7 +34,7 @@ def command(
         print_report(loaded.size_report(), output)
         return
     if executed:
-        print_report(Session(loaded, threads=1, isa=isa).layer_report(), output)
+        print_report(Session(loaded, threads=1, isa=isa, algorithm=algorithm, fip=fip).layer_report(), output)
         return
     shapes = dict(zip(loaded.inputs, model_input_shapes(loaded, input), strict=True))
     print_report(loaded.summary(shapes), output)

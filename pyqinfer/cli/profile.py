@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from pyqinfer.cli.common import InputOption, IsaOption, OutputOption, Style, load_pqi, model_input_shapes, print_report, random_inputs
+from pyqinfer.cli.common import (
+    AlgorithmOption,
+    FipOption,
+    InputOption,
+    IsaOption,
+    OutputOption,
+    Style,
+    load_pqi,
+    model_input_shapes,
+    print_report,
+    random_inputs,
+)
 from pyqinfer.measure.profile import profile
 from pyqinfer.session import Session
 
@@ -16,8 +27,10 @@ def command(
     repeat: int = typer.Option(20, "--repeat", help="Runs; each layer's median is shown."),
     seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
     isa: str = IsaOption,
+    algorithm: str = AlgorithmOption,
+    fip: str = FipOption,
     output: Style = OutputOption,
 ) -> None:
     """Show how long each layer takes and how it is executed."""
-    session = Session(load_pqi(model), threads=threads, isa=isa)
+    session = Session(load_pqi(model), threads=threads, isa=isa, algorithm=algorithm, fip=fip)
     print_report(profile(session, random_inputs(model_input_shapes(session.model, input), seed), repeat), output)

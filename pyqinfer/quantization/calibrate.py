@@ -13,22 +13,22 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from pyqinfer.frontend.naming import source_line
-from pyqinfer.quantization.observers import Observer
+from pyqinfer.quantization.observers import Watcher
 
 _SILENT_SECONDS = 2.0
 _Item = TypeVar("_Item")
 
 
-def calibrate(module: GraphModule, observers: Mapping[Node, Observer], data: Sequence[tuple[Tensor, ...]]) -> None:
-    """Every observer sees its node's output of every batch."""
-    watcher = _Watcher(module, observers)
+def calibrate(module: GraphModule, observers: Mapping[Node, Watcher], data: Sequence[tuple[Tensor, ...]]) -> None:
+    """Every observer sees its node's output of every batch. Raises ValueError naming the node whose output is not finite."""
+    runner = _Observed(module, observers)
     with torch.no_grad():
         for batch in with_progress(data, "calibrating"):
-            watcher.run(*batch)
+            runner.run(*batch)
 
 
-class _Watcher(Interpreter):
-    def __init__(self, module: GraphModule, observers: Mapping[Node, Observer]) -> None:
+class _Observed(Interpreter):
+    def __init__(self, module: GraphModule, observers: Mapping[Node, Watcher]) -> None:
         super().__init__(module)
         self._observers = observers
 

@@ -17,8 +17,8 @@ from pyqinfer.quantization.placement import Placement
 _META = ("nn_module_stack", "stack_trace", "source_fn_stack")
 
 
-def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tensor, scale: Tensor) -> None:
-    """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight; the code range carries the bits."""
+def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tensor, scale: Tensor) -> Node:
+    """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight; the code range carries the bits. Returns it."""
     low, high = bits.weight_range
     if layer.axis == 1:
         codes = codes.transpose(0, 1).contiguous()
@@ -30,6 +30,7 @@ def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tenso
         )
     _copy_meta(layer.node, weight)
     layer.node.update_arg(1, weight)
+    return weight
 
 
 def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[Node, ActivationParams]) -> None:

@@ -7,7 +7,7 @@ import operator
 import torch
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import LAYER_OPS, TracedModel, op_name
+from pyqinfer.quantization.graph import LAYER_OPS, Layer, TracedModel, op_name
 
 # Behind a transposed convolution the engine folds it into the scales of the codes.
 _FOLDED = LAYER_OPS - {"conv_transpose2d"}
@@ -16,20 +16,20 @@ _BATCH_NORM = "_native_batch_norm_legit_no_training"
 
 def fold_batch_norm(traced: TracedModel) -> int:
     """Fold every BatchNorm that is the only reader of a layer; returns how many. Outputs change by float32 rounding only."""
-    names = {layer.node: layer.name for layer in traced.layers}
+    layers = {layer.node: layer for layer in traced.layers}
     folded = 0
     for node in list(traced.module.graph.nodes):
         if op_name(node) != _BATCH_NORM:
             continue
         layer = node.args[0]
         results = list(node.users)
-        if not isinstance(layer, Node) or op_name(layer) not in _FOLDED or len(layer.users) != 1 or layer not in names:
+        if not isinstance(layer, Node) or op_name(layer) not in _FOLDED or len(layer.users) != 1 or layer not in layers:
             continue
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
             continue  # a linear layer's channels lie on the last axis, a BatchNorm's on axis 1
         if any(user.target is not operator.getitem or user.args[1] != 0 for user in results):
             continue
-        _fold(traced, names[layer], layer, node)
+        _fold(traced, layers[layer], node)
         for user in results:
             user.replace_all_uses_with(layer)
             traced.module.graph.erase_node(user)
@@ -38,20 +38,15 @@ def fold_batch_norm(traced: TracedModel) -> int:
     return folded
 
 
-def _fold(traced: TracedModel, name: str, layer: Node, batch_norm: Node) -> None:
+def _fold(traced: TracedModel, layer: Layer, batch_norm: Node) -> None:
     gamma, beta, mean, variance = (traced.constant(a).double() if isinstance(a, Node) else None for a in batch_norm.args[1:5])
     assert mean is not None
     assert variance is not None
     eps = batch_norm.args[6]
     assert isinstance(eps, float)
     gain = torch.rsqrt(variance + eps) * (gamma if gamma is not None else 1)
-    arguments = list(layer.args) + [None] * (3 - len(layer.args))
-    weight_node, bias_node = arguments[1], arguments[2]
-    assert isinstance(weight_node, Node)
-    weight = traced.constant(weight_node).double()
-    bias = traced.constant(bias_node).double() if isinstance(bias_node, Node) else torch.zeros_like(mean)
-    weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
-    bias = (bias - mean) * gain + (beta if beta is not None else 0)
-    arguments[1] = traced.add_constant(f"{name}.weight_folded", weight.float(), layer)
-    arguments[2] = traced.add_constant(f"{name}.bias_folded", bias.float(), layer)
-    layer.args = tuple(arguments)
+    weight = layer.weight.double()
+    old_bias = traced.bias(layer)
+    bias = old_bias.double() if old_bias is not None else torch.zeros_like(mean)
+    traced.replace_weight(layer, (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).float())
+    traced.replace_bias(layer, ((bias - mean) * gain + (beta if beta is not None else 0)).float())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +98,16 @@ class TracedModel:
                 self.module.graph.erase_node(node)
 
     @property
+    def fixed_batch(self) -> int | None:
+        """The only batch the graph runs with; None if any will do."""
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder" and isinstance(node.meta["val"], Tensor):
+                shape = node.meta["val"].shape
+                if not shape or isinstance(shape[0], int):
+                    return int(shape[0]) if shape else 1
+        return None
+
+    @property
     def layers(self) -> list[Layer]:
         namer = Namer()
         layers = []
@@ -117,6 +129,31 @@ class TracedModel:
             value = getattr(value, part)
         assert isinstance(value, Tensor)
         return value.detach()
+
+    def bias(self, layer: Layer) -> Tensor | None:
+        """The layer's bias [channels]; None without one."""
+        node = layer.node.args[2] if len(layer.node.args) > 2 else None
+        return self.constant(node) if isinstance(node, Node) else None
+
+    def replace_weight(self, layer: Layer, weight: Tensor) -> None:
+        """``weight``: like ``layer.weight``, output channels on axis 0."""
+        value = weight.transpose(0, 1).contiguous() if layer.axis == 1 else weight
+        layer.node.update_arg(1, self.add_constant(f"{layer.name}.weight", value, layer.node))
+
+    def replace_bias(self, layer: Layer, bias: Tensor) -> None:
+        """Also where there was none."""
+        arguments = list(layer.node.args) + [None] * (3 - len(layer.node.args))
+        arguments[2] = self.add_constant(f"{layer.name}.bias", bias, layer.node)
+        layer.node.args = tuple(arguments)
+
+    def copy(self) -> TracedModel:
+        """An independent copy; its nodes have the same names."""
+        other = TracedModel.__new__(TracedModel)
+        with warnings.catch_warnings():
+            # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
+            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
+            other.module, other.input_count = copy.deepcopy(self.module), self.input_count
+        return other
 
     def add_constant(self, name: str, tensor: Tensor, before: Node) -> Node:
         """Register a buffer (``name`` gets a number behind it if taken) and read it in front of ``before``."""

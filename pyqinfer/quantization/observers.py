@@ -1,8 +1,12 @@
-"""Observers: what they see of an activation while calibrating, and the quantization parameters they give."""
+"""Observers: what they see of an activation while calibrating, and the quantization parameters they give.
+
+All of them are indifferent to how the calibration images are cut into batches, but for "average", which is about batches.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,12 +30,16 @@ class ActivationParams:
     quant_max: int
 
 
-class Observer(Protocol):
-    """Sees batches, then gives parameters."""
+class Watcher(Protocol):
+    """Sees a tensor of every calibration batch."""
 
     def observe(self, x: Tensor) -> None:
         """Raises ValueError for NaN or infinity."""
         ...
+
+
+class Observer(Watcher, Protocol):
+    """Sees batches, then gives parameters."""
 
     def params(self, bits: int) -> ActivationParams:
         """Raises ValueError if nothing was observed."""
@@ -48,6 +56,13 @@ def affine_params(low: float, high: float, bits: int) -> ActivationParams:
     return ActivationParams(scale, min(max(round(-low / scale), 0), top), 0, top)
 
 
+def _finite_range(x: Tensor) -> tuple[float, float]:
+    low, high = (float(v) for v in torch.aminmax(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"the activations reach {low} to {high}: NaN or infinity cannot be quantized")
+    return low, high
+
+
 class MinMaxObserver:
     """The whole range seen."""
 
@@ -56,9 +71,7 @@ class MinMaxObserver:
 
     def observe(self, x: Tensor) -> None:
         if x.numel():
-            low, high = (float(v) for v in torch.aminmax(x))
-            if not (math.isfinite(low) and math.isfinite(high)):
-                raise ValueError(f"the activations reach {low} to {high}: NaN or infinity cannot be quantized")
+            low, high = _finite_range(x)
             self._low, self._high = min(self._low, low), max(self._high, high)
 
     def params(self, bits: int) -> ActivationParams:
@@ -67,8 +80,27 @@ class MinMaxObserver:
         return affine_params(self._low, self._high, bits)
 
 
-class HistogramObserver:
-    """A histogram over all batches; of 100 candidate ranges (fractions of the range seen) the one of least squared error."""
+class AverageObserver:
+    """The mean over batches of each batch's range; a batch counts by its size, so that a short last one moves little."""
+
+    def __init__(self) -> None:
+        self._low = self._high = 0.0
+        self._seen = 0
+
+    def observe(self, x: Tensor) -> None:
+        if x.numel():
+            low, high = _finite_range(x)
+            self._low, self._high = self._low + low * x.numel(), self._high + high * x.numel()
+            self._seen += x.numel()
+
+    def params(self, bits: int) -> ActivationParams:
+        if self._seen == 0:
+            raise ValueError("nothing was observed")
+        return affine_params(self._low / self._seen, self._high / self._seen, bits)
+
+
+class _Histogram:
+    """Counts over all batches in bins of equal width, around zero."""
 
     def __init__(self) -> None:
         self._range = MinMaxObserver()
@@ -94,18 +126,79 @@ class HistogramObserver:
         self._counts[_BINS // 4 : _BINS // 4 + _BINS // 2] = pairs
         self._limit *= 2
 
+    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres and counts of the bins in use."""
+        used = np.flatnonzero(self._counts)
+        width = 2 * self._limit / _BINS
+        return (-self._limit + (used + 0.5) * width).astype(np.float64), self._counts[used]
+
+    def squared_error(self, params: ActivationParams) -> float:
+        """Of the values seen, each taken for its bin's centre."""
+        return _squared_error(*self._bins(), params)
+
+
+class MSEObserver(_Histogram):
+    """Of 100 candidate ranges (fractions of the range seen) the one of least squared error."""
+
     def params(self, bits: int) -> ActivationParams:
         full = self._range.params(bits)
         if self._limit == 0.0:
             return full
-        width = 2 * self._limit / _BINS
-        used = np.flatnonzero(self._counts)
-        centers = (-self._limit + (used + 0.5) * width).astype(np.float64)
-        counts = self._counts[used]
+        centers, counts = self._bins()
         low, high = -full.zero_point * full.scale, (full.quant_max - full.zero_point) * full.scale
         candidates = [affine_params(low * i / _CANDIDATES, high * i / _CANDIDATES, bits) for i in range(_CANDIDATES, 0, -1)]
         errors = [_squared_error(centers, counts, candidate) for candidate in candidates]
         return candidates[int(np.argmin(errors))]
+
+
+class PercentileObserver(_Histogram):
+    """Cuts the tails off: ``percent`` of the values lie below the range's upper end, and as many above its lower end."""
+
+    def __init__(self, percent: float) -> None:
+        super().__init__()
+        self._tail = 1 - percent / 100
+
+    def params(self, bits: int) -> ActivationParams:
+        full = self._range.params(bits)
+        if self._limit == 0.0:
+            return full
+        half = self._limit / _BINS
+        centers, counts = self._bins()
+        below = np.cumsum(counts) / counts.sum()
+        last = len(centers) - 1
+        low = float(centers[min(int(np.searchsorted(below, self._tail, side="right")), last)]) - half
+        high = float(centers[min(int(np.searchsorted(below, 1 - self._tail)), last)]) + half
+        seen_low, seen_high = -full.zero_point * full.scale, (full.quant_max - full.zero_point) * full.scale
+        return affine_params(max(low, seen_low), min(high, seen_high), bits)
+
+
+class BestObserver:
+    """All of the above; the one whose parameters do best on a quarter of the images, which they have not seen."""
+
+    def __init__(self) -> None:
+        self._candidates: list[Observer] = [make() for name, make in OBSERVERS.items() if name != "best"]
+        self._judge = _Histogram()
+        self._batches = 0
+
+    def observe(self, x: Tensor) -> None:
+        rows = x.shape[0] if x.ndim else 1
+        if rows > 1:
+            held_out = max(1, rows // 4)
+            self._fit(x[:-held_out])
+            self._judge.observe(x[-held_out:])
+        elif self._batches % 4 == 3:
+            self._judge.observe(x)
+        else:
+            self._fit(x)
+        self._batches += 1
+
+    def _fit(self, x: Tensor) -> None:
+        for candidate in self._candidates:
+            candidate.observe(x)
+
+    def params(self, bits: int) -> ActivationParams:
+        candidates = [candidate.params(bits) for candidate in self._candidates]
+        return min(candidates, key=self._judge.squared_error)
 
 
 def _squared_error(x: NDArray[np.float64], counts: NDArray[np.float64], p: ActivationParams) -> float:
@@ -113,4 +206,12 @@ def _squared_error(x: NDArray[np.float64], counts: NDArray[np.float64], p: Activ
     return float(np.dot(counts, np.square((codes - p.zero_point) * p.scale - x)))
 
 
-OBSERVERS: dict[str, type[MinMaxObserver] | type[HistogramObserver]] = {"minmax": MinMaxObserver, "mse": HistogramObserver}
+# The default stands first: "best" takes it where candidates are equally good.
+OBSERVERS: dict[str, Callable[[], Observer]] = {
+    "mse": MSEObserver,
+    "minmax": MinMaxObserver,
+    "average": AverageObserver,
+    "percentile99.9": lambda: PercentileObserver(99.9),
+    "percentile99.99": lambda: PercentileObserver(99.99),
+    "best": BestObserver,
+}

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pyqinfer.bits import FLOAT, LayerBits, WeightBits
 from pyqinfer.quantization.calibrate import with_progress
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
-from pyqinfer.quantization.observers import HistogramObserver
+from pyqinfer.quantization.observers import MSEObserver
 from pyqinfer.quantization.weights import quantize_weight
 
 Sensitivities = dict[str, dict[LayerBits, float]]
@@ -91,7 +91,7 @@ class _Inputs:
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
-        self._observer = HistogramObserver()
+        self._observer = MSEObserver()
         self._observer.observe(x)
 
     def at(self, bits: int) -> Tensor | None:

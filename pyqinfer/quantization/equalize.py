@@ -1,0 +1,203 @@
+"""Cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721): the ranges of two neighbouring layers' channels made equal.
+
+Between layers A and B joined by a function with ``f(s*x) = s*f(x)`` for ``s > 0``, channel i of A's output may be divided by any
+``s_i > 0`` if B's input channel i is multiplied by it. With ``r1_i`` the largest magnitude among A's weights of output channel i and
+``r2_i`` that among B's weights of input channel i, ``s_i = sqrt(r1_i / r2_i)`` makes both ``sqrt(r1_i * r2_i)``. A depthwise layer is
+B of one pair and A of the next, so sweeps over all pairs are repeated until nothing moves.
+
+ReLU6 does not scale, and the engine's epilogue has one upper bound for all channels, not ``6/s_i`` for each. Where calibration shows
+that the bound hardly ever acts it is replaced by ReLU; otherwise the pair is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer.quantization.calibrate import calibrate
+from pyqinfer.quantization.graph import LAYER_OPS, Layer, TracedModel, op_name, operand, sole_user
+
+_SWEEPS = 20
+_CONVERGED = 1e-3
+# A bound may go if what it cuts off has at most this share of its output's energy: one per cent of the root mean square.
+_NEGLIGIBLE = 1e-4
+_ELEMENTWISE = frozenset({"relu", "leaky_relu"})
+# They keep images' channels apart and commute with scaling one of them by a positive number.
+_HOMOGENEOUS = _ELEMENTWISE | {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"}
+_BOUNDED = frozenset({"relu6", "hardtanh", "clamp"})
+_FLATTENS = frozenset({"view", "_unsafe_view", "reshape", "flatten"})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``second`` is the only reader of ``first``'s output, behind functions among which ``bounds`` are ReLU6 or alike."""
+
+    first: Layer
+    second: Layer
+    bounds: tuple[Node, ...]
+    spread: int  # inputs of ``second`` that one channel makes: 1, or the pixels of a channel where images were flattened
+
+
+@dataclass(frozen=True)
+class Equalization:
+    """What was done: names of the pairs equalized and skipped, how many bounds became ReLU, and after how many sweeps nothing moved."""
+
+    pairs: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
+    replaced: int
+    sweeps: int
+
+
+def find_pairs(traced: TracedModel) -> list[Pair]:
+    """Pairs in execution order. BatchNorm stands between layers: fold it first."""
+    layers = {layer.node: layer for layer in traced.layers}
+    found = (_pair(layer, layers) for layer in layers.values())
+    return [pair for pair in found if pair is not None]
+
+
+def equalize(traced: TracedModel, data: Sequence[tuple[Tensor, ...]] | None) -> Equalization:
+    """Equalize every pair of a traced model with folded BatchNorm; its outputs change by rounding and by what replaced bounds cut off.
+
+    Args:
+        data: calibration batches, which decide about ReLU6; None: pairs around one are skipped.
+    """
+    pairs = find_pairs(traced)
+    unsafe = _bounds_that_act(traced, [bound for pair in pairs for bound in pair.bounds], data)
+    chosen = [pair for pair in pairs if unsafe.isdisjoint(pair.bounds)]
+    replaced = {bound for pair in chosen for bound in pair.bounds}
+    for bound in replaced:
+        bound.target, bound.args, bound.kwargs = torch.ops.aten.relu.default, (operand(bound),), {}
+    layers = {layer.name: layer for pair in chosen for layer in (pair.first, pair.second)}
+    weights = {name: layer.weight.double() for name, layer in layers.items()}
+    biases = {pair.first.name: _bias(traced, pair.first) for pair in chosen}
+    sweeps = 0
+    while sweeps < _SWEEPS and _sweep(chosen, weights, biases) >= _CONVERGED:
+        sweeps += 1
+    for name, layer in layers.items():
+        traced.replace_weight(layer, weights[name].float())
+        if (bias := biases.get(name)) is not None:
+            traced.replace_bias(layer, bias.float())
+    skipped = [pair for pair in pairs if pair not in chosen]
+    return Equalization(_names(chosen), _names(skipped), len(replaced), sweeps)
+
+
+def _pair(first: Layer, layers: dict[Node, Layer]) -> Pair | None:
+    bounds: list[Node] = []
+    spread = 1
+    node = first.node
+    images = first.op != "linear"
+    while (reader := sole_user(node)) is not None:
+        op = op_name(reader)
+        if op in LAYER_OPS:
+            second = layers.get(reader)
+            if second is None or operand(reader) is not node or (second.op == "linear") == images:
+                return None
+            return Pair(first, second, tuple(bounds), spread)
+        if op in _BOUNDED:
+            if _upper_bound(reader) is None:
+                return None
+            bounds.append(reader)
+        elif op in _FLATTENS and images:
+            shape, flat = node.meta["val"].shape, reader.meta["val"].shape
+            pixels = math.prod(shape[2:])
+            if len(flat) != 2 or flat[1] != shape[1] * pixels:
+                return None
+            images, spread = False, int(pixels)
+        elif op == "mean" and images:
+            if not _over_pixels(reader):
+                return None
+            images = reader.meta["val"].ndim > 2
+        elif op not in (_HOMOGENEOUS if images else _ELEMENTWISE):
+            return None
+        node = reader
+    return None
+
+
+def _over_pixels(mean: Node) -> bool:
+    """All the spatial axes of images: [N, C, H, W] to [N, C] or [N, C, 1, 1]."""
+    rank = operand(mean).meta["val"].ndim
+    axes = mean.args[1] if len(mean.args) > 1 else None
+    return isinstance(axes, (list, tuple)) and sorted(int(a) % rank for a in axes) == list(range(2, rank))
+
+
+def _upper_bound(node: Node) -> float | None:
+    """6 for ReLU6; None for a function with another lower bound than 0."""
+    if op_name(node) == "relu6":
+        return 6.0
+    low, high = [*node.args[1:3], None, None][:2]
+    if op_name(node) == "hardtanh":
+        low, high = -1.0 if low is None else low, 1.0 if high is None else high
+    if low != 0:
+        return None
+    return math.inf if high is None else float(high)  # type: ignore[arg-type]
+
+
+class _Excess:
+    """Energy of what a bound cuts off, as a share of the energy that it lets through."""
+
+    def __init__(self, bound: float) -> None:
+        self._bound = bound
+        self._excess = self._kept = 0.0
+
+    def observe(self, x: Tensor) -> None:
+        self._excess += float((x - self._bound).clamp_min(0).double().square().sum())
+        self._kept += float(x.clamp(0, self._bound).double().square().sum())
+
+    @property
+    def share(self) -> float:
+        return self._excess / self._kept if self._kept else self._excess
+
+
+def _bounds_that_act(traced: TracedModel, bounds: list[Node], data: Sequence[tuple[Tensor, ...]] | None) -> set[Node]:
+    if not bounds or data is None:
+        return set(bounds)
+    watched = {operand(node): _Excess(_upper_bound(node) or 0.0) for node in bounds}
+    calibrate(traced.module, watched, data)
+    return {node for node in bounds if watched[operand(node)].share > _NEGLIGIBLE}
+
+
+def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tensor | None]) -> float:
+    """Equalize each pair once; returns the largest ``|s - 1|``."""
+    moved = 0.0
+    for pair in pairs:
+        a, b = weights[pair.first.name], weights[pair.second.name]
+        groups = _groups(pair.second)
+        r1 = a.reshape(a.shape[0], -1).abs().amax(1)
+        r2 = _by_input_channel(b, groups, pair.spread).abs().amax((1, 3)).reshape(-1)
+        # A channel that is zero on either side has nothing to equalize.
+        s = torch.where((r1 > 0) & (r2 > 0), (r1 / r2).sqrt(), torch.ones_like(r1))
+        weights[pair.first.name] = a / s.reshape(-1, *[1] * (a.ndim - 1))
+        scaled = _by_input_channel(b, groups, pair.spread) * s.reshape(groups, 1, -1, 1)
+        weights[pair.second.name] = scaled.reshape(b.shape)
+        bias = biases[pair.first.name]
+        if bias is not None:
+            biases[pair.first.name] = bias / s
+        moved = max(moved, float((s - 1).abs().max()))
+    return moved
+
+
+def _by_input_channel(weight: Tensor, groups: int, spread: int) -> Tensor:
+    """[groups, output channels of a group, input channels of a group, weights from one of them to one of the others]."""
+    outputs, inputs = weight.shape[:2]
+    return weight.reshape(groups, outputs // groups, inputs // spread, -1)
+
+
+def _groups(layer: Layer) -> int:
+    position = {"conv1d": 6, "conv2d": 6}.get(layer.op)
+    groups = layer.node.args[position] if position is not None and len(layer.node.args) > position else 1
+    assert isinstance(groups, int)
+    return groups
+
+
+def _bias(traced: TracedModel, layer: Layer) -> Tensor | None:
+    bias = traced.bias(layer)
+    return None if bias is None else bias.double()
+
+
+def _names(pairs: Sequence[Pair]) -> tuple[tuple[str, str], ...]:
+    return tuple((pair.first.name, pair.second.name) for pair in pairs)

@@ -1,0 +1,155 @@
+"""What a bit is worth on one network: the same float model at several widths, with BOPs, bytes, latency and algorithms side by side."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from pyqinfer.accounting import BOPS_CONVENTION
+from pyqinfer.bits import LayerBits, parse_bits
+from pyqinfer.conversion import convert
+from pyqinfer.measure.benchmark import benchmark
+from pyqinfer.methods.ptq import PTQ
+from pyqinfer.model import Model
+from pyqinfer.quantization import quantize
+from pyqinfer.report import Cell, Column, Report
+from pyqinfer.session import Session
+
+OnProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+_INT8 = LayerBits(8, 8)
+_COLUMNS = [
+    Column("name", "bits w/a", numeric=False),
+    Column("bops", "BOPs (G)", ".2f"),
+    Column("sparse_bops", "without zeros", ".2f"),
+    Column("kilobytes", "file (kB)", ",.0f"),
+    Column("smaller", "smaller", ".2f"),
+    Column("p50_ms", "p50 ms", ".3f"),
+    Column("speedup", "x 8/8", ".2f"),
+    Column("algorithms", "layers executed as", numeric=False),
+]
+
+
+def bits_grid(
+    model: nn.Module,
+    examples: tuple[Tensor, ...],
+    bits: Sequence[str | LayerBits],
+    calibration: Iterable[Any],
+    *,
+    threads: int = 1,
+    isa: str = "auto",
+    algorithm: str = "auto",
+    fip: str = "auto",
+    min_time: float = 1.0,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Report:
+    """Quantize by plain PTQ at each width (first and last layer 8/8), convert, and time all of them in turns.
+
+    Args:
+        model: float module. examples: its inputs, whose shapes are timed. bits: such as ``["8/8", "4/4", "t/4"]``; 8/8 is added if missing,
+            because speed-ups are against it. calibration: batches of inputs. threads, isa, algorithm, fip: of the sessions.
+        min_time: seconds per network. on_progress: called with what is being done and how far it is.
+
+    Returns:
+        Columns: BOPs in G (dense, and counted for weights other than zero only), kB of the file and how many times smaller than in 32-bit
+        floats, median ms, the speed-up against 8/8, and how many layers run by which algorithm.
+    """
+    widths = list(dict.fromkeys([_INT8, *(parse_bits(width) for width in bits)]))
+    batches = list(calibration)
+    models: dict[str, Model] = {}
+    for done, width in enumerate(widths):
+        on_progress(f"quantizing {width}", done, len(widths))
+        method = PTQ(weight_bits=width.weight, act_bits=width.act)
+        models[str(width)] = convert(quantize(model, method, example_inputs=examples, calibration=batches), example_inputs=examples)
+    sessions = {name: Session(m, threads=threads, isa=isa, algorithm=algorithm, fip=fip) for name, m in models.items()}
+    timing = benchmark(
+        sessions, examples, threads=threads, min_time=min_time, on_progress=lambda done, total: on_progress("timing", done, total)
+    )
+    times = {str(row["name"]): float(row["p50_ms"] or 0) for row in timing.rows}
+    shapes = {name: tuple(x.shape) for name, x in zip(next(iter(models.values())).inputs, examples, strict=True)}
+    rows = [_row(name, models[name], sessions[name], shapes, times) for name in models]
+    facts = {
+        **timing.facts,
+        "isa": next(iter(sessions.values())).isa,
+        "algorithm": algorithm,
+        "fip": fip,
+        "bops_convention": BOPS_CONVENTION,
+        "inputs": {name: list(shape) for name, shape in shapes.items()},
+    }
+    title = f"Bits on {facts['cpu']} ({facts['isa']}), {threads} thread(s)"
+    return Report(title, _COLUMNS, rows, facts, ["first and last layer at 8/8; BOPs: MACs x weight bits x activation bits"])
+
+
+def _row(name: str, model: Model, session: Session, shapes: Mapping[str, tuple[int, ...]], times: Mapping[str, float]) -> dict[str, Cell]:
+    costs = model.layer_costs(shapes)
+    weights = {node["name"]: node["constants"].get("weight") for node in model.graph["nodes"]}
+    sparse = 0.0
+    for cost in costs:
+        index = weights.get(cost.name)
+        if cost.bops and index is not None:
+            sparse += cost.bops * float(np.count_nonzero(model.constant(index))) / cost.params
+    executed = Counter(layer["executed_as"].removesuffix(f"-{session.isa}") for layer in session.layers() if layer["weight_bits"])
+    return {
+        "name": name,
+        "bops": sum(cost.bops for cost in costs) / 1e9,
+        "sparse_bops": sparse / 1e9,
+        "kilobytes": model.nbytes / 1e3,
+        "smaller": 4 * sum(cost.params for cost in costs) / model.nbytes,
+        "p50_ms": times[name],
+        "speedup": times[str(_INT8)] / times[name],
+        "algorithms": ", ".join(f"{count} {kind}" for kind, count in executed.most_common()),
+    }
+
+
+def peer_times(path: Path, network: str, threads: int) -> dict[str, float]:
+    """Median ms of the int8 candidates of other engines on a network, in a JSON that ``benchmarks.peers`` wrote.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no such file, or has no race of that network on that many threads.
+    """
+    try:
+        races = [race for race in json.loads(path.read_text())["races"] if (race["model"], race["threads"]) == (network, threads)]
+        found = {
+            row["name"]: float(row["timing"]["median"])
+            for race in races
+            for row in race["candidates"]
+            if row["variant"] == "int8" and row["is_peer"] and row["status"] == "ok"
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a result of benchmarks.peers ({error!r})") from None
+    if not found:
+        raise ValueError(f"{path}: no race of int8 engines on {network!r} with {threads} thread(s)")
+    return found
+
+
+def draw(report: Report, path: Path, peers: Mapping[str, float] | None = None) -> None:
+    """Write a PNG: latency and file size against BOPs, one point per width, with other engines' int8 times as lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    for axis, key, label, color in zip(axes, ("p50_ms", "kilobytes"), ("latency (ms)", "file (kB)"), ("#1f8a70", "#5d7a9c"), strict=True):
+        points = sorted((float(row["bops"] or 0), float(row[key] or 0), str(row["name"])) for row in report.rows)
+        axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=color)
+        for x, y, name in points:
+            axis.annotate(name, (x, y), textcoords="offset points", xytext=(6, 6), fontsize=9)
+        axis.set_xlabel("BOPs (G)")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+        axis.margins(x=0.12)
+        axis.spines[["top", "right"]].set_visible(False)
+    for (name, ms), color in zip((peers or {}).items(), ("#d35400", "#8e44ad", "#7f8c8d", "#c0392b"), strict=False):
+        axes[0].axhline(ms, color=color, linestyle="--", linewidth=1, label=f"{name}, int8: {ms:.2f} ms")
+    if peers:
+        axes[0].legend(fontsize=8, frameon=False, loc="lower right")
+    figure.suptitle(report.title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
