@@ -342,3 +342,12 @@ def test_the_defaults_are_not_worse_than_rounding_within_searched_ranges(weight_
     bits = {"weight_bits": weight_bits, "act_bits": act_bits}
     plain, default = (top1(logits(glyph_graph(replace(m, **bits)), images), labels) for m in (PLAIN, pq.PTQ()))
     assert default >= plain
+
+
+@needs_fonts
+@pytest.mark.slow
+def test_learned_rounding_gains_over_nearest_at_four_bits() -> None:
+    images, labels = pq.zoo.glyphs("test")
+    method = replace(PLAIN, weight_bits=4, act_bits=8, iterations=200)
+    nearest, learned = (top1(logits(glyph_graph(replace(method, rounding=r)), images), labels) for r in ("nearest", "learned"))
+    assert learned > nearest

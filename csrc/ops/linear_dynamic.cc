@@ -90,7 +90,7 @@ class LinearDynamicStep : public Step {
     shape_.c = layer.inputs;
     shape_.oc = layer.outputs;
     const bool reference = set_.isa == Isa::kReference;
-    info_.executed_as = reference ? "reference" : std::string("u8s8-dynamic-") + IsaName(set_.isa);
+    info_.executed_as = reference ? "reference" : "u8s" + std::to_string(packed_.bits()) + "-dynamic-" + IsaName(set_.isa);
     info_.reason = std::string(per_tensor_ ? "the input is" : "rows are") + " quantized at run time";
     if (layer.groups > 1) info_.reason += ", " + std::to_string(layer.groups) + " groups of weights";
     info_.weight_bytes = packed_.bytes();

@@ -14,6 +14,8 @@ using kernels::reference::DynamicLinear;
 
 // Codes of a block of rows stay in L2 beside a panel of weights.
 constexpr int64_t kBlockBytes = int64_t{1} << 18, kBlockRows = 240;
+// A packed panel is small, and unpacked once for each block.
+constexpr int64_t kNarrowBlockBytes = int64_t{1} << 19;
 
 size_t Append(size_t* bytes, size_t n) {
   const size_t at = *bytes;
@@ -42,6 +44,10 @@ PackedLinearDynamic::PackedLinearDynamic(const kernels::KernelSet& set, const Dy
       has_base_(layer.base != nullptr),
       has_bias_(layer.bias != nullptr) {
   const int64_t mr = set.u8s8.mr;
+  if (NarrowPanels::Bits(set, layer) != 0) {
+    PackNarrow(layer);
+    return;
+  }
   if (mr == 0) {
     KeepOrder(layer);
   } else {
@@ -55,6 +61,18 @@ PackedLinearDynamic::PackedLinearDynamic(const kernels::KernelSet& set, const Dy
   if (has_base_) scratch_.boxes = Append(&scratch_.bytes, rows * static_cast<size_t>(groups_) * sizeof(int32_t));
   scratch_.pointers = Append(&scratch_.bytes, static_cast<size_t>(mr) * sizeof(const uint8_t*));
   if (groups_ > 1) scratch_.partial = Append(&scratch_.bytes, static_cast<size_t>(mr * set.u8s8.nr) * sizeof(float));
+}
+
+void PackedLinearDynamic::PackNarrow(const DynamicLinear& layer) {
+  narrow_.emplace(*set_, layer);
+  panels_ = narrow_->panels();
+  const int64_t row_bytes = static_cast<int64_t>(narrow_->RowBytes()), mr = std::max(set_->narrow.unpacked_mr, set_->u8s8.mr);
+  block_rows_ = std::max(std::min(kBlockRows, kNarrowBlockBytes / row_bytes) / mr * mr, mr);
+  const size_t rows = static_cast<size_t>(block_rows_);
+  scratch_.codes = Append(&scratch_.bytes, static_cast<size_t>((block_rows_ + narrow_->SpareRows()) * row_bytes));
+  scratch_.scale = Append(&scratch_.bytes, rows * sizeof(float));
+  scratch_.shift = Append(&scratch_.bytes, rows * sizeof(int32_t));
+  scratch_.narrow = Append(&scratch_.bytes, narrow_->ScratchBytes(block_rows_));
 }
 
 void PackedLinearDynamic::KeepOrder(const DynamicLinear& layer) {
@@ -127,7 +145,7 @@ void PackedLinearDynamic::Run(const DynamicRun& run, const ConvPart& part, void*
   const int64_t rows = part.row_end - part.row_begin, blocks = (rows + block_rows_ - 1) / block_rows_;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t row = part.row_begin + PieceBegin(rows, blocks, b);
-    RunTiles(run, part, row, part.row_begin + PieceBegin(rows, blocks, b + 1) - row, memory);
+    RunRows(run, part, row, part.row_begin + PieceBegin(rows, blocks, b + 1) - row, memory);
   }
 }
 
@@ -147,17 +165,18 @@ void PackedLinearDynamic::RunReference(const DynamicRun& run, const ConvPart& pa
   }
 }
 
-void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, int64_t row, int64_t count, uint8_t* scratch) const {
-  const int64_t k = GroupInputs(), nr = set_->u8s8.nr, mr = set_->u8s8.mr;
+void PackedLinearDynamic::RunRows(const DynamicRun& run, const ConvPart& part, int64_t row, int64_t count, uint8_t* scratch) const {
+  const int64_t k = GroupInputs(), row_bytes = narrow_ ? static_cast<int64_t>(narrow_->RowBytes()) : inputs_;
   uint8_t* codes = scratch + scratch_.codes;
   float* scale = At<float>(scratch, scratch_.scale);
   int32_t* shift = At<int32_t>(scratch, scratch_.shift);
   int32_t* boxes = At<int32_t>(scratch, scratch_.boxes);
   for (int64_t i = 0; i < count; ++i) {
-    uint8_t* q = codes + i * inputs_;
+    uint8_t* q = codes + i * row_bytes;
     const Affine parameters = QuantizeRow(run, row + i, q);
     scale[i] = parameters.scale;
     shift[i] = set_->u8s8_offset - parameters.zero_point;
+    if (narrow_) narrow_->ArrangeRow(q);
     for (int64_t g = 0; has_base_ && g < groups_; ++g) {
       // Fits where a channel has a base other than 0: the bound says so. Elsewhere it may wrap, and is multiplied by 0.
       uint32_t sum = static_cast<uint32_t>(k) * static_cast<uint32_t>(-parameters.zero_point);
@@ -165,10 +184,20 @@ void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, 
       boxes[g * block_rows_ + i] = static_cast<int32_t>(sum);
     }
   }
+  const kernels::TileScope scope(*set_);
+  if (!narrow_) return RunTiles(run, part, row, count, scratch);
+  void* y = static_cast<uint8_t*>(run.y) + row * outputs_ * (run.output.f32 ? 4 : 1);
+  narrow_->Run({codes, count, scale, shift, run.output, y}, part.panel_begin, part.panel_end, block_rows_, scratch + scratch_.narrow);
+}
 
+void PackedLinearDynamic::RunTiles(const DynamicRun& run, const ConvPart& part, int64_t row, int64_t count, uint8_t* scratch) const {
+  const int64_t k = GroupInputs(), nr = set_->u8s8.nr, mr = set_->u8s8.mr;
+  const uint8_t* codes = scratch + scratch_.codes;
+  const float* scale = At<float>(scratch, scratch_.scale);
+  const int32_t* shift = At<int32_t>(scratch, scratch_.shift);
+  const int32_t* boxes = At<int32_t>(scratch, scratch_.boxes);
   const uint8_t** pointers = At<const uint8_t*>(scratch, scratch_.pointers);
   const uint8_t* packed = buffer_.data();
-  const kernels::TileScope scope(*set_);
   kernels::DynamicRows rows = {};
   rows.partial = groups_ > 1 ? At<float>(scratch, scratch_.partial) : nullptr;
   kernels::TileU8S8 t = {};

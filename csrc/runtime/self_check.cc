@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "kernels/reference/conv.h"
 #include "kernels/sets.h"
 #include "pack/conv.h"
+#include "pack/linear_dynamic.h"
 
 namespace pqi {
 namespace {
@@ -180,6 +182,64 @@ std::string FindWrongConv(const KernelSet& set) {
   return "";
 }
 
+// Linear layers over packed codes: the first rows of one result of the reference for every number of rows.
+class PackedLinearCheck {
+ public:
+  PackedLinearCheck(const KernelSet& set, int64_t rows, int64_t groups, int bits)
+      : inputs_(kGroup * groups),
+        outputs_(set.narrow.nr + 3),
+        codes_(operands_.Integers<int8_t>(inputs_ * outputs_, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
+        scale_(operands_.Floats(outputs_ * groups, 1)),
+        x_(operands_.Floats(rows * inputs_, 3)),
+        layer_{inputs_, outputs_, groups, codes_.data(), 1, scale_.data(), nullptr, nullptr} {
+    for (float& s : scale_) s = s == 0 ? 1 : s;
+    packed_.emplace(set, layer_, kQuantizer);
+    want_ = Run(pack::PackedLinearDynamic(kernels::kReferenceKernels, layer_, kQuantizer), rows);
+  }
+
+  bool Agrees(int64_t rows) {
+    std::vector<uint8_t> want(want_.begin(), want_.begin() + rows * outputs_ * static_cast<int64_t>(sizeof(float)));
+    return Same(Run(*packed_, rows), want, true);
+  }
+
+ private:
+  static constexpr int64_t kGroup = 32;
+  static constexpr kernels::RowQuantizer kQuantizer = {false, 0, 255, 1e-6f};
+
+  std::vector<uint8_t> Run(const pack::PackedLinearDynamic& packed, int64_t rows) {
+    std::vector<uint8_t> y(static_cast<size_t>(rows * outputs_) * sizeof(float));
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
+    pack::DynamicRun run;
+    run.x = x_.data();
+    run.output = Floats();
+    run.y = y.data();
+    packed.Run(run, {0, rows, 0, packed.panels()}, scratch.data());
+    return y;
+  }
+
+  Operands operands_;
+  int64_t inputs_, outputs_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scale_, x_;
+  kernels::reference::DynamicLinear layer_;
+  std::optional<pack::PackedLinearDynamic> packed_;
+  std::vector<uint8_t> want_;
+};
+
+std::string FindWrongPackedLinear(const KernelSet& set) {
+  if (set.narrow.nr == 0) return "";
+  for (int bits : {2, 4}) {
+    const int64_t many = 2 * set.narrow.mr + 1;
+    PackedLinearCheck check(set, many, 2, bits);
+    for (int64_t m = 1; m <= set.narrow.mr; ++m) {
+      if (!check.Agrees(m)) return "tile of " + std::to_string(m) + " rows over packed codes";
+    }
+    if (!check.Agrees(many)) return "tile over unpacked codes";
+    if (!PackedLinearCheck(set, 1, 1, bits).Agrees(1)) return "tile over one group of packed codes";
+  }
+  return "";
+}
+
 // One elementwise kernel: fn(set, y) of this set and of the reference.
 template <typename Fn>
 bool Agrees(const KernelSet& set, bool f32, Fn&& fn) {
@@ -250,7 +310,9 @@ std::string FindWrongElementwise(const KernelSet& set) {
 std::string FindWrongKernel(const KernelSet& set) {
   const FpEnvScope fp;
   const std::string wrong = FindWrongElementwise(set);
-  return wrong.empty() ? FindWrongConv(set) : wrong;
+  if (!wrong.empty()) return wrong;
+  const std::string conv = FindWrongConv(set);
+  return conv.empty() ? FindWrongPackedLinear(set) : conv;
 }
 
 }  // namespace pqi

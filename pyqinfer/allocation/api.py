@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -77,6 +78,12 @@ class Allocation(BitConfig):
         exact = all(s.optimal for s in solutions)
         notes = [f"{len(rows)} choices that none beats" + ("" if exact else "; thinned: there may be others between them")]
         return Report("Pareto frontier", columns, rows, {"layers": list(self.problem.names), "exact": exact}, notes)
+
+    def plot_frontier(self, path: str | os.PathLike[str], cost: str | None = None) -> None:
+        """:meth:`frontier` as a PNG, with the allocation, the budget, and every layer at the same bits. Needs matplotlib."""
+        from pyqinfer.allocation.plot import plot_frontier
+
+        plot_frontier(self, path, cost)
 
 
 _HEADINGS = {"bops": "of float BOPs", "size_mb": "MiB", "avg_weight_bits": "bits per weight", "latency_ms": "ms"}

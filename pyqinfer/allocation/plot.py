@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from pyqinfer.allocation.api import Allocation
 from pyqinfer.allocation.problem import Problem
+
+if TYPE_CHECKING:
+    from pyqinfer.allocation.api import Allocation
 
 _AXES = {
     "bops": "BOPs, as a fraction of the float network's",

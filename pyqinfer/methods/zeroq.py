@@ -28,7 +28,7 @@ from pyqinfer.quantization.pipeline import run_pipeline
 from pyqinfer.quantization.sensitivity import Sensitivities, kl_sensitivities
 from pyqinfer.report import Cell, Column
 
-_WIDTHS = (2, 4, 8)
+_WIDTHS = (2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,13 @@ class ZeroQ(PTQ):
     of the network's output with that layer's weights quantized and all else in float; where a layer may also choose its activation
     bits, its input is quantized with them.
 
+    ``relu_only=True`` puts activation quantizers where the authors' released code has them: behind ReLU and ReLU6 alone. BatchNorm is
+    folded all the same: codes are symmetric per output channel, so that folding changes their scales only.
+
     Args:
         distillation: how images are made.
-        candidates: bits that a layer may take under a budget, e.g. ``("8/8", "4/8")``. Default: weights of 2, 4 and 8 bits, activations at
-            ``act_bits`` (the paper); under a budget of BOPs or ms, pairs of 4 to 8 bits for weights and activations.
+        candidates: bits that a layer may take under a budget, e.g. ``("2/8", "4/8", "8/8")`` as in the paper. Default: weights of 2, 3, 4,
+            5, 6 and 8 bits, activations at ``act_bits``; under a budget of BOPs or ms, pairs of 4 to 8 bits for weights and activations.
         tie_blocks: a block's last convolution and its downsample take the same weight bits.
         symmetric_kl: mean of the divergences in both directions rather than from the float network's output.
     """
@@ -105,7 +108,8 @@ class ZeroQ(PTQ):
         fold_batch_norm(traced)
         activations = any(len({bits.act for bits in row}) > 1 for row in options.values())
         data = batches(task.calibration, traced.input_count)
-        scores = kl_sensitivities(traced, options, data, activations=activations, symmetric=self.symmetric_kl)
+        search = self.weight_range == "mse"
+        scores = kl_sensitivities(traced, options, data, activations=activations, symmetric=self.symmetric_kl, search=search)
         rules = replace(self._rules(budget), candidates=candidates)
         return choose_bits(task, nodes, lambda node, bits: scores[node.name][bits], rules, _findings(scores, activations, distilled))
 

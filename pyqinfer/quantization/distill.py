@@ -27,13 +27,14 @@ _REPOSITORY_DIVISOR = 255**2 / 12
 class Distillation:
     """How inputs are distilled: Adam on their pixels against :class:`~pyqinfer.quantization.bn_statistics.StatisticsLoss`.
 
-    The authors' code is ``Distillation(batch=64, iterations=500, schedule="plateau", init="repository")``. The defaults reach a lower loss
+    The authors' code is ``Distillation(64, 500, "image", schedule="plateau", init="repository")``. The defaults reach a lower loss
     in less than half the steps: at a rate of 0.5 the plateau is often never found, and a falling rate settles.
 
     Args:
         batch: number of images.
         iterations: steps of Adam. The images of the least loss are kept.
-        stats: statistics of each "image" (the authors' code) or of the "batch" (the paper's equation).
+        stats: statistics of the "batch" (the paper's equation) or of each "image" (the authors' code), which makes every image an average
+            one: features that set classes apart are then smaller than in real images, and ranges found with them cut real ones off.
         learning_rate: at the start, in units of a pixel.
         schedule: of the rate: "plateau" (a tenth after 100 steps without progress, down to 1e-4) or "cosine" (to 0).
         init: images start as N(0, 1) noise ("normal") or as the authors' code has it ("repository": uniform, standard deviation 0.0136).
@@ -46,7 +47,7 @@ class Distillation:
 
     batch: int = 32
     iterations: int = 200
-    stats: Stats = "image"
+    stats: Stats = "batch"
     learning_rate: float = 0.5
     schedule: Literal["plateau", "cosine"] = "cosine"
     init: Literal["normal", "repository"] = "normal"

@@ -52,6 +52,7 @@ class Settings:
         iterations: of learned rounding, for each block.
         bias_correction: move each layer's bias so that its channels' means in front of the activation function stay those of the float
             network. "auto": where some layer has weights of at most 4 bits and that lowers the same error by a tenth.
+        relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
         seed: of the mini-batches of learned rounding.
 
     Raises:
@@ -65,6 +66,7 @@ class Settings:
     rounding: str = "nearest"
     iterations: int = 500
     bias_correction: bool | Literal["auto"] = "auto"
+    relu_only: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,8 +108,9 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
 
 def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
     """``traced``, with quantizers put into its graph."""
-    reference = traced.copy()
-    placement = place(traced, config)
+    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
+    reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
+    placement = place(traced, config, settings.relu_only)
     params = _activation_params(traced, placement, data, settings.observer)
     layers = []
     for layer in with_progress(traced.layers, "quantizing weights"):
@@ -119,8 +122,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
     emit_activations(traced, placement, params)
-    steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
-    if data is not None and layers and (steps.iterations or steps.bias_correction):
+    if data is not None and reference is not None and layers:
         refine(reference, traced, layers, data, steps)
     return traced
 

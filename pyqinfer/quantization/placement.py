@@ -34,9 +34,24 @@ class Placement:
     shared: dict[Node, Node]
 
 
-def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits]) -> Placement:
-    """Decide for a traced model and bits per layer (see the module's text)."""
-    return _Placer(traced, layer_bits).run()
+def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits], relu_only: bool = False) -> Placement:
+    """Decide for a traced model and bits per layer (see the module's text).
+
+    ``relu_only``: of these tensors only outputs of ReLU and ReLU6, and what moves or picks their elements, as ZeroQ's released code has
+    it. The network's input, linear bottlenecks, sums without activation and pooled features stay float, and so do the layers that read
+    them, but for their weights.
+    """
+    placement = _Placer(traced, layer_bits).run()
+    if not relu_only:
+        return placement
+    bits = {node: width for node, width in placement.bits.items() if _is_relu(node)}
+    return Placement(bits, {node: source for node, source in placement.shared.items() if source in bits})
+
+
+def _is_relu(node: Node) -> bool:
+    """With an upper bound or without."""
+    low = node.args[1] if op_name(node) in CLAMP_OPS and len(node.args) > 1 else None
+    return op_name(node) in ("relu", "relu6") or (isinstance(low, (int, float)) and low == 0)
 
 
 class _Placer:

@@ -27,6 +27,7 @@ def kl_sensitivities(
     *,
     activations: bool = False,
     symmetric: bool = False,
+    search: bool = True,
 ) -> Sensitivities:
     """Kullback-Leibler divergence of the network's class probabilities with a single layer quantized and all else in float.
 
@@ -40,13 +41,14 @@ def kl_sensitivities(
         data: batches of inputs. Outputs are logits ``[N, classes, ...]``; of one channel the logit of two classes. Several outputs add up.
         activations: quantize the layer's input as well, in the range of least squared error on the batch; else weights alone (the paper).
         symmetric: mean of the divergences in both directions.
+        search: weight ranges by least squared error, else by the largest magnitude.
 
     Raises:
         ValueError: a layer that holds NaN or infinity, or a network without an output of floats.
     """
     layers = [layer for layer in traced.layers if layer.name in options]
     result: Sensitivities = {layer.name: dict.fromkeys(options[layer.name], 0.0) for layer in layers}
-    weights = _Weights()
+    weights = _Weights(search)
     sweep = _Sweep(traced.module)
     with torch.inference_mode():
         for i, (batch, layer) in enumerate(with_progress(list(product(data, layers)), "sensitivity of layers")):
@@ -68,7 +70,8 @@ def kl_sensitivities(
 class _Weights:
     """Quantized weights of layers. Codes are kept between batches, a quarter of the bytes of float weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, search: bool) -> None:
+        self._search = search
         self._codes: dict[tuple[str, WeightBits], tuple[Tensor, Tensor]] = {}
 
     def at(self, layer: Layer, width: WeightBits) -> Tensor | None:
@@ -78,7 +81,7 @@ class _Weights:
         key = (layer.name, width)
         if key not in self._codes:
             try:
-                self._codes[key] = quantize_weight(layer.weight, LayerBits(width, FLOAT), search=True)
+                self._codes[key] = quantize_weight(layer.weight, LayerBits(width, FLOAT), search=self._search)
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
         codes, scale = self._codes[key]

@@ -19,6 +19,7 @@
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/low_bit.h"
 #include "kernels/generic/matrix_band.h"
+#include "kernels/generic/narrow.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
@@ -65,6 +66,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   FillPairs<S, S::kPairsRows>(set);
   FillF32<S, S::kF32.mr>(set);
   FillLowBit<S>(set);
+  FillNarrow<S>(set);
   FillWinograd<S>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
   set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(
     r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTile|DotProductKernel|PairsTile|FloatTile|InnerProductTile|DeferredTile"
-    r"|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
+    r"|NarrowTileKernel|NarrowUnpackedKernel|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
 )
 # The product that the kernels of a folder are for.
 PRODUCTS = {

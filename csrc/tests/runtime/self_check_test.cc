@@ -228,6 +228,29 @@ const Breakage kBreakages[] = {
          Spoil(acc);
        };
      }},
+#if defined(__x86_64__)
+    {"tile of 1 rows over packed codes",
+     [](KernelSet* s) {
+       s->narrow.tile[0][0] = [](const kernels::NarrowTile& t) noexcept {
+         original->narrow.tile[0][0](t);
+         if (t.groups > 1) Spoil(t.sums);
+       };
+     }},
+    {"tile over one group of packed codes",
+     [](KernelSet* s) {
+       s->narrow.tile[1][0] = [](const kernels::NarrowTile& t) noexcept {
+         original->narrow.tile[1][0](t);
+         if (t.groups == 1) Spoil(t.sums);
+       };
+     }},
+    {"tile over unpacked codes",
+     [](KernelSet* s) {
+       s->narrow.unpack[1] = [](const kernels::UnpackNarrow& t) noexcept {
+         original->narrow.unpack[1](t);
+         Spoil(t.codes);
+       };
+     }},
+#endif
 };
 
 class BrokenSet : public testing::Test {

@@ -48,6 +48,10 @@ struct EmulatedTiles {
   static void Store(void* p, ptrdiff_t stride) {
     for (int i = 0; i < 16; ++i) std::memcpy(static_cast<uint8_t*>(p) + i * stride, GetConfigured().registers[R][i], 64);
   }
+  template <int R>
+  static void Zero() {
+    std::memset(GetConfigured().registers[R], 0, sizeof(State::registers[R]));
+  }
   template <int C, int A, int B>
   static void Dot() {
     State& s = GetConfigured();

@@ -11,6 +11,7 @@ template <class M>
 struct Amx : Simd {
   using Matrix = M;
   static constexpr TileShape kU8S8 = {16, 64, 4};
+  static constexpr int kNarrowUnpackedRows = 16;
 
   template <int Bytes, class Lanes>
   PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {

@@ -38,6 +38,10 @@ struct AmxTiles {
   PQI_INLINE static void Store(void* p, ptrdiff_t stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(p), "r"(stride), "i"(R) : "memory");
   }
+  template <int R>
+  PQI_INLINE static void Zero() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(R));
+  }
   template <int C, int A, int B>
   PQI_INLINE static void Dot() {
     asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));

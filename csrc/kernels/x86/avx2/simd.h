@@ -102,6 +102,21 @@ struct Simd {
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm256_sub_epi8(a, b); }
   PQI_INLINE static Int QuarterInt(Int a) { return _mm256_srai_epi32(a, 2); }
 
+  // Codes of 2 and 4 bits (kernels/generic/narrow.h). The float sums lie in memory.
+  static constexpr int kNarrowRows = 1, kNarrowUnpackedRows = 2;
+  // Code F of every byte times 2^(8 - Bits), and as it is.
+  template <int Bits, int F>
+  PQI_INLINE static Int HighCode(Int v) {
+    constexpr int kShift = 8 - Bits * (F + 1);
+    return _mm256_and_si256(_mm256_slli_epi16(v, kShift), SetBytes(static_cast<int8_t>(-(1 << (8 - Bits)))));
+  }
+  template <int Bits, int F>
+  PQI_INLINE static Int SignedCode(Int v) {
+    const Int sign = SetBytes(1 << (Bits - 1));
+    const Int code = _mm256_and_si256(_mm256_srli_epi16(v, Bits * F), SetBytes((1 << Bits) - 1));
+    return SubBytes(_mm256_xor_si256(code, sign), sign);
+  }
+
   // Floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm256_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm256_loadu_ps(p); }

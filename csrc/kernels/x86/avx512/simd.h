@@ -18,6 +18,10 @@ struct Avx512 : Simd {
     return phase == 0 ? _mm512_and_si512(x, _mm512_set1_epi16(0xFF)) : _mm512_srli_epi16(x, 8);
   }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_add_epi32(acc, _mm512_madd_epi16(x, w)); }
+  // For codes whose pairs cannot saturate: those of 2 and 4 bits (kernels/generic/narrow.h).
+  PQI_INLINE static Int DotPairs(Int acc, Int x, Int w) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1)));
+  }
 
   // Columns of three pixels, widened to 16 bits: phase 0 holds one channel's upper two bytes in each dword lane, phase 1 the third.
   static constexpr int kColumnVectors = 1;

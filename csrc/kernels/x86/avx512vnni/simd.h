@@ -89,6 +89,22 @@ struct Simd {
     return halves(halves(w[0], w[1]), halves(w[2], w[3]));
   }
 
+  // Codes of 2 and 4 bits (kernels/generic/narrow.h): 4 rows by 2 vectors are 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
+  // their packed form, a mask, ones, an activation; 6 rows by 2 after unpacking 12 sums of each kind, 2 weights, an activation.
+  static constexpr int kNarrowRows = 4, kNarrowUnpackedRows = 6;
+  // Code F of every byte times 2^(8 - Bits), and as it is.
+  template <int Bits, int F>
+  PQI_INLINE static Int HighCode(Int v) {
+    constexpr int kShift = 8 - Bits * (F + 1);
+    return _mm512_and_si512(_mm512_slli_epi16(v, kShift), SetBytes(static_cast<int8_t>(-(1 << (8 - Bits)))));
+  }
+  template <int Bits, int F>
+  PQI_INLINE static Int SignedCode(Int v) {
+    const Int sign = SetBytes(1 << (Bits - 1));
+    const Int code = _mm512_and_si512(_mm512_srli_epi16(v, Bits * F), SetBytes((1 << Bits) - 1));
+    return SubBytes(_mm512_xor_si512(code, sign), sign);
+  }
+
   // Floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }

@@ -13,6 +13,7 @@ namespace {
 struct AvxVnni : Simd {
   // 6x16 of sixteen registers: 12 accumulators, 2 weights, 1 activation.
   static constexpr TileShape kU8S8 = {6, 16, 4};
+  static constexpr int kNarrowRows = 2, kNarrowUnpackedRows = 3;
 
   static constexpr int kPhases = 1;
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
