@@ -37,7 +37,8 @@ class Session:
         algorithm: of convolutions and linear layers on codes. ``"auto"``: for each layer the fastest that is proved exact; ``"direct"``,
             ``"fip"``, ``"deferred"``, ``"winograd"``, ``"winograd_fip"``, ``"winograd_deferred"``: that one for every layer whose shape it
             fits. Results do not depend on it.
-        fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` or ``"off"``.
+        fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
+            CPU where it pays) or ``"off"``.
 
     Warns:
         RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.

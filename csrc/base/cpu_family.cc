@@ -1,5 +1,7 @@
 #include "base/cpu_family.h"
 
+#include "base/isa.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -18,5 +20,7 @@ bool CpuAddsBesideDots() {
   return false;
 #endif
 }
+
+bool CpuHasTwoDotPorts() { return CpuSupports(Isa::kAmx); }
 
 }  // namespace pqi

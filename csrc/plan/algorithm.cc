@@ -85,7 +85,9 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
     return best;
   }
   const CodeRanges ranges = FindRanges(shape, weights);
-  const double direct = EstimateCycles(set.isa, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr));
+  // "on" asks for the choices of a CPU that adds beside its dot products.
+  const bool two_dot_ports = options.fip != "on" && CpuHasTwoDotPorts();
+  const double direct = EstimateCycles(set.isa, two_dot_ports, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr));
   double least = direct;
   std::string refused;
   for (const Candidate& c : kCandidates) {
@@ -107,7 +109,8 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
       continue;
     }
     const Algorithm algorithm = {c.winograd, c.product, proof.depth};
-    const double cycles = EstimateCycles(set.isa, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr, algorithm));
+    const double cycles =
+        EstimateCycles(set.isa, two_dot_ports, shape, pack::LayoutConvU8(set, shape, false, weights.base != nullptr, algorithm));
     if (!forced && cycles >= least) continue;
     least = cycles;
     best.algorithm = algorithm;

@@ -18,14 +18,19 @@ struct Costs {
   double row, term, term_row, flush, tile, input;
 };
 constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
+// Two ports for 512-bit dot products, and none beside them for additions (times 3.84 GHz on the Granite Rapids of docs/performance.md).
+constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, 225, 85};
 constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
 
-const Costs& CostsOf(Isa isa) { return isa == Isa::kAvx512Vnni ? kAvx512Vnni : kAvx2; }
+const Costs& CostsOf(Isa isa, bool two_dot_ports) {
+  if (isa != Isa::kAvx512Vnni) return kAvx2;
+  return two_dot_ports ? kAvx512VnniTwoPorts : kAvx512Vnni;
+}
 
 }  // namespace
 
-double EstimateCycles(Isa isa, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
-  const Costs& c = CostsOf(isa);
+double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
+  const Costs& c = CostsOf(isa, two_dot_ports);
   const pack::Product product = layout.algorithm.product;
   const bool winograd = layout.method == pack::Method::kWinograd;
   const double units = static_cast<double>(pack::OutputUnits(layout, s)), taps = static_cast<double>(layout.taps);
