@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torch import nn
 
 import benchmarks.methods.__main__ as command
 from benchmarks.methods.claims import Claim, claims
+from benchmarks.methods.document import fill
 from benchmarks.methods.entries import QUICK, fixed, full
-from benchmarks.methods.networks import Network, folder_network
+from benchmarks.methods.networks import GLYPHS, Network, folder_network
 from benchmarks.methods.peers import Peer
 from benchmarks.methods.results import claims_report, network_result, save
+from pyqinfer import zoo
 from pyqinfer.study.evaluate import Accuracy
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.labelled import Arrays
@@ -50,6 +53,10 @@ def test_the_full_experiment_has_what_the_document_promises() -> None:
     names = {entry.name for entry in full(["auto"], dense=False)}
     wanted = ["fp32", "ptq 8/8", "ptq 6/6", "ptq 4/8", "ptq 4/4 learned rounding", "zeroq 8/8", "ompq bits=4", "zeroq bops=2%"]
     assert {*wanted, "zeroq latency=70%", "ompq latency=70%"} <= names
+
+
+def test_networks_of_the_experiment_are_in_the_zoo() -> None:
+    assert set(GLYPHS) <= set(zoo.trained_names())
 
 
 # ---- what the rows say ----------------------------------------------------------------------------------------------
@@ -163,6 +170,37 @@ def test_a_peer_is_quantized_once(tmp_path: Path) -> None:
     with torch.inference_mode():
         right = network.model(torch.from_numpy(network.data.images)).argmax(1).numpy() == network.data.labels  # type: ignore[attr-defined]
     assert rows[0].accuracy == Accuracy(40, 100 * float(right.mean()))
+
+
+# ---- the document ---------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_blocks_of_the_document_are_written_from_the_results() -> None:
+    rows = [row("fp32", 96.0, weight_bits=32.0, act_bits=32.0, bops=2 * 10**9, bytes=4000, latency_ms={"auto": 0.5})]
+    found = [Claim("net", "a less b", -1.0, "points", False)]
+    result = network_result("Net", {}, {"isa": "avx2"}, [*rows, Row("zeroq 8/8", "zeroq", status="no BatchNorm")], found)
+    text = "before\n<!-- rows: net -->\nold\n<!-- end -->\n<!-- claims: net -->\n<!-- end -->\nafter\n"
+    filled = fill(text, {"networks": {"net": result}})
+    assert "| fp32 | 32.00/32.00 | 96.00 | 96.00 | 2.000 | 4 | 0.500 |" in filled
+    assert "ms (avx2)" in filled
+    assert "zeroq 8/8: no BatchNorm" in filled
+    assert "| a less b | -1.00 points | **no** |" in filled
+    assert "old" not in filled
+    assert (filled.startswith("before\n"), filled.endswith("after\n")) == (True, True)
+    assert fill(filled, {"networks": {"net": result}}) == filled
+
+
+def test_a_block_of_an_unknown_network_is_refused() -> None:
+    with pytest.raises(ValueError, match="block of other"):
+        fill("<!-- rows: other -->\n<!-- end -->", {"networks": {"net": {}}})
+
+
+def test_the_documents_figures_are_those_of_the_results() -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (path,) = re.findall(r"\(\.\./(benchmarks/results/[\w.-]+\.json)\)", text)
+    assert fill(text, json.loads((ROOT / path).read_text(encoding="utf-8"))) == text
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------

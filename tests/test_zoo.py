@@ -279,7 +279,7 @@ def test_checkpoints_are_small() -> None:
 
 
 # Images enough to tell a checkpoint that was loaded wrongly; the wide network sees 64x64 pixels.
-TRAINED = [("resnet20_glyphs", 2000)]
+TRAINED = [("resnet20_glyphs", 2000), ("mobilenet_v2_small_glyphs", 1000), ("resnet20_wide_glyphs", 500)]
 
 
 @needs_fonts

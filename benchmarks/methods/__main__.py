@@ -108,7 +108,7 @@ def _networks(options: argparse.Namespace) -> list[Network]:
     unknown = [name for name in options.networks if name not in GLYPHS]
     if unknown:
         raise ValueError(f"--networks {unknown[0]!r}: expected some of {', '.join(GLYPHS)}")
-    return [glyph_network(name, images, _CALIBRATION_IMAGES) for name in options.networks]
+    return [glyph_network(name, images) for name in options.networks]
 
 
 def _versions() -> dict[str, Any]:

@@ -42,22 +42,31 @@ class Network:
         return (self.calibration[0][:1],)
 
 
-# Checkpoint -> title, and how many images torch runs as well: the wide network costs 16 times as much as the others.
-GLYPHS: dict[str, tuple[str, int | None]] = {
-    "resnet20_glyphs": ("ResNet-20, glyphs 28x28", None),
-    "resnet20_wide_glyphs": ("ResNet-20 of double width, glyphs 64x64", 2000),
-    "mobilenet_v2_small_glyphs": ("MobileNetV2 (width 0.5), glyphs 28x28", None),
+@dataclass(frozen=True)
+class _Glyphs:
+    """``torch_images``: as in `Network`. ``calibration``: how many images."""
+
+    title: str
+    torch_images: int | None = None
+    calibration: int = 512
+
+
+# Checkpoints of the zoo. An image costs the wide network 16 times as much as the others.
+GLYPHS = {
+    "resnet20_glyphs": _Glyphs("ResNet-20, glyphs 28x28"),
+    "mobilenet_v2_small_glyphs": _Glyphs("MobileNetV2 (width 0.5), glyphs 28x28"),
+    "resnet20_wide_glyphs": _Glyphs("ResNet-20 of double width, glyphs 64x64", torch_images=2000, calibration=128),
 }
 
 
-def glyph_network(name: str, images: int | None, calibration: int) -> Network:
-    """A checkpoint of the zoo. `images`: of the test set, from the first; None for all. `calibration`: images of the training fonts."""
-    record = zoo.training_record(name)
+def glyph_network(name: str, images: int | None) -> Network:
+    """A checkpoint of the zoo. `images`: of the test set, from the first; None for all. Calibration images are of the training fonts."""
+    record, settings = zoo.training_record(name), GLYPHS[name]
     size = int(record["data"]["size"])
-    title, torch_images = GLYPHS[name]
     test = Arrays(*zoo.glyphs("test", size)).first(images)
-    train = torch.from_numpy(zoo.glyphs("train", size)[0][:calibration])
-    return Network(name, title, zoo.load_trained(name), list(train.split(_CALIBRATION_BATCH)), test, torch_images, record)
+    train = torch.from_numpy(zoo.glyphs("train", size)[0][: settings.calibration])
+    model = zoo.load_trained(name)
+    return Network(name, settings.title, model, list(train.split(_CALIBRATION_BATCH)), test, settings.torch_images, record)
 
 
 def folder_network(reference: str, folder: Path, size: int, images: int | None, calibration: int) -> Network:

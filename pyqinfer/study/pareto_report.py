@@ -80,18 +80,23 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> None:
         ("file (kB)", lambda row: None if row.bytes is None else row.bytes / 1e3),
         *((f"latency, ms ({isa})", _latency_of(isa)) for isa in isas),
     ]
-    figure = plt.figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    columns = min(len(panels), 2 if len(panels) == 4 else 3)
+    lines = -(-len(panels) // columns)
+    figure = plt.figure(figsize=(6.0 * columns, 4.3 * lines), layout="constrained")
+    axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for unused in axes[len(panels) :]:
+        unused.remove()
     methods = list(dict.fromkeys(row.method for row in quantized))
     float_top1 = next((_top1(row) for row in shown if row.method == FLOAT_METHOD), None)
-    for axis, (heading, cost_of) in zip(axes, panels, strict=True):
+    for axis, (heading, cost_of) in zip(axes, panels, strict=False):
         _draw_panel(axis, [(row, cost) for row in quantized if (cost := cost_of(row)) is not None], methods)
         if float_top1 is not None:
             axis.axhline(float_top1, color="black", linestyle=":", linewidth=1)
         axis.set_xlabel(heading)
-    axes[0].set_ylabel("top-1 % in the engine")
+    for axis in axes[::columns][:lines]:
+        axis.set_ylabel("top-1 % in the engine")
     if float_top1 is not None:
-        axes[0].annotate("fp32", (0.995, float_top1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        axes[0].annotate("fp32", (0.005, float_top1), xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=8)
     axes[0].set_ylim(*_range([_top1(row) for row in shown]))
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(methods) + 1, frameon=False)
@@ -107,12 +112,16 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
         axis.scatter([x for x, _ in mine], [y for _, y in mine], s=34, label=method, zorder=3, **style)
     best = frontier([(cost, _top1(row)) for row, cost in points])
     axis.plot([points[i][1] for i in best], [_top1(points[i][0]) for i in best], color="#b0b0b0", linewidth=1.2, label="frontier")
-    for i in best:
+    for number, i in enumerate(best):
         row, cost = points[i]
         text = row.name.removeprefix(row.method).strip() or row.name
-        axis.annotate(text, (cost, _top1(row)), xytext=(5, -9), textcoords="offset points", fontsize=7, color="#444444")
-    axis.set_xscale("log")
-    axis.grid(alpha=0.25, which="both")
+        offset = (5, -10 if number % 2 else 5)
+        axis.annotate(text, (cost, _top1(row)), xytext=offset, textcoords="offset points", fontsize=7, color="#444444")
+    costs = [cost for _, cost in points]
+    if costs and max(costs) > 8 * min(costs):
+        axis.set_xscale("log")
+    axis.margins(x=0.12)
+    axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 
 
