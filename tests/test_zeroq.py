@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +36,15 @@ LAYERS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The same network on any number of cores; more threads would only wait for each other on layers as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @lru_cache
 def distilled_images() -> Tensor:
     return distill(digits_net(), EXAMPLE, Distillation(batch=16)).images
@@ -56,6 +66,14 @@ def weight_bits(module: GraphModule) -> list[int]:
     """Of every layer, from the range of its codes."""
     ranges = [n.args[4:6] for n in module.graph.nodes if n.name.startswith("dequantize_per_channel")]
     return [int(high - low + 2).bit_length() - 1 for low, high in ranges]
+
+
+def shift(module: GraphModule) -> float:
+    """Divergence of the output from the float network's on test images: finer than 359 right or wrong answers."""
+    images, _ = digit_images("test")
+    with torch.inference_mode():
+        p, q = (torch.log_softmax(model(images).double(), 1) for model in (digits_net(), module))
+        return float((p.exp() * (p - q)).sum(1).mean())
 
 
 # Distillation on a trained network (docs/methods.md).
@@ -89,14 +107,15 @@ def test_calibration_on_initial_noise_fails_and_on_distilled_images_works() -> N
     """Noise with a standard deviation of 0.0136 gives ranges that cut everything off."""
     (noise,) = initial_noise(EXAMPLE, Distillation(init="repository"))
     assert top1(digits_net()) > 97
-    assert top1(calibrated(distilled_images())) > top1(digits_net()) - 0.5
+    assert top1(calibrated(distilled_images())) > 95
+    assert shift(calibrated(distilled_images())) < 0.005
     assert top1(calibrated(noise)) < 40
 
 
 def test_images_with_the_statistics_of_the_batch_reach_as_far_as_real_ones() -> None:
     """Each image with the statistics of all has weaker features, and ranges found with such images cut real ones off."""
     image_wise = distill(digits_net(), EXAMPLE, Distillation(batch=16, stats="image")).images
-    assert shift(calibrated(distilled_images())) < 0.01 < shift(calibrated(image_wise))
+    assert 10 * shift(calibrated(distilled_images())) < shift(calibrated(image_wise))
 
 
 @pytest.mark.slow
@@ -203,17 +222,11 @@ def with_bits(bits: object) -> GraphModule:
     return pq.quantize(digits_net(), pq.PTQ(bits=bits, bias_correction=False), example_inputs=EXAMPLE, calibration=[distilled_images()])
 
 
-def shift(module: GraphModule) -> float:
-    """Divergence of the output from the float network's on test images: finer than 359 right or wrong answers."""
-    images, _ = digit_images("test")
-    with torch.inference_mode():
-        p, q = (torch.log_softmax(model(images).double(), 1) for model in (digits_net(), module))
-        return float((p.exp() * (p - q)).sum(1).mean())
-
-
 def test_mixed_bits_beat_uniform_ones() -> None:
+    """The uniform ones have a little more: their first and last layers' 8 bits come on top."""
+    for average, uniform in ((2.5, "2/8"), (4, "4/8")):
+        assert 1.5 * shift(with_bits(allocation(average))) < shift(calibrated(distilled_images(), uniform, bias_correction=False))
     assert top1(with_bits(allocation(2.5))) > top1(calibrated(distilled_images(), "2/8", bias_correction=False)) + 10
-    assert top1(with_bits(allocation(4))) >= top1(calibrated(distilled_images(), "4/8", bias_correction=False))
 
 
 def test_the_allocation_is_the_least_loss_within_the_budget() -> None:
