@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/reference/conv.h"
+#include "pack/arrange.h"
 #include "pack/low_bit.h"
 #include "pack/matrix.h"
 #include "pack/tiling.h"
@@ -18,12 +19,8 @@ using kernels::KernelSet;
 using kernels::Residual;
 
 template <typename T>
-const T* At(const AlignedBuffer<uint8_t>& buffer, size_t offset) {
-  return reinterpret_cast<const T*>(buffer.data() + offset);
-}
-template <typename T>
-const T* AtIf(bool present, const AlignedBuffer<uint8_t>& buffer, size_t offset) {
-  return present ? At<T>(buffer, offset) : nullptr;
+const T* AtIf(bool present, const uint8_t* memory, size_t offset) {
+  return present ? At<T>(memory, offset) : nullptr;
 }
 
 // sum(q_a - z_a) over the taps of each of m rows.
@@ -121,11 +118,11 @@ size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
-  const int8_t* weights = At<int8_t>(buffer_, layout_.weights);
-  const int32_t* init = At<int32_t>(buffer_, layout_.init);
-  const float* scale = At<float>(buffer_, layout_.scale);
-  const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
-  const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_, layout_.base);
+  const int8_t* weights = At<int8_t>(buffer_.data(), layout_.weights);
+  const int32_t* init = At<int32_t>(buffer_.data(), layout_.init);
+  const float* scale = At<float>(buffer_.data(), layout_.scale);
+  const float* bias = AtIf<float>(layout_.has_bias, buffer_.data(), layout_.bias);
+  const int32_t* base = AtIf<int32_t>(layout_.has_base, buffer_.data(), layout_.base);
   const uint8_t padding = static_cast<uint8_t>(zero_point_);
   kernels::Output output = run.output;
   ProveSaturation(run.residual, largest_result_, &output);
@@ -230,8 +227,8 @@ PackedConvF32::PackedConvF32(const KernelSet& set, const ConvShape& shape, const
 
 void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
-  const float* weights = At<float>(buffer_, layout_.weights);
-  const float* bias = AtIf<float>(layout_.has_bias, buffer_, layout_.bias);
+  const float* weights = At<float>(buffer_.data(), layout_.weights);
+  const float* bias = AtIf<float>(layout_.has_bias, buffer_.data(), layout_.bias);
   const float act_lo = run.output.act_lo, act_hi = run.output.act_hi;
   if (part.panel_begin >= part.panel_end) return;
   switch (layout_.method) {

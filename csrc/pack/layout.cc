@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "pack/arrange.h"
 #include "pack/low_bit.h"
 #include "pack/matrix.h"
 #include "pack/panel.h"
@@ -21,16 +22,6 @@ constexpr int64_t kGatherBelow = 16;
 constexpr int64_t kRunBytes = 512;
 // Pointers and gathered windows of a block stay in L1 and L2 beside the panel.
 constexpr int64_t kBlockRows = 240, kBlockPointers = 4096, kBlockGatherBytes = 1 << 16;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
-
-// Appends an array and returns its offset.
-size_t Append(ConvLayout* layout, size_t bytes) {
-  const size_t offset = layout->bytes;
-  layout->bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  return offset;
-}
 
 Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
   const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
@@ -77,7 +68,7 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     if (layout.method == Method::kGather) rows = std::min(rows, kBlockGatherBytes / (layout.k * element_bytes));
     layout.block_rows = layout.method == Method::kWinograd ? kWinogradTiles : std::max<int64_t>(rows, tile.mr);
   }
-  layout.weights = Append(&layout, layout.panel_bytes * static_cast<size_t>(layout.panels));
+  layout.weights = Append(&layout.bytes, layout.panel_bytes * static_cast<size_t>(layout.panels));
   return layout;
 }
 
@@ -191,17 +182,17 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
     layout.block_rows = kBlockPointers / 2 / layout.taps;
   }
   const size_t bytes = layout.channels * 4;
-  layout.scale = Append(&layout, bytes);
-  layout.init = Append(&layout, layout.method == Method::kWinograd ? bytes * kWinogradPositions : bytes);
-  if (has_bias) layout.bias = Append(&layout, bytes);
-  if (has_base) layout.base = Append(&layout, bytes);
+  layout.scale = Append(&layout.bytes, bytes);
+  layout.init = Append(&layout.bytes, layout.method == Method::kWinograd ? bytes * kWinogradPositions : bytes);
+  if (has_bias) layout.bias = Append(&layout.bytes, bytes);
+  if (has_base) layout.base = Append(&layout.bytes, bytes);
   return layout;
 }
 
 ConvLayout LayoutConvF32(const KernelSet& set, const ConvShape& shape, bool has_bias) {
   ConvLayout layout = LayoutWeights(shape, set.f32, set.f32_depthwise != nullptr, 4);
   layout.has_bias = has_bias;
-  if (has_bias) layout.bias = Append(&layout, layout.channels * 4);
+  if (has_bias) layout.bias = Append(&layout.bytes, layout.channels * 4);
   return layout;
 }
 

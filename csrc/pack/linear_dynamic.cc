@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pack/arrange.h"
 #include "pack/panel.h"
 #include "pack/tiling.h"
 
@@ -16,21 +17,6 @@ using kernels::reference::DynamicLinear;
 constexpr int64_t kBlockBytes = int64_t{1} << 18, kBlockRows = 240;
 // A packed panel is small, and unpacked once for each block.
 constexpr int64_t kNarrowBlockBytes = int64_t{1} << 19;
-
-size_t Append(size_t* bytes, size_t n) {
-  const size_t at = *bytes;
-  *bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
-  return at;
-}
-
-template <typename T>
-T* At(uint8_t* memory, size_t offset) {
-  return reinterpret_cast<T*>(memory + offset);
-}
-template <typename T>
-const T* At(const uint8_t* memory, size_t offset) {
-  return reinterpret_cast<const T*>(memory + offset);
-}
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pack/arrange.h"
 #include "pack/tiling.h"
 
 namespace pqi::pack {
@@ -19,10 +20,8 @@ constexpr int64_t kBandBytes = 512 << 10;
 // per call; weights that L2 does not hold are worth as many positions as the kernel can count.
 constexpr int64_t kCallPositions = 192, kMostPositions = 1 << 20, kWeightsInL2 = 1 << 20;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Pieces of a tap: 64 k-values each, the last one moved back to end with the tap; one shorter piece where the tap has fewer.
-int64_t PieceBytes(int64_t k) { return k >= kMatrixBytes ? kMatrixBytes : (k + 3) / 4 * 4; }
+int64_t PieceBytes(int64_t k) { return k >= kMatrixBytes ? kMatrixBytes : RoundUp(k, 4); }
 int64_t Pieces(int64_t k) { return CeilDiv(k, kMatrixBytes); }
 int64_t PieceAt(int64_t k, int64_t piece) { return std::min(piece * kMatrixBytes, std::max<int64_t>(k - kMatrixBytes, 0)); }
 
@@ -44,7 +43,7 @@ struct Band {
   size_t bytes;       // of the copy
 
   Band(const ConvShape& s, int64_t output_rows) : rows(output_rows) {
-    width = CeilDiv((s.out_w() - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1, s.stride_w) * s.stride_w;
+    width = RoundUp((s.out_w() - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1, s.stride_w);
     pitch = width / s.stride_w;
     plane_rows = rows + (s.kh - 1) * s.dilation_h / s.stride_h;
     phases = std::min(s.stride_h, (s.kh - 1) * s.dilation_h + 1);
@@ -70,21 +69,14 @@ struct Offsets {
   size_t bytes = 0;
 
   Offsets(const ConvLayout& layout, const ConvShape& s) {
-    offset = Append(static_cast<size_t>(layout.taps * Pieces(layout.k)) * sizeof(ptrdiff_t));
+    offset = Append(&bytes, static_cast<size_t>(layout.taps * Pieces(layout.k)) * sizeof(ptrdiff_t));
     if (InPlace(s)) {
-      image = Append(static_cast<size_t>(kMatrixRows * s.c));  // fewer than 16 rows are copied here
+      image = Append(&bytes, static_cast<size_t>(kMatrixRows * s.c));  // fewer than 16 rows are copied here
       return;
     }
     const Band band(s, BandRows(s));
-    pixel = Append(static_cast<size_t>(band.positions) * sizeof(int32_t));
-    image = Append(band.bytes);
-  }
-
- private:
-  size_t Append(size_t n) {
-    const size_t at = bytes;
-    bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
-    return at;
+    pixel = Append(&bytes, static_cast<size_t>(band.positions) * sizeof(int32_t));
+    image = Append(&bytes, band.bytes);
   }
 };
 
@@ -196,7 +188,7 @@ void RunMatrix(const MatrixLayer& layer, const ConvRun<uint8_t>& run, const Conv
   const ConvLayout& layout = layer.layout;
   const Offsets offsets(layout, s);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
-  ptrdiff_t* offset = reinterpret_cast<ptrdiff_t*>(memory + offsets.offset);
+  ptrdiff_t* offset = At<ptrdiff_t>(memory, offsets.offset);
   const int64_t channel = part.panel_begin * kMatrixChannels;
 
   kernels::TileMatrixU8S8 band = {};
@@ -204,12 +196,12 @@ void RunMatrix(const MatrixLayer& layer, const ConvRun<uint8_t>& run, const Conv
   band.pieces = static_cast<uint32_t>(layout.taps * Pieces(layout.k));
   band.bytes = static_cast<uint32_t>(PieceBytes(layout.k));
   band.panel_bytes = layout.panel_bytes;
-  band.w = reinterpret_cast<const int8_t*>(layer.buffer + layout.weights) + static_cast<size_t>(part.panel_begin) * layout.panel_bytes;
+  band.w = At<int8_t>(layer.buffer, layout.weights) + static_cast<size_t>(part.panel_begin) * layout.panel_bytes;
   kernels::TileU8S8& t = band.epilogue;
   t.n = static_cast<uint32_t>(std::min(s.oc, part.panel_end * kMatrixChannels) - channel);
-  t.init = reinterpret_cast<const int32_t*>(layer.buffer + layout.init) + channel;
-  t.scale = reinterpret_cast<const float*>(layer.buffer + layout.scale) + channel;
-  t.bias = layout.has_bias ? reinterpret_cast<const float*>(layer.buffer + layout.bias) + channel : nullptr;
+  t.init = At<int32_t>(layer.buffer, layout.init) + channel;
+  t.scale = At<float>(layer.buffer, layout.scale) + channel;
+  t.bias = layout.has_bias ? At<float>(layer.buffer, layout.bias) + channel : nullptr;
   t.step = layer.step;
   t.output = layer.output;
   t.out_stride = static_cast<size_t>(s.oc);
@@ -222,7 +214,7 @@ void RunMatrix(const MatrixLayer& layer, const ConvRun<uint8_t>& run, const Conv
     return;
   }
 
-  int32_t* pixel = reinterpret_cast<int32_t*>(memory + offsets.pixel);
+  int32_t* pixel = At<int32_t>(memory, offsets.pixel);
   uint8_t* copy = memory + offsets.image;
   const int64_t most = BandRows(s), out_h = s.out_h(), out_w = s.out_w();
   band.stride = static_cast<size_t>(s.stride_w * s.c);

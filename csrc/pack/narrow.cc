@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "pack/arrange.h"
 #include "pack/tiling.h"
 
 namespace pqi::pack {
@@ -19,23 +20,6 @@ constexpr int64_t kLongestGroup = 65793;
 constexpr int64_t kPieceBytes = 16384;
 // Rows up to which a packed panel is read again for every few of them rather than unpacked.
 constexpr int64_t kFewTiles = 2;
-
-size_t Append(size_t* bytes, size_t n) {
-  const size_t at = *bytes;
-  *bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
-  return at;
-}
-
-int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-template <typename T>
-T* At(uint8_t* memory, size_t offset) {
-  return reinterpret_cast<T*>(memory + offset);
-}
-template <typename T>
-const T* At(const uint8_t* memory, size_t offset) {
-  return reinterpret_cast<const T*>(memory + offset);
-}
 
 }  // namespace
 
@@ -66,7 +50,7 @@ NarrowPanels::NarrowPanels(const kernels::KernelSet& set, const DynamicLinear& l
   const int64_t nr = set.narrow.nr, width = std::max<int64_t>(nr, set.u8s8.nr);
   k_ = RoundUp(inputs_ / groups_, 4 * 8 / bits_);
   unit_ = width / nr;
-  panels_ = (outputs_ + width - 1) / width;
+  panels_ = CeilDiv(outputs_, width);
   piece_groups_ = std::min(groups_, std::max<int64_t>(kPieceBytes / (RoundUp(k_, set.narrow.piece) * nr), 1));
   panel_bytes_ = static_cast<size_t>(groups_) * GroupBytes();
   Pack(layer);
@@ -134,7 +118,7 @@ NarrowPanels::Scratch NarrowPanels::Places(int64_t block_rows) const {
 void NarrowPanels::Run(const NarrowRows& rows, int64_t panel_begin, int64_t panel_end, int64_t block_rows, uint8_t* scratch) const {
   const Scratch at = Places(block_rows);
   const bool packed = rows.count <= kFewTiles * set_->narrow.mr;
-  const int64_t end = std::min(panel_end * unit_, (outputs_ + set_->narrow.nr - 1) / set_->narrow.nr);
+  const int64_t end = std::min(panel_end * unit_, CeilDiv(outputs_, set_->narrow.nr));
   if (!packed && groups_ == 1) {
     for (int64_t unit = panel_begin; unit < panel_end; ++unit) RunOneGroup(rows, unit, at, scratch);
     return;
@@ -160,7 +144,7 @@ void NarrowPanels::RunPacked(const NarrowRows& rows, int64_t panel, const Scratc
   t.groups = static_cast<uint32_t>(groups_);
   t.w = Panel(panel);
   t.sums = scratch + at.sums;
-  const int64_t tiles = (rows.count + narrow.mr - 1) / narrow.mr;
+  const int64_t tiles = CeilDiv(rows.count, narrow.mr);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t row = PieceBegin(rows.count, tiles, tile), m = PieceBegin(rows.count, tiles, tile + 1) - row;
     t.a = rows.codes + static_cast<size_t>(row) * t.a_stride;
@@ -172,7 +156,7 @@ void NarrowPanels::RunPacked(const NarrowRows& rows, int64_t panel, const Scratc
 
 void NarrowPanels::RunUnpacked(const NarrowRows& rows, int64_t panel, const Scratch& at, uint8_t* scratch) const {
   const kernels::NarrowKernels& narrow = set_->narrow;
-  const int64_t nr = narrow.nr, tiles = (rows.count + narrow.unpacked_mr - 1) / narrow.unpacked_mr;
+  const int64_t nr = narrow.nr, tiles = CeilDiv(rows.count, narrow.unpacked_mr);
   kernels::UnpackNarrow u = {};
   u.k = static_cast<uint32_t>(k_);
   u.codes = At<int8_t>(scratch, at.codes);
@@ -237,7 +221,7 @@ void NarrowPanels::RunOneGroup(const NarrowRows& rows, int64_t unit, const Scrat
   t.output = rows.output;
   t.out_stride = static_cast<size_t>(outputs_);
   t.rows = &dynamic;
-  const int64_t tiles = (rows.count + mr - 1) / mr;
+  const int64_t tiles = CeilDiv(rows.count, mr);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t row = PieceBegin(rows.count, tiles, tile), m = PieceBegin(rows.count, tiles, tile + 1) - row;
     for (int64_t i = 0; i < m; ++i) pointers[i] = rows.codes + static_cast<size_t>(row + i) * RowBytes();

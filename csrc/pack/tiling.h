@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/shapes.h"
+#include "pack/arrange.h"
 #include "pack/conv.h"
 #include "pack/layout.h"
 #include "pack/window_cursor.h"
@@ -33,21 +34,14 @@ struct Scratch {
     const size_t rows = static_cast<size_t>(layout.block_rows);
     const size_t row_elements = static_cast<size_t>(layout.method == Method::kDepthwise ? shape.c : layout.k);
     if (layout.method == Method::kReference) return;
-    padding = Append(row_elements * sizeof(T));
-    offsets = Append(static_cast<size_t>(shape.taps()) * sizeof(ptrdiff_t));
-    pointers = Append(rows * static_cast<size_t>(layout.taps) * sizeof(const T*));
+    padding = Append(&bytes, row_elements * sizeof(T));
+    offsets = Append(&bytes, static_cast<size_t>(shape.taps()) * sizeof(ptrdiff_t));
+    pointers = Append(&bytes, rows * static_cast<size_t>(layout.taps) * sizeof(const T*));
     if (layout.method == Method::kGather || layout.method == Method::kRuns) {
-      windows = Append(rows * static_cast<size_t>(layout.taps * layout.k) * sizeof(T));
+      windows = Append(&bytes, rows * static_cast<size_t>(layout.taps * layout.k) * sizeof(T));
     }
-    if (layout.has_base) boxes = Append(rows * sizeof(int32_t));
-    if (layout.algorithm.product == Product::kInnerProduct) terms = Append(rows * sizeof(int32_t));
-  }
-
- private:
-  size_t Append(size_t n) {
-    const size_t at = bytes;
-    bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
-    return at;
+    if (layout.has_base) boxes = Append(&bytes, rows * sizeof(int32_t));
+    if (layout.algorithm.product == Product::kInnerProduct) terms = Append(&bytes, rows * sizeof(int32_t));
   }
 };
 
@@ -97,20 +91,20 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
   const kernels::ConvShape& s = run.shape;
   const Scratch<T> offsets(layout, s);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
-  T* padding = reinterpret_cast<T*>(memory + offsets.padding);
+  T* padding = At<T>(memory, offsets.padding);
   std::fill(padding, padding + layout.k, padding_value);
-  const T** pointers = reinterpret_cast<const T**>(memory + offsets.pointers);
-  T* windows = reinterpret_cast<T*>(memory + offsets.windows);
-  int32_t* boxes = reinterpret_cast<int32_t*>(memory + offsets.boxes);
-  int32_t* terms = reinterpret_cast<int32_t*>(memory + offsets.terms);
-  WindowCursor<T> cursor(s, run.x, padding, reinterpret_cast<ptrdiff_t*>(memory + offsets.offsets));
+  const T** pointers = At<const T*>(memory, offsets.pointers);
+  T* windows = At<T>(memory, offsets.windows);
+  int32_t* boxes = At<int32_t>(memory, offsets.boxes);
+  int32_t* terms = At<int32_t>(memory, offsets.terms);
+  WindowCursor<T> cursor(s, run.x, padding, At<ptrdiff_t>(memory, offsets.offsets));
 
   const int64_t rows = part.row_end - part.row_begin;
-  const int64_t blocks = (rows + layout.block_rows - 1) / layout.block_rows;
+  const int64_t blocks = CeilDiv(rows, layout.block_rows);
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t row = part.row_begin + PieceBegin(rows, blocks, b);
     const int64_t count = part.row_begin + PieceBegin(rows, blocks, b + 1) - row;
-    const int64_t tiles = (count + layout.tile.mr - 1) / layout.tile.mr;
+    const int64_t tiles = CeilDiv(count, layout.tile.mr);
     for (int64_t panel = part.panel_begin; panel < part.panel_end;) {
       const int64_t group = panel / layout.panels_per_group;
       const int64_t panel_end = std::min(part.panel_end, (group + 1) * layout.panels_per_group);
@@ -144,10 +138,10 @@ void ForEachPixel(const ConvLayout& layout, const ConvRun<T>& run, const ConvPar
                   PixelFn&& pixel_fn) {
   const Scratch<T> offsets(layout, run.shape);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
-  T* padding = reinterpret_cast<T*>(memory + offsets.padding);
+  T* padding = At<T>(memory, offsets.padding);
   std::fill(padding, padding + run.shape.c, padding_value);
-  const T** pointers = reinterpret_cast<const T**>(memory + offsets.pointers);
-  WindowCursor<T> cursor(run.shape, run.x, padding, reinterpret_cast<ptrdiff_t*>(memory + offsets.offsets));
+  const T** pointers = At<const T*>(memory, offsets.pointers);
+  WindowCursor<T> cursor(run.shape, run.x, padding, At<ptrdiff_t>(memory, offsets.offsets));
   cursor.Seek(part.row_begin);
   for (int64_t row = part.row_begin; row < part.row_end; ++row, cursor.Next()) {
     cursor.Pointers(0, pointers, 1);
@@ -174,7 +168,7 @@ void ForEachBand(const ConvLayout& layout, const ConvRun<uint8_t>& run, const Co
   uint8_t* memory = static_cast<uint8_t*>(scratch);
   uint8_t* padding = memory + offsets.padding;
   std::fill(padding, padding + s.c, padding_value);
-  const uint8_t** pointers = reinterpret_cast<const uint8_t**>(memory + offsets.pointers);
+  const uint8_t** pointers = At<const uint8_t*>(memory, offsets.pointers);
   const int64_t room = layout.block_rows * layout.taps / 3;  // columns
   const int64_t out_w = s.out_w(), out_h = s.out_h();
   for (int64_t row = part.row_begin; row < part.row_end;) {

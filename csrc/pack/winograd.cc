@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pack/arrange.h"
 #include "pack/low_bit.h"
 #include "pack/tiling.h"
 
@@ -24,22 +25,15 @@ struct Offsets {
   // A line between planes keeps the sixteen positions of a tile in different sets of L1.
   Offsets(const ConvLayout& layout, const ConvShape& s) {
     constexpr size_t kTiles = kWinogradTiles, kPositions = kWinogradPositions;
-    stride = (static_cast<size_t>(s.c) + kernels::kWinogradPad - 1) / kernels::kWinogradPad * kernels::kWinogradPad;
+    stride = static_cast<size_t>(RoundUp(s.c, kernels::kWinogradPad));
     v_plane = kTiles * stride + kAlignment;
     sum_plane = kTiles * static_cast<size_t>(layout.tile.nr) + kAlignment / sizeof(int32_t);
-    padding = Append(stride);
-    pixels = Append(kTiles * kPositions * sizeof(const uint8_t*));
-    rows = Append(kTiles * kPositions * sizeof(const uint8_t*));
-    v = Append(kPositions * v_plane);
-    sums = Append(kPositions * sum_plane * sizeof(int32_t));
-    terms = Append(kPositions * kTiles * sizeof(int32_t));
-  }
-
- private:
-  size_t Append(size_t n) {
-    const size_t at = bytes;
-    bytes += (n + kAlignment - 1) / kAlignment * kAlignment;
-    return at;
+    padding = Append(&bytes, stride);
+    pixels = Append(&bytes, kTiles * kPositions * sizeof(const uint8_t*));
+    rows = Append(&bytes, kTiles * kPositions * sizeof(const uint8_t*));
+    v = Append(&bytes, kPositions * v_plane);
+    sums = Append(&bytes, kPositions * sum_plane * sizeof(int32_t));
+    terms = Append(&bytes, kPositions * kTiles * sizeof(int32_t));
   }
 };
 
@@ -87,11 +81,11 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
   uint8_t* memory = static_cast<uint8_t*>(scratch);
   uint8_t* padding = memory + offsets.padding;
   std::fill(padding, padding + s.c, static_cast<uint8_t>(layer.zero_point));
-  const uint8_t** pixels = reinterpret_cast<const uint8_t**>(memory + offsets.pixels);
-  const uint8_t** rows = reinterpret_cast<const uint8_t**>(memory + offsets.rows);
+  const uint8_t** pixels = At<const uint8_t*>(memory, offsets.pixels);
+  const uint8_t** rows = At<const uint8_t*>(memory, offsets.rows);
   uint8_t* v = memory + offsets.v;
-  int32_t* sums = reinterpret_cast<int32_t*>(memory + offsets.sums);
-  int32_t* terms = reinterpret_cast<int32_t*>(memory + offsets.terms);
+  int32_t* sums = At<int32_t>(memory, offsets.sums);
+  int32_t* terms = At<int32_t>(memory, offsets.terms);
   const bool inner_product = layout.algorithm.product == Product::kInnerProduct;
   const kernels::U8S8Kernels& kernels = ProductKernels(layer.set, layout.algorithm.product);
   const size_t nr = static_cast<size_t>(layout.tile.nr), k = static_cast<size_t>(layout.k);

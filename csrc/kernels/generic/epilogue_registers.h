@@ -22,61 +22,93 @@ PQI_INLINE bool FinishesInRegisters(const TileU8S8& t) {
          (t.residual.u8 == nullptr || whole);
 }
 
-template <class S, int MR, int NV, bool kSaturates, bool kResidual>
-PQI_INLINE void FinishRowsAs(const TileU8S8& t, const typename S::Int (&acc)[MR][NV]) {
+// What the rows of a tile share. Four vectors of sums, 4 / NV rows of NV, become one vector of bytes.
+template <class S, int NV, bool kSaturates, bool kResidual>
+struct RowEpilogue {
   using Int = typename S::Int;
   using Float = typename S::Float;
-  constexpr int kVectors = MR * NV, kRowBytes = NV * S::kLanes;
-  const OutputStage<S> output(t.output, t.out);
-  const Int zero_point = S::SetShort(t.output.zero_point), top = S::SetBytes(static_cast<int8_t>(t.output.code_max));
-  const bool whole = t.n == kRowBytes;
-  const typename S::ByteMask part = S::FirstBytes(whole ? 0 : t.n);
+  static constexpr int kRowBytes = NV * S::kLanes, kRows = 4 / NV;
+  static_assert(4 % NV == 0, "");
+
+  OutputStage<S> output;
+  Int zero_point, top;
+  bool whole;
+  typename S::ByteMask part;
   Float scale[NV], bias[NV];
-  PQI_UNROLL for (int j = 0; j < NV; ++j) {
-    scale[j] = S::LoadFloat(t.scale + j * S::kLanes);
-    // Codes do not show whether a zero was added: only the sign of a zero could change.
-    bias[j] = t.bias != nullptr ? S::LoadFloat(t.bias + j * S::kLanes) : S::SetFloat(0);
-  }
-  const DequantizeStage<S> residual(t.residual.zero_point, t.residual.scale);
-  uint8_t* out = output.codes;
-  const uint8_t* from = t.residual.u8;
-  PQI_UNROLL for (int first = 0; first < kVectors; first += 4) {
-    Int codes[4];
-    PQI_UNROLL for (int v = 0; v < 4; ++v) {
-      if (first + v >= kVectors) {
-        codes[v] = codes[0];  // never stored
-        continue;
-      }
-      const int i = (first + v) / NV, j = (first + v) % NV;
-      Float y = S::AddF(S::MulF(S::ToFloat(acc[i][j]), scale[j]), bias[j]);
-      if (kResidual) {
-        y = S::AddF(y, residual.Get(from + j * S::kLanes, typename S::All()));
-        if (j == NV - 1) from += t.residual.stride;
-      }
-      codes[v] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
-    }
-    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point, top);
-    PQI_UNROLL for (int piece = 0; piece < 4 / NV; ++piece) {
-      if (first + piece * NV >= kVectors) continue;
-      if (whole) {
-        S::template StorePiece<kRowBytes>(out, bytes, piece, typename S::All());
-      } else {
-        S::template StorePiece<kRowBytes>(out, bytes, piece, part);
-      }
-      out += t.out_stride;
+  DequantizeStage<S> residual;
+
+  PQI_INLINE explicit RowEpilogue(const TileU8S8& t)
+      : output(t.output, t.out),
+        zero_point(S::SetShort(t.output.zero_point)),
+        top(S::SetBytes(static_cast<int8_t>(t.output.code_max))),
+        whole(t.n == kRowBytes),
+        part(S::FirstBytes(whole ? 0 : t.n)),
+        residual(t.residual.zero_point, t.residual.scale) {
+    PQI_UNROLL for (int j = 0; j < NV; ++j) {
+      scale[j] = S::LoadFloat(t.scale + j * S::kLanes);
+      // Codes do not show whether a zero was added: only the sign of a zero could change.
+      bias[j] = t.bias != nullptr ? S::LoadFloat(t.bias + j * S::kLanes) : S::SetFloat(0);
     }
   }
+
+  // The code less its zero point of vector j of a row, whose residual, where `adds`, begins at `from`.
+  PQI_INLINE Int Code(Int sum, int j, bool adds, const uint8_t* from) const {
+    Float y = S::AddF(S::MulF(S::ToFloat(sum), scale[j]), bias[j]);
+    if (kResidual && adds) y = S::AddF(y, residual.Get(from + j * S::kLanes, typename S::All()));
+    return kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
+  }
+  PQI_INLINE Int Pack(const Int (&codes)[4]) const { return S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point, top); }
+  PQI_INLINE void Store(uint8_t* out, Int bytes, int row) const {
+    if (whole) {
+      S::template StorePiece<kRowBytes>(out, bytes, row, typename S::All());
+    } else {
+      S::template StorePiece<kRowBytes>(out, bytes, row, part);
+    }
+  }
+};
+
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
+};
+// fn(saturates, adds a residual), each a Flag.
+template <class Fn>
+PQI_INLINE void ForEpilogueOf(const TileU8S8& t, Fn&& fn) {
+  if (t.residual.u8 == nullptr) {
+    if (t.output.saturates) return fn(Flag<true>(), Flag<false>());
+    return fn(Flag<false>(), Flag<false>());
+  }
+  if (t.output.saturates) return fn(Flag<true>(), Flag<true>());
+  fn(Flag<false>(), Flag<true>());
 }
 
 template <class S, int MR, int NV>
 PQI_INLINE void FinishRows(const TileU8S8& t, const typename S::Int (&acc)[MR][NV]) {
-  static_assert(4 % NV == 0, "");
-  if (t.residual.u8 == nullptr) {
-    if (t.output.saturates) return FinishRowsAs<S, MR, NV, true, false>(t, acc);
-    return FinishRowsAs<S, MR, NV, false, false>(t, acc);
-  }
-  if (t.output.saturates) return FinishRowsAs<S, MR, NV, true, true>(t, acc);
-  FinishRowsAs<S, MR, NV, false, true>(t, acc);
+  ForEpilogueOf(t, [&](auto saturates, auto adds) PQI_INLINE_LAMBDA {
+    using Epilogue = RowEpilogue<S, NV, decltype(saturates)::value, decltype(adds)::value>;
+    constexpr int kVectors = MR * NV;
+    const Epilogue epilogue(t);
+    uint8_t* out = epilogue.output.codes;
+    const uint8_t* from = t.residual.u8;
+    PQI_UNROLL for (int first = 0; first < kVectors; first += 4) {
+      typename S::Int codes[4];
+      PQI_UNROLL for (int v = 0; v < 4; ++v) {
+        if (first + v >= kVectors) {
+          codes[v] = codes[0];  // never stored
+          continue;
+        }
+        const int i = (first + v) / NV, j = (first + v) % NV;
+        codes[v] = epilogue.Code(acc[i][j], j, true, from);
+        if (decltype(adds)::value && j == NV - 1) from += t.residual.stride;
+      }
+      const typename S::Int bytes = epilogue.Pack(codes);
+      PQI_UNROLL for (int row = 0; row < Epilogue::kRows; ++row) {
+        if (first + row * NV >= kVectors) continue;
+        epilogue.Store(out, bytes, row);
+        out += t.out_stride;
+      }
+    }
+  });
 }
 
 // FinishRows of sums that lie in memory, [MR][NV * kLanes].
@@ -89,57 +121,30 @@ __attribute__((noinline)) void FinishStored(const TileU8S8& t, const int32_t* su
   FinishRows<S, MR, NV>(t, acc);
 }
 
-// Any number of rows whose sums lie in memory, [rows][NV * kLanes]: row i goes to out + i * out_stride, and takes its residual from
-// residual + i * t.residual.stride.
-template <class S, int NV, bool kSaturates, bool kResidual>
-PQI_INLINE void FinishRunAs(const TileU8S8& t, const int32_t* sums, size_t rows, uint8_t* out, const uint8_t* residual) {
-  using Int = typename S::Int;
-  using Float = typename S::Float;
-  constexpr int kRowBytes = NV * S::kLanes, kRows = 4 / NV;
-  const OutputStage<S> output(t.output, t.out);
-  const Int zero_point = S::SetShort(t.output.zero_point), top = S::SetBytes(static_cast<int8_t>(t.output.code_max));
-  const bool whole = t.n == kRowBytes;
-  const typename S::ByteMask part = S::FirstBytes(whole ? 0 : t.n);
-  Float scale[NV], bias[NV];
-  PQI_UNROLL for (int j = 0; j < NV; ++j) {
-    scale[j] = S::LoadFloat(t.scale + j * S::kLanes);
-    bias[j] = t.bias != nullptr ? S::LoadFloat(t.bias + j * S::kLanes) : S::SetFloat(0);
-  }
-  const DequantizeStage<S> stage(t.residual.zero_point, t.residual.scale);
-  for (size_t row = 0; row < rows; row += kRows, sums += 4 * S::kLanes) {
-    const size_t left = rows - row;
-    Int codes[4];
-    PQI_UNROLL for (int v = 0; v < 4; ++v) {
-      const int i = v / NV, j = v % NV;
-      Float y = S::AddF(S::MulF(S::ToFloat(S::LoadInt(sums + v * S::kLanes)), scale[j]), bias[j]);
-      if (kResidual && static_cast<size_t>(i) < left) {
-        y = S::AddF(y, stage.Get(residual + static_cast<size_t>(i) * t.residual.stride + j * S::kLanes, typename S::All()));
-      }
-      codes[v] = kSaturates ? S::ToIntPlain(S::MulF(y, output.inv_scale)) : output.Rounded(y);
-    }
-    const Int bytes = S::PackBytes(codes[0], codes[1], codes[2], codes[3], zero_point, top);
-    PQI_UNROLL for (int i = 0; i < kRows; ++i) {
-      if (static_cast<size_t>(i) >= left) continue;
-      if (whole) {
-        S::template StorePiece<kRowBytes>(out, bytes, i, typename S::All());
-      } else {
-        S::template StorePiece<kRowBytes>(out, bytes, i, part);
-      }
-      out += t.out_stride;
-    }
-    if (kResidual) residual += kRows * t.residual.stride;
-  }
-}
-
-// Sums are read up to the next multiple of 4 / NV rows.
+// Any number of rows whose sums lie in memory, [rows][NV * kLanes], and are read up to the next multiple of 4 / NV rows: row i goes to
+// out + i * out_stride, and takes its residual, if there is one, from residual + i * t.residual.stride.
 template <class S, int NV>
 __attribute__((noinline)) void FinishRun(const TileU8S8& t, const int32_t* sums, size_t rows, uint8_t* out, const uint8_t* residual) {
-  if (residual == nullptr) {
-    if (t.output.saturates) return FinishRunAs<S, NV, true, false>(t, sums, rows, out, residual);
-    return FinishRunAs<S, NV, false, false>(t, sums, rows, out, residual);
-  }
-  if (t.output.saturates) return FinishRunAs<S, NV, true, true>(t, sums, rows, out, residual);
-  FinishRunAs<S, NV, false, true>(t, sums, rows, out, residual);
+  ForEpilogueOf(t, [&](auto saturates, auto adds) PQI_INLINE_LAMBDA {
+    using Epilogue = RowEpilogue<S, NV, decltype(saturates)::value, decltype(adds)::value>;
+    const Epilogue epilogue(t);
+    for (size_t row = 0; row < rows; row += Epilogue::kRows, sums += 4 * S::kLanes) {
+      const size_t left = rows - row;
+      typename S::Int codes[4];
+      PQI_UNROLL for (int v = 0; v < 4; ++v) {
+        const size_t i = v / NV;
+        const uint8_t* from = decltype(adds)::value ? residual + i * t.residual.stride : nullptr;
+        codes[v] = epilogue.Code(S::LoadInt(sums + v * S::kLanes), v % NV, i < left, from);
+      }
+      const typename S::Int bytes = epilogue.Pack(codes);
+      PQI_UNROLL for (int i = 0; i < Epilogue::kRows; ++i) {
+        if (static_cast<size_t>(i) >= left) continue;
+        epilogue.Store(out, bytes, i);
+        out += t.out_stride;
+      }
+      if (decltype(adds)::value) residual += Epilogue::kRows * t.residual.stride;
+    }
+  });
 }
 
 }  // namespace

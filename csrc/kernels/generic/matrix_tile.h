@@ -131,12 +131,7 @@ __attribute__((noinline)) void MatrixTile(const TileU8S8& t, int m) noexcept {
   alignas(64) int32_t sums[kMatrixRows * NV * kMatrixRows];
   MatrixStore<M, NV>(sums);
   if (!FinishesInRegisters<S, NV>(t)) return FinishTile<S>(t, sums, static_cast<size_t>(m), NV * kMatrixRows);
-  TileU8S8 row = t;
-  for (int i = 0; i < m; ++i) {
-    FinishStored<S, 1, NV>(row, sums + i * NV * kMatrixRows);
-    row.out = static_cast<uint8_t*>(row.out) + t.out_stride;
-    if (t.residual.u8 != nullptr) row.residual.u8 += t.residual.stride;
-  }
+  FinishRun<S, NV>(t, sums, static_cast<size_t>(m), static_cast<uint8_t*>(t.out), t.residual.u8);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // NarrowUnpacked over matrix registers (matrix_tile.h says what M offers): up to 16 rows by two times 16 channels.
 //
 // The product of a group of 32 or 64 k-values is one instruction for 16 x 16 sums; what follows, conversion, multiplication and addition of
-// floats, takes longer than it and runs on other ports. So four groups are multiplied and stored while the four before them are finished.
+// floats, takes longer than it and runs on other ports. So two groups are multiplied and stored while the two before them are finished.
 // Rows beyond m are multiplied too, and go nowhere.
 #pragma once
 
@@ -15,7 +15,7 @@ inline constexpr int kNarrowPiece = 64;  // k-values of a register
 inline constexpr int kNarrowAhead = 2;   // groups
 inline constexpr int kNarrowSums = 16 * 16;
 
-// Products of groups g and following, at most Left of them, into registers 0.. and from there to `stage`.
+// Products of `count` groups from g on, at most kNarrowAhead, into registers 0.. and from there to `stage`.
 template <class S, int G = 0>
 PQI_INLINE void MatrixProducts(const NarrowUnpacked& t, uint32_t g, uint32_t count, int piece, int32_t* stage) {
   using M = typename S::Matrix;
