@@ -139,8 +139,8 @@ __attribute__((noinline)) void MatrixBlock(const TileMatrixU8S8& band, const Til
 template <class S>
 void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
   static_assert(kMatrixRows == S::kLanes, "");
-  MatrixSums<S> buffers[3];
-  TileU8S8 panels[3];  // of the block in work, and of those whose epilogue is due
+  MatrixSums<S> buffers[2];
+  TileU8S8 panels[2];  // of the block in work, and of the one whose epilogue is due
   const uint32_t runs = (band.positions + kMatrixRows - 1) / kMatrixRows, blocks = (runs + 1) / 2;
   const uint32_t last = band.positions - kMatrixRows;
   int turn = 0, panel_turn = 0;
@@ -153,7 +153,7 @@ void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
     const uint32_t left = next.n;
     panel.n = left < kMatrixChannels ? left : kMatrixChannels;
     const bool wide = panel.n > kMatrixRows, more = left > kMatrixChannels;
-    for (uint32_t b = 0; b < blocks; ++b, turn = (turn + 1) % 3) {
+    for (uint32_t b = 0; b < blocks; ++b, turn ^= 1) {
       const int halves = 2 * b + 1 < runs ? 2 : 1;
       uint32_t first[2] = {}, skip[2] = {};
       for (int h = 0; h < halves; ++h) {  // the last run may begin among the positions of the one before
@@ -164,7 +164,7 @@ void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
       const uint32_t ahead_begin = more ? band.pieces * b / blocks : 0, ahead_end = more ? band.pieces * (b + 1) / blocks : 0;
       const auto kernel =
           halves == 2 ? (wide ? &MatrixBlock<S, 2, 2> : &MatrixBlock<S, 2, 1>) : (wide ? &MatrixBlock<S, 1, 2> : &MatrixBlock<S, 1, 1>);
-      kernel(band, panel, w, first, ahead_begin, ahead_end, &buffers[(turn + 1) % 3], &buffers[turn]);
+      kernel(band, panel, w, first, ahead_begin, ahead_end, &buffers[turn ^ 1], &buffers[turn]);
       buffers[turn].Fill(band, panel, halves, first, skip);
     }
     if (!more) break;
@@ -176,10 +176,9 @@ void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
     if (next.residual.u8 != nullptr) next.residual.u8 += kMatrixChannels;
     if (next.residual.f32 != nullptr) next.residual.f32 += kMatrixChannels;
     w += band.panel_bytes;
-    panel_turn = (panel_turn + 1) % 3;
+    panel_turn ^= 1;
   }
-  buffers[(turn + 1) % 3].FinishAll();
-  buffers[(turn + 2) % 3].FinishAll();
+  buffers[turn ^ 1].FinishAll();
   S::Matrix::End();
 }
 
