@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import pyqinfer as pq
+from benchmarks.command_line import commit, words
 from benchmarks.methods.claims import claims
 from benchmarks.methods.entries import QUICK, full
 from benchmarks.methods.networks import GLYPHS, Network, folder_network, glyph_network
 from benchmarks.methods.peers import PEERS
 from benchmarks.methods.results import claims_report, network_result, save
 from benchmarks.peers.candidate import is_installed
+from pyqinfer.cli.common import named_progress
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.pareto import OnProgress, Study, conditions, with_latency
 from pyqinfer.study.pareto_report import draw, study_report
@@ -43,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for network in networks:
-        with _progress(network.name) as update:
-            result = _run(network, options, update)
+        with named_progress(network.name) as update:
+            result = _run(network, options, partial(_update, update, network.name))
         if result is not None:
             save(options.out / "results.json", {"versions": _versions(), "quick": options.quick}, {network.name: result})
     return 0
+
+
+def _update(update: OnProgress, network: str, what: str, done: int, total: int) -> None:
+    update(f"{network}: {what}", done, total)
 
 
 def _run(network: Network, options: argparse.Namespace, update: OnProgress) -> Any:
@@ -114,30 +118,7 @@ def _networks(options: argparse.Namespace) -> list[Network]:
 def _versions() -> dict[str, Any]:
     packages = ("torch", "numpy", "scipy", *dict.fromkeys(package for peer in PEERS for package in peer.packages))
     versions = {package: metadata.version(package) for package in packages if is_installed(package)}
-    return {"pyqinfer": pq.__version__, "pyqinfer_commit": _commit(), **versions}
-
-
-def _commit() -> str | None:
-    """Of the source tree, with ``-dirty`` where files differ from it; None outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@contextmanager
-def _progress(network: str) -> Iterator[OnProgress]:
-    """A bar drawn at updates only: a thread that draws all the time would take part in the measurement."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task(network, total=None)
-
-        def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{network}: {what}", completed=done, total=total)
-            bar.refresh()
-
-        yield update
+    return {"pyqinfer": pq.__version__, "pyqinfer_commit": commit(), **versions}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,15 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("build/methods"), help="folder of rows, results.json and pictures; what is there is kept")
     add("--quick", action="store_true", help=f"a few rows, on the first {_QUICK_IMAGES} test images")
-    add("--networks", type=_words, default=list(GLYPHS), help="checkpoints of pyqinfer.zoo, comma list")
-    add("--only", type=_words, default=[], help="names of rows, comma list such as 'fp32,ptq 8/8'; default: all")
-    add("--isa", type=_words, default=["auto"], help="instruction sets whose latency is measured and budgeted, comma list")
+    add("--networks", type=words, default=list(GLYPHS), help="checkpoints of pyqinfer.zoo, comma list")
+    add("--only", type=words, default=[], help="names of rows, comma list such as 'fp32,ptq 8/8'; default: all")
+    add("--isa", type=words, default=["auto"], help="instruction sets whose latency is measured and budgeted, comma list")
     add("--threads", type=int, default=1, help="of torch and the engines")
     add("--images", type=int, default=None, help="test images; default: all")
     add("--torch-images", type=int, default=None, help="of them, images that torch runs as well; default: by network")
     add(
         "--stages",
-        type=_words,
+        type=words,
         default=list(_STAGES),
         help="tables (times of layers), rows (without: those that are there), latency; comma list",
     )
@@ -163,13 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=224, help="with --data: side of the images, pixels")
     add("--output", "-o", choices=("table", "md", "csv", "json"), default="table", help="style of the tables on stdout")
     return parser
-
-
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise argparse.ArgumentTypeError("expected at least one name")
-    return words
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.methods.networks import Network
+from benchmarks.peers import onnx_files
 from benchmarks.peers.cache import digest, installed
 from benchmarks.peers.candidate import is_installed
+from benchmarks.peers.onnx_runtime import session_options
+from benchmarks.peers.open_vino import SETTINGS
 from pyqinfer.study.evaluate import Accuracy
 from pyqinfer.study.pareto import OnProgress
 from pyqinfer.study.rows import Row, read_row, write_row
@@ -47,7 +50,9 @@ class Peer(ABC):
         if missing:
             return Row(self.name, self.method, status=f"not installed: pip install {' '.join(missing)}")
         files = folder / self.method
-        key = repr((network.name, len(network.data), [installed(p) for p in self.packages], digest([Path(__file__)])))
+        key = repr(
+            (network.name, len(network.data), [installed(p) for p in self.packages], digest([Path(__file__), Path(onnx_files.__file__)]))
+        )
         known = read_row(files / "row.json", key)
         if known is not None:
             return known
@@ -87,32 +92,16 @@ class OnnxRuntime(Peer):
     packages = ("onnx", "onnxscript", "onnxruntime")
 
     def quantize(self, network: Network, folder: Path) -> list[Path]:
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        exported, prepared, target = (folder / f"{name}.onnx" for name in ("fp32", "prepared", "model"))
+        exported, target = folder / "fp32.onnx", folder / "model.onnx"
         _export(network, exported)
-        quant_pre_process(str(exported), str(prepared))
-        quantize_static(
-            str(prepared),
-            str(target),
-            _reader(network),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
+        onnx_files.quantize_u8s8(exported, target, (batch.numpy() for batch in network.calibration))
         return [target]
 
     def open(self, folder: Path, threads: int, shape: tuple[int, ...] | None) -> Run:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        return lambda x: session.run(None, {"x": x})[0]  # type: ignore[no-any-return]
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), session_options(threads), providers=["CPUExecutionProvider"])
+        return lambda x: session.run(None, {onnx_files.INPUT: x})[0]  # type: ignore[no-any-return]
 
 
 class Nncf(Peer):
@@ -140,8 +129,7 @@ class Nncf(Peer):
         model = core.read_model(folder / "model.xml")
         if shape is not None:
             model.reshape(list(shape))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        request = core.compile_model(model, "CPU", {**SETTINGS, "INFERENCE_NUM_THREADS": threads}).create_infer_request()
         return lambda x: np.array(request.infer([x])[0])
 
 
@@ -157,24 +145,10 @@ def _export(network: Network, path: Path) -> None:
         network.model,
         (batch,),
         path,
-        input_names=["x"],
+        input_names=[onnx_files.INPUT],
         output_names=["y"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-
-
-def _reader(network: Network) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches: Iterator[Any] = iter(network.calibration)
-
-        def get_next(self) -> dict[str, Any] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {"x": batch.numpy()}
-
-    return Reader()

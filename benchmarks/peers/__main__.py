@@ -5,27 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-
 import pyqinfer as pq
+from benchmarks.command_line import commit, words
 from benchmarks.peers.candidate import Candidate, is_installed
 from benchmarks.peers.case import Case
 from benchmarks.peers.catalogue import candidates
-from benchmarks.peers.contest import Progress, prepare, run_race
+from benchmarks.peers.contest import prepare, run_race
 from benchmarks.peers.peak import Peak, load_peak
 from benchmarks.peers.race import Protocol
 from benchmarks.peers.results import Race, save
 from benchmarks.peers.worker import Block
+from pyqinfer.cli.common import named_progress
 
 _ROOT = Path(__file__).parents[2] / "build" / "peers"
 _VERSIONS_OF = ("torch", "numpy")
@@ -45,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peak = load_peak(options.root)
     races: list[Race] = []
     for case in cases:
-        with _progress() as on_progress:
+        with named_progress() as on_progress:
             reasons = prepare(chosen, case, on_progress)
         for threads in options.threads:
-            with _progress() as on_progress:
+            with named_progress() as on_progress:
                 races.append(run_race(chosen, case, threads, reasons, peak, protocol, on_progress))
             print(races[-1].report(protocol, peak.instruction).render(options.output), end="\n\n", flush=True)
             if options.json is not None:  # after every race: an interrupted run keeps what it has measured
@@ -78,7 +74,7 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
         "versions": {
             "python": platform.python_version(),
             "pyqinfer": pq.__version__,
-            "pyqinfer_commit": _commit(),
+            "pyqinfer_commit": commit(),
             "pyqinfer_compiler": info["compiler"],
             **{package: metadata.version(package) for package in dict.fromkeys(packages) if is_installed(package)},
         },
@@ -89,36 +85,13 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
     }
 
 
-def _commit() -> str | None:
-    """Of the source tree, with ``-dirty`` where files differ from it; None outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar drawn at updates only: a thread that draws all the time would take part in the race."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-            bar.refresh()
-
-        yield update
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--models", type=_words, default=["resnet18", "resnet50", "mobilenet_v2"], help="functions of pyqinfer.zoo, comma list")
-    add("--variants", type=_words, default=["fp32", "int8"], help="fp32, int8, or bits of weights/activations such as 4/4; comma list")
+    add("--models", type=words, default=["resnet18", "resnet50", "mobilenet_v2"], help="functions of pyqinfer.zoo, comma list")
+    add("--variants", type=words, default=["fp32", "int8"], help="fp32, int8, or bits of weights/activations such as 4/4; comma list")
     add("--threads", type=_numbers, default=[1], help="numbers of threads, comma list")
-    add("--skip", type=_words, default=[], help="names of candidates to leave out, comma list, such as 'torch inductor'")
+    add("--skip", type=words, default=[], help="names of candidates to leave out, comma list, such as 'torch inductor'")
     add("--size", type=_number, default=224, help="height and width of the input")
     add("--rounds", type=_number, default=6, help="blocks per candidate")
     add("--calls", type=_number, default=15, help="calls per block, at least")
@@ -130,13 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise argparse.ArgumentTypeError("expected at least one name")
-    return words
-
-
 def _number(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")
@@ -144,7 +110,7 @@ def _number(text: str) -> int:
 
 
 def _numbers(text: str) -> list[int]:
-    return [_number(word) for word in _words(text)]
+    return [_number(word) for word in words(text)]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,37 +39,40 @@ def u8s8_file(case: Case) -> Path:
     source = fp32_file(case)
 
     def make(folder: Path) -> None:
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        prepared = folder / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared))
-        quantize_static(
-            str(prepared),
-            str(folder / "model.onnx"),
-            _reader(case),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
-        prepared.unlink()
+        quantize_u8s8(source, folder / "model.onnx", case.calibration())
 
     return artifact(case.folder, "onnx-u8s8", _made_from(QUANTIZE_PACKAGES), make) / "model.onnx"
 
 
-def _reader(case: Case) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
+def quantize_u8s8(source: Path, target: Path, batches: Iterable[Any]) -> None:
+    """``quantize_static`` of a float ONNX file: QDQ, u8 activations, s8 weights per channel, after its own pre-processing.
+
+    Args:
+        batches: arrays for the input that is called INPUT.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._samples: Iterator[Any] = iter(case.calibration())
+            self._batches: Iterator[Any] = iter(batches)
 
         def get_next(self) -> dict[str, Any] | None:
-            sample = next(self._samples, None)
-            return None if sample is None else {INPUT: sample}
+            batch = next(self._batches, None)
+            return None if batch is None else {INPUT: batch}
 
-    return Reader()
+    prepared = target.with_name("prepared.onnx")
+    quant_pre_process(str(source), str(prepared))
+    quantize_static(
+        str(prepared),
+        str(target),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+    prepared.unlink()
 
 
 def _made_from(packages: tuple[str, ...]) -> dict[str, str]:

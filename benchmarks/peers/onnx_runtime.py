@@ -31,7 +31,7 @@ class OnnxRuntime(Candidate):
         import onnxruntime
 
         path = self._file(case)
-        options = _options(threads)
+        options = session_options(threads)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = {onnx_files.INPUT: case.x}
         settings = {
@@ -43,7 +43,8 @@ class OnnxRuntime(Candidate):
         return Loaded(lambda: session.run(None, feed)[0], settings)
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """So many threads inside an operator, operators one after another, errors only."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -59,7 +60,7 @@ def _executed_ops(path: Path) -> dict[str, int]:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(1)
+        options = session_options(1)
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         optimized = onnx.load(options.optimized_model_filepath)

@@ -12,7 +12,7 @@ from benchmarks.peers.candidate import FP32, INT8, Candidate, Loaded
 from benchmarks.peers.case import Case
 
 # bf16 is OpenVINO's default where the CPU has it: fp32 is asked for, or the comparison would be with another precision.
-_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 _REPORTED = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT", "ENABLE_CPU_PINNING")
 
 
@@ -71,7 +71,7 @@ def _quantize(case: Case, fp32: Path, folder: Path) -> None:
 def _load(path: Path, case: Case, threads: int) -> Loaded:
     import openvino
 
-    compiled = openvino.Core().compile_model(path, "CPU", {**_SETTINGS, "INFERENCE_NUM_THREADS": threads})
+    compiled = openvino.Core().compile_model(path, "CPU", {**SETTINGS, "INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
     settings: dict[str, Any] = {name.lower(): _text(compiled.get_property(name)) for name in _REPORTED}
     settings["convolutions"] = _convolutions(compiled)

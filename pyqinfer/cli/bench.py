@@ -15,10 +15,13 @@ from pyqinfer.cli.common import (
     IsaOption,
     OutputOption,
     Style,
+    as_tensors,
     load_arrays,
     load_reference,
     model_input_shapes,
+    named_progress,
     parse_list,
+    parse_words,
     print_report,
     progress,
     random_inputs,
@@ -87,8 +90,6 @@ def _bits(
     settings: tuple[float, int, str, str, str],
     output: Style,
 ) -> None:
-    import torch
-
     from pyqinfer.study.bits_grid import bits_grid, draw, peer_times
 
     min_time, seed, isa, algorithm, fip = settings
@@ -99,20 +100,20 @@ def _bits(
     if isinstance(module, Model):
         raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
     lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
-    examples = tuple(torch.from_numpy(x) for x in random_inputs(model_input_shapes(module, input), seed))
-    batches = [examples] if calib is None else [tuple(torch.from_numpy(x) for x in load_arrays(calib))]
-    with progress("bits") as update:
+    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    batches = [examples] if calib is None else [as_tensors(load_arrays(calib))]
+    with named_progress("bits") as update:
         report = bits_grid(
             module,
             examples,
-            [width for width in bits.split(",") if width.strip()],
+            parse_words(bits),
             batches,
             threads=counts[0],
             isa=isa,
             algorithm=algorithm,
             fip=fip,
             min_time=min_time,
-            on_progress=lambda what, done, total: update(done, total),
+            on_progress=update,
         )
     print_report(report, output)
     if plot is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -19,6 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 stderr = Console(stderr=True)
 
@@ -141,15 +144,22 @@ def progress(text: str) -> Iterator[Any]:
         yield update
 
 
+def as_tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
+    """The arrays as torch tensors that share their memory."""
+    import torch
+
+    return tuple(torch.from_numpy(array) for array in arrays)
+
+
 @contextmanager
-def named_progress() -> Iterator[Any]:
-    """A progress bar on stderr for several steps; yields ``update(step, done, total)``.
+def named_progress(text: str = "") -> Iterator[Any]:
+    """A progress bar on stderr for several steps; yields ``update(step, done, total)``. ``text`` stands there before the first step.
 
     Drawn at updates only: a thread that draws all the time would take part in the measurement.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(text, total=None)
 
         def update(step: str, done: int, total: int) -> None:
             bar.update(task, description=step, completed=done, total=total)

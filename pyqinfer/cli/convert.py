@@ -12,6 +12,7 @@ from pyqinfer.cli.common import (
     InputOption,
     OutputOption,
     Style,
+    as_tensors,
     load_reference,
     model_input_shapes,
     print_report,
@@ -34,13 +35,12 @@ def command(
     output: Style = OutputOption,
 ) -> None:
     """Convert a torch model and show its layers."""
-    import torch
 
     from pyqinfer.conversion import convert
     from pyqinfer.images import ImageInput
 
     module = load_reference(model)
-    examples = tuple(torch.from_numpy(x) for x in random_inputs(model_input_shapes(module, input), seed))
+    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
     options: dict[str, Any] = {"dynamic_batch": not static_batch, "fallback": fallback}
     if image_mean or image_std:
         image = ImageInput(*(_numbers(text) or (default,) for text, default in ((image_mean, 0.0), (image_std, 1.0))))

@@ -11,6 +11,7 @@ from pyqinfer.cli.common import (
     InputOption,
     OutputOption,
     Style,
+    as_tensors,
     load_arrays,
     load_reference,
     model_input_shapes,
@@ -62,7 +63,7 @@ def command(
         images = next(data.batches(samples))[0]
     else:
         images = load_arrays(calib)[0][:samples]
-    examples = tuple(torch.from_numpy(x) for x in random_inputs(shapes, 0))
+    examples = as_tensors(random_inputs(shapes, 0))
     with named_progress() as update:
         study = Study(
             model=module.eval(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
@@ -14,6 +13,7 @@ from pyqinfer.cli.common import (
     InputOption,
     OutputOption,
     Style,
+    as_tensors,
     load_arrays,
     load_reference,
     model_input_shapes,
@@ -81,7 +81,7 @@ def command(
         raise ValueError("--bits-in gives the bits, a budget chooses them: use one of the two")
     configuration = _method(method, bits, observer, None if bits_in is None else BitConfig.load(bits_in), candidates, budget, seed)
     module = load_reference(model)
-    examples = _tensors(random_inputs(model_input_shapes(module, input), seed))
+    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
     quantized = quantize(
         module,
         configuration,
@@ -154,17 +154,11 @@ def _calibration(
     if path is None:
         stderr.print("no --calib: calibrating on noise; the accuracy will be poor", style="yellow")
         shapes = [(_NOISE_SAMPLES, *x.shape[1:]) if len(x) == 1 else tuple(x.shape) for x in examples]
-        tensors = _tensors(random_inputs(shapes, seed))
+        tensors = as_tensors(random_inputs(shapes, seed))
     else:
-        tensors = _tensors(load_arrays(path))
+        tensors = as_tensors(load_arrays(path))
     count = len(tensors[0])
     return [tuple(t[i : i + batch_size] for t in tensors) for i in range(0, count, batch_size)]
-
-
-def _tensors(arrays: list[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
-    import torch
-
-    return tuple(torch.from_numpy(array) for array in arrays)
 
 
 def _bits_of(model: Model, shapes: Shapes) -> BitConfig:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.choose import SOLVERS, Findings, Rules, build_plan, check_budget, finish
+from pyqinfer.allocation.choose import SOLVERS, Findings, Loss, Rules, build_plan, check_budget, finish
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits
@@ -121,7 +121,7 @@ class OMPQ(Settings):
         self, task: Task, nodes: Sequence[QuantNode], importance: Mapping[str, float], columns: Mapping[str, Mapping[str, Cell]]
     ) -> Allocation:
         """With the importances and, to compare, with equal ones."""
-        plan = build_plan(task, nodes, lambda node, bits: importance[node.name] * lost_bits(bits), self._rules)
+        plan = build_plan(task, nodes, _loss(importance), self._rules)
         problem, solution = plan.solve(self.solver)
         equal = layer_importance(nodes, np.ones(len(entries(nodes))))
         nudge = _TIE_BREAK / max(importance.values())
@@ -136,8 +136,7 @@ class OMPQ(Settings):
     ) -> Allocation:
         """As the published code does; to compare, with the theta of 0 that its ``exp`` underflows to."""
         rules = replace(self._rules, tie_blocks=True)
-        loss = lambda node, bits: importance[node.name] * lost_bits(bits)  # noqa: E731
-        plan = build_plan(task, nodes, loss, rules, convention="ompq")
+        plan = build_plan(task, nodes, _loss(importance), rules, convention="ompq")
         problem = plan.problem
         if set(problem.limits) != {"size_mb"}:
             raise ValueError(f"solver 'released' takes a size budget alone, got {', '.join(problem.limits)}")
@@ -160,14 +159,16 @@ def sums_of_orm(grams: Sequence[Tensor], center: bool, debiased: bool) -> _Float
 def importances(gammas: _Floats, beta: float) -> _Floats:
     """For each entry the mean of theta over it and all later ones; theta = exp(-beta * (gamma - min gamma)): the shift scales the
     published objective by a constant and keeps it from vanishing in floating point."""
-    theta = np.exp(-beta * (gammas - gammas.min()))
-    means: _Floats = np.cumsum(theta[::-1])[::-1] / np.arange(len(theta), 0, -1)
-    return means
+    return _later_means(np.exp(-beta * (gammas - gammas.min())))
 
 
 def released_importances(gammas: _Floats, beta: float) -> _Floats:
     """As published: theta = exp(-beta * gamma), 0 for large beta."""
-    means: _Floats = np.cumsum(np.exp(-beta * gammas)[::-1])[::-1] / np.arange(len(gammas), 0, -1)
+    return _later_means(np.exp(-beta * gammas))
+
+
+def _later_means(theta: _Floats) -> _Floats:
+    means: _Floats = np.cumsum(theta[::-1])[::-1] / np.arange(len(theta), 0, -1)
     return means
 
 
@@ -217,6 +218,10 @@ def data_note(problem: Problem, solution: Solution, data_free: Solution) -> str:
     lost, lost_without = problem.score(solution.choice), problem.score(data_free.choice)
     more = f", for {100 * (lost_without / lost - 1):+.2f} % of lost importance" if lost > 0 else ""
     return f"OMPQ: without any data (equal importances) {differing} of {len(problem.names)} layers would have other bits{more}"
+
+
+def _loss(importance: Mapping[str, float]) -> Loss:
+    return lambda node, bits: importance[node.name] * lost_bits(bits)
 
 
 def _losses(problem: Problem, importance: Mapping[str, float]) -> tuple[tuple[float, ...], ...]:

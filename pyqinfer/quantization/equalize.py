@@ -168,12 +168,12 @@ def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tens
         a, b = weights[pair.first.name], weights[pair.second.name]
         groups = _groups(pair.second)
         r1 = a.reshape(a.shape[0], -1).abs().amax(1)
-        r2 = _by_input_channel(b, groups, pair.spread).abs().amax((1, 3)).reshape(-1)
+        inputs = _by_input_channel(b, groups, pair.spread)
+        r2 = inputs.abs().amax((1, 3)).reshape(-1)
         # A channel that is zero on either side has nothing to equalize.
         s = torch.where((r1 > 0) & (r2 > 0), (r1 / r2).sqrt(), torch.ones_like(r1))
         weights[pair.first.name] = a / s.reshape(-1, *[1] * (a.ndim - 1))
-        scaled = _by_input_channel(b, groups, pair.spread) * s.reshape(groups, 1, -1, 1)
-        weights[pair.second.name] = scaled.reshape(b.shape)
+        weights[pair.second.name] = (inputs * s.reshape(groups, 1, -1, 1)).reshape(b.shape)
         bias = biases[pair.first.name]
         if bias is not None:
             biases[pair.first.name] = bias / s

@@ -7,11 +7,10 @@ import operator
 import torch
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import LAYER_OPS, Layer, TracedModel, op_name
+from pyqinfer.quantization.graph import BATCH_NORM, LAYER_OPS, Layer, TracedModel, op_name
 
 # Behind a transposed convolution the engine folds it into the scales of the codes.
 _FOLDED = LAYER_OPS - {"conv_transpose2d"}
-_BATCH_NORM = "_native_batch_norm_legit_no_training"
 
 
 def fold_batch_norm(traced: TracedModel) -> int:
@@ -19,7 +18,7 @@ def fold_batch_norm(traced: TracedModel) -> int:
     layers = {layer.node: layer for layer in traced.layers}
     folded = 0
     for node in list(traced.module.graph.nodes):
-        if op_name(node) != _BATCH_NORM:
+        if op_name(node) != BATCH_NORM:
             continue
         layer = node.args[0]
         results = list(node.users)

@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
 
+BATCH_NORM = "_native_batch_norm_legit_no_training"
 LAYER_OPS = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear"})
 CLAMP_OPS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
 # Their output holds means of the input's elements.

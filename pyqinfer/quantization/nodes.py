@@ -10,9 +10,8 @@ from typing import Any
 
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import CLAMP_OPS, Layer, TracedModel, op_name, operand, shared_source, sole_user
+from pyqinfer.quantization.graph import BATCH_NORM, CLAMP_OPS, Layer, TracedModel, op_name, operand, shared_source, sole_user
 
-_BATCH_NORM = "_native_batch_norm_legit_no_training"
 _ACTIVATIONS = CLAMP_OPS | {
     "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "prelu", "softplus", "mish",
 }  # fmt: skip
@@ -143,7 +142,7 @@ def _concrete(size: Any) -> int:
 
 def _batch_norm(layer: Node) -> Node | None:
     reader = sole_user(layer)
-    return reader if reader is not None and op_name(reader) == _BATCH_NORM and reader.args[0] is layer else None
+    return reader if reader is not None and op_name(reader) == BATCH_NORM and reader.args[0] is layer else None
 
 
 def _edge(layer: Node) -> Node:

@@ -24,7 +24,7 @@ from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.observers import OBSERVERS, ActivationParams
 from pyqinfer.quantization.placement import Placement, place
-from pyqinfer.quantization.refine import LEARNED_BITS, QuantizedLayer, Refinement, refine
+from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
 from pyqinfer.quantization.weights import quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
@@ -138,8 +138,7 @@ def _activation_params(traced: TracedModel, placement: Placement, data: Batches 
 def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
     """The settings with every "auto" decided: quantize a copy with and without, compare the outputs on images it was not calibrated on."""
     switches = {name: getattr(settings, name) for name in ("equalize", "bias_correction")}
-    low_bit = any(bits.weight == "ternary" or bits.weight <= LEARNED_BITS for bits in config.values())
-    possible = {"equalize": bool(find_pairs(traced)), "bias_correction": low_bit}
+    possible = {"equalize": bool(find_pairs(traced)), "bias_correction": any(map(is_low_bit, config.values()))}
     open_ones = [name for name, value in switches.items() if value == "auto" and possible[name]]
     certain: dict[str, Any] = {name: value is True for name, value in switches.items()}
     chosen = replace(settings, rounding="nearest", **certain)

@@ -19,7 +19,12 @@ from pyqinfer.quantization.lockstep import Lockstep, fitting
 from pyqinfer.quantization.reconstruct import BlockRunner, learn
 from pyqinfer.quantization.rounding import SoftRounding
 
-LEARNED_BITS = 4  # with more, rounding to nearest is as good
+_LEARNED_BITS = 4  # with more, rounding to nearest is as good
+
+
+def is_low_bit(bits: LayerBits) -> bool:
+    """Weights so coarse that their rounding is worth learning."""
+    return bits.weight == "ternary" or bits.weight <= _LEARNED_BITS
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,6 @@ class QuantizedLayer:
     layer: Layer
     bits: LayerBits
     weight_node: Node
-
-    @property
-    def is_low_bit(self) -> bool:
-        return self.bits.weight == "ternary" or self.bits.weight <= LEARNED_BITS
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class _Refiner:
             for layer in self.corrected.values():
                 bias = traced.bias(layer)
                 traced.replace_bias(layer, torch.zeros(len(layer.weight)) if bias is None else bias.clone())
-        low_bit = [name for name, quantized in self.layers.items() if steps.iterations and quantized.is_low_bit]
+        low_bit = [name for name, quantized in self.layers.items() if steps.iterations and is_low_bit(quantized.bits)]
         self.blocks = find_blocks(reference, low_bit)
         self.order = [node for node in traced.module.graph.nodes if node.op != "output"]
         self.values = Lockstep(traced.module, data)
