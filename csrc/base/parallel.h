@@ -1,4 +1,5 @@
-// Fork-join parallelism: one small pool per session, blocking waits, no spinning.
+// Fork-join parallelism: one small pool per session. Its threads sleep while no run is in progress, and during one they wait awake between
+// its layers, for a bounded time (see Awake).
 //
 // Own code on purpose: OpenMP hangs after fork and fights torch's own threads. Bodies may run on any thread, in any order, and must not
 // throw or allocate. Results never depend on the number of parts, because a part only decides which outputs a thread writes.
@@ -25,6 +26,19 @@ class ThreadPool {
   // Calls job(arg, part) once for each part < parts and returns when all have ended. The caller takes part. If the pool is busy with
   // another caller's job, or the call comes from inside a job, or this process is a forked child, the caller does everything itself.
   void Run(int parts, Job job, void* arg);
+
+  // While one lives, jobs are expected to follow each other closely: workers are woken once and then wait for each awake, for up to
+  // 0.2 ms, before they go to sleep again. Does nothing if the pool has more threads than the process has CPUs.
+  class Awake {
+   public:
+    explicit Awake(ThreadPool* pool);
+    ~Awake();
+    Awake(const Awake&) = delete;
+    Awake& operator=(const Awake&) = delete;
+
+   private:
+    ThreadPool* pool_;
+  };
 
  private:
   struct State;
