@@ -7,12 +7,12 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdio>
 #include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "base/cpus.h"
 #include "base/fork.h"
 #include "base/fpenv.h"
 
@@ -26,17 +26,6 @@ void CountFork() { g_fork_generation.fetch_add(1, std::memory_order_relaxed); }
 // Registered when the library is loaded, so that no fork can come before it.
 [[maybe_unused]] const int g_registered = pthread_atfork(nullptr, nullptr, CountFork);
 
-// "max 100000" or "50000 100000": quota and period in microseconds. 0 = no limit, or not a cgroup v2 system.
-int CgroupCpus() {
-  std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "re");
-  if (!f) return 0;
-  long quota = 0, period = 0;
-  const int fields = std::fscanf(f, "%ld %ld", &quota, &period);
-  std::fclose(f);
-  if (fields != 2 || quota <= 0 || period <= 0) return 0;
-  return static_cast<int>((quota + period - 1) / period);
-}
-
 // One wait in a loop: tells the core that this thread waits, so that it uses less power and leaves a sibling its resources.
 void Relax() {
 #if defined(__x86_64__)
@@ -46,9 +35,10 @@ void Relax() {
 #endif
 }
 
-// Calls `ready` until it says true, at most kAwake long; returns what it said last. After a while other threads are let run in between.
-template <typename Ready>
-bool WaitAwake(Ready&& ready) {
+// Calls `ready` until it says true, at most kAwake long; returns what it said last. After a while others are let run in between, and
+// `linger` is called.
+template <typename Ready, typename Linger>
+bool WaitAwake(Ready&& ready, Linger&& linger) {
   using Clock = std::chrono::steady_clock;
   // Waking a sleeping thread takes 5 us on bare metal and 60 us in a virtual machine, whose idle CPU goes back to its host. Layers come
   // tens of microseconds apart.
@@ -62,7 +52,10 @@ bool WaitAwake(Ready&& ready) {
     }
     const auto waited = Clock::now() - begin;
     if (waited > kAwake) return ready();
-    if (waited > kAlone) sched_yield();
+    if (waited > kAlone) {
+      linger();
+      sched_yield();
+    }
   }
 }
 
@@ -70,94 +63,121 @@ bool WaitAwake(Ready&& ready) {
 
 uint64_t ForkGeneration() { return g_fork_generation.load(std::memory_order_relaxed); }
 
-int UsableCpus() {
-  cpu_set_t set;
-  int cpus = 1;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    cpus = CPU_COUNT(&set);
-  } else {  // more CPUs than a cpu_set_t names
-    cpus = static_cast<int>(std::thread::hardware_concurrency());
-  }
-  if (const int quota = CgroupCpus(); quota > 0) cpus = std::min(cpus, quota);
-  return std::max(cpus, 1);
-}
-
-// A job is published by one store of `ticket`, and its parts are taken by compare-and-exchange on it. Whoever waits, for a job or for the
-// end of one, does so awake for a while and then asleep. A waiter that goes to sleep says so (`sleepers`, `caller_sleeps`) and then looks
-// once more; a waker changes the state and then looks for sleepers. All four are sequentially consistent, so one of the two sees the other.
+// A job is published by one store of `ticket`; part i belongs to thread i, whose caches hold what it wrote in the layer before. A thread
+// that is done takes parts whose owner has not come, because it sleeps. Whoever waits, for a job or for the end of one, does so awake for a
+// while and then asleep. A waiter that goes to sleep says so (`sleepers`, `caller_sleeps`) and then looks once more; a waker changes the
+// state and then looks for sleepers. All four are sequentially consistent, so one of the two sees the other.
 struct ThreadPool::State {
-  const uint64_t generation = ForkGeneration();
-  bool awake = false;  // threads may wait awake: there is a CPU for each
-  std::vector<std::thread> workers;
-  std::atomic<bool> busy{false};
+  static constexpr size_t kLine = 64;  // what one thread writes while others look elsewhere lies in lines of its own
+  struct alignas(kLine) Part {
+    std::atomic<uint32_t> taken{0};  // number of the last job of which somebody took this part
+    std::atomic<int> cpu{-1};        // where its thread was seen last
+    std::vector<int> others;         // of the thread itself: where those before it were
+  };
+  struct Ticket {
+    uint32_t number = 0;  // of the job, 1 for the first
+    uint32_t parts = 0;
+  };
 
-  // High half: number of the job. Low half: parts that nobody has taken; the next to be taken is this less one.
-  std::atomic<uint64_t> ticket{0};
+  // Of the job in progress, or the last.
+  alignas(kLine) std::atomic<Ticket> ticket{Ticket{}};
   std::atomic<Job> job{nullptr};
   std::atomic<void*> arg{nullptr};
-  std::atomic<int> unfinished{0};
-  std::atomic<int> runs{0};  // in progress: more jobs are to come soon
+  alignas(kLine) std::atomic<uint32_t> unfinished{0};
+  std::atomic<bool> caller_sleeps{false};
+  alignas(kLine) std::atomic<int> sleepers{0};
+  std::atomic<bool> busy{false};
 
+  const uint64_t generation = ForkGeneration();
+  const CpuSet cpus = CpuSet::OfThisThread();
+  bool awake = false;  // threads may wait awake: there is a CPU for each
+  std::vector<Part> parts;
+  std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable start, done;
-  std::atomic<int> sleepers{0};
-  std::atomic<bool> caller_sleeps{false};
-  bool stop = false;   // under `mutex`
-  uint64_t calls = 0;  // under `mutex`: runs begun, each a reason to wake up
+  bool stop = false;  // under `mutex`
 
-  bool HasParts() const { return static_cast<uint32_t>(ticket.load()) != 0; }
+  explicit State(int threads) : parts(static_cast<size_t>(threads)) {}
 
-  // Takes one part and runs it; false if there was none.
-  bool Work() {
-    uint64_t t = ticket.load();
-    while (static_cast<uint32_t>(t) != 0) {
-      // Of the job of `t` if the exchange succeeds: a job is replaced only when all its parts are taken.
-      const Job j = job.load(std::memory_order_relaxed);
-      void* const a = arg.load(std::memory_order_relaxed);
-      if (!ticket.compare_exchange_weak(t, t - 1)) continue;
-      j(a, static_cast<int>(static_cast<uint32_t>(t) - 1));
-      if (unfinished.fetch_sub(1) == 1 && caller_sleeps.load()) {
-        { const std::lock_guard<std::mutex> lock(mutex); }
-        done.notify_one();
-      }
-      return true;
-    }
-    return false;
+  // Takes a part of job `t` and runs it; false if somebody has it. The job is replaced only when all its parts are taken, so `job` and
+  // `arg` are its own if the exchange succeeds.
+  bool Work(Ticket t, uint32_t part) {
+    uint32_t last = parts[part].taken.load(std::memory_order_relaxed);
+    if (last == t.number) return false;
+    const Job j = job.load(std::memory_order_relaxed);
+    void* const a = arg.load(std::memory_order_relaxed);
+    // Another number than that of the job before is one of a later job: this thread comes too late.
+    if (static_cast<int32_t>(last - t.number) > 0 || !parts[part].taken.compare_exchange_strong(last, t.number)) return false;
+    j(a, static_cast<int>(part));
+    return true;
   }
 
-  void WorkerMain() {
+  // Runs a thread's own part, then those that nobody took. How many these were.
+  uint32_t WorkFrom(Ticket t, uint32_t self) {
+    if (self >= t.parts) return 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < t.parts; ++i) count += Work(t, (self + i) % t.parts);
+    return count;
+  }
+
+  // Schedulers that save power, or that wake a thread near its waker, put two threads of a pool on one CPU and leave another idle, for
+  // seconds. A thread that waits awake keeps such a place for good, so it looks where threads before it are and goes elsewhere.
+  void Spread(uint32_t self) {
+    const int here = CurrentCpu();
+    parts[self].cpu.store(here, std::memory_order_relaxed);
+    std::vector<int>& others = parts[self].others;
+    others.clear();
+    for (uint32_t i = 0; i < self; ++i) others.push_back(parts[i].cpu.load(std::memory_order_relaxed));
+    if (std::find(others.begin(), others.end(), here) == others.end()) return;
+    cpus.MoveOff({others.data(), others.size()});
+    parts[self].cpu.store(CurrentCpu(), std::memory_order_relaxed);
+  }
+
+  void WorkerMain(uint32_t self) {
     FpEnvScope::SetDefault();
-    uint64_t seen = 0;
+    uint32_t seen = 0;
+    const auto more = [&] { return ticket.load().number != seen; };
     for (;;) {
-      while (Work()) {
+      while (more()) {
+        const Ticket t = ticket.load();
+        seen = t.number;
+        const uint32_t count = WorkFrom(t, self);
+        if (count > 0 && unfinished.fetch_sub(count) == count && caller_sleeps.load()) {
+          {
+            const std::lock_guard<std::mutex> lock(mutex);
+          }
+          done.notify_one();
+        }
       }
-      if (awake && runs.load(std::memory_order_relaxed) > 0) {
-        bool more = false;
-        WaitAwake([&] { return (more = HasParts()) || runs.load(std::memory_order_relaxed) == 0; });
-        if (more) continue;
+      if (awake && WaitAwake(more, [&] { Spread(self); })) continue;
+      {
+        std::unique_lock<std::mutex> lock(mutex);
+        sleepers.fetch_add(1);
+        start.wait(lock, [&] { return stop || more(); });
+        sleepers.fetch_sub(1);
+        if (stop) return;
       }
-      std::unique_lock<std::mutex> lock(mutex);
-      sleepers.fetch_add(1);
-      start.wait(lock, [&] { return stop || HasParts() || calls != seen; });
-      sleepers.fetch_sub(1);
-      if (stop) return;
-      seen = calls;
+      if (awake) Spread(self);
     }
   }
 
   void WakeSleepers() {
     if (sleepers.load() == 0) return;
-    { const std::lock_guard<std::mutex> lock(mutex); }
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+    }
     start.notify_all();
   }
 };
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(std::max(threads, 1))) {
   if (threads <= 1) return;
   state_->awake = threads <= UsableCpus();
   state_->workers.reserve(static_cast<size_t>(threads - 1));
   try {
-    for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get()] { s->WorkerMain(); });
+    for (int i = 1; i < threads; ++i) {
+      state_->workers.emplace_back([s = state_.get(), i] { s->WorkerMain(static_cast<uint32_t>(i)); });
+    }
   } catch (const std::system_error&) {
     // The system's thread limit is reached: the pool works with what it has.
   }
@@ -181,43 +201,27 @@ int ThreadPool::threads() const { return state_->generation == ForkGeneration() 
 
 void ThreadPool::Run(int parts, Job job, void* arg) {
   State& s = *state_;
-  const bool alone = parts <= 1 || s.workers.empty() || s.generation != ForkGeneration();
+  const bool alone = parts <= 1 || static_cast<size_t>(parts) > s.parts.size() || s.workers.empty() || s.generation != ForkGeneration();
   if (alone || s.busy.exchange(true, std::memory_order_acquire)) {
     for (int part = 0; part < parts; ++part) job(arg, part);
     return;
   }
+  const State::Ticket t{s.ticket.load(std::memory_order_relaxed).number + 1, static_cast<uint32_t>(parts)};
+  s.parts[0].cpu.store(CurrentCpu(), std::memory_order_relaxed);
+  s.unfinished.store(t.parts, std::memory_order_relaxed);
   s.job.store(job, std::memory_order_relaxed);
   s.arg.store(arg, std::memory_order_relaxed);
-  s.unfinished.store(parts);
-  s.ticket.store(((s.ticket.load() >> 32) + 1) << 32 | static_cast<uint32_t>(parts));
+  s.ticket.store(t);
   s.WakeSleepers();
-  while (s.Work()) {
-  }
   const auto finished = [&] { return s.unfinished.load() == 0; };
-  if (!finished() && !(s.awake && WaitAwake(finished))) {
+  const uint32_t count = s.WorkFrom(t, 0);
+  if (s.unfinished.fetch_sub(count) != count && !(s.awake && WaitAwake(finished, [] {}))) {
     std::unique_lock<std::mutex> lock(s.mutex);
     s.caller_sleeps.store(true);
     s.done.wait(lock, finished);
     s.caller_sleeps.store(false);
   }
   s.busy.store(false, std::memory_order_release);
-}
-
-ThreadPool::Awake::Awake(ThreadPool* pool) : pool_(pool) {
-  State& s = *pool_->state_;
-  if (s.workers.empty() || s.generation != ForkGeneration()) return;
-  s.runs.fetch_add(1);
-  if (!s.awake) return;
-  {
-    const std::lock_guard<std::mutex> lock(s.mutex);
-    ++s.calls;
-  }
-  s.start.notify_all();
-}
-
-ThreadPool::Awake::~Awake() {
-  State& s = *pool_->state_;
-  if (!s.workers.empty() && s.generation == ForkGeneration()) s.runs.fetch_sub(1);
 }
 
 }  // namespace pqi

@@ -1,5 +1,5 @@
-// Fork-join parallelism: one small pool per session. Its threads sleep while no run is in progress, and during one they wait awake between
-// its layers, for a bounded time (see Awake).
+// Fork-join parallelism: one small pool per session. Between the layers of a run its threads wait awake; after 0.2 ms without work, or if
+// the pool has more threads than the process has CPUs, they sleep.
 //
 // Own code on purpose: OpenMP hangs after fork and fights torch's own threads. Bodies may run on any thread, in any order, and must not
 // throw or allocate. Results never depend on the number of parts, because a part only decides which outputs a thread writes.
@@ -23,30 +23,15 @@ class ThreadPool {
   int threads() const;
 
   using Job = void (*)(void* arg, int part) noexcept;
-  // Calls job(arg, part) once for each part < parts and returns when all have ended. The caller takes part. If the pool is busy with
+  // Calls job(arg, part) once for each part < parts and returns when all have ended. The caller takes part, and a part is run by the same
+  // thread as the part of that number in the job before, unless that one is late. If parts > threads(), if the pool is busy with
   // another caller's job, or the call comes from inside a job, or this process is a forked child, the caller does everything itself.
   void Run(int parts, Job job, void* arg);
-
-  // While one lives, jobs are expected to follow each other closely: workers are woken once and then wait for each awake, for up to
-  // 0.2 ms, before they go to sleep again. Does nothing if the pool has more threads than the process has CPUs.
-  class Awake {
-   public:
-    explicit Awake(ThreadPool* pool);
-    ~Awake();
-    Awake(const Awake&) = delete;
-    Awake& operator=(const Awake&) = delete;
-
-   private:
-    ThreadPool* pool_;
-  };
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
-
-// CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1.
-int UsableCpus();
 
 // Splits [0, n) into at most pool->threads() contiguous ranges of nearly equal length, each of at least `grain` elements (waking a
 // thread takes microseconds), and calls fn(begin, end) for each. A null pool runs on the caller alone.

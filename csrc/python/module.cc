@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cpus.h"
 #include "base/text.h"
 #include "graph/constants.h"
 #include "graph/serialize.h"

@@ -253,7 +253,6 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
 
 void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const {
   const Graph& graph = model_->graph();
-  const ThreadPool::Awake awake(&pool_);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     const auto start = std::chrono::steady_clock::now();

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/cpus.h"
 #include "base/fork.h"
 #include "base/fpenv.h"
 

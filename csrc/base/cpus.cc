@@ -1,0 +1,52 @@
+#include "base/cpus.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+
+namespace pqi {
+namespace {
+
+// "max 100000" or "50000 100000": quota and period in microseconds. 0 = no limit, or not a cgroup v2 system.
+int CgroupCpus() {
+  std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "re");
+  if (!f) return 0;
+  long quota = 0, period = 0;
+  const int fields = std::fscanf(f, "%ld %ld", &quota, &period);
+  std::fclose(f);
+  if (fields != 2 || quota <= 0 || period <= 0) return 0;
+  return static_cast<int>((quota + period - 1) / period);
+}
+
+}  // namespace
+
+int UsableCpus() {
+  cpu_set_t set;
+  int cpus = 1;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    cpus = CPU_COUNT(&set);
+  } else {  // more CPUs than a cpu_set_t names
+    cpus = static_cast<int>(std::thread::hardware_concurrency());
+  }
+  if (const int quota = CgroupCpus(); quota > 0) cpus = std::min(cpus, quota);
+  return std::max(cpus, 1);
+}
+
+int CurrentCpu() { return sched_getcpu(); }
+
+CpuSet CpuSet::OfThisThread() {
+  CpuSet cpus;
+  if (sched_getaffinity(0, sizeof cpus.set_, &cpus.set_) != 0) CPU_ZERO(&cpus.set_);
+  return cpus;
+}
+
+void CpuSet::MoveOff(Span<const int> taken) const {
+  cpu_set_t left = set_;
+  for (int cpu : taken) {
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &left);
+  }
+  // A thread is a task with a mask of its own: 0 names the calling thread. If the system refuses, the thread stays where it is.
+  if (CPU_COUNT(&left) > 0) static_cast<void>(sched_setaffinity(0, sizeof left, &left));
+}
+
+}  // namespace pqi
