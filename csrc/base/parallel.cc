@@ -97,7 +97,9 @@ struct ThreadPool::State {
   std::condition_variable start, done;
   bool stop = false;  // under `mutex`
 
-  explicit State(int threads) : parts(static_cast<size_t>(threads)) {}
+  explicit State(int threads) : parts(static_cast<size_t>(threads)) {
+    for (Part& part : parts) part.others.reserve(parts.size());
+  }
 
   // Takes a part of job `t` and runs it; false if somebody has it. The job is replaced only when all its parts are taken, so `job` and
   // `arg` are its own if the exchange succeeds.

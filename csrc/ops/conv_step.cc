@@ -76,10 +76,10 @@ class ConvStep : public Step {
     const size_t slot = SlotBytes(run.shape);
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
+    const pack::Work work = pack::OutputWork(packed_.layout(), run.shape);
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const pack::ConvPart piece =
-            pack::SplitConv(pack::OutputUnits(packed_.layout(), run.shape), packed_.layout().panels, parts, static_cast<int>(part));
+        const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
         packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * slot);
       }
     });

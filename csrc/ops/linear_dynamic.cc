@@ -116,9 +116,10 @@ class LinearDynamicStep : public Step {
     }
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, threads));
+    const pack::Work work = packed_.OutputWork(shape.n);
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const pack::ConvPart piece = pack::SplitConv(shape.n, packed_.panels(), parts, static_cast<int>(part));
+        const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
         packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * SlotBytes());
       }
     });

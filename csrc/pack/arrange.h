@@ -1,6 +1,7 @@
-// What every packer needs to arrange its memory: rounding, and arrays one after another on kAlignment boundaries.
+// What every packer needs to arrange memory and work: rounding, even pieces, and arrays one after another on kAlignment boundaries.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -10,6 +11,9 @@ namespace pqi::pack {
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// Begin of piece i of n elements in `pieces` pieces whose sizes differ by at most one.
+inline int64_t PieceBegin(int64_t n, int64_t pieces, int64_t i) { return n / pieces * i + std::min(i, n % pieces); }
 
 // Makes room for n bytes behind *bytes, which stays a multiple of kAlignment; returns their offset.
 inline size_t Append(size_t* bytes, size_t n) {

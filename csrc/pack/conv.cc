@@ -81,20 +81,28 @@ void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t chann
   return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
 }
 
-ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index) {
-  int64_t best_rows = 1, best_panels = 1, best = -1;
-  for (int64_t across = 1; across <= parts; ++across) {  // pieces of the panel range
-    const int64_t down = parts / across;
-    const int64_t largest = ((rows + down - 1) / down) * ((panels + across - 1) / across);
-    if (best >= 0 && largest >= best) continue;
-    best = largest;
-    best_rows = down;
-    best_panels = across;
+Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
+  Work work;
+  work.rows = OutputUnits(layout, s);
+  work.panels = layout.panels;
+  work.panel_bytes = static_cast<int64_t>(layout.panel_bytes);
+  work.macs = std::max<int64_t>(s.taps() * s.group_inputs() * s.oc / layout.panels * s.rows() / std::max<int64_t>(work.rows, 1), 1);
+  work.row_bytes = std::min(s.n * s.h * s.w, s.rows() * s.taps()) * s.c / std::max<int64_t>(work.rows, 1);
+  switch (layout.method) {
+    case Method::kDepthwise:  // whole rows of pixels, as its kernel likes them
+      work.grain = s.out_w();
+      break;
+    case Method::kMatrix:  // whole rows everywhere, so that a thread finds what it wrote in its own caches
+      work.grain = work.rows == s.rows() ? s.out_w() : 1;
+      work.macs_per_byte = kMatrixMacsPerByte;
+      break;
+    case Method::kWinograd:
+      work.row_bytes = layout.taps * s.c;  // every thread transforms its tiles' input
+      break;
+    default:
+      break;
   }
-  if (index >= best_rows * best_panels) return {};
-  const int64_t r = index / best_panels, p = index % best_panels;
-  return {PieceBegin(rows, best_rows, r), PieceBegin(rows, best_rows, r + 1), PieceBegin(panels, best_panels, p),
-          PieceBegin(panels, best_panels, p + 1)};
+  return work;
 }
 
 PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm)

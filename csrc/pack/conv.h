@@ -9,6 +9,7 @@
 #include "kernels/shapes.h"
 #include "pack/layout.h"
 #include "pack/pairs.h"
+#include "pack/split.h"
 
 namespace pqi::pack {
 
@@ -23,18 +24,12 @@ struct ConvRun {
   void* y = nullptr;
 };
 
-// A piece of the output: units (OutputUnits: pixels mostly) [row_begin, row_end) by panels [panel_begin, panel_end) of the layout. May be
-// empty.
-struct ConvPart {
-  int64_t row_begin = 0, row_end = 0;
-  int64_t panel_begin = 0, panel_end = 0;
-};
 // The residual and the output of a pixel and channel.
 kernels::Residual ResidualAt(const kernels::Residual& r, const kernels::ConvShape& s, int64_t row, int64_t channel);
 void* OutputAt(void* y, bool f32, const kernels::ConvShape& s, int64_t row, int64_t channel);
 
-// Part `index` of `parts`, which together cover `rows` x `panels` once in a grid whose largest piece is as small as possible.
-ConvPart SplitConv(int64_t rows, int64_t panels, int parts, int index);
+// The output of the layer for Split.
+Work OutputWork(const ConvLayout& layout, const kernels::ConvShape& shape);
 
 class PackedConvU8 {
  public:

@@ -124,6 +124,16 @@ Affine PackedLinearDynamic::QuantizeRow(const DynamicRun& run, int64_t row, uint
   return parameters;
 }
 
+Work PackedLinearDynamic::OutputWork(int64_t rows) const {
+  Work work;
+  work.rows = rows;
+  work.panels = panels_;
+  work.macs = std::max<int64_t>(inputs_ * outputs_ / panels_, 1);
+  work.panel_bytes = static_cast<int64_t>(bytes()) / panels_;
+  work.row_bytes = inputs_ / 4;  // floats, quantized by every thread that needs them: in order, so cheaper than what products fetch
+  return work;
+}
+
 void PackedLinearDynamic::Run(const DynamicRun& run, const ConvPart& part, void* scratch) const noexcept {
   if (part.panel_begin >= part.panel_end) return;
   uint8_t* memory = static_cast<uint8_t*>(scratch);

@@ -31,6 +31,8 @@ class PackedLinearDynamic {
                       const kernels::RowQuantizer& quantizer);
 
   int64_t panels() const { return panels_; }
+  // The output of `rows` rows for Split.
+  Work OutputWork(int64_t rows) const;
   size_t bytes() const { return narrow_ ? narrow_->bytes() : buffer_.size(); }
   // Bits of a code as it lies in memory: 8, or 2 or 4.
   int bits() const { return narrow_ ? narrow_->bits() : 8; }

@@ -19,6 +19,8 @@ void LayoutMatrix(const kernels::ConvShape& shape, ConvLayout* layout);
 void PackMatrixPanel(const ConvLayout& layout, const int8_t* channels, int64_t n, int8_t* panel);
 
 int64_t MatrixUnits(const kernels::ConvShape& shape);
+// Work::macs_per_byte: measured 1,500 GMAC/s against 29 GB/s.
+inline constexpr int64_t kMatrixMacsPerByte = 50;
 size_t MatrixScratchBytes(const ConvLayout& layout, const kernels::ConvShape& shape);
 
 // A packed layer, as RunMatrix reads it. step is 1 or 2.

@@ -16,9 +16,6 @@
 
 namespace pqi::pack {
 
-// Piece i of n elements in `pieces` pieces whose sizes differ by at most one.
-inline int64_t PieceBegin(int64_t n, int64_t pieces, int64_t i) { return n / pieces * i + std::min(i, n % pieces); }
-
 // The thread's scratch memory: offsets in bytes. Also the one place that knows its size.
 template <typename T>
 struct Scratch {

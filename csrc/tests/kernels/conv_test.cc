@@ -56,7 +56,7 @@ class ConvTest : public KernelTest {
     const int parts = static_cast<int>(random.Int(1, 5));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
-      packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), run.shape), packed.layout().panels, parts, i), scratch.data());
+      packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), run.shape), parts, i), scratch.data());
     }
   }
 
@@ -335,7 +335,7 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   run.y = got.data();
   const pack::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
   EXPECT_EQ(packed.layout().panels, 1);
-  for (int i = 0; i < 3; ++i) packed.Run(run, pack::SplitConv(s.rows(), 1, 3, i), nullptr);
+  for (int i = 0; i < 3; ++i) packed.Run(run, {i * s.rows() / 3, (i + 1) * s.rows() / 3, 0, 1}, nullptr);
   kernels::reference::ConvU8 conv;
   conv.shape = s;
   conv.x = x.data();
@@ -348,27 +348,63 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
 }
 
-TEST(SplitConv, CoversEveryRowAndPanelExactlyOnce) {
-  for (int64_t rows : {1, 2, 7, 49, 196}) {
+pack::Work Grid(int64_t rows, int64_t panels) {
+  pack::Work work;
+  work.rows = rows;
+  work.panels = panels;
+  work.macs = 1000;
+  return work;
+}
+
+TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
+  for (int64_t rows : {0, 1, 2, 7, 49, 196}) {
     for (int64_t panels : {1, 2, 3, 16}) {
-      for (int parts = 1; parts <= 9; ++parts) {
-        std::vector<int> hits(static_cast<size_t>(rows * panels));
-        for (int i = 0; i < parts; ++i) {
-          const pack::ConvPart p = pack::SplitConv(rows, panels, parts, i);
-          for (int64_t r = p.row_begin; r < p.row_end; ++r) {
-            for (int64_t c = p.panel_begin; c < p.panel_end; ++c) ++hits[static_cast<size_t>(r * panels + c)];
+      for (int64_t grain : {1, 7, 16, 300}) {
+        for (int64_t panel_bytes : {0, 1 << 20}) {
+          pack::Work work = Grid(rows, panels);
+          work.grain = grain;
+          work.panel_bytes = panel_bytes;
+          work.row_bytes = 64;
+          for (int parts = 1; parts <= 9; ++parts) {
+            std::vector<int> hits(static_cast<size_t>(rows * panels));
+            for (int i = 0; i < parts; ++i) {
+              const pack::ConvPart p = pack::Split(work, parts, i);
+              if (p.row_begin < p.row_end) ASSERT_EQ(p.row_begin % grain, 0);
+              for (int64_t r = p.row_begin; r < p.row_end; ++r) {
+                for (int64_t c = p.panel_begin; c < p.panel_end; ++c) ++hits[static_cast<size_t>(r * panels + c)];
+              }
+            }
+            for (int h : hits) ASSERT_EQ(h, 1) << rows << "x" << panels << " in " << parts;
           }
         }
-        for (int h : hits) ASSERT_EQ(h, 1) << rows << "x" << panels << " in " << parts;
       }
     }
   }
 }
 
-TEST(SplitConv, SplitsPanelsWhereRowsAreFew) {
-  const pack::ConvPart p = pack::SplitConv(1, 16, 4, 3);
+TEST(Split, SplitsPanelsWhereRowsAreFew) {
+  const pack::ConvPart p = pack::Split(Grid(1, 16), 4, 3);
   EXPECT_EQ(p.row_end - p.row_begin, 1);
   EXPECT_EQ(p.panel_end - p.panel_begin, 4);
+}
+
+TEST(Split, SplitsWhatWouldBeReadTwice) {
+  pack::Work work = Grid(196, 16);
+  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);  // the same work either way: rows
+  work.panel_bytes = 100 << 10;
+  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 8);
+  work.row_bytes = 100 << 10;
+  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);
+}
+
+TEST(Split, CountsWholeGrains) {
+  pack::Work work = Grid(49, 16);  // 25 rows are 2 blocks, 49 are 4
+  work.grain = 16;
+  EXPECT_EQ(pack::Split(work, 2, 0).row_end, 32);
+  work.panels = 15;  // 2 * 15 blocks by rows, 4 * 8 by panels
+  EXPECT_EQ(pack::Split(work, 2, 1).row_begin, 32);
+  work.rows = 48;  // 2 * 15 against 3 * 8
+  EXPECT_EQ(pack::Split(work, 2, 1).panel_begin, 8);
 }
 
 }  // namespace

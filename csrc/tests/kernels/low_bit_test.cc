@@ -135,7 +135,7 @@ class LowBitTest : public KernelTest {
     const int parts = static_cast<int>(random.Int(1, 4));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(s));
-      packed.Run(run, pack::SplitConv(pack::OutputUnits(packed.layout(), s), packed.layout().panels, parts, i), scratch.data());
+      packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), s), parts, i), scratch.data());
     }
     ASSERT_EQ(FirstDifference(got.data(), want.data(), bytes), -1)
         << "winograd " << algorithm.winograd << " product " << static_cast<int>(algorithm.product) << " depth " << algorithm.depth
