@@ -79,6 +79,8 @@ struct ThreadPool::State {
     uint32_t parts = 0;
   };
 
+  static_assert(std::atomic<Ticket>::is_always_lock_free);
+
   // Of the job in progress, or the last.
   alignas(kLine) std::atomic<Ticket> ticket{Ticket{}};
   std::atomic<Job> job{nullptr};

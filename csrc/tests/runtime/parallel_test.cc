@@ -3,10 +3,12 @@
 
 #include <fenv.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -84,6 +86,63 @@ TEST(ParallelFor, ManyCallersShareAPool) {
   }
   for (std::thread& t : callers) t.join();
   EXPECT_EQ(sum, 6 * 500 * 9);
+}
+
+// Threads wait awake at first and then asleep; with more threads than CPUs they sleep at once.
+TEST(ThreadPool, EveryJobIsDoneHoweverLongAfterTheLast) {
+  for (int threads : {2, UsableCpus(), 2 * UsableCpus() + 1}) {
+    ThreadPool pool(threads);
+    for (int wait_us : {0, 20, 100, 300, 2000}) {
+      for (int round = 0; round < (wait_us > 0 ? 20 : 2000); ++round) {
+        std::vector<std::atomic<int>> seen(static_cast<size_t>(threads));
+        ParallelFor(&pool, threads, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+        });
+        for (const auto& s : seen) ASSERT_EQ(s, 1) << threads << " " << wait_us;
+        if (wait_us > 0) std::this_thread::sleep_for(std::chrono::microseconds(wait_us));
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, PartsOfUnequalLengthAreAllDone) {
+  ThreadPool pool(2);
+  for (int slow : {0, 1}) {
+    std::atomic<int> done{0};
+    ParallelFor(&pool, 2, 1, [&](int64_t begin, int64_t) {
+      if (begin == slow) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // longer than anybody waits awake
+      ++done;
+    });
+    EXPECT_EQ(done, 2);
+  }
+}
+
+TEST(CpuSet, MovesAThreadOffACpuIfThereIsAnother) {
+  std::thread([] {
+    const auto mask = [] {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      EXPECT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+      return set;
+    };
+    const CpuSet all = CpuSet::OfThisThread();
+    const cpu_set_t before = mask();
+    const int here = CurrentCpu();
+    all.MoveOff({&here, 1});
+    const cpu_set_t moved = mask();
+    if (CPU_COUNT(&before) > 1) {
+      EXPECT_NE(CurrentCpu(), here);
+      EXPECT_EQ(CPU_COUNT(&moved), CPU_COUNT(&before) - 1);
+    }
+    std::vector<int> every;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) every.push_back(cpu);
+    all.MoveOff({every.data(), every.size()});  // none is left
+    const cpu_set_t same = mask();
+    EXPECT_TRUE(CPU_EQUAL(&same, &moved));
+    all.MoveOff({});
+    const cpu_set_t restored = mask();
+    EXPECT_TRUE(CPU_EQUAL(&restored, &before));
+  }).join();
 }
 
 TEST(ThreadPool, StartsAndStopsWithoutWork) {
