@@ -175,16 +175,17 @@ struct WinogradOutput {
 
 // The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
 // codes of a pair sum to at most kPairLimit, and the negative ones to at least -kPairLimit: 255 * 128 fits. The packer splits larger pairs
-// and puts what remains of them into extra blocks, nr channels x 4 codes each, that meet the four activations at a[tap * m + i] + k again.
+// and puts what remains of them into extra blocks, nr / 2 channels x 4 codes each, that meet the four activations at a[tap * m + i] + k
+// again.
 inline constexpr int kPairLimit = 128;
 struct TileExtra {
   uint32_t tap, k;
 };
 struct TileU8S8Pairs {
-  TileU8S8 tile;  // k >= 4
-  const TileExtra* extra;
-  const int8_t* extra_w;  // 64-byte aligned
-  uint32_t extras;
+  TileU8S8 tile;           // k >= 4
+  const TileExtra* extra;  // those of the panel's first nr / 2 channels, then those of the others
+  const int8_t* extra_w;   // aligned to a vector
+  uint32_t extras[2];      // of either half
 };
 
 // A band of output positions of a conv, on matrix registers (Intel AMX): blocks of 16 positions by 16 channels. The left operand of

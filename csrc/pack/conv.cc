@@ -199,22 +199,24 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
           set_->row_terms({a, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
       };
       ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
-        const int64_t first = tile.panel * layout_.tile.nr;
+        const int64_t channel = tile.panel * layout_.tile.nr;
         t.a = tile.a;
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
-        t.init = init + first;
-        t.scale = scale + first;
-        t.bias = bias != nullptr ? bias + first : nullptr;
-        t.base = base != nullptr ? base + first : nullptr;
+        t.init = init + channel;
+        t.scale = scale + channel;
+        t.bias = bias != nullptr ? bias + channel : nullptr;
+        t.base = base != nullptr ? base + channel : nullptr;
         t.box = tile.box;
         t.row = tile.terms;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
         if (!pairs_.used()) return tiles[tile.m - 1](t);
-        const size_t panel = static_cast<size_t>(tile.panel), extra = pairs_.first[panel];
-        const int8_t* extra_w = reinterpret_cast<const int8_t*>(pairs_.weights.data()) + extra * static_cast<size_t>(layout_.tile.nr) * 4;
-        set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + extra, extra_w, static_cast<uint32_t>(pairs_.first[panel + 1] - extra)});
+        const size_t* first = pairs_.first.data() + 2 * tile.panel;
+        const int8_t* extra_w =
+            reinterpret_cast<const int8_t*>(pairs_.weights.data()) + first[0] * static_cast<size_t>(layout_.tile.nr) * 2;
+        const uint32_t extras[2] = {static_cast<uint32_t>(first[1] - first[0]), static_cast<uint32_t>(first[2] - first[1])};
+        set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + first[0], extra_w, {extras[0], extras[1]}});
       });
       break;
     }

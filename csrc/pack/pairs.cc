@@ -9,8 +9,8 @@ namespace {
 
 using kernels::kPairLimit;
 
-// More extra blocks than one in so many, and the kernels without 16-bit sums are as fast.
-constexpr size_t kBlocksPerExtra = 4;
+// With more extra blocks for each block the kernels without 16-bit sums are as fast.
+constexpr double kMostExtras = 0.7;
 
 // Takes from two codes of one sign what their sum has beyond the limit, at most 128 together.
 bool SplitPair(int8_t* pair, int8_t* rest) {
@@ -31,18 +31,18 @@ PairExtras SplitPairs(const kernels::KernelSet& set, const ConvLayout& layout, u
   PairExtras extras;
   const bool tiles = layout.method == Method::kTiles || layout.method == Method::kRuns || layout.method == Method::kGather;
   if (!tiles || set.u8s8_pairs_mr == 0 || layout.k < 4) return extras;
-  const size_t block = static_cast<size_t>(layout.tile.nr) * 4, panels = static_cast<size_t>(layout.panels);
+  const size_t block = static_cast<size_t>(layout.tile.nr) * 4, half = block / 2, panels = static_cast<size_t>(layout.panels);
   const size_t per_tap = static_cast<size_t>((layout.k + 3) / 4), blocks = layout.panel_bytes / block;
   std::vector<int8_t> codes(panels * layout.panel_bytes), rests;
   std::memcpy(codes.data(), packed + layout.weights, codes.size());
-  std::vector<int8_t> rest(block);
+  std::vector<int8_t> rest(half);
   extras.first.push_back(0);
-  for (size_t panel = 0; panel < panels; ++panel) {
+  for (size_t h = 0; h < 2 * panels; ++h) {
     for (size_t b = 0; b < blocks; ++b) {
-      int8_t* at = codes.data() + panel * layout.panel_bytes + b * block;
+      int8_t* at = codes.data() + h / 2 * layout.panel_bytes + b * block + h % 2 * half;
       std::fill(rest.begin(), rest.end(), int8_t{0});
       bool any = false;
-      for (size_t i = 0; i < block; i += 2) any |= SplitPair(at + i, rest.data() + i);
+      for (size_t i = 0; i < half; i += 2) any |= SplitPair(at + i, rest.data() + i);
       if (!any) continue;
       const int64_t k = std::min(static_cast<int64_t>(b % per_tap) * 4, layout.k - 4);  // the last block is filled from its end
       extras.at.push_back({static_cast<uint32_t>(b / per_tap), static_cast<uint32_t>(k)});
@@ -50,7 +50,7 @@ PairExtras SplitPairs(const kernels::KernelSet& set, const ConvLayout& layout, u
     }
     extras.first.push_back(extras.at.size());
   }
-  if (extras.at.size() * kBlocksPerExtra > panels * blocks) return {};
+  if (static_cast<double>(extras.at.size()) > kMostExtras * static_cast<double>(2 * panels * blocks)) return {};
   std::memcpy(packed + layout.weights, codes.data(), codes.size());
   extras.weights = AlignedBuffer<uint8_t>(rests.size());
   if (!rests.empty()) std::memcpy(extras.weights.data(), rests.data(), rests.size());

@@ -13,7 +13,7 @@ namespace pqi::pack {
 // What the pairs beyond kPairLimit leave over, panel by panel.
 struct PairExtras {
   std::vector<kernels::TileExtra> at;
-  std::vector<size_t> first;       // [panels + 1] extras of a panel in `at`; empty where the layer does not run in pairs
+  std::vector<size_t> first;       // [2 * panels + 1] extras of a half of a panel in `at`; empty where the layer does not run in pairs
   AlignedBuffer<uint8_t> weights;  // blocks in the order of `at`
 
   bool used() const { return !first.empty(); }

@@ -77,8 +77,14 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
-    for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
+    ptrdiff_t at = -static_cast<ptrdiff_t>(whole);
+    for (; at + 4 < 0; at += 8) {  // the loop's own additions compete with the products for execution ports
       PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+      PairStep<S, MR, NV>(acc, w + kBlock, [&](int i) { return LoadDword(row[i] + at + 4); });
+      w += 2 * kBlock;
+    }
+    if (at != 0) {
+      PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] - 4); });
       w += kBlock;
     }
     if (whole < t.k) {
@@ -87,10 +93,17 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
       w += kBlock;
     }
   }
+  static_assert(S::kU8S8.nr == 2 * S::kLanes, "extra blocks are vectors");
+  const TileExtra* e = p.extra;
   w = p.extra_w;
-  for (const TileExtra* e = p.extra; e != p.extra + p.extras; ++e, w += kBlock) {
-    const uint8_t* const* row = t.a + e->tap * MR;
-    PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + e->k); });
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    for (const TileExtra* end = e + p.extras[j]; e != end; ++e, w += kBlock / 2) {
+      const uint8_t* const* row = t.a + e->tap * MR;
+      const typename S::Int weights = S::LoadPanel(w);
+      PQI_UNROLL for (int i = 0; i < MR; ++i) {
+        acc[i][j] = S::DotPairs(acc[i][j], S::SetInt(static_cast<int32_t>(LoadDword(row[i] + e->k))), weights);
+      }
+    }
   }
   if (FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * NV * S::kLanes];
