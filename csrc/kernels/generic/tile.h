@@ -77,14 +77,8 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
-    ptrdiff_t at = -static_cast<ptrdiff_t>(whole);
-    for (; at + 4 < 0; at += 8) {  // the loop's own additions compete with the products for execution ports
+    for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
-      PairStep<S, MR, NV>(acc, w + kBlock, [&](int i) { return LoadDword(row[i] + at + 4); });
-      w += 2 * kBlock;
-    }
-    if (at != 0) {
-      PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] - 4); });
       w += kBlock;
     }
     if (whole < t.k) {
