@@ -88,14 +88,11 @@ Status AddBlock(uint64_t bytes, size_t first, size_t last, size_t* offset, std::
 
 }  // namespace
 
-Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, Span<const size_t> scratch_bytes, ArenaReuse reuse) {
+Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, ArenaReuse reuse) {
   const size_t node_count = graph.nodes.size();
-  if (shapes.size() != graph.values.size() || (!scratch_bytes.empty() && scratch_bytes.size() != node_count)) {
-    return Internal("a memory plan needs one shape per value and one scratch size per node");
-  }
+  if (shapes.size() != graph.values.size()) return Internal("a memory plan needs one shape per value");
   MemoryPlan plan;
   plan.value_offset.assign(graph.values.size(), kNotInArena);
-  plan.scratch_offset.assign(node_count, 0);
 
   std::vector<size_t> last_use(graph.values.size(), 0);
   for (size_t n = 0; n < node_count; ++n) {
@@ -110,7 +107,6 @@ Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shap
       if (!CheckedByteSize(shapes[id], DTypeSize(graph.values[id].dtype), UINT64_MAX, &bytes)) return Planner::TooLarge();
       PQI_RETURN_IF_ERROR(AddBlock(bytes, n, std::max(n, last_use[id]), &plan.value_offset[id], &blocks));
     }
-    if (!scratch_bytes.empty()) PQI_RETURN_IF_ERROR(AddBlock(scratch_bytes[n], n, n, &plan.scratch_offset[n], &blocks));
   }
   PQI_RETURN_IF_ERROR(Planner(reuse).Place(std::move(blocks), &plan.arena_bytes));
   return plan;

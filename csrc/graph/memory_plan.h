@@ -18,15 +18,13 @@ inline constexpr size_t kNotInArena = SIZE_MAX;
 inline constexpr size_t kArenaSlack = 64;  // bytes after the last value
 
 struct MemoryPlan {
-  std::vector<size_t> value_offset;    // by value id; kNotInArena for graph inputs
-  std::vector<size_t> scratch_offset;  // by node
-  size_t arena_bytes = 0;              // kArenaSlack included
+  std::vector<size_t> value_offset;  // by value id; kNotInArena for graph inputs
+  size_t arena_bytes = 0;            // kArenaSlack included
 };
 
-// A value lives from the node that writes it to the last node that reads it; graph outputs live to the end; scratch lives while its node
-// runs. No two that live at once overlap, a node's inputs and outputs included. Offsets are multiples of 64. `shapes` is by value id, all
-// fixed; `scratch_bytes` by node (empty = none). kInvalidArgument if the sizes do not fit size_t.
-Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, Span<const size_t> scratch_bytes,
-                              ArenaReuse reuse = ArenaReuse::kReuse);
+// A value lives from the node that writes it to the last node that reads it; graph outputs live to the end. No two that live at once
+// overlap, a node's inputs and outputs included. Offsets are multiples of 64. `shapes` is by value id, all fixed. kInvalidArgument if the
+// sizes do not fit size_t.
+Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, ArenaReuse reuse = ArenaReuse::kReuse);
 
 }  // namespace pqi

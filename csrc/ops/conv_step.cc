@@ -55,9 +55,7 @@ class ConvStep : public Step {
   }
   const Packed& packed() const { return packed_; }
 
-  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&, int threads) const override {
-    return SlotBytes(geometry_.Bind(in)) * static_cast<size_t>(threads);
-  }
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&) const override { return packed_.ScratchBytes(geometry_.Bind(in)); }
 
   void Run(const RunArgs& args) const noexcept override {
     pack::ConvRun<T> run;
@@ -73,21 +71,18 @@ class ConvStep : public Step {
     }
     run.output = output_;
     run.y = args.out.data;
-    const size_t slot = SlotBytes(run.shape);
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
     const pack::Work work = pack::OutputWork(packed_.layout(), run.shape);
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
-        packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * slot);
+        packed_.Run(run, piece, args.Scratch(part));
       }
     });
   }
 
  private:
-  size_t SlotBytes(const kernels::ConvShape& bound) const { return (packed_.ScratchBytes(bound) + 63) & ~size_t{63}; }
-
   ConvGeometry geometry_;
   Packed packed_;
   kernels::Residual residual_;

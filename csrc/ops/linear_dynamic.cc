@@ -97,8 +97,8 @@ class LinearDynamicStep : public Step {
     for (int32_t codes = quantizer_.qmax; codes > 0; codes /= 2) ++info_.act_bits;
   }
 
-  size_t ScratchBytes(const ConcreteShape&, const ConcreteShape&, int threads) const override {
-    return (SlotBytes() + (per_tensor_ ? kAlignment : 0)) * static_cast<size_t>(threads);
+  size_t ScratchBytes(const ConcreteShape&, const ConcreteShape&) const override {
+    return std::max(packed_.ScratchBytes(), sizeof(Bounds));
   }
 
   void Run(const RunArgs& args) const noexcept override {
@@ -120,7 +120,7 @@ class LinearDynamicStep : public Step {
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
-        packed_.Run(run, piece, args.scratch + static_cast<size_t>(part) * SlotBytes());
+        packed_.Run(run, piece, args.Scratch(part));
       }
     });
   }
@@ -130,14 +130,11 @@ class LinearDynamicStep : public Step {
     float lo, hi;
   };
 
-  size_t SlotBytes() const { return (packed_.ScratchBytes() + kAlignment - 1) / kAlignment * kAlignment; }
-
-  // Every thread finds the range of its piece and leaves it in a cache line of its own, behind the slots.
+  // Every thread finds the range of its piece and leaves it in its scratch memory.
   kernels::Affine TensorParameters(const RunArgs& args, int threads) const {
     const int64_t n = args.in[0].count();
     const int pieces = static_cast<int>(std::max<int64_t>(std::min<int64_t>(n / kGrain, threads), 1));
-    uint8_t* found = args.scratch + SlotBytes() * static_cast<size_t>(threads);
-    const auto at = [&](int64_t piece) { return reinterpret_cast<Bounds*>(found + static_cast<size_t>(piece) * kAlignment); };
+    const auto at = [&](int64_t piece) { return reinterpret_cast<Bounds*>(args.Scratch(piece)); };
     ParallelFor(args.pool, pieces, 1, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; ++piece) {
         const int64_t first = n * piece / pieces, last = n * (piece + 1) / pieces;

@@ -87,19 +87,18 @@ class MatmulStep : public Step {
              "the right operand is packed at run time", 0};
   }
 
-  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out, int threads) const override {
-    return pack::MatmulScratchBytes(set_, integer_, ShapeOf(in, out)) * static_cast<size_t>(threads);
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const override {
+    return pack::MatmulScratchBytes(set_, integer_, ShapeOf(in, out));
   }
 
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& out = *args.out.shape;
     const Work work = Divide(ShapeOf(*args.in[0].shape, out), args.out.count(), args.pool ? args.pool->threads() : 1);
-    const size_t slot = pack::MatmulScratchBytes(set_, integer_, work.shape);
     ParallelFor(args.pool, work.parts, 1, [&](int64_t first, int64_t last) {
       for (int64_t part = first; part < last; ++part) {
         const int64_t end = work.units * (part + 1) / work.parts;
         for (int64_t unit = work.units * part / work.parts; unit < end; ++unit) {
-          RunUnit(args, work, unit, args.scratch + static_cast<size_t>(part) * slot);
+          RunUnit(args, work, unit, args.Scratch(part));
         }
       }
     });

@@ -37,8 +37,13 @@ inline constexpr size_t kMaxInputs = 64;
 struct RunArgs {
   Operand in[kMaxInputs];
   Operand out;
-  uint8_t* scratch = nullptr;  // Step::ScratchBytes, 64-byte aligned
+  uint8_t* scratch = nullptr;  // see Scratch
+  size_t scratch_stride = 0;
   ThreadPool* pool = nullptr;
+
+  // Step::ScratchBytes for part `part` < pool->threads(), 64-byte aligned. The same memory for all layers of a session, so that it stays
+  // in the caches of the thread that computes these parts.
+  uint8_t* Scratch(int64_t part) const { return scratch + static_cast<size_t>(part) * scratch_stride; }
 };
 
 // What a session reports about a node.
@@ -53,9 +58,9 @@ struct StepInfo {
 class Step {
  public:
   virtual ~Step() = default;
-  // Scratch memory of one run with these shapes on `threads` threads.
-  virtual size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out, int threads) const {
-    (void)in, (void)out, (void)threads;
+  // Scratch memory of one thread in a run with these shapes.
+  virtual size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const {
+    (void)in, (void)out;
     return 0;
   }
   // Never called with an empty output. Must not allocate.

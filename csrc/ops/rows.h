@@ -15,12 +15,12 @@ inline int RowParts(int64_t rows, int64_t cost_per_row, int threads) {
   return static_cast<int>(std::min<int64_t>({worthwhile, rows, threads}));
 }
 
-// Calls fn(begin, end, slot) for pieces of [0, rows); each slot is used by one thread at a time.
+// Calls fn(begin, end, part) for pieces of [0, rows); each part is run by one thread (RunArgs::Scratch).
 template <typename Fn>
 void ForEachRowPart(ThreadPool* pool, int64_t rows, int64_t cost_per_row, Fn&& fn) {
   const int parts = RowParts(rows, cost_per_row, pool ? pool->threads() : 1);
   ParallelFor(pool, parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) fn(rows * part / parts, rows * (part + 1) / parts, static_cast<size_t>(part));
+    for (int64_t part = first; part < last; ++part) fn(rows * part / parts, rows * (part + 1) / parts, part);
   });
 }
 

@@ -50,18 +50,18 @@ class SoftmaxStep : public Step {
     info_ = {ElementwiseName(set), attributes_.causal ? "columns behind the diagonal are not computed" : "", 0};
   }
 
-  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&, int threads) const override {
-    return output_.f32 ? 0 : SlotBytes(in.back()) * static_cast<size_t>(threads);
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&) const override {
+    return output_.f32 ? 0 : static_cast<size_t>(in.back()) * sizeof(float);
   }
 
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
     const int64_t n = shape.back(), height = shape.size() > 1 ? shape[shape.size() - 2] : 1;
-    ForEachRowPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, size_t slot) {
+    ForEachRowPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, int64_t part) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t visible = attributes_.causal ? std::min(row % height + 1, n) : n;
         void* y = OutputAt(args.out.data, output_, row * n);
-        float* e = output_.f32 ? static_cast<float*>(y) : reinterpret_cast<float*>(args.scratch + slot * SlotBytes(n));
+        float* e = output_.f32 ? static_cast<float*>(y) : reinterpret_cast<float*>(args.Scratch(part));
         set_.softmax(args.in[0].f32() + row * n, static_cast<size_t>(visible), attributes_.log, output_, e, y);
         Hide(OutputAt(y, output_, visible), n - visible);
       }
@@ -69,8 +69,6 @@ class SoftmaxStep : public Step {
   }
 
  private:
-  static size_t SlotBytes(int64_t n) { return (static_cast<size_t>(n) * sizeof(float) + 63) & ~size_t{63}; }
-
   // 0, or its code.
   void Hide(void* y, int64_t n) const {
     if (output_.f32) {

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "base/aligned.h"
+#include "base/checked.h"
 #include "base/fpenv.h"
 #include "base/text.h"
 
@@ -57,6 +58,7 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 // Memory of one run.
 struct Session::Context {
   AlignedBuffer<uint8_t> arena;
+  AlignedBuffer<uint8_t> scratch;               // of each thread
   std::vector<AlignedBuffer<uint8_t>> staging;  // by input: memory for an aligned copy of misaligned floats
   std::vector<void*> data;                      // by value
 };
@@ -164,17 +166,23 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const in
   const Graph& graph = model_->graph();
   for (const Span<const int64_t>& shape : inputs) plan->inputs.emplace_back(shape.begin(), shape.end());
   PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(plan->inputs));
-  std::vector<size_t> scratch;
+  size_t scratch = 0;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const ConcreteShape& out = plan->shapes[graph.nodes[i].outputs[0]];
     const ConcreteShape& in = graph.nodes[i].inputs.empty() ? out : plan->shapes[graph.nodes[i].inputs[0]];
     const bool empty = std::find(out.begin(), out.end(), 0) != out.end();
-    scratch.push_back(empty ? 0 : steps_[i]->ScratchBytes(in, out, options_.threads));
+    if (!empty) scratch = std::max(scratch, steps_[i]->ScratchBytes(in, out));
   }
-  PQI_ASSIGN_OR_RETURN(plan->memory, PlanMemory(graph, plan->shapes, scratch, options_.reuse));
+  PQI_ASSIGN_OR_RETURN(plan->memory, PlanMemory(graph, plan->shapes, options_.reuse));
+  size_t run_bytes = 0;
+  if (!CheckedAlignUp(scratch, kAlignment, &plan->scratch_stride) ||
+      !CheckedMul(plan->scratch_stride, static_cast<size_t>(options_.threads), &plan->scratch_bytes) ||
+      !CheckedAdd(plan->scratch_bytes, plan->memory.arena_bytes, &run_bytes)) {
+    return InvalidArgument("the scratch memory of one run does not fit the address space");
+  }
 
   std::lock_guard<std::mutex> lock(shared.mutex);
-  shared.largest_arena = std::max(shared.largest_arena, plan->memory.arena_bytes);
+  shared.largest_arena = std::max(shared.largest_arena, run_bytes);
   if (shared.plans.size() == kMaxPlans) shared.plans.erase(shared.plans.begin());
   shared.plans.push_back(plan);
   return std::shared_ptr<const RunPlan>(plan);
@@ -215,10 +223,13 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   const FpEnvScope fp;
   Lease lease(&shared_->get());
   Context& context = *lease.get();
-  if (context.arena.size() < plan.memory.arena_bytes) {
-    context.arena = AlignedBuffer<uint8_t>();  // first give back, then take: the peak is one arena
-    context.arena = AlignedBuffer<uint8_t>(plan.memory.arena_bytes);
-  }
+  const auto reserve = [](AlignedBuffer<uint8_t>* buffer, size_t n) {
+    if (buffer->size() >= n) return;
+    *buffer = AlignedBuffer<uint8_t>();  // first give back, then take: the peak is one of them
+    *buffer = AlignedBuffer<uint8_t>(n);
+  };
+  reserve(&context.arena, plan.memory.arena_bytes);
+  reserve(&context.scratch, plan.scratch_bytes);
   context.data.assign(graph.values.size(), nullptr);
   for (size_t v = 0; v < graph.values.size(); ++v) {
     if (plan.memory.value_offset[v] != kNotInArena) context.data[v] = context.arena.data() + plan.memory.value_offset[v];
@@ -259,7 +270,8 @@ void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_m
     ops::RunArgs args;
     for (size_t k = 0; k < node.inputs.size(); ++k) args.in[k] = {context->data[node.inputs[k]], &plan.shapes[node.inputs[k]]};
     args.out = {context->data[node.outputs[0]], &plan.shapes[node.outputs[0]]};
-    args.scratch = context->arena.data() + plan.memory.scratch_offset[i];
+    args.scratch = context->scratch.data();
+    args.scratch_stride = plan.scratch_stride;
     args.pool = &pool_;
     if (args.out.count() > 0) steps_[i]->Run(args);
     if (!node_ms.empty()) node_ms[i] = MillisecondsSince(start);

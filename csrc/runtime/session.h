@@ -33,6 +33,7 @@ struct RunPlan {
   std::vector<ConcreteShape> inputs;  // in the order of the graph's inputs
   std::vector<ConcreteShape> shapes;  // by value
   MemoryPlan memory;
+  size_t scratch_stride = 0, scratch_bytes = 0;  // of one thread, of all
 };
 
 // Where a value of the graph goes: `data` holds as many elements as the plan's shape says.
@@ -51,7 +52,7 @@ struct LayerInfo {
 
 struct MemoryReport {
   size_t weight_bytes = 0;  // packed weights and tables of all layers
-  size_t arena_bytes = 0;   // of one run, largest plan so far
+  size_t arena_bytes = 0;   // of one run, its threads' scratch memory included, largest plan so far
 };
 
 class Session {

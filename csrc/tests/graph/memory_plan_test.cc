@@ -13,7 +13,6 @@ namespace {
 struct Case {
   Graph graph;
   std::vector<ConcreteShape> shapes;
-  std::vector<size_t> scratch;
 };
 
 // Node i reads some earlier values and writes one or two; some values are outputs.
@@ -36,7 +35,6 @@ Case RandomCase(uint32_t seed, size_t nodes, size_t reach) {
     for (size_t k = random() % 5 == 0 ? 2 : 1; k > 0; --k) node.outputs.push_back(add_value(random() % 20 == 0));
     if (random() % 10 == 0) c.graph.outputs.push_back({"y", node.outputs[0]});
     c.graph.nodes.push_back(std::move(node));
-    c.scratch.push_back(random() % 3 == 0 ? random() % 5000 : 0);
   }
   c.graph.outputs.push_back({"last", static_cast<uint32_t>(c.graph.values.size() - 1)});
   return c;
@@ -63,7 +61,6 @@ std::vector<Region> Regions(const Case& c, const MemoryPlan& plan) {
       const size_t bytes = static_cast<size_t>(c.shapes[id][0] * c.shapes[id][1]) * DTypeSize(c.graph.values[id].dtype);
       regions.push_back({plan.value_offset[id], plan.value_offset[id] + bytes, n, last});
     }
-    if (c.scratch[n] != 0) regions.push_back({plan.scratch_offset[n], plan.scratch_offset[n] + c.scratch[n], n, n});
   }
   return regions;
 }
@@ -85,7 +82,7 @@ TEST(MemoryPlan, NoTwoLiveRegionsOverlapInRandomGraphs) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
     const Case c = RandomCase(seed, seed % 40 + 1, seed % 7 + 1);
     for (ArenaReuse reuse : {ArenaReuse::kReuse, ArenaReuse::kNoReuse}) {
-      const Result<MemoryPlan> plan = PlanMemory(c.graph, c.shapes, c.scratch, reuse);
+      const Result<MemoryPlan> plan = PlanMemory(c.graph, c.shapes, reuse);
       ASSERT_TRUE(plan.ok()) << plan.status().message();
       ExpectSound(c, plan.value());
       EXPECT_EQ(plan.value().value_offset[0], kNotInArena);
@@ -95,7 +92,7 @@ TEST(MemoryPlan, NoTwoLiveRegionsOverlapInRandomGraphs) {
 
 TEST(MemoryPlan, WithoutReuseNothingSharesMemoryAtAnyTime) {
   const Case c = RandomCase(7, 30, 3);
-  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, c.scratch, ArenaReuse::kNoReuse).value();
+  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, ArenaReuse::kNoReuse).value();
   std::vector<Region> regions = Regions(c, plan);
   for (Region& region : regions) region.first = 0, region.last = 1000;
   for (size_t i = 0; i < regions.size(); ++i) {
@@ -122,8 +119,8 @@ Case Chain(size_t n, int64_t bytes) {
 
 TEST(MemoryPlan, AChainNeedsTwoBuffers) {
   const Case c = Chain(10, 1000);
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}).value().arena_bytes, 2 * 1024 + kArenaSlack);
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}, ArenaReuse::kNoReuse).value().arena_bytes, 10 * 1024 + kArenaSlack);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes).value().arena_bytes, 2 * 1024 + kArenaSlack);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes, ArenaReuse::kNoReuse).value().arena_bytes, 10 * 1024 + kArenaSlack);
 }
 
 TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
@@ -131,33 +128,27 @@ TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
   Case c = Chain(4, 64);
   c.shapes[1] = c.shapes[4] = {64 * 100, 1};
   c.graph.nodes[3].inputs.push_back(1);
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}).value().arena_bytes, 64 * 201 + kArenaSlack);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes).value().arena_bytes, 64 * 201 + kArenaSlack);
 }
 
 TEST(MemoryPlan, GivesEqualPlansForEqualInput) {
   const Case c = RandomCase(3, 40, 5);
-  const MemoryPlan a = PlanMemory(c.graph, c.shapes, c.scratch).value(), b = PlanMemory(c.graph, c.shapes, c.scratch).value();
+  const MemoryPlan a = PlanMemory(c.graph, c.shapes).value(), b = PlanMemory(c.graph, c.shapes).value();
   EXPECT_EQ(a.value_offset, b.value_offset);
-  EXPECT_EQ(a.scratch_offset, b.scratch_offset);
 }
 
 TEST(MemoryPlan, RefusesWhatDoesNotFitTheAddressSpace) {  // G22
   Case c = Chain(3, 1);
   c.shapes[1] = c.shapes[2] = {int64_t{1} << 62, 3};
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes).status().code(), Code::kInvalidArgument);
   c.shapes[1] = c.shapes[2] = {int64_t{1} << 62, 4};
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}).status().code(), Code::kInvalidArgument);
-  c = Chain(3, 1);
-  const std::vector<size_t> scratch = {SIZE_MAX, 0, 0};
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, scratch).status().code(), Code::kInvalidArgument);
-  const std::vector<size_t> nearly = {SIZE_MAX - 128, 0, 0};
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, nearly).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes).status().code(), Code::kInvalidArgument);
 }
 
 // Above the planner's budget of comparisons, blocks are stacked; still sound, and arenas of hostile graphs are found in reasonable time.
 TEST(MemoryPlan, AHugeGraphIsPlannedSoundly) {
   const Case c = Chain(60'000, 100);
-  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, {}).value();
+  const MemoryPlan plan = PlanMemory(c.graph, c.shapes).value();
   for (size_t i = 2; i < plan.value_offset.size(); ++i) {
     ASSERT_NE(plan.value_offset[i], plan.value_offset[i - 1]);
     ASSERT_LE(plan.value_offset[i] + 128 + kArenaSlack, plan.arena_bytes);
