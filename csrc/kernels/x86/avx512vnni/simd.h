@@ -220,17 +220,49 @@ struct Simd {
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_zextsi256_si512(Bytes32(p, lanes)));
   }
 
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int (&out)[1][4]) {
+    const Int zero = _mm512_setzero_si512();
+    const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
+    const Int c_lo = _mm512_unpacklo_epi8(c, zero), c_hi = _mm512_unpackhi_epi8(c, zero);
+    out[0][0] = _mm512_unpacklo_epi16(ab_lo, c_lo);
+    out[0][1] = _mm512_unpackhi_epi16(ab_lo, c_lo);
+    out[0][2] = _mm512_unpacklo_epi16(ab_hi, c_hi);
+    out[0][3] = _mm512_unpackhi_epi16(ab_hi, c_hi);
+  }
+
+  // Few channels of two or four image rows beside each other in one vector. `at(r)`: the bytes of row r.
+  static constexpr int kRowsBeside = 4;
+  template <int kRows, class At, class Lanes>
+  PQI_INLINE static Int Beside(At at, Lanes lanes) {
+    if constexpr (kRows == 2) {
+      return _mm512_inserti64x4(_mm512_castsi256_si512(Bytes32(at(0), lanes)), Bytes32(at(1), lanes), 1);
+    } else {
+      const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(Bytes16(at(0), lanes)), Bytes16(at(1), lanes), 1);
+      const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(Bytes16(at(2), lanes)), Bytes16(at(3), lanes), 1);
+      return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    }
+  }
+  template <int kRows, class Lanes>
+  PQI_INLINE static void StoreBeside(uint8_t* p, size_t stride, const Int (&v)[4], Int zero_point, Int top, Lanes lanes) {
+    const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
+    const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+    const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(low, high), top);
+    if constexpr (kRows == 2) {
+      PutBytes(p, _mm512_castsi512_si256(bytes), lanes);
+      PutBytes(p + stride, _mm512_extracti64x4_epi64(bytes, 1), lanes);
+    } else {
+      PutBytes(p, _mm512_castsi512_si128(bytes), lanes);
+      PutBytes(p + stride, _mm512_extracti32x4_epi32(bytes, 1), lanes);
+      PutBytes(p + 2 * stride, _mm512_extracti32x4_epi32(bytes, 2), lanes);
+      PutBytes(p + 3 * stride, _mm512_extracti32x4_epi32(bytes, 3), lanes);
+    }
+  }
+
   template <int Q, class Lanes>
   PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, Lanes lanes, Int (&out)[1][Q]) {
     const Int zero = _mm512_setzero_si512();
     if constexpr (Q == 4) {
-      const Int a = Bytes64(top, lanes), b = Bytes64(middle, lanes), c = Bytes64(bottom, lanes);
-      const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
-      const Int c_lo = _mm512_unpacklo_epi8(c, zero), c_hi = _mm512_unpackhi_epi8(c, zero);
-      out[0][0] = _mm512_unpacklo_epi16(ab_lo, c_lo);
-      out[0][1] = _mm512_unpackhi_epi16(ab_lo, c_lo);
-      out[0][2] = _mm512_unpacklo_epi16(ab_hi, c_hi);
-      out[0][3] = _mm512_unpackhi_epi16(ab_hi, c_hi);
+      Interleave(Bytes64(top, lanes), Bytes64(middle, lanes), Bytes64(bottom, lanes), out);
     } else if constexpr (Q == 2) {
       const Int ab = _mm512_unpacklo_epi8(Spread32(top, lanes), Spread32(middle, lanes));
       const Int c = _mm512_unpacklo_epi8(Spread32(bottom, lanes), zero);
