@@ -20,7 +20,7 @@ from benchmarks.methods.networks import GLYPHS, Network, folder_network
 from benchmarks.methods.peers import Peer
 from benchmarks.methods.results import claims_report, network_result, save
 from pyqinfer import zoo
-from pyqinfer.study.evaluate import Accuracy
+from pyqinfer.study.evaluate import Accuracy, pack_hits
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.labelled import Arrays
 from pyqinfer.study.rows import Row
@@ -169,7 +169,7 @@ def test_a_peer_is_quantized_once(tmp_path: Path) -> None:
     assert (rows[0].bytes, Copying.runs) == (100, 1)
     with torch.inference_mode():
         right = network.model(torch.from_numpy(network.data.images)).argmax(1).numpy() == network.data.labels  # type: ignore[attr-defined]
-    assert rows[0].accuracy == Accuracy(40, 100 * float(right.mean()))
+    assert rows[0].accuracy == Accuracy(40, 100 * float(right.mean()), hits=pack_hits(right))
 
 
 # ---- the document ---------------------------------------------------------------------------------------------------

@@ -60,8 +60,10 @@ def claims_list(network: Mapping[str, Any]) -> list[str]:
     """A markdown table of what the rows say."""
     words = {True: "yes", False: "**no**", None: ""}
     found = [Claim(**content) for content in network["claims"]]
-    lines = ["| measured | value | as expected |", "|---|---|---|"]
-    return lines + [f"| {c.text} | {c.value:.2f} {c.unit} | {words[c.holds]} |" for c in found if c.value is not None]
+    lines = ["| measured | value | images that only the first / only the second classes right | as expected |", "|---|---|---|---|"]
+    pairs = ["" if claim.paired is None else f"{claim.paired[0]} / {claim.paired[1]}" for claim in found]
+    cells = [(c.text, f"{c.value:.2f} {c.unit}", pair, words[c.holds]) for c, pair in zip(found, pairs, strict=True) if c.value is not None]
+    return lines + [f"| {' | '.join(row)} |" for row in cells]
 
 
 def main(arguments: list[str]) -> int:

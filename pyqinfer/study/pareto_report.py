@@ -26,6 +26,7 @@ def study_report(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> R
         Column("torch_top1", "in torch", ".2f"),
         Column("same", "same class %", ".3f"),
         Column("margin", "margin", ".2f"),
+        Column("exact_same", "same class %, exact sums", ".3f"),
         Column("bops", "BOPs (G)", ".3f"),
         Column("kilobytes", "file (kB)", ".0f"),
         *(Column(f"ms_{isa}", "ms" if isa == "auto" else f"ms ({isa})", ".3f") for isa in isas),
@@ -34,7 +35,7 @@ def study_report(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> R
     failed = [f"{row.name}: {row.status}" for row in rows if not row.ok]
     notes = [
         "weight bits are averaged over the weights, activation bits over the MACs; margin: of the images that torch and the engine class"
-        " differently, the largest difference of torch's two best outputs, in steps of an 8-bit output",
+        " differently, the largest difference of torch's two best outputs, in steps of an 8-bit output; exact sums: torch adds integers",
         *failed,
     ]
     return Report(title, columns, cells, {**facts, "bops_convention": BOPS_CONVENTION}, notes)
@@ -45,6 +46,7 @@ def _cells(row: Row) -> dict[str, Cell]:
     if row.accuracy is not None:
         accuracy = row.accuracy
         cells |= {"top1": accuracy.top1, "torch_top1": accuracy.torch_top1, "same": accuracy.agreement, "margin": accuracy.margin_steps}
+        cells["exact_same"] = accuracy.exact_agreement
     cells |= {"weight_bits": row.weight_bits, "act_bits": row.act_bits}
     cells |= {"bops": None if row.bops is None else row.bops / 1e9, "kilobytes": None if row.bytes is None else row.bytes / 1e3}
     return cells | {f"ms_{isa}": ms for isa, ms in row.latency_ms.items()}
