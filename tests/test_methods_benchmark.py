@@ -186,7 +186,7 @@ def test_blocks_of_the_document_are_written_from_the_results() -> None:
     assert "| fp32 | 32.00/32.00 | 96.00 | 96.00 | 2.000 | 4 | 0.500 |" in filled
     assert "ms (avx2)" in filled
     assert "zeroq 8/8: no BatchNorm" in filled
-    assert "| a less b | -1.00 points | **no** |" in filled
+    assert "| a less b | -1.00 points |  | **no** |" in filled
     assert "old" not in filled
     assert (filled.startswith("before\n"), filled.endswith("after\n")) == (True, True)
     assert fill(filled, {"networks": {"net": result}}) == filled
