@@ -183,7 +183,7 @@ def test_blocks_of_the_document_are_written_from_the_results() -> None:
     result = network_result("Net", {}, {"isa": "avx2"}, [*rows, Row("zeroq 8/8", "zeroq", status="no BatchNorm")], found)
     text = "before\n<!-- rows: net -->\nold\n<!-- end -->\n<!-- claims: net -->\n<!-- end -->\nafter\n"
     filled = fill(text, {"networks": {"net": result}})
-    assert "| fp32 | 32.00/32.00 | 96.00 | 96.00 | 2.000 | 4 | 0.500 |" in filled
+    assert "| fp32 | 32.00/32.00 | 96.00 | 10,000 of 10,000 |  | 2.000 | 4 | 0.500 |" in filled
     assert "ms (avx2)" in filled
     assert "zeroq 8/8: no BatchNorm" in filled
     assert "| a less b | -1.00 points |  | **no** |" in filled

@@ -103,6 +103,9 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(methods) + 1, frameon=False)
     figure.suptitle(title)
+    figure.canvas.draw()
+    for axis in axes[: len(panels)]:
+        _hide_overlaps(axis)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -125,6 +128,16 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
     axis.margins(x=0.12)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _hide_overlaps(axis: Any) -> None:
+    """Of labels that lie on one another the first stays; the figure must have been drawn."""
+    kept: list[Any] = []
+    for label in axis.texts:
+        box = label.get_window_extent()
+        label.set_visible(not any(box.overlaps(other) for other in kept))
+        if label.get_visible():
+            kept.append(box)
 
 
 def _latency_of(isa: str) -> Callable[[Row], float | None]:
