@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import pyqinfer as pq
 from pyqinfer import zoo
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.costs import layer_mib
+from pyqinfer.allocation.costs import float_bops, layer_mib, network_bops
 from pyqinfer.allocation.problem import InfeasibleError
 from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits, parse_bits
@@ -197,6 +197,14 @@ def test_counting_noise_spreads_bits_less_than_counting_bits(net: nn.Module, ima
     chosen = [[int(found[name].weight) for name in found.solution.bits] for found in (noise, bits)]
     assert sum(width in (2, 8) for width in chosen[0]) < sum(width in (2, 8) for width in chosen[1])
     assert min(chosen[0]) > min(chosen[1])
+
+
+def test_bops_as_of_uniform_four_bits_leave_a_choice(net: nn.Module, images: Tensor) -> None:
+    nodes = quantizable_nodes(TracedModel(net, (images[:1],)))
+    uniform = pq.PTQ(weight_bits=4, act_bits=4).layer_bits([node.name for node in nodes], {})
+    found = allocate(net, images, pq.Budget(bops=network_bops(nodes, uniform) / float_bops(nodes)))
+    assert network_bops(nodes, found) <= network_bops(nodes, uniform)
+    assert {3, 4, 5} <= {bits.weight for bits in found.values()}
 
 
 def test_several_budgets_hold_at_once(net: nn.Module, images: Tensor) -> None:
