@@ -149,6 +149,13 @@ def test_doctor_and_config_tell_of_the_installation() -> None:
     assert Path(pq.get_include(), "pyqinfer", "pyqinfer.h").is_file()
 
 
+def test_the_help_of_quantize_names_every_observer() -> None:
+    from pyqinfer.cli.quantize import OBSERVER_NAMES
+    from pyqinfer.quantization.observers import OBSERVERS
+
+    assert tuple(OBSERVERS) == OBSERVER_NAMES
+
+
 def test_version_is_the_packages() -> None:
     assert invoke("--version")[1].strip() == f"pyqinfer {pq.__version__}"
 

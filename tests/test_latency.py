@@ -15,6 +15,7 @@ from pyqinfer.allocation.cache import cache_path, load_times, save_times
 from pyqinfer.allocation.latency import Measured, Meter, layer_key, refined
 from pyqinfer.allocation.problem import Problem
 from pyqinfer.bits import LayerBits, parse_bits
+from pyqinfer.measure.build import engine_build
 from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import QuantNode, quantizable_nodes
 
@@ -96,6 +97,7 @@ def test_layers_are_measured_once_per_machine(net: nn.Module, images: Tensor, ca
     (environment,) = json.loads(cache.read_text())["environments"]
     assert pq.cpu_info()["brand"] in environment
     assert "1 threads" in environment
+    assert engine_build() in environment
 
 
 def test_other_threads_instruction_sets_and_shapes_are_measured_anew(

@@ -20,7 +20,7 @@ from benchmarks.methods.networks import GLYPHS, Network, folder_network
 from benchmarks.methods.peers import Peer
 from benchmarks.methods.results import claims_report, network_result, save
 from pyqinfer import zoo
-from pyqinfer.study.evaluate import Accuracy
+from pyqinfer.study.evaluate import Accuracy, pack_hits
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.labelled import Arrays
 from pyqinfer.study.rows import Row
@@ -169,7 +169,7 @@ def test_a_peer_is_quantized_once(tmp_path: Path) -> None:
     assert (rows[0].bytes, Copying.runs) == (100, 1)
     with torch.inference_mode():
         right = network.model(torch.from_numpy(network.data.images)).argmax(1).numpy() == network.data.labels  # type: ignore[attr-defined]
-    assert rows[0].accuracy == Accuracy(40, 100 * float(right.mean()))
+    assert rows[0].accuracy == Accuracy(40, 100 * float(right.mean()), hits=pack_hits(right))
 
 
 # ---- the document ---------------------------------------------------------------------------------------------------
@@ -183,10 +183,10 @@ def test_blocks_of_the_document_are_written_from_the_results() -> None:
     result = network_result("Net", {}, {"isa": "avx2"}, [*rows, Row("zeroq 8/8", "zeroq", status="no BatchNorm")], found)
     text = "before\n<!-- rows: net -->\nold\n<!-- end -->\n<!-- claims: net -->\n<!-- end -->\nafter\n"
     filled = fill(text, {"networks": {"net": result}})
-    assert "| fp32 | 32.00/32.00 | 96.00 | 96.00 | 2.000 | 4 | 0.500 |" in filled
+    assert "| fp32 | 32.00/32.00 | 96.00 | 10,000 of 10,000 |  | 2.000 | 4 | 0.500 |" in filled
     assert "ms (avx2)" in filled
     assert "zeroq 8/8: no BatchNorm" in filled
-    assert "| a less b | -1.00 points | **no** |" in filled
+    assert "| a less b | -1.00 points |  | **no** |" in filled
     assert "old" not in filled
     assert (filled.startswith("before\n"), filled.endswith("after\n")) == (True, True)
     assert fill(filled, {"networks": {"net": result}}) == filled

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import pyqinfer as pq
 from pyqinfer import zoo
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.costs import layer_mib
+from pyqinfer.allocation.costs import float_bops, layer_mib, network_bops
 from pyqinfer.allocation.problem import InfeasibleError
 from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits, parse_bits
-from pyqinfer.methods.ompq import OMPQ, importances, lost_bits, sums_of_orm
+from pyqinfer.methods.ompq import OMPQ, added_noise, importances, lost_bits, sums_of_orm
 from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import entries, quantizable_nodes
 from pyqinfer.quantization.orm import collect_grams, gram, orm, orm_matrix
@@ -147,6 +147,11 @@ def test_bits_lost_against_eight(bits: str, lost: float) -> None:
     assert lost_bits(parse_bits(bits)) == pytest.approx(lost)
 
 
+@pytest.mark.parametrize(("bits", "noise"), [("8/8", 0), ("4/8", 1 - 4.0**-4), ("3/4", 4 + 1 - 2 * 4.0**-4), ("float", 0)])
+def test_noise_added_to_eight_bits(bits: str, noise: float) -> None:
+    assert added_noise(parse_bits(bits)) == pytest.approx(noise)
+
+
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
     torch.manual_seed(0)
@@ -170,12 +175,36 @@ def test_an_allocation_keeps_its_budget_and_says_what_data_changed(
     assert 3.9 < found.report.facts["totals"]["avg_weight_bits"] <= 4
     assert {str(found["conv1"]), str(found["fc"])} == {"8/8"}
     assert {found[name].act for name in found} == {8}
-    assert found["layer2.0.downsample.0"].weight == found["layer2.0.conv2"].weight
     line = capsys.readouterr().err.strip()
     assert line.startswith("OMPQ: ")
     assert line == found.report.notes[-1]
     differing = sum(str(found[name]) != bits for name, bits in found.report.facts["data_free"].items())
     assert (f"{differing} of 20 layers" in line) if differing else ("changed nothing" in line)
+
+
+def test_tied_layers_take_the_same_weight_bits(net: nn.Module, images: Tensor) -> None:
+    found = allocate(net, images, pq.Budget(avg_weight_bits=4), OMPQ(tie_blocks=True))
+    for stage in (2, 3):
+        assert found[f"layer{stage}.0.downsample.0"].weight == found[f"layer{stage}.0.conv2"].weight
+
+
+def test_counting_noise_spreads_bits_less_than_counting_bits(net: nn.Module, images: Tensor) -> None:
+    """Linear in the bits, the sum is best with some layers at the lowest candidate; noise grows fourfold with each bit less."""
+    widths = tuple(f"{bits}/8" for bits in (2, 3, 4, 5, 6, 8))
+    noise, bits = (
+        allocate(net, images, pq.Budget(avg_weight_bits=4), OMPQ(objective=objective, candidates=widths)) for objective in ("noise", "bits")
+    )
+    chosen = [[int(found[name].weight) for name in found.solution.bits] for found in (noise, bits)]
+    assert sum(width in (2, 8) for width in chosen[0]) < sum(width in (2, 8) for width in chosen[1])
+    assert min(chosen[0]) > min(chosen[1])
+
+
+def test_bops_as_of_uniform_four_bits_leave_a_choice(net: nn.Module, images: Tensor) -> None:
+    nodes = quantizable_nodes(TracedModel(net, (images[:1],)))
+    uniform = pq.PTQ(weight_bits=4, act_bits=4).layer_bits([node.name for node in nodes], {})
+    found = allocate(net, images, pq.Budget(bops=network_bops(nodes, uniform) / float_bops(nodes)))
+    assert network_bops(nodes, found) <= network_bops(nodes, uniform)
+    assert {3, 4, 5} <= {bits.weight for bits in found.values()}
 
 
 def test_several_budgets_hold_at_once(net: nn.Module, images: Tensor) -> None:
@@ -233,7 +262,7 @@ def test_the_released_solver_as_a_method(net: nn.Module, images: Tensor) -> None
     found = allocate(net, images, pq.Budget(size_mb=0.1), OMPQ(solver="released", candidates=widths, first_last=None))
     assert not found.solution.optimal
     assert found.solution.costs["size_mb"] <= 0.1
-    exact = allocate(net, images, pq.Budget(size_mb=0.1), OMPQ(candidates=widths, first_last=None, debiased=False))
+    exact = allocate(net, images, pq.Budget(size_mb=0.1), OMPQ(candidates=widths, first_last=None, debiased=False, objective="bits"))
     assert exact.solution.optimal
     with pytest.raises(ValueError, match="takes a size budget alone"):
         allocate(net, images, pq.Budget(bops=0.03), OMPQ(solver="released", candidates=widths))
@@ -273,8 +302,17 @@ def test_misuse_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"beta": -1}, {"samples": 3}, {"solver": "simplex"}, {"candidates": ()}, {"candidates": ("9/8",)}, {"first_last": "x"}]
+    "arguments",
+    [
+        {"beta": -1},
+        {"objective": "x"},
+        {"samples": 3},
+        {"solver": "simplex"},
+        {"candidates": ()},
+        {"candidates": ("9/8",)},
+        {"first_last": "x"},
+    ],
 )
 def test_a_method_refuses_what_does_not_exist(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"beta|samples|solver|candidates|bits"):
+    with pytest.raises(ValueError, match=r"beta|objective|samples|solver|candidates|bits"):
         OMPQ(**arguments)  # type: ignore[arg-type]

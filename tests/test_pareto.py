@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 import pyqinfer as pq
 from pyqinfer.cli.app import app
-from pyqinfer.study.evaluate import Accuracy, evaluate
+from pyqinfer.study.evaluate import Accuracy, discordant, evaluate, pack_hits
 from pyqinfer.study.grid import Entry, Limit, grid, parse_limit
 from pyqinfer.study.labelled import Arrays, ClassFolder, load_labelled
 from pyqinfer.study.pareto import INT8, Study, run_grid
@@ -130,8 +131,25 @@ def test_torch_may_see_fewer_images_than_the_engine() -> None:
     net = small_net()
     data = labelled_by(net)
     session = pq.Session(pq.convert(net, example_inputs=(torch.zeros(1, 1, 9, 9),)), threads=1)
-    assert evaluate(session, net, data, torch_images=40) == Accuracy(70, 100.0, 40, 100.0, 0, 0.0)
-    assert evaluate(session, net, data, torch_images=0) == Accuracy(70, 100.0)
+    hits = pack_hits(np.ones(70, bool))
+    assert evaluate(session, net, data, torch_images=40) == Accuracy(70, 100.0, 40, 100.0, 0, 0.0, hits=hits)
+    assert evaluate(session, net, data, torch_images=0) == Accuracy(70, 100.0, hits=hits)
+
+
+def test_a_graph_with_quantizers_runs_with_exact_sums_as_well() -> None:
+    net = small_net()
+    data = labelled_by(net)
+    examples = (torch.zeros(1, 1, 9, 9),)
+    graph = pq.quantize(net, pq.PTQ(), example_inputs=examples, calibration=[torch.from_numpy(data.images)])
+    result = evaluate(pq.Session(pq.convert(graph, example_inputs=examples), threads=1), graph, data)
+    assert (result.exact_different, result.exact_margin_steps, result.exact_agreement) == (0, 0.0, 100.0)
+
+
+def test_two_networks_are_compared_image_by_image() -> None:
+    a, b = (Accuracy(5, 60.0, hits=pack_hits(np.array(hits, bool))) for hits in ([1, 1, 1, 0, 0], [0, 1, 0, 1, 0]))
+    assert discordant(a, b) == (2, 1)
+    assert discordant(a, Accuracy(5, 60.0)) is None
+    assert discordant(a, Accuracy(6, 60.0, hits=pack_hits(np.ones(6, bool)))) is None
 
 
 def test_accuracy_needs_one_output_with_classes() -> None:
@@ -230,7 +248,7 @@ def test_rows_hold_accuracy_costs_and_latency(study: Study) -> None:
     rows = run_grid(study, grid(["8/8", "4/4"], ["ptq"]))
     assert [row.name for row in rows] == ["fp32", "ptq 8/8", "ptq 4/4"]
     assert all(row.ok and row.accuracy is not None and row.latency_ms["auto"] > 0 for row in rows)
-    assert rows[0].accuracy == Accuracy(70, 100.0, 70, 100.0)
+    assert rows[0].accuracy == Accuracy(70, 100.0, 70, 100.0, hits=pack_hits(np.ones(70, bool)))
     macs = 9 * 81 * 4 + 9 * 4 * 8 * 16 + 32
     assert [row.bops for row in rows[:2]] == [1024 * macs, 64 * macs]
     assert (rows[1].weight_bits, rows[1].act_bits) == (8, 8)
@@ -250,12 +268,27 @@ def test_rows_are_kept_until_network_data_or_settings_change(study: Study, monke
     first = study.row(INT8)
     assert study.row(INT8) == first
     assert made == ["ptq 8/8"]
-    changes = [{"model": nn.Sequential(*small_net(), nn.ReLU()).eval()}, {"data": labelled_by(study.model, 71)}, {"torch_images": 5}]
+    changes = [
+        {"model": nn.Sequential(*small_net(), nn.ReLU()).eval()},
+        {"data": labelled_by(study.model, 71)},
+        {"data": labelled_by(study.model, 72)},
+    ]
     changes[0]["model"][3].weight.data[0, 0, 0, 0] += 1  # type: ignore[index, union-attr]
     for change in changes:
         fields = {name: getattr(study, name) for name in ("model", "examples", "calibration", "data", "folder", "threads", "torch_images")}
         Study(**{**fields, **change}).row(INT8)  # type: ignore[arg-type]
     assert len(made) == 4
+
+
+def test_a_row_is_made_again_for_more_images_in_torch_and_not_for_fewer(study: Study) -> None:
+    few, more, fewer = (replace(study, torch_images=count).row(INT8) for count in (5, 20, 10))
+    assert [row.accuracy and row.accuracy.torch_images for row in (few, more, fewer)] == [5, 20, 20]
+
+
+def test_a_row_is_of_one_build_of_the_engine(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.row(INT8)
+    monkeypatch.setattr("pyqinfer.study.pareto.engine_build", lambda: "another")
+    assert replace(study).known(INT8) is None
 
 
 def test_a_method_that_cannot_is_a_row_that_says_why(study: Study) -> None:

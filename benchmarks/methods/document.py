@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods.claims import Claim
+from pyqinfer.study.evaluate import Accuracy
 from pyqinfer.study.rows import Row
 
 _BLOCK = re.compile(r"(<!-- (rows|claims): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -41,14 +42,13 @@ def rows_table(network: Mapping[str, Any]) -> list[str]:
     rows = [Row.from_dict(content) for content in network["rows"]]
     isas = list(dict.fromkeys(isa for row in rows for isa in row.latency_ms))
     names = {"auto": network["facts"]["isa"]}
-    headings = ["", "bits w/a", "top-1 %", "torch", "BOPs (G)", "file (kB)", *(f"ms ({names.get(isa, isa)})" for isa in isas)]
+    headings = ["", "bits w/a", "top-1 %", "torch", "exact", "BOPs (G)", "file (kB)", *(f"ms ({names.get(isa, isa)})" for isa in isas)]
     lines = [f"| {' | '.join(headings)} |", "|---|" + "---|" * (len(headings) - 1)]
     for row in rows:
         if not row.ok or row.accuracy is None:
             continue
         bits = "" if row.weight_bits is None or row.act_bits is None else f"{row.weight_bits:.2f}/{row.act_bits:.2f}"
-        torch_top1 = row.accuracy.torch_top1
-        cells = [row.name, bits, f"{row.accuracy.top1:.2f}", "" if torch_top1 is None else f"{torch_top1:.2f}"]
+        cells = [row.name, bits, f"{row.accuracy.top1:.2f}", *_alike(row.accuracy)]
         cells += ["" if row.bops is None else f"{row.bops / 1e9:.3f}", "" if row.bytes is None else f"{row.bytes / 1e3:.0f}"]
         cells += [f"{row.latency_ms[isa]:.3f}" if isa in row.latency_ms else "" for isa in isas]
         lines.append(f"| {' | '.join(cells)} |")
@@ -56,12 +56,21 @@ def rows_table(network: Mapping[str, Any]) -> list[str]:
     return [*lines, *(["", *(f"{text}  " for text in failed)] if failed else [])]
 
 
+def _alike(accuracy: Accuracy) -> list[str]:
+    """On how many of the images that torch has seen the engine gives the class of the graph as it is, and of that with exact sums."""
+    seen = accuracy.torch_images
+    counts = [accuracy.different if seen else None, accuracy.exact_different]
+    return ["" if count is None else f"{seen - count:,} of {seen:,}" for count in counts]
+
+
 def claims_list(network: Mapping[str, Any]) -> list[str]:
     """A markdown table of what the rows say."""
     words = {True: "yes", False: "**no**", None: ""}
     found = [Claim(**content) for content in network["claims"]]
-    lines = ["| measured | value | as expected |", "|---|---|---|"]
-    return lines + [f"| {c.text} | {c.value:.2f} {c.unit} | {words[c.holds]} |" for c in found if c.value is not None]
+    lines = ["| measured | value | images that only the first / only the second classes right | as expected |", "|---|---|---|---|"]
+    pairs = ["" if claim.paired is None else f"{claim.paired[0]} / {claim.paired[1]}" for claim in found]
+    cells = [(c.text, f"{c.value:.2f} {c.unit}", pair, words[c.holds]) for c, pair in zip(found, pairs, strict=True) if c.value is not None]
+    return lines + [f"| {' | '.join(row)} |" for row in cells]
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from benchmarks.peers.cache import digest, installed
 from benchmarks.peers.candidate import is_installed
 from benchmarks.peers.onnx_runtime import session_options
 from benchmarks.peers.open_vino import SETTINGS
-from pyqinfer.study.evaluate import Accuracy
+from pyqinfer.study.evaluate import Accuracy, pack_hits
 from pyqinfer.study.pareto import OnProgress
 from pyqinfer.study.rows import Row, read_row, write_row
 
@@ -76,12 +76,14 @@ class Peer(ABC):
 
 
 def _accuracy(run: Run, network: Network, on_progress: Callable[[int, int], None]) -> Accuracy:
-    right = done = 0
+    right: list[NDArray[np.bool_]] = []
+    done = 0
     for images, labels in network.data.batches(_BATCH):
-        right += int((run(images).argmax(1) == labels).sum())
+        right.append(run(images).argmax(1) == labels)
         done += len(labels)
         on_progress(done, len(network.data))
-    return Accuracy(done, 100 * right / done)
+    hits = np.concatenate(right)
+    return Accuracy(done, 100 * float(hits.mean()), hits=pack_hits(hits))
 
 
 class OnnxRuntime(Peer):

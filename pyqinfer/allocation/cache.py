@@ -1,7 +1,7 @@
 """Measured times in a JSON file of the user's cache folder, so that a network is measured once per machine.
 
 ``{"format", "version", "environments": {environment: {"layers": {key: ms}, "networks": {key: ms}}}}``; an environment names the CPU, the
-instruction set, the threads and the engine's version, whose kernels the times are of. Delete the file to measure anew.
+instruction set, the threads and the build of the engine, whose kernels the times are of. Delete the file to measure anew.
 """
 
 from __future__ import annotations

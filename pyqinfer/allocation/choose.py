@@ -19,8 +19,10 @@ from pyqinfer.quantization.nodes import QuantNode, edge_groups, tie_groups
 from pyqinfer.report import Cell, Column, Report
 
 SOLVERS: Mapping[str, Callable[[Problem], Solution]] = {"milp": milp.solve, "dp": dp.solve, "lp": lp.solve, "greedy": greedy.solve}
-# Where activation bits matter too. Weights of 4 bits and activations of 6 or less are what the engine's fast algorithms ask for.
-_PAIRS = ("8/8", "6/8", "4/8", "6/6", "4/6", "4/4")
+# Under a budget in ms: weights of 4 bits and activations of 6 or less are what the engine's fast algorithms ask for.
+_TIMED_PAIRS = ("8/8", "6/8", "4/8", "6/6", "4/6", "4/4")
+# Under a budget of BOPs: fine enough to leave uniform 4/4 on both sides.
+_PAIRS = (*(f"{weight}/{act}" for weight in (3, 4, 5, 6) for act in (4, 5, 6, 8)), "8/8")
 _REFINEMENTS, _TOLERANCE = 4, 1.01  # of solutions for budgets in ms
 Loss = Callable[[QuantNode, LayerBits], float]
 
@@ -71,10 +73,12 @@ def check_budget(budget: Any) -> Budget:
 
 
 def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits] | None = None) -> tuple[LayerBits, ...]:
-    """Pairs of 4 to 8 bits where the budget counts activations (BOPs, ms); else activations at 8 and weights within a bit of the average
-    that the budget leaves to the layers that choose (wider spreads win on paper, where a score is linear in the bits, and lose in
-    accuracy)."""
-    if budget.bops is not None or budget.latency_ms is not None:
+    """Pairs of weight and activation bits where the budget counts both: of 3 to 8 and 4 to 8 bits for BOPs, six pairs of 4 to 8 bits for
+    ms (each of which has to be measured). Else activations at 8 bits and weights within a bit of the average that the budget leaves to
+    the layers that choose."""
+    if budget.latency_ms is not None:
+        return tuple(parse_bits(text) for text in _TIMED_PAIRS)
+    if budget.bops is not None:
         return tuple(parse_bits(text) for text in _PAIRS)
     rooms = [] if budget.avg_weight_bits is None else [budget.avg_weight_bits * sum(node.params for node in nodes)]
     if budget.size_mb is not None:

@@ -30,6 +30,7 @@ from pyqinfer.allocation.cache import Times, load_times, save_times
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.bits import LayerBits
 from pyqinfer.conversion import convert
+from pyqinfer.measure.build import engine_build
 from pyqinfer.model import Model
 from pyqinfer.quantization.calibrate import calibrate, with_progress
 from pyqinfer.quantization.emit import emit_activations, emit_weight
@@ -75,7 +76,7 @@ class Meter:
         batch = len(examples[0]) if examples[0].ndim else 1
         self._keys = {node.name: layer_key(node, batch) for node in nodes}
         info = _core.cpu_info()
-        self._environment = f"{info['brand']} | {self.isa} | {threads} threads | pyqinfer {_core.__version__} | algorithm auto"
+        self._environment = f"{info['brand']} | {self.isa} | {threads} threads | pyqinfer {engine_build()} | algorithm auto"
 
     def table(self, wanted: Mapping[str, Sequence[LayerBits]]) -> tuple[dict[str, dict[LayerBits, float]], float]:
         """Milliseconds by layer name and bits, and those of everything else; from the cache where they were measured before.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pyqinfer.allocation.budget import Budget
 
 _METHODS = ("ptq", "zeroq", "ompq")
+# Those of pyqinfer.quantization.observers, which loads torch.
+OBSERVER_NAMES = ("mse", "minmax", "average", "percentile99.9", "percentile99.99", "best")
 _NOISE_SAMPLES = 32
 _DATA, _BITS, _BUDGET = "Data", "Bits", "Budget: the method chooses bits per layer (zeroq, ompq); several hold at once"
 
@@ -47,7 +49,9 @@ def command(
     ),
     batch_size: int = typer.Option(32, "--batch-size", help="Samples per calibration batch.", rich_help_panel=_DATA),
     seed: int = typer.Option(0, "--seed", help="Of the noise, where there is no --calib, and of zeroq's images.", rich_help_panel=_DATA),
-    observer: str = typer.Option("mse", "--observer", help="How activation ranges are found: mse, minmax, ...", rich_help_panel=_DATA),
+    observer: str = typer.Option(
+        "mse", "--observer", help=f"How activation ranges are found: {', '.join(OBSERVER_NAMES)}.", rich_help_panel=_DATA
+    ),
     bits: str = typer.Option("8/8", "--bits", help="Of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
     keep: list[str] = typer.Option(
         [], "--keep", help="Layers that keep other bits: 'fc=8/8', 'stem.*=float'; repeatable.", rich_help_panel=_BITS

@@ -49,7 +49,8 @@ class ZeroQ(PTQ):
     Args:
         distillation: how images are made.
         candidates: bits that a layer may take under a budget, e.g. ``("2/8", "4/8", "8/8")`` as in the paper. Default: weights of 2, 3, 4,
-            5, 6 and 8 bits, activations at ``act_bits``; under a budget of BOPs or ms, pairs of 4 to 8 bits for weights and activations.
+            5, 6 and 8 bits, activations at ``act_bits``; under a budget of BOPs or ms, pairs of weight and activation bits
+            (:func:`~pyqinfer.allocation.choose.default_candidates`).
         tie_blocks: a block's last convolution and its downsample take the same weight bits.
         symmetric_kl: mean of the divergences in both directions rather than from the float network's output.
     """

@@ -18,6 +18,7 @@ from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import LayerBits
 from pyqinfer.conversion import convert
 from pyqinfer.measure.benchmark import benchmark
+from pyqinfer.measure.build import engine_build
 from pyqinfer.model import load
 from pyqinfer.quantization import quantize
 from pyqinfer.session import Session
@@ -42,7 +43,7 @@ class Study:
         examples: tuple with one input: the shape whose latency counts.
         calibration: batches of typical inputs, for methods that need data.
         data: labelled images.
-        folder: files of every row; what is there is not made again while network, data and settings stay the same.
+        folder: files of every row; what is there is not made again while network, data, settings and the engine's build stay the same.
         threads: for accuracy and latency.
         torch_images: how many images torch runs as well, default all.
         on_progress: called with what is being done and how far it is.
@@ -83,8 +84,10 @@ class Study:
         return row
 
     def known(self, entry: Entry) -> Row | None:
-        """The entry's row, if it is in the folder."""
-        return read_row(self._result(entry), self._key(entry)) if self.file(entry).is_file() else None
+        """The entry's row, if it is in the folder and torch has seen enough images."""
+        row = read_row(self._result(entry), self._key(entry)) if self.file(entry).is_file() else None
+        wanted = len(self.data) if self.torch_images is None else min(self.torch_images, len(self.data))
+        return row if row is not None and row.accuracy is not None and row.accuracy.torch_images >= wanted else None
 
     def file(self, entry: Entry) -> Path:
         """Where the entry's converted network lies."""
@@ -98,7 +101,7 @@ class Study:
         All are timed in turns in one measurement, because times of two measurements do not compare: one more row, and all are timed again.
         """
         files = {entry.name: self.file(entry) for entry in entries if self.file(entry).is_file()}
-        content = hashlib.sha256(repr((__version__, self.threads, sorted(others or ()))).encode())
+        content = hashlib.sha256(repr((engine_build(), self.threads, sorted(others or ()))).encode())
         for name, path in files.items():
             content.update(name.encode() + path.read_bytes())
         key = content.hexdigest()[:24]
@@ -157,7 +160,7 @@ class Study:
     def _origin(self) -> str:
         """Hash of everything but the entry that a row is made from."""
         images, labels = next(self.data.batches(64))
-        content = hashlib.sha256(repr((__version__, self.torch_images, len(self.data), images.shape)).encode())
+        content = hashlib.sha256(repr((engine_build(), len(self.data), images.shape)).encode())
         content.update(images.tobytes() + np.ascontiguousarray(labels).tobytes())
         for tensor in (*self.model.state_dict().values(), *self.examples, *self.calibration):
             content.update(repr(tuple(tensor.shape)).encode() + tensor.detach().contiguous().numpy().tobytes())

@@ -26,6 +26,7 @@ def study_report(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> R
         Column("torch_top1", "in torch", ".2f"),
         Column("same", "same class %", ".3f"),
         Column("margin", "margin", ".2f"),
+        Column("exact_same", "same class %, exact sums", ".3f"),
         Column("bops", "BOPs (G)", ".3f"),
         Column("kilobytes", "file (kB)", ".0f"),
         *(Column(f"ms_{isa}", "ms" if isa == "auto" else f"ms ({isa})", ".3f") for isa in isas),
@@ -34,7 +35,7 @@ def study_report(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> R
     failed = [f"{row.name}: {row.status}" for row in rows if not row.ok]
     notes = [
         "weight bits are averaged over the weights, activation bits over the MACs; margin: of the images that torch and the engine class"
-        " differently, the largest difference of torch's two best outputs, in steps of an 8-bit output",
+        " differently, the largest difference of torch's two best outputs, in steps of an 8-bit output; exact sums: torch adds integers",
         *failed,
     ]
     return Report(title, columns, cells, {**facts, "bops_convention": BOPS_CONVENTION}, notes)
@@ -45,6 +46,7 @@ def _cells(row: Row) -> dict[str, Cell]:
     if row.accuracy is not None:
         accuracy = row.accuracy
         cells |= {"top1": accuracy.top1, "torch_top1": accuracy.torch_top1, "same": accuracy.agreement, "margin": accuracy.margin_steps}
+        cells["exact_same"] = accuracy.exact_agreement
     cells |= {"weight_bits": row.weight_bits, "act_bits": row.act_bits}
     cells |= {"bops": None if row.bops is None else row.bops / 1e9, "kilobytes": None if row.bytes is None else row.bytes / 1e3}
     return cells | {f"ms_{isa}": ms for isa, ms in row.latency_ms.items()}
@@ -101,6 +103,9 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(methods) + 1, frameon=False)
     figure.suptitle(title)
+    figure.canvas.draw()
+    for axis in axes[: len(panels)]:
+        _hide_overlaps(axis)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -123,6 +128,16 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
     axis.margins(x=0.12)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _hide_overlaps(axis: Any) -> None:
+    """Of labels that lie on one another the first stays; the figure must have been drawn."""
+    kept: list[Any] = []
+    for label in axis.texts:
+        box = label.get_window_extent()
+        label.set_visible(not any(box.overlaps(other) for other in kept))
+        if label.get_visible():
+            kept.append(box)
 
 
 def _latency_of(isa: str) -> Callable[[Row], float | None]:
