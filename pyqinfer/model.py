@@ -169,6 +169,11 @@ class Model:
             float_size = sum(4 * int(np.prod(c["shape"], dtype=np.int64)) for c in weights)
             rows.append({"name": node["name"], "bytes": size, "float_bytes": float_size, "ratio": float_size / size if size else None})
             counted += size
+        stored = {i for sample in self.graph["samples"] for side in ("inputs", "outputs") for i in sample[side].values()}
+        if stored:
+            size = sum(self._native.constant_nbytes(i) for i in stored)
+            rows.append({"name": "(samples for verify)", "bytes": size, "float_bytes": None, "ratio": None})
+            counted += size
         rows.append({"name": "(header, scales, alignment)", "bytes": self.nbytes - counted, "float_bytes": None, "ratio": None})
         floats = sum(int(r["float_bytes"] or 0) for r in rows)
         rows.append({"name": "file", "bytes": self.nbytes, "float_bytes": floats, "ratio": floats / self.nbytes})

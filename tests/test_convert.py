@@ -302,3 +302,10 @@ def test_random_networks_agree_with_torch_and_with_the_engine(network: Any, weig
     engine = build_engine_graph(module, (data[0],))
     assert_within_bounds(differences(module, engine, data[0]))
     assert_engine_equals_twin(convert(module, example_inputs=(data[0],), samples=0), data[0])
+
+
+def test_stored_samples_are_a_row_of_the_sizes() -> None:
+    net, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    for samples in (0, 1):
+        rows = {str(row["name"]): row["bytes"] for row in convert(net, example_inputs=(x,), samples=samples).size_report().rows}
+        assert rows.get("(samples for verify)", 0) == samples * 4 * (3 * 8 * 8 + 4 * 6 * 6)
