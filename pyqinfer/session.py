@@ -32,6 +32,8 @@ class Session:
     Args:
         model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`.
         threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
+            The session's own threads wait awake between layers and sleep 0.2 ms after the last; more than the CPUs of the process
+            sleep at once.
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
             Results do not depend on it.
         algorithm: of convolutions and linear layers on codes. ``"auto"``: for each layer the fastest that is proved exact; ``"direct"``,

@@ -51,7 +51,7 @@ typedef struct pqi_error {
 
 typedef struct pqi_session_options {
   size_t struct_size;
-  int threads;           /* 1 .. 1024; results do not depend on it */
+  int threads;           /* 1 .. 1024; results do not depend on it. They wait awake between layers, and sleep 0.2 ms after the last */
   const char* isa;       /* "auto" (also NULL), "reference", "avx2", "avx512vnni", ...; results do not depend on it */
   const char* algorithm; /* of convolutions and linear layers: "auto" (also NULL: the fastest that is proved exact), or one of "direct",
                             "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred" for all layers whose shape it fits; an error
