@@ -27,7 +27,7 @@ size_t PanelBytes(const TileShape& tile, int64_t k, size_t element) {
 
 // Columns [first, first + n) of b as a panel of floats, [k][nr].
 void PackColumns(const MatrixShape& s, const float* b, int64_t first, int64_t n, int64_t nr, float* panel) {
-  if (n < nr) std::memset(panel, 0, static_cast<size_t>(s.k * nr) * sizeof(float));
+  if (n < nr && s.k > 0) std::memset(panel, 0, static_cast<size_t>(s.k * nr) * sizeof(float));
   if (s.transposed) {
     for (int64_t j = 0; j < n; ++j) {
       const float* column = b + (first + j) * s.k;

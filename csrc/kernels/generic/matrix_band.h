@@ -20,8 +20,8 @@ namespace {
 template <class S>
 class MatrixSums {
  public:
-  // The sums of `halves` times 16 positions, row-major, 16 * pieces channels each.
-  alignas(64) int32_t sums[2 * kMatrixRows * kMatrixChannels];
+  // The sums of `halves` times 16 positions, row-major, 16 * vectors channels each. FinishRun reads up to three rows of 16 beyond them.
+  alignas(64) int32_t sums[2 * kMatrixRows * kMatrixChannels + 4 * kMatrixRows];
 
   // Positions [first[h], first[h] + 16) less the first skip[h] of them, which were done before.
   void Fill(const TileMatrixU8S8& band, const TileU8S8& panel, int halves, const uint32_t (&first)[2], const uint32_t (&skip)[2]) {
