@@ -40,13 +40,13 @@ CpuSet CpuSet::OfThisThread() {
   return cpus;
 }
 
-void CpuSet::MoveOff(Span<const int> taken) const {
-  cpu_set_t left = set_;
-  for (int cpu : taken) {
-    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &left);
-  }
+void CpuSet::Remove(int cpu) {
+  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &set_);
+}
+
+void CpuSet::BindThisThread() const {
   // A thread is a task with a mask of its own: 0 names the calling thread. If the system refuses, the thread stays where it is.
-  if (CPU_COUNT(&left) > 0) static_cast<void>(sched_setaffinity(0, sizeof left, &left));
+  if (CPU_COUNT(&set_) > 0) static_cast<void>(sched_setaffinity(0, sizeof set_, &set_));
 }
 
 }  // namespace pqi

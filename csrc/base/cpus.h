@@ -3,8 +3,6 @@
 
 #include <sched.h>
 
-#include "base/span.h"
-
 namespace pqi {
 
 // CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1.
@@ -19,9 +17,9 @@ class CpuSet {
   // Of the calling thread. Empty if the system does not say or has more CPUs than a cpu_set_t names.
   static CpuSet OfThisThread();
 
-  // Moves the calling thread to one of these CPUs that is not in `taken`, and keeps it off those until the next call. Does nothing if none
-  // is left.
-  void MoveOff(Span<const int> taken) const;
+  void Remove(int cpu);
+  // Makes this the mask of the calling thread, which moves to one of these CPUs if it must. Does nothing if the set is empty.
+  void BindThisThread() const;
 
  private:
   cpu_set_t set_;

@@ -72,7 +72,6 @@ struct ThreadPool::State {
   struct alignas(kLine) Part {
     std::atomic<uint32_t> taken{0};  // number of the last job of which somebody took this part
     std::atomic<int> cpu{-1};        // where its thread was seen last
-    std::vector<int> others;         // of the thread itself: where those before it were
   };
   struct Ticket {
     uint32_t number = 0;  // of the job, 1 for the first
@@ -99,9 +98,7 @@ struct ThreadPool::State {
   std::condition_variable start, done;
   bool stop = false;  // under `mutex`
 
-  explicit State(int threads) : parts(static_cast<size_t>(threads)) {
-    for (Part& part : parts) part.others.reserve(parts.size());
-  }
+  explicit State(int threads) : parts(static_cast<size_t>(threads)) {}
 
   // Takes a part of job `t` and runs it; false if somebody has it. The job is replaced only when all its parts are taken, so `job` and
   // `arg` are its own if the exchange succeeds.
@@ -128,13 +125,15 @@ struct ThreadPool::State {
   // seconds. A thread that waits awake keeps such a place for good, so it looks where threads before it are and goes elsewhere.
   void Spread(uint32_t self) {
     const int here = CurrentCpu();
-    parts[self].cpu.store(here, std::memory_order_relaxed);
-    std::vector<int>& others = parts[self].others;
-    others.clear();
-    for (uint32_t i = 0; i < self; ++i) others.push_back(parts[i].cpu.load(std::memory_order_relaxed));
-    if (std::find(others.begin(), others.end(), here) == others.end()) return;
-    cpus.MoveOff({others.data(), others.size()});
-    parts[self].cpu.store(CurrentCpu(), std::memory_order_relaxed);
+    CpuSet rest = cpus;
+    bool shared = false;
+    for (uint32_t i = 0; i < self; ++i) {
+      const int taken = parts[i].cpu.load(std::memory_order_relaxed);
+      rest.Remove(taken);
+      shared |= taken == here;
+    }
+    if (shared) rest.BindThisThread();
+    parts[self].cpu.store(shared ? CurrentCpu() : here, std::memory_order_relaxed);
   }
 
   void WorkerMain(uint32_t self) {
@@ -205,7 +204,7 @@ int ThreadPool::threads() const { return state_->generation == ForkGeneration() 
 
 void ThreadPool::Run(int parts, Job job, void* arg) {
   State& s = *state_;
-  const bool alone = parts <= 1 || static_cast<size_t>(parts) > s.parts.size() || s.workers.empty() || s.generation != ForkGeneration();
+  const bool alone = parts <= 1 || parts > threads();
   if (alone || s.busy.exchange(true, std::memory_order_acquire)) {
     for (int part = 0; part < parts; ++part) job(arg, part);
     return;

@@ -215,8 +215,10 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         const size_t* first = pairs_.first.data() + 2 * tile.panel;
         const int8_t* extra_w =
             reinterpret_cast<const int8_t*>(pairs_.weights.data()) + first[0] * static_cast<size_t>(layout_.tile.nr) * 2;
-        const uint32_t extras[2] = {static_cast<uint32_t>(first[1] - first[0]), static_cast<uint32_t>(first[2] - first[1])};
-        set_->u8s8_pairs_tile[tile.m - 1]({t, pairs_.at.data() + first[0], extra_w, {extras[0], extras[1]}});
+        set_->u8s8_pairs_tile[tile.m - 1]({t,
+                                           pairs_.at.data() + first[0],
+                                           extra_w,
+                                           {static_cast<uint32_t>(first[1] - first[0]), static_cast<uint32_t>(first[2] - first[1])}});
       });
       break;
     }

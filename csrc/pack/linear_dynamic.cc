@@ -5,7 +5,6 @@
 
 #include "pack/arrange.h"
 #include "pack/panel.h"
-#include "pack/tiling.h"
 
 namespace pqi::pack {
 namespace {

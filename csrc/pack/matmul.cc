@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/aligned.h"
+#include "pack/arrange.h"
 #include "pack/panel.h"
-#include "pack/tiling.h"
 
 namespace pqi::pack {
 namespace {
@@ -19,15 +18,28 @@ constexpr int32_t kCentre = 128;
 
 const TileShape& TileOf(const KernelSet& set, bool integer) { return integer ? set.u8s8 : set.f32; }
 
-size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t PanelElements(const TileShape& tile, int64_t k) { return RoundUp(k, tile.kr) * tile.nr; }
 
-size_t PanelBytes(const TileShape& tile, int64_t k, size_t element) {
-  return Aligned(static_cast<size_t>((k + tile.kr - 1) / tile.kr * tile.kr * tile.nr) * element);
-}
+// The scratch memory: offsets in bytes. The panel comes first; the others are of codes.
+struct Offsets {
+  size_t init = 0, scale = 0, base = 0;  // [nr]
+  size_t box = 0;                        // int32_t[rows]
+  size_t bytes = 0;
+
+  Offsets(const TileShape& tile, bool integer, const MatrixShape& s) {
+    Append(&bytes, static_cast<size_t>(PanelElements(tile, s.k)) * (integer ? 1 : sizeof(float)));
+    if (!integer) return;
+    const size_t parameters = static_cast<size_t>(tile.nr) * 4;
+    init = Append(&bytes, parameters);
+    scale = Append(&bytes, parameters);
+    base = Append(&bytes, parameters);
+    box = Append(&bytes, static_cast<size_t>(s.m) * sizeof(int32_t));
+  }
+};
 
 // Columns [first, first + n) of b as a panel of floats, [k][nr].
 void PackColumns(const MatrixShape& s, const float* b, int64_t first, int64_t n, int64_t nr, float* panel) {
-  if (n < nr && s.k > 0) std::memset(panel, 0, static_cast<size_t>(s.k * nr) * sizeof(float));
+  if (n < nr) std::fill_n(panel, s.k * nr, 0.0f);
   if (s.transposed) {
     for (int64_t j = 0; j < n; ++j) {
       const float* column = b + (first + j) * s.k;
@@ -41,7 +53,7 @@ void PackColumns(const MatrixShape& s, const float* b, int64_t first, int64_t n,
 // The same as codes, [k / 4][nr][4], and the sum of each column.
 void PackColumns(const MatrixShape& s, const uint8_t* b, int64_t first, int64_t n, const TileShape& tile, int8_t* panel, int32_t* sums) {
   const int64_t nr = tile.nr, kr = tile.kr;
-  if (n < nr || s.k % kr != 0) std::memset(panel, 0, PanelBytes(tile, s.k, 1));
+  if (n < nr || s.k % kr != 0) std::fill_n(panel, PanelElements(tile, s.k), int8_t{0});
   std::fill_n(sums, nr, 0);
   const auto put = [&](int64_t k, int64_t j, uint8_t q) {
     const int32_t code = q - kCentre;
@@ -86,15 +98,12 @@ void ForEachRowTile(const T* a, int64_t k, int64_t begin, int64_t end, int mr, F
 
 int64_t MatmulPanels(const KernelSet& set, bool integer, int64_t n) {
   const int nr = TileOf(set, integer).nr;
-  return nr == 0 ? 1 : (n + nr - 1) / nr;
+  return nr == 0 ? 1 : CeilDiv(n, nr);
 }
 
 size_t MatmulScratchBytes(const KernelSet& set, bool integer, const MatrixShape& shape) {
   const TileShape& tile = TileOf(set, integer);
-  if (tile.mr == 0) return 0;
-  const size_t panel = PanelBytes(tile, shape.k, integer ? 1 : sizeof(float));
-  if (!integer) return panel;
-  return panel + 3 * Aligned(static_cast<size_t>(tile.nr) * 4) + Aligned(static_cast<size_t>(shape.m) * 4);
+  return tile.mr == 0 ? 0 : Offsets(tile, integer, shape).bytes;
 }
 
 void RunMatmul(const KernelSet& set, const MatmulU8& run, int64_t panel, int64_t begin, int64_t end, void* scratch) noexcept {
@@ -105,13 +114,13 @@ void RunMatmul(const KernelSet& set, const MatmulU8& run, int64_t panel, int64_t
     return;
   }
   const int64_t first = panel * tile.nr, n = std::min<int64_t>(tile.nr, s.n - first);
-  const size_t parameters = Aligned(static_cast<size_t>(tile.nr) * 4);
-  uint8_t* at = static_cast<uint8_t*>(scratch);
-  int8_t* codes = reinterpret_cast<int8_t*>(at);
-  int32_t* init = reinterpret_cast<int32_t*>(at += PanelBytes(tile, s.k, 1));
-  float* scale = reinterpret_cast<float*>(at += parameters);
-  int32_t* base = reinterpret_cast<int32_t*>(at += parameters);
-  int32_t* box = reinterpret_cast<int32_t*>(at += parameters);
+  const Offsets offsets(tile, true, s);
+  uint8_t* memory = static_cast<uint8_t*>(scratch);
+  int8_t* codes = At<int8_t>(memory, 0);
+  int32_t* init = At<int32_t>(memory, offsets.init);
+  float* scale = At<float>(memory, offsets.scale);
+  int32_t* base = At<int32_t>(memory, offsets.base);
+  int32_t* box = At<int32_t>(memory, offsets.box);
   PackColumns(s, run.b, first, n, tile, codes, init);
   for (int i = 0; i < tile.nr; ++i) {
     init[i] = static_cast<int32_t>(static_cast<uint32_t>(set.u8s8_offset - run.zero_a) * static_cast<uint32_t>(init[i]));  // wraps

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "pack/arrange.h"
-#include "pack/tiling.h"
 
 namespace pqi::pack {
 namespace {

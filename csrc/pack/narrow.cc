@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "pack/arrange.h"
-#include "pack/tiling.h"
 
 namespace pqi::pack {
 namespace {

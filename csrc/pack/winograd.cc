@@ -4,7 +4,6 @@
 
 #include "pack/arrange.h"
 #include "pack/low_bit.h"
-#include "pack/tiling.h"
 
 namespace pqi::pack {
 namespace {

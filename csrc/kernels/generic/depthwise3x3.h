@@ -41,6 +41,10 @@ struct ColumnParameters {
   }
 };
 
+// Pointers of an image row: three for each column that its pixels read.
+PQI_INLINE size_t RowPointers(const Depthwise3x3U8S8& d) { return (static_cast<size_t>(d.m - 1) * d.stride + 3) * 3; }
+PQI_INLINE size_t RowBytes(const Depthwise3x3U8S8& d) { return static_cast<size_t>(d.m) * d.n; }
+
 template <class S, int Q>
 using ColumnRegisters = typename S::Int[S::kColumnPhases][Q];
 
@@ -67,7 +71,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
       S::template WeightColumn<Q>(copies[0], copies[1], copies[2], weights[x]);
     }
   }
-  const size_t row_columns = static_cast<size_t>(kStride == 1 ? d.m + 2 : 2 * d.m + 1) * 3, row_bytes = static_cast<size_t>(d.m) * d.n;
+  const size_t row_pointers = RowPointers(d), row_bytes = RowBytes(d);
   const uint8_t* const* column = d.a;
   uint8_t* out = d.out + c;
   const Int zero_point = S::SetShort(d.output.zero_point), top = S::SetBytes(static_cast<int8_t>(d.output.code_max));
@@ -76,7 +80,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
       S::template LoadColumn<Q>(column[0] + c, column[1] + c, column[2] + c, lanes, to);
     } else {
       const auto line = [&](int y) PQI_INLINE_LAMBDA {
-        return S::template Beside<kRows>([&](int r) PQI_INLINE_LAMBDA { return column[static_cast<size_t>(r) * row_columns + y] + c; },
+        return S::template Beside<kRows>([&](int r) PQI_INLINE_LAMBDA { return column[static_cast<size_t>(r) * row_pointers + y] + c; },
                                          lanes);
       };
       S::Interleave(line(0), line(1), line(2), to);
@@ -107,7 +111,7 @@ __attribute__((noinline)) void Depthwise3x3Block(const Depthwise3x3U8S8& d, size
     }
     out += d.n;
   };
-  for (uint32_t row = 0; row < d.rows; row += kRows, column += (kRows - 1) * row_columns, out += (kRows - 1) * row_bytes) {
+  for (uint32_t row = 0; row < d.rows; row += kRows, column += (kRows - 1) * row_pointers, out += (kRows - 1) * row_bytes) {
     ColumnRegisters<S, Q> x0, x1, x2;
     uint32_t left = d.m;
     load(x0);
@@ -180,27 +184,25 @@ PQI_INLINE void Depthwise3x3Beside(const Depthwise3x3U8S8& d, size_t c, size_t n
 template <class S>
 void Depthwise3x3U8S8Kernel(const Depthwise3x3U8S8& d) noexcept {
   constexpr int Q = S::kColumnVectors;
-  constexpr size_t kBlock = Q * S::kLanes, kHalf = kBlock / 2, kQuarter = kBlock / 4;
+  [[maybe_unused]] constexpr size_t kBlock = Q * S::kLanes, kHalf = kBlock / 2, kQuarter = kBlock / 4;
   const size_t left = d.n % kBlock, c = d.n - left;
+  for (size_t block = 0; block < c; block += kBlock) Depthwise3x3Columns<S, Q, 1>(d, block, typename S::All());
+  Depthwise3x3U8S8 rest = d;
   if constexpr (S::kRowsBeside > 1) {
     // The channels beyond whole blocks: a half of a block of two rows, a quarter of four, or both.
     const bool quarter = left % kHalf != 0 && left % kHalf <= kQuarter;
     const uint32_t together = quarter ? 4 : 2, rows = d.rows / together * together;
     if (left > 0 && left <= kHalf + kQuarter && rows > 0) {
-      for (size_t block = 0; block < c; block += kBlock) Depthwise3x3Columns<S, Q, 1>(d, block, typename S::All());
-      Depthwise3x3U8S8 part = d;
-      part.rows = rows;
       const size_t half = quarter ? left / kHalf * kHalf : left;
-      if (half > 0) Depthwise3x3Beside<S, 2>(part, c, half);
-      if (quarter) Depthwise3x3Beside<S, 4>(part, c + half, left - half);
-      if (rows == d.rows) return;
-      part.a += static_cast<size_t>(rows) * (d.stride == 1 ? d.m + 2 : 2 * d.m + 1) * 3;
-      part.out += static_cast<size_t>(rows) * d.m * d.n;
-      part.rows = d.rows - rows;
-      return Depthwise3x3From<S, Q>(part, c);
+      rest.rows = rows;
+      if (half > 0) Depthwise3x3Beside<S, 2>(rest, c, half);
+      if (quarter) Depthwise3x3Beside<S, 4>(rest, c + half, left - half);
+      rest.rows = d.rows - rows;
+      rest.a += rows * RowPointers(d);
+      rest.out += rows * RowBytes(d);
     }
   }
-  Depthwise3x3From<S, Q>(d, 0);
+  if (rest.rows > 0) Depthwise3x3From<S, Q>(rest, c);
 }
 
 }  // namespace

@@ -128,18 +128,20 @@ TEST(CpuSet, MovesAThreadOffACpuIfThereIsAnother) {
     const CpuSet all = CpuSet::OfThisThread();
     const cpu_set_t before = mask();
     const int here = CurrentCpu();
-    all.MoveOff({&here, 1});
+    CpuSet elsewhere = all;
+    elsewhere.Remove(here);
+    elsewhere.BindThisThread();
     const cpu_set_t moved = mask();
     if (CPU_COUNT(&before) > 1) {
       EXPECT_NE(CurrentCpu(), here);
       EXPECT_EQ(CPU_COUNT(&moved), CPU_COUNT(&before) - 1);
     }
-    std::vector<int> every;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) every.push_back(cpu);
-    all.MoveOff({every.data(), every.size()});  // none is left
+    CpuSet none = all;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) none.Remove(cpu);
+    none.BindThisThread();
     const cpu_set_t same = mask();
     EXPECT_TRUE(CPU_EQUAL(&same, &moved));
-    all.MoveOff({});
+    all.BindThisThread();
     const cpu_set_t restored = mask();
     EXPECT_TRUE(CPU_EQUAL(&restored, &before));
   }).join();

@@ -230,6 +230,13 @@ struct Simd {
     out[0][3] = _mm512_unpackhi_epi16(ab_hi, c_hi);
   }
 
+  // Back from the order in which Interleave leaves them.
+  PQI_INLINE static Int ColumnBytes(const Int (&v)[4], Int zero_point, Int top) {
+    const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
+    const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+    return _mm512_min_epu8(_mm512_packus_epi16(low, high), top);
+  }
+
   // Few channels of two or four image rows beside each other in one vector. `at(r)`: the bytes of row r.
   static constexpr int kRowsBeside = 4;
   template <int kRows, class At, class Lanes>
@@ -244,9 +251,7 @@ struct Simd {
   }
   template <int kRows, class Lanes>
   PQI_INLINE static void StoreBeside(uint8_t* p, size_t stride, const Int (&v)[4], Int zero_point, Int top, Lanes lanes) {
-    const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-    const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-    const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(low, high), top);
+    const Int bytes = ColumnBytes(v, zero_point, top);
     if constexpr (kRows == 2) {
       PutBytes(p, _mm512_castsi512_si256(bytes), lanes);
       PutBytes(p + stride, _mm512_extracti64x4_epi64(bytes, 1), lanes);
@@ -290,9 +295,7 @@ struct Simd {
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 4) {
-      const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-      const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-      PutBytes(p, _mm512_min_epu8(_mm512_packus_epi16(low, high), top), lanes);
+      PutBytes(p, ColumnBytes(v, zero_point, top), lanes);
     } else if constexpr (Q == 2) {
       const Int words = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
       const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(words, words), top);
