@@ -238,11 +238,15 @@ struct DepthwiseU8S8 {
   Output output;
   void* out;
 };
-// A band of output pixels of a 3x3 depthwise conv: `rows` pieces of image rows, each of m pixels, neighbours in y. Column i of row r is the
-// three pixels, one above the other, at a[(r * columns + i) * 3 + 0..2], columns = (m - 1) * stride + 3; pixel p lies under the columns
-// p * stride + 0..2. Codes only: no base, no residual, step 1. Arrays as in DepthwiseU8S8.
+// A band of output pixels of a 3x3 depthwise conv: `rows` pieces of image rows, each of m pixels, neighbours in y. Row r lies under lines
+// (pieces of image rows) r * row_lines + 0..2, pixel p of it under their columns p * stride + 0..2. Columns begin..end - 1 of line l lie
+// one behind the other from line[l] on, n bytes each; those before and behind them are `padding`. A line outside the image is a line of
+// padding. Codes only: no base, no residual, step 1. Arrays as in DepthwiseU8S8.
 struct Depthwise3x3U8S8 {
-  const uint8_t* const* a;
+  const uint8_t* const* line;
+  const uint8_t* padding;  // [n]
+  uint32_t begin, end;
+  uint32_t row_lines;  // 1 to 3. 1: rows are computed in pairs where that pays
   uint32_t rows, m, n;
   uint32_t stride;  // columns between output pixels: 1 or 2
   const int8_t* w;  // [9][padded n]

@@ -6,6 +6,7 @@
 
 #include "kernels/reference/conv.h"
 #include "pack/arrange.h"
+#include "pack/band.h"
 #include "pack/low_bit.h"
 #include "pack/matrix.h"
 #include "pack/tiling.h"
@@ -108,7 +109,9 @@ Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
 PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm)
     : set_(&set),
       layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
-      scratch_bytes_(layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : Scratch<uint8_t>(layout_, shape).bytes),
+      scratch_bytes_(layout_.method == Method::kWinograd
+                         ? WinogradScratchBytes(layout_, shape)
+                         : std::max(Scratch<uint8_t>(layout_, shape).bytes, layout_.depthwise3x3 ? BandScratch(shape).bytes : 0)),
       step_(weights.step),
       zero_point_(weights.zero_point),
       qmin_(weights.qmin),
@@ -152,11 +155,15 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         d.scale = scale;
         d.bias = bias;
         d.output = output;
-        ForEachBand(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t rows, int64_t m, int64_t row) {
-          d.a = a;
-          d.rows = static_cast<uint32_t>(rows);
-          d.m = static_cast<uint32_t>(m);
-          d.out = static_cast<uint8_t*>(OutputAt(run.y, false, s, row, 0));
+        ForEachBand(run, part, padding, scratch, [&](const Band& band) {
+          d.line = band.line;
+          d.padding = band.padding;
+          d.begin = static_cast<uint32_t>(band.begin);
+          d.end = static_cast<uint32_t>(band.end);
+          d.row_lines = static_cast<uint32_t>(band.row_lines);
+          d.rows = static_cast<uint32_t>(band.rows);
+          d.m = static_cast<uint32_t>(band.m);
+          d.out = static_cast<uint8_t*>(OutputAt(run.y, false, s, band.pixel, 0));
           set_->u8s8_depthwise3x3(d);
         });
         break;

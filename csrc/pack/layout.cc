@@ -179,7 +179,6 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
   if (layout.method != Method::kDepthwise && direct_dot) layout.offset = set.u8s8_offset;
   if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
     layout.depthwise3x3 = true;
-    layout.block_rows = kBlockPointers / 2 / layout.taps;
   }
   const size_t bytes = layout.channels * 4;
   layout.scale = Append(&layout.bytes, bytes);

@@ -146,49 +146,4 @@ void ForEachPixel(const ConvLayout& layout, const ConvRun<T>& run, const ConvPar
   }
 }
 
-// The pixels of one image row under `columns` columns, every third pointer from `at` on: columns [begin, end) are `pixel` and its right
-// neighbours, c bytes apart, the others the padding.
-inline void LinePointers(const uint8_t* pixel, int64_t c, int64_t begin, int64_t end, int64_t columns, const uint8_t* padding,
-                         const uint8_t** at) {
-  for (int64_t k = 0; k < begin; ++k) at[k * 3] = padding;
-  for (int64_t k = begin; k < end; ++k, pixel += c) at[k * 3] = pixel;
-  for (int64_t k = end; k < columns; ++k) at[k * 3] = padding;
-}
-
-// Calls band_fn(column pointers, rows, pixels of each row, first output pixel) for a part of a layer with layout.depthwise3x3. A band is
-// several whole image rows, or a piece of one, as the pointers have room.
-template <typename BandFn>
-void ForEachBand(const ConvLayout& layout, const ConvRun<uint8_t>& run, const ConvPart& part, uint8_t padding_value, void* scratch,
-                 BandFn&& band_fn) {
-  const kernels::ConvShape& s = run.shape;
-  const Scratch<uint8_t> offsets(layout, s);
-  uint8_t* memory = static_cast<uint8_t*>(scratch);
-  uint8_t* padding = memory + offsets.padding;
-  std::fill(padding, padding + s.c, padding_value);
-  const uint8_t** pointers = At<const uint8_t*>(memory, offsets.pointers);
-  const int64_t room = layout.block_rows * layout.taps / 3;  // columns
-  const int64_t out_w = s.out_w(), out_h = s.out_h();
-  for (int64_t row = part.row_begin; row < part.row_end;) {
-    const int64_t first = row % out_w, left = part.row_end - row;
-    const int64_t m = std::min({out_w - first, left, (room - 3) / s.stride_w + 1}), columns = (m - 1) * s.stride_w + 3;
-    const int64_t rows = m == out_w ? std::min(room / columns, left / m) : 1;
-    const int64_t x0 = first * s.stride_w - s.pad_left;
-    const int64_t begin = std::min(std::max<int64_t>(-x0, 0), columns), end = std::max(std::min(s.w - x0, columns), begin);
-    const uint8_t** at = pointers;
-    for (int64_t i = 0; i < rows; ++i, at += columns * 3) {
-      const int64_t y = row / out_w + i;
-      for (int64_t kh = 0; kh < 3; ++kh) {
-        const int64_t in_y = y % out_h * s.stride_h - s.pad_top + kh * s.dilation_h;
-        if (begin < end && in_y >= 0 && in_y < s.h) {
-          LinePointers(run.x + ((y / out_h * s.h + in_y) * s.w + x0 + begin) * s.c, s.c, begin, end, columns, padding, at + kh);
-        } else {
-          LinePointers(nullptr, 0, 0, 0, columns, padding, at + kh);
-        }
-      }
-    }
-    band_fn(pointers, rows, m, row);
-    row += rows * m;
-  }
-}
-
 }  // namespace pqi::pack

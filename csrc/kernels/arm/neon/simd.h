@@ -190,6 +190,7 @@ struct Neon {
   // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0, 1, 2 is the top, middle, bottom pixel of the
   // four channels in the lower half.
   static constexpr int kColumnVectors = 2;
+  static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
   static constexpr int kColumnPhases = 3;
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) {

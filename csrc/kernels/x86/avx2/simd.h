@@ -209,6 +209,7 @@ struct Simd {
   // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0 holds one channel's upper two bytes in each
   // dword lane, phase 1 the third.
   static constexpr int kColumnVectors = 1;
+  static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
   static constexpr int kColumnPhases = kPhases;
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }

@@ -201,8 +201,9 @@ struct Simd {
     return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
   }
 
-  // Columns of three pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's three bytes and a zero.
+  // Columns of three or four pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's bytes, the fourth 0 of three.
   static constexpr int kColumnVectors = 4;
+  static constexpr int kColumnOutputs = 2;
   static constexpr int kColumnPhases = kPhases;
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   using ByteMask = __mmask64;
@@ -220,14 +221,23 @@ struct Simd {
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_zextsi256_si512(Bytes32(p, lanes)));
   }
 
-  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int (&out)[1][4]) {
-    const Int zero = _mm512_setzero_si512();
+  // The bytes of lines a, b, c, d to dwords: of 64 channels, of 32 channels after Spread32, of 16 that are dwords already.
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][4]) {
     const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
-    const Int c_lo = _mm512_unpacklo_epi8(c, zero), c_hi = _mm512_unpackhi_epi8(c, zero);
-    out[0][0] = _mm512_unpacklo_epi16(ab_lo, c_lo);
-    out[0][1] = _mm512_unpackhi_epi16(ab_lo, c_lo);
-    out[0][2] = _mm512_unpacklo_epi16(ab_hi, c_hi);
-    out[0][3] = _mm512_unpackhi_epi16(ab_hi, c_hi);
+    const Int cd_lo = _mm512_unpacklo_epi8(c, d), cd_hi = _mm512_unpackhi_epi8(c, d);
+    out[0][0] = _mm512_unpacklo_epi16(ab_lo, cd_lo);
+    out[0][1] = _mm512_unpackhi_epi16(ab_lo, cd_lo);
+    out[0][2] = _mm512_unpacklo_epi16(ab_hi, cd_hi);
+    out[0][3] = _mm512_unpackhi_epi16(ab_hi, cd_hi);
+  }
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][2]) {
+    const Int ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
+    out[0][0] = _mm512_unpacklo_epi16(ab, cd);
+    out[0][1] = _mm512_unpackhi_epi16(ab, cd);
+  }
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][1]) {
+    const Int ab = _mm512_or_si512(a, _mm512_slli_epi32(b, 8)), cd = _mm512_or_si512(c, _mm512_slli_epi32(d, 8));
+    out[0][0] = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
   }
 
   // Back from the order in which Interleave leaves them.
@@ -263,21 +273,21 @@ struct Simd {
     }
   }
 
+  // Q * 16 channels of a line, as Interleave takes them.
+  template <int Q, class Lanes>
+  PQI_INLINE static Int Line(const void* p, Lanes lanes) {
+    if constexpr (Q == 4) return Bytes64(p, lanes);
+    if constexpr (Q == 2) return Spread32(p, lanes);
+    if constexpr (Q == 1) return _mm512_cvtepu8_epi32(Bytes16(p, lanes));
+  }
   template <int Q, class Lanes>
   PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, Lanes lanes, Int (&out)[1][Q]) {
-    const Int zero = _mm512_setzero_si512();
-    if constexpr (Q == 4) {
-      Interleave(Bytes64(top, lanes), Bytes64(middle, lanes), Bytes64(bottom, lanes), out);
-    } else if constexpr (Q == 2) {
-      const Int ab = _mm512_unpacklo_epi8(Spread32(top, lanes), Spread32(middle, lanes));
-      const Int c = _mm512_unpacklo_epi8(Spread32(bottom, lanes), zero);
-      out[0][0] = _mm512_unpacklo_epi16(ab, c);
-      out[0][1] = _mm512_unpackhi_epi16(ab, c);
-    } else {
-      const Int a = _mm512_cvtepu8_epi32(Bytes16(top, lanes)), b = _mm512_cvtepu8_epi32(Bytes16(middle, lanes));
-      const Int c = _mm512_cvtepu8_epi32(Bytes16(bottom, lanes));
-      out[0][0] = _mm512_or_si512(a, _mm512_or_si512(_mm512_slli_epi32(b, 8), _mm512_slli_epi32(c, 16)));
-    }
+    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), _mm512_setzero_si512(), out);
+  }
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const void* next, Lanes lanes,
+                                    Int (&out)[1][Q]) {
+    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), Line<Q>(next, lanes), out);
   }
   template <int Q>
   PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {

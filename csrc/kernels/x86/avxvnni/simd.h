@@ -26,8 +26,9 @@ struct AvxVnni : Simd {
 #endif
   }
 
-  // Columns of three pixels: each dword lane holds one channel's three bytes and a zero.
+  // Columns of three or four pixels: each dword lane holds one channel's bytes, the fourth 0 of three.
   static constexpr int kColumnVectors = 2;
+  static constexpr int kColumnOutputs = 1;
   static constexpr int kColumnPhases = kPhases;
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
@@ -41,20 +42,32 @@ struct AvxVnni : Simd {
     return _mm256_permute4x64_epi64(_mm256_castsi128_si256(Bytes16(p, lanes)), 0x50);
   }
 
+  // Q * 8 channels of a line, and the dwords of four lines of them.
+  template <int Q, class Lanes>
+  PQI_INLINE static auto Line(const void* p, const Lanes& lanes) {
+    if constexpr (Q == 2) {
+      return Spread16(p, lanes);
+    } else {
+      return Bytes8(p, lanes);
+    }
+  }
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][2]) {
+    const Int ab = _mm256_unpacklo_epi8(a, b), cd = _mm256_unpacklo_epi8(c, d);
+    out[0][0] = _mm256_unpacklo_epi16(ab, cd);
+    out[0][1] = _mm256_unpackhi_epi16(ab, cd);
+  }
+  PQI_INLINE static void Interleave(__m128i a, __m128i b, __m128i c, __m128i d, Int (&out)[1][1]) {
+    const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
+    out[0][0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd));
+  }
   template <int Q, class Lanes>
   PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const Lanes& lanes, Int (&out)[1][Q]) {
-    const __m256i zero = _mm256_setzero_si256();
-    if constexpr (Q == 2) {
-      const Int ab = _mm256_unpacklo_epi8(Spread16(top, lanes), Spread16(middle, lanes));
-      const Int c = _mm256_unpacklo_epi8(Spread16(bottom, lanes), zero);
-      out[0][0] = _mm256_unpacklo_epi16(ab, c);
-      out[0][1] = _mm256_unpackhi_epi16(ab, c);
-    } else {
-      static_assert(Q == 1, "");
-      const __m128i ab = _mm_unpacklo_epi8(Bytes8(top, lanes), Bytes8(middle, lanes));
-      const __m128i c = _mm_unpacklo_epi8(Bytes8(bottom, lanes), _mm256_castsi256_si128(zero));
-      out[0][0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab, c), _mm_unpacklo_epi16(ab, c));
-    }
+    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), {}, out);
+  }
+  template <int Q, class Lanes>
+  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const void* next, const Lanes& lanes,
+                                    Int (&out)[1][Q]) {
+    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), Line<Q>(next, lanes), out);
   }
   template <int Q>
   PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {
