@@ -191,7 +191,8 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
     case Method::kRuns:
     case Method::kGather: {
       const kernels::TileScope scope(*set_);
-      kernels::TileU8S8 t = {};  // what all tiles share is set once
+      kernels::TileU8S8Pairs pairs = {};
+      kernels::TileU8S8& t = pairs.tile;  // what all tiles share is set once
       t.taps = static_cast<uint32_t>(layout_.taps);
       t.k = static_cast<uint32_t>(layout_.k);
       t.step = step_;
@@ -220,12 +221,11 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
         if (!pairs_.used()) return tiles[tile.m - 1](t);
         const size_t* first = pairs_.first.data() + 2 * tile.panel;
-        const int8_t* extra_w =
-            reinterpret_cast<const int8_t*>(pairs_.weights.data()) + first[0] * static_cast<size_t>(layout_.tile.nr) * 2;
-        set_->u8s8_pairs_tile[tile.m - 1]({t,
-                                           pairs_.at.data() + first[0],
-                                           extra_w,
-                                           {static_cast<uint32_t>(first[1] - first[0]), static_cast<uint32_t>(first[2] - first[1])}});
+        pairs.extra = pairs_.at.data() + first[0];
+        pairs.extra_w = reinterpret_cast<const int8_t*>(pairs_.weights.data()) + first[0] * static_cast<size_t>(layout_.tile.nr) * 2;
+        pairs.extras[0] = static_cast<uint32_t>(first[1] - first[0]);
+        pairs.extras[1] = static_cast<uint32_t>(first[2] - first[1]);
+        set_->u8s8_pairs_tile[tile.m - 1](pairs);
       });
       break;
     }
