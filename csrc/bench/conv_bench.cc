@@ -30,8 +30,8 @@ ConvShape Square(int64_t size, int64_t c, int64_t oc, int64_t k, int64_t stride)
   return s;
 }
 
-ConvShape Depthwise(int64_t size, int64_t c, int64_t stride) {
-  ConvShape s = Square(size, c, c, 3, stride);
+ConvShape Depthwise(int64_t size, int64_t c, int64_t stride, int64_t kernel = 3) {
+  ConvShape s = Square(size, c, c, kernel, stride);
   s.groups = c;
   return s;
 }
@@ -60,7 +60,10 @@ std::vector<Layer> Layers() {
           {"mobilenet.depthwise.28x192", Depthwise(28, 192, 1)},
           {"mobilenet.depthwise.14x384", Depthwise(14, 384, 1)},
           {"mobilenet.depthwise.14x576.s2", Depthwise(14, 576, 2)},
-          {"mobilenet.depthwise.7x960", Depthwise(7, 960, 1)}};
+          {"mobilenet.depthwise.7x960", Depthwise(7, 960, 1)},
+          {"mobilenet3.depthwise5.28x120", Depthwise(28, 120, 1, 5)},
+          {"mobilenet3.depthwise5.14x480", Depthwise(14, 480, 1, 5)},
+          {"mobilenet3.depthwise5.14x672.s2", Depthwise(14, 672, 2, 5)}};
 }
 
 int64_t Macs(const ConvShape& s) { return s.rows() * s.oc * s.taps() * s.group_inputs(); }

@@ -238,18 +238,19 @@ struct DepthwiseU8S8 {
   Output output;
   void* out;
 };
-// A band of output pixels of a 3x3 depthwise conv: `rows` pieces of image rows, each of m pixels, neighbours in y. Row r lies under lines
-// (pieces of image rows) r * row_lines + 0..2, pixel p of it under their columns p * stride + 0..2. Columns begin..end - 1 of line l lie
-// one behind the other from line[l] on, n bytes each; those before and behind them are `padding`. A line outside the image is a line of
-// padding. Codes only: no base, no residual, step 1. Arrays as in DepthwiseU8S8.
-struct Depthwise3x3U8S8 {
+// A band of output pixels of a depthwise conv with a window of K x K, K = 3 or 5: `rows` pieces of image rows, each of m pixels, neighbours
+// in y. Row r lies under lines (pieces of image rows) r * row_lines + 0..K-1, pixel p of it under their columns p * stride + 0..K-1.
+// Columns begin..end - 1 of line l lie one behind the other from line[l] on, n bytes each; those before and behind them are `padding`. A
+// line outside the image is a line of padding. Codes only: no base, no residual, step 1. Arrays as in DepthwiseU8S8.
+struct DepthwiseColumnsU8S8 {
+  uint32_t taps;  // K * K
   const uint8_t* const* line;
   const uint8_t* padding;  // [n]
   uint32_t begin, end;
-  uint32_t row_lines;  // 1 to 3. 1: rows are computed in pairs where that pays
+  uint32_t row_lines;  // 1 to K. 1: rows are computed in pairs where that pays
   uint32_t rows, m, n;
   uint32_t stride;  // columns between output pixels: 1 or 2
-  const int8_t* w;  // [9][padded n]
+  const int8_t* w;  // [taps][padded n]
   const int32_t* init;
   const float* scale;
   const float* bias;
@@ -384,7 +385,7 @@ struct KernelSet {
   TileShape f32;
   TileF32Fn f32_tile[kMaxMr];
   void (*u8s8_depthwise)(const DepthwiseU8S8&) noexcept;
-  void (*u8s8_depthwise3x3)(const Depthwise3x3U8S8&) noexcept;
+  void (*u8s8_depthwise_columns)(const DepthwiseColumnsU8S8&) noexcept;
   void (*f32_depthwise)(const DepthwiseF32&) noexcept;
   // y[i] = quantize(x[i]); Output.f32 is false, the activation is not applied.
   void (*quantize)(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;

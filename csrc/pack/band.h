@@ -1,4 +1,4 @@
-// Bands of a 3x3 depthwise convolution: pieces of image rows and the lines under them.
+// Bands of a depthwise convolution that runs along image rows: pieces of image rows and the lines under them.
 #pragma once
 
 #include <algorithm>
@@ -19,17 +19,17 @@ inline constexpr int64_t kBandBytes = 1 << 15, kBandRows = 16, kBandRowsAtMost =
 // Offsets in bytes into the scratch memory.
 struct BandScratch {
   size_t padding = 0;  // u8[columns * c]: a line of padding
-  size_t lines = 0;    // const uint8_t*[3 * kBandRowsAtMost]
+  size_t lines = 0;    // const uint8_t*[kh * kBandRowsAtMost]
   size_t bytes = 0;
   int64_t columns;  // of a line at most
 
   explicit BandScratch(const kernels::ConvShape& s) : columns(std::max(kLineBytes / s.c, kLineColumns)) {
     padding = Append(&bytes, static_cast<size_t>(columns * s.c));
-    lines = Append(&bytes, 3 * kBandRowsAtMost * sizeof(const uint8_t*));
+    lines = Append(&bytes, static_cast<size_t>(s.kh * kBandRowsAtMost) * sizeof(const uint8_t*));
   }
 };
 
-// A band for the kernel (kernels::Depthwise3x3U8S8), and its first output pixel.
+// A band for the kernel (kernels::DepthwiseColumnsU8S8), and its first output pixel.
 struct Band {
   const uint8_t* const* line;
   const uint8_t* padding;
@@ -49,18 +49,19 @@ void ForEachBand(const ConvRun<uint8_t>& run, const ConvPart& part, uint8_t padd
   Band band;
   band.line = lines;
   band.padding = padding;
-  band.row_lines = s.dilation_h == 1 ? std::min<int64_t>(s.stride_h, 3) : 3;
+  band.row_lines = s.dilation_h == 1 ? std::min(s.stride_h, s.kh) : s.kh;
   for (band.pixel = part.row_begin; band.pixel < part.row_end; band.pixel += band.rows * band.m) {
     const int64_t first = band.pixel % out_w, y = band.pixel / out_w % out_h, image = band.pixel / out_w / out_h;
     const int64_t left = part.row_end - band.pixel;
-    band.m = std::min({out_w - first, left, (offsets.columns - 3) / s.stride_w + 1});
-    const int64_t columns = (band.m - 1) * s.stride_w + 3, x0 = first * s.stride_w - s.pad_left;
+    band.m = std::min({out_w - first, left, (offsets.columns - s.kw) / s.stride_w + 1});
+    const int64_t columns = (band.m - 1) * s.stride_w + s.kw, x0 = first * s.stride_w - s.pad_left;
     band.begin = std::min(std::max<int64_t>(-x0, 0), columns);
     band.end = std::max(std::min(s.w - x0, columns), band.begin);
-    const int64_t fit = std::min(std::max((kBandBytes / (columns * s.c) - 3) / band.row_lines + 1, kBandRows), kBandRowsAtMost);
+    const int64_t fit = std::min(std::max((kBandBytes / (columns * s.c) - s.kh) / band.row_lines + 1, kBandRows), kBandRowsAtMost);
     band.rows = band.m == out_w ? std::min({fit, left / band.m, out_h - y}) : 1;
-    for (int64_t line = 0; line < (band.rows - 1) * band.row_lines + 3; ++line) {
-      const int64_t row = band.row_lines == 3 ? line / 3 : 0, tap = band.row_lines == 3 ? line % 3 : line;
+    for (int64_t line = 0; line < (band.rows - 1) * band.row_lines + s.kh; ++line) {
+      const bool apart = band.row_lines == s.kh;  // rows share no line
+      const int64_t row = apart ? line / s.kh : 0, tap = apart ? line % s.kh : line;
       const int64_t in_y = (y + row) * s.stride_h - s.pad_top + tap * s.dilation_h;
       const bool inside = in_y >= 0 && in_y < s.h && band.begin < band.end;
       lines[line] = inside ? run.x + ((image * s.h + in_y) * s.w + x0 + band.begin) * s.c : padding;

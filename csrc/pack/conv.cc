@@ -111,7 +111,7 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
       scratch_bytes_(layout_.method == Method::kWinograd
                          ? WinogradScratchBytes(layout_, shape)
-                         : std::max(Scratch<uint8_t>(layout_, shape).bytes, layout_.depthwise3x3 ? BandScratch(shape).bytes : 0)),
+                         : std::max(Scratch<uint8_t>(layout_, shape).bytes, layout_.depthwise_columns ? BandScratch(shape).bytes : 0)),
       step_(weights.step),
       zero_point_(weights.zero_point),
       qmin_(weights.qmin),
@@ -146,8 +146,9 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       break;
     case Method::kDepthwise: {
       const bool plain = step_ == 1 && run.residual.u8 == nullptr && run.residual.f32 == nullptr && !run.output.f32;
-      if (layout_.depthwise3x3 && plain) {
-        kernels::Depthwise3x3U8S8 d = {};
+      if (layout_.depthwise_columns && plain) {
+        kernels::DepthwiseColumnsU8S8 d = {};
+        d.taps = static_cast<uint32_t>(layout_.taps);
         d.n = static_cast<uint32_t>(s.oc);
         d.stride = static_cast<uint32_t>(s.stride_w);
         d.w = weights;
@@ -164,7 +165,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
           d.rows = static_cast<uint32_t>(band.rows);
           d.m = static_cast<uint32_t>(band.m);
           d.out = static_cast<uint8_t*>(OutputAt(run.y, false, s, band.pixel, 0));
-          set_->u8s8_depthwise3x3(d);
+          set_->u8s8_depthwise_columns(d);
         });
         break;
       }

@@ -177,8 +177,9 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
   layout.has_bias = has_bias;
   layout.has_base = has_base;
   if (layout.method != Method::kDepthwise && direct_dot) layout.offset = set.u8s8_offset;
-  if (layout.method == Method::kDepthwise && !has_base && shape.kh == 3 && shape.kw == 3 && shape.dilation_w == 1 && shape.stride_w <= 2) {
-    layout.depthwise3x3 = true;
+  if (layout.method == Method::kDepthwise && !has_base && shape.kh == shape.kw && (shape.kh == 3 || shape.kh == 5) &&
+      shape.dilation_w == 1 && shape.stride_w <= 2) {
+    layout.depthwise_columns = true;
   }
   const size_t bytes = layout.channels * 4;
   layout.scale = Append(&layout.bytes, bytes);

@@ -65,7 +65,7 @@ struct ConvLayout {
   size_t channels = 0;
   int64_t block_rows = 1;  // output pixels whose pointers (or windows) are made at a time
   bool has_bias = false, has_base = false;
-  bool depthwise3x3 = false;  // depthwise: bands of rows can go to the kernel of that name
+  bool depthwise_columns = false;  // depthwise: bands of rows can go to the kernel of that name
   size_t weights = 0, scale = 0, bias = 0, init = 0, base = 0;
   size_t bytes = 0;
 };

@@ -176,7 +176,10 @@ std::string FindWrongConv(const KernelSet& set) {
   }
   if (!check.Codes(Square(3, kCount, kCount, kCount, 1), Codes(3, 0), true)) return "u8s8 depthwise";
   for (int64_t stride : {1, 2}) {
-    if (!check.Codes(Square(5, kCount, kCount, kCount, stride), Codes(3, -kInfinity, stride == 2), false)) return "u8s8 depthwise 3x3";
+    ConvShape s = Square(5, kCount, kCount, kCount, stride);
+    if (!check.Codes(s, Codes(3, -kInfinity, stride == 2), false)) return "u8s8 depthwise columns";
+    s.kh = s.kw = 5;
+    if (!check.Codes(s, Codes(0, 0, stride == 1), false)) return "u8s8 depthwise columns";
   }
   if (!check.Floats(Square(3, kCount, kCount, kCount, 1))) return "f32 depthwise";
   return "";

@@ -3,7 +3,7 @@
 // S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
 // types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
 // and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
-// KernelSet::u8s8_offset. ColumnDot over kColumnPhases is the product of depthwise3x3.h, which has no offset. Matrix is void, or matrix
+// KernelSet::u8s8_offset. ColumnDot is the product of depthwise_columns.h, which has no offset. Matrix is void, or matrix
 // registers that take the place of the u8 x s8 tile (matrix_tile.h) and run whole convs (matrix_band.h). For the elementary functions:
 // HalfInt (arithmetic shift right by 1), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a
 // > b ? x : y; and Wide, doubles of half as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023],
@@ -15,7 +15,7 @@
 #include "kernels/contract.h"
 #include "kernels/generic/binary.h"
 #include "kernels/generic/depthwise.h"
-#include "kernels/generic/depthwise3x3.h"
+#include "kernels/generic/depthwise_columns.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/low_bit.h"
 #include "kernels/generic/matrix_band.h"
@@ -69,7 +69,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   FillNarrow<S>(set);
   FillWinograd<S>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
-  set.u8s8_depthwise3x3 = &Depthwise3x3U8S8Kernel<S>;
+  set.u8s8_depthwise_columns = &DepthwiseColumnsU8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;
   set.quantize = &QuantizeKernel<S>;
   set.range = &RangeKernel<S>;

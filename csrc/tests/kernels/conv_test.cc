@@ -209,35 +209,50 @@ TEST_P(ConvTest, AWindowEntirelyInThePaddingIsZero) {
   CheckF32(s);
 }
 
-ConvShape Depthwise3x3(int64_t channels, int64_t h, int64_t w, int64_t stride) {
+ConvShape Depthwise(int64_t kernel, int64_t channels, int64_t h, int64_t w, int64_t stride) {
   ConvShape s;
   s.h = h;
   s.w = w;
   s.c = s.oc = s.groups = channels;
-  s.kh = s.kw = 3;
+  s.kh = s.kw = kernel;
   s.stride_h = s.stride_w = stride;
-  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = kernel / 2;
   return s;
 }
 
 TEST_P(ConvTest, DepthwiseBandsEqualReferenceForEveryChannelTail) {
   for (int64_t channels = 1; channels <= 150; ++channels) {
-    for (int64_t stride : {1, 2}) {
-      ConvShape s = Depthwise3x3(channels, random.Int(1, 6), random.Int(1, 9), stride);
-      s.n = random.Int(1, 2);
-      s.pad_left = random.Int(1, 4);
-      s.pad_top = random.Int(1, 4);
-      s.dilation_h = random.Int(1, 2);
-      s.pad_bottom = 2 * s.dilation_h;
-      CheckU8(s, false);
+    for (int64_t kernel : {3, 5}) {
+      for (int64_t stride : {1, 2}) {
+        ConvShape s = Depthwise(kernel, channels, random.Int(1, 6), random.Int(1, 9), stride);
+        s.n = random.Int(1, 2);
+        s.pad_left = random.Int(2, 6);
+        s.pad_top = random.Int(1, 6);
+        s.dilation_h = random.Int(1, 2);
+        s.pad_right = random.Int(2, 4);
+        s.pad_bottom = 4 * s.dilation_h;
+        CheckU8(s, false);
+      }
     }
   }
 }
 
 TEST_P(ConvTest, DepthwiseBandsJoinSeamlessly) {
-  for (int64_t stride : {1, 2}) {
-    for (int64_t channels : {5, 16, 33, 48, 80, 144}) CheckU8(Depthwise3x3(channels, 40, 31, stride), false);  // bands of several rows
-    CheckU8(Depthwise3x3(33, 4, 1501, stride), false);                                                         // pieces of a row
+  for (int64_t kernel : {3, 5}) {
+    for (int64_t stride : {1, 2}) {
+      for (int64_t channels : {5, 16, 33, 48, 80, 144}) CheckU8(Depthwise(kernel, channels, 40, 31, stride), false);  // several rows
+      CheckU8(Depthwise(kernel, 33, 4, 1501, stride), false);                                                         // pieces of a row
+    }
+  }
+}
+
+TEST_P(ConvTest, DepthwiseRowsOfOneStrideAndColumnsOfAnother) {
+  for (int64_t kernel : {3, 5}) {
+    for (int64_t stride_h = 1; stride_h <= 7; ++stride_h) {
+      ConvShape s = Depthwise(kernel, 36, 23, 11, 1);
+      s.stride_h = stride_h;
+      CheckU8(s, false);
+    }
   }
 }
 

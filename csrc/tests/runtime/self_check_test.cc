@@ -99,10 +99,10 @@ const Breakage kBreakages[] = {
          Spoil(d.out);
        };
      }},
-    {"u8s8 depthwise 3x3",
+    {"u8s8 depthwise columns",
      [](KernelSet* s) {
-       s->u8s8_depthwise3x3 = [](const kernels::Depthwise3x3U8S8& d) noexcept {
-         original->u8s8_depthwise3x3(d);
+       s->u8s8_depthwise_columns = [](const kernels::DepthwiseColumnsU8S8& d) noexcept {
+         original->u8s8_depthwise_columns(d);
          if (d.stride == 2) Spoil(d.out);
        };
      }},

@@ -187,12 +187,12 @@ struct Neon {
   }
   PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) { return vbslq_f64(vcltzq_f64(x), a, b); }
 
-  // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0, 1, 2 is the top, middle, bottom pixel of the
-  // four channels in the lower half.
+  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: a phase is one pixel of the four channels in the lower
+  // half.
   static constexpr int kColumnVectors = 2;
   static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
-  static constexpr int kColumnPhases = 3;
+  static constexpr int ColumnPhases(int lines) { return lines; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) {
     return vmlal_s16(acc, vget_low_s16(vreinterpretq_s16_s32(x)), vget_low_s16(vreinterpretq_s16_s32(w)));
   }
@@ -202,20 +202,17 @@ struct Neon {
     if constexpr (Q == 2) out[1] = vreinterpretq_s32_s16(vextq_s16(v, v, 4));
   }
   template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const uint8_t* top, const uint8_t* middle, const uint8_t* bottom, Lanes lanes, Int (&out)[3][Q]) {
-    const uint8_t* const rows[3] = {top, middle, bottom};
-    PQI_UNROLL for (int p = 0; p < 3; ++p) {
-      const uint8x8_t bytes = Q == 2 ? Bytes8(rows[p], lanes) : Bytes4(rows[p], lanes);
-      SplitChannels<Q>(vreinterpretq_s16_u16(vmovl_u8(bytes)), out[p]);
-    }
+  PQI_INLINE static uint8x8_t Line(const void* p, Lanes lanes) {
+    return Q == 2 ? Bytes8(p, lanes) : Bytes4(p, lanes);
   }
-  template <int Q>
-  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[3][Q]) {
-    const int8_t* const rows[3] = {top, middle, bottom};
-    PQI_UNROLL for (int p = 0; p < 3; ++p) {
-      const uint8x8_t bytes = Q == 2 ? Bytes8(rows[p], All()) : Bytes4(rows[p], All());
-      SplitChannels<Q>(vmovl_s8(vreinterpret_s8_u8(bytes)), out[p]);
-    }
+  template <int Q, int kLines>
+  PQI_INLINE static void Columns(const uint8x8_t (&lines)[kLines], Int (&out)[kLines][Q]) {
+    PQI_UNROLL for (int y = 0; y < kLines; ++y) SplitChannels<Q>(vreinterpretq_s16_u16(vmovl_u8(lines[y])), out[y]);
+  }
+  // Lines of weights, one behind the other in the array.
+  template <int Q, int kLines>
+  PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[kLines][Q]) {
+    PQI_UNROLL for (int y = 0; y < kLines; ++y) SplitChannels<Q>(vmovl_s8(vreinterpret_s8_u8(Line<Q>(w[y], All()))), out[y]);
   }
   // Codes less their zero point to bytes.
   template <int Q, class Lanes>

@@ -206,12 +206,11 @@ struct Simd {
     return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ));
   }
 
-  // Columns of three pixels (kernels/generic/depthwise3x3.h), widened to 16 bits: phase 0 holds one channel's upper two bytes in each
-  // dword lane, phase 1 the third.
+  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: each dword lane holds two of one channel, or a last one.
   static constexpr int kColumnVectors = 1;
   static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
-  static constexpr int kColumnPhases = kPhases;
+  static constexpr int ColumnPhases(int lines) { return (lines + 1) / 2; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m128i Bytes8(const void* p, All) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
   PQI_INLINE static __m128i Bytes8(const void* p, const Mask& m) {
@@ -220,17 +219,21 @@ struct Simd {
     return _mm_cvtsi64_si128(static_cast<int64_t>(v));
   }
   template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const uint8_t* top, const uint8_t* middle, const uint8_t* bottom, const Lanes& lanes,
-                                    Int (&out)[2][Q]) {
+  PQI_INLINE static __m128i Line(const uint8_t* p, const Lanes& lanes) {
     static_assert(Q == 1, "");
-    out[0][0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(Bytes8(top, lanes), Bytes8(middle, lanes)));
-    out[1][0] = LoadU8(bottom, lanes);
+    return Bytes8(p, lanes);
   }
-  template <int Q>
-  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[2][Q]) {
-    static_assert(Q == 1, "");
-    out[0][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(Bytes8(top, All()), Bytes8(middle, All())));
-    out[1][0] = LoadS8(bottom);
+  template <int Q, int kLines>
+  PQI_INLINE static void Columns(const __m128i (&lines)[kLines], Int (&out)[ColumnPhases(kLines)][Q]) {
+    PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(lines[y], lines[y + 1]));
+    if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm256_cvtepu8_epi32(lines[kLines - 1]);
+  }
+  // Lines of weights, one behind the other in the array.
+  template <int Q, int kLines>
+  PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
+    const auto line = [&](int y) PQI_INLINE_LAMBDA { return Bytes8(w[y], All()); };
+    PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(line(y), line(y + 1)));
+    if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm256_cvtepi8_epi32(line(kLines - 1));
   }
   // Codes less their zero point to bytes.
   template <int Q, class Lanes>

@@ -23,24 +23,29 @@ struct Avx512 : Simd {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1)));
   }
 
-  // Columns of three pixels, widened to 16 bits: phase 0 holds one channel's upper two bytes in each dword lane, phase 1 the third.
+  // Columns of pixels, widened to 16 bits: each dword lane holds two of one channel, or a last one.
   static constexpr int kColumnVectors = 1;
   static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
-  static constexpr int kColumnPhases = kPhases;
+  static constexpr int ColumnPhases(int lines) { return (lines + 1) / 2; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m256i Interleaved(__m128i a, __m128i b) { return _mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)); }
   template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const uint8_t* top, const uint8_t* middle, const uint8_t* bottom, Lanes lanes, Int (&out)[2][Q]) {
+  PQI_INLINE static __m128i Line(const void* p, Lanes lanes) {
     static_assert(Q == 1, "");
-    out[0][0] = _mm512_cvtepu8_epi16(Interleaved(Bytes16(top, lanes), Bytes16(middle, lanes)));
-    out[1][0] = _mm512_cvtepu8_epi32(Bytes16(bottom, lanes));
+    return Bytes16(p, lanes);
   }
-  template <int Q>
-  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[2][Q]) {
-    static_assert(Q == 1, "");
-    out[0][0] = _mm512_cvtepi8_epi16(Interleaved(Bytes16(top, All()), Bytes16(middle, All())));
-    out[1][0] = LoadS8(bottom);
+  template <int Q, int kLines>
+  PQI_INLINE static void Columns(const __m128i (&lines)[kLines], Int (&out)[ColumnPhases(kLines)][Q]) {
+    PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm512_cvtepu8_epi16(Interleaved(lines[y], lines[y + 1]));
+    if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm512_cvtepu8_epi32(lines[kLines - 1]);
+  }
+  // Lines of weights, one behind the other in the array.
+  template <int Q, int kLines>
+  PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
+    const auto line = [&](int y) PQI_INLINE_LAMBDA { return Bytes16(w[y], All()); };
+    PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm512_cvtepi8_epi16(Interleaved(line(y), line(y + 1)));
+    if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm512_cvtepi8_epi32(line(kLines - 1));
   }
 };
 

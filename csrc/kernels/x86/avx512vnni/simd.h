@@ -201,10 +201,10 @@ struct Simd {
     return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
   }
 
-  // Columns of three or four pixels (kernels/generic/depthwise3x3.h): each dword lane holds one channel's bytes, the fourth 0 of three.
+  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four of one channel, the last ones 0 where lines end.
   static constexpr int kColumnVectors = 4;
   static constexpr int kColumnOutputs = 2;
-  static constexpr int kColumnPhases = kPhases;
+  static constexpr int ColumnPhases(int lines) { return (lines + 3) / 4; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   using ByteMask = __mmask64;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
@@ -222,22 +222,22 @@ struct Simd {
   }
 
   // The bytes of lines a, b, c, d to dwords: of 64 channels, of 32 channels after Spread32, of 16 that are dwords already.
-  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][4]) {
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[4]) {
     const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
     const Int cd_lo = _mm512_unpacklo_epi8(c, d), cd_hi = _mm512_unpackhi_epi8(c, d);
-    out[0][0] = _mm512_unpacklo_epi16(ab_lo, cd_lo);
-    out[0][1] = _mm512_unpackhi_epi16(ab_lo, cd_lo);
-    out[0][2] = _mm512_unpacklo_epi16(ab_hi, cd_hi);
-    out[0][3] = _mm512_unpackhi_epi16(ab_hi, cd_hi);
+    out[0] = _mm512_unpacklo_epi16(ab_lo, cd_lo);
+    out[1] = _mm512_unpackhi_epi16(ab_lo, cd_lo);
+    out[2] = _mm512_unpacklo_epi16(ab_hi, cd_hi);
+    out[3] = _mm512_unpackhi_epi16(ab_hi, cd_hi);
   }
-  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][2]) {
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[2]) {
     const Int ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
-    out[0][0] = _mm512_unpacklo_epi16(ab, cd);
-    out[0][1] = _mm512_unpackhi_epi16(ab, cd);
+    out[0] = _mm512_unpacklo_epi16(ab, cd);
+    out[1] = _mm512_unpackhi_epi16(ab, cd);
   }
-  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][1]) {
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1]) {
     const Int ab = _mm512_or_si512(a, _mm512_slli_epi32(b, 8)), cd = _mm512_or_si512(c, _mm512_slli_epi32(d, 8));
-    out[0][0] = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
+    out[0] = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
   }
 
   // Back from the order in which Interleave leaves them.
@@ -280,18 +280,19 @@ struct Simd {
     if constexpr (Q == 2) return Spread32(p, lanes);
     if constexpr (Q == 1) return _mm512_cvtepu8_epi32(Bytes16(p, lanes));
   }
-  template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, Lanes lanes, Int (&out)[1][Q]) {
-    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), _mm512_setzero_si512(), out);
+  template <int Q, int kLines>
+  PQI_INLINE static void Columns(const Int (&lines)[kLines], Int (&out)[ColumnPhases(kLines)][Q]) {
+    const auto line = [&](int y) PQI_INLINE_LAMBDA { return y < kLines ? lines[y] : _mm512_setzero_si512(); };
+    PQI_UNROLL for (int p = 0; p < ColumnPhases(kLines); ++p) {
+      Interleave(line(4 * p), line(4 * p + 1), line(4 * p + 2), line(4 * p + 3), out[p]);
+    }
   }
-  template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const void* next, Lanes lanes,
-                                    Int (&out)[1][Q]) {
-    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), Line<Q>(next, lanes), out);
-  }
-  template <int Q>
-  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {
-    LoadColumn<Q>(top, middle, bottom, All(), out);
+  // Lines of weights, one behind the other in the array.
+  template <int Q, int kLines>
+  PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
+    Int lines[kLines];
+    PQI_UNROLL for (int y = 0; y < kLines; ++y) lines[y] = Line<Q>(w[y], All());
+    Columns<Q>(lines, out);
   }
 
   PQI_INLINE static void PutBytes(uint8_t* p, __m512i v, All) { _mm512_storeu_si512(p, v); }
@@ -301,7 +302,7 @@ struct Simd {
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, ByteMask m) { _mm_mask_storeu_epi8(p, static_cast<__mmask16>(m), v); }
 
-  // Codes less their zero point to bytes, in the order of LoadColumn.
+  // Codes less their zero point to bytes, in the order of Columns.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 4) {

@@ -26,10 +26,10 @@ struct AvxVnni : Simd {
 #endif
   }
 
-  // Columns of three or four pixels: each dword lane holds one channel's bytes, the fourth 0 of three.
+  // Columns of pixels: each dword lane holds four of one channel, the last ones 0 where lines end.
   static constexpr int kColumnVectors = 2;
-  static constexpr int kColumnOutputs = 1;
-  static constexpr int kColumnPhases = kPhases;
+  static constexpr int kColumnOutputs = 2;
+  static constexpr int ColumnPhases(int lines) { return (lines + 3) / 4; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
   PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   PQI_INLINE static __m128i Bytes16(const void* p, const Mask& m) {
@@ -51,30 +51,31 @@ struct AvxVnni : Simd {
       return Bytes8(p, lanes);
     }
   }
-  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[1][2]) {
+  PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[2]) {
     const Int ab = _mm256_unpacklo_epi8(a, b), cd = _mm256_unpacklo_epi8(c, d);
-    out[0][0] = _mm256_unpacklo_epi16(ab, cd);
-    out[0][1] = _mm256_unpackhi_epi16(ab, cd);
+    out[0] = _mm256_unpacklo_epi16(ab, cd);
+    out[1] = _mm256_unpackhi_epi16(ab, cd);
   }
-  PQI_INLINE static void Interleave(__m128i a, __m128i b, __m128i c, __m128i d, Int (&out)[1][1]) {
+  PQI_INLINE static void Interleave(__m128i a, __m128i b, __m128i c, __m128i d, Int (&out)[1]) {
     const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
-    out[0][0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd));
+    out[0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab, cd), _mm_unpacklo_epi16(ab, cd));
   }
-  template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const Lanes& lanes, Int (&out)[1][Q]) {
-    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), {}, out);
+  template <int Q, int kLines, class Bytes>
+  PQI_INLINE static void Columns(const Bytes (&lines)[kLines], Int (&out)[ColumnPhases(kLines)][Q]) {
+    const auto line = [&](int y) PQI_INLINE_LAMBDA { return y < kLines ? lines[y] : Bytes{}; };
+    PQI_UNROLL for (int p = 0; p < ColumnPhases(kLines); ++p) {
+      Interleave(line(4 * p), line(4 * p + 1), line(4 * p + 2), line(4 * p + 3), out[p]);
+    }
   }
-  template <int Q, class Lanes>
-  PQI_INLINE static void LoadColumn(const void* top, const void* middle, const void* bottom, const void* next, const Lanes& lanes,
-                                    Int (&out)[1][Q]) {
-    Interleave(Line<Q>(top, lanes), Line<Q>(middle, lanes), Line<Q>(bottom, lanes), Line<Q>(next, lanes), out);
-  }
-  template <int Q>
-  PQI_INLINE static void WeightColumn(const int8_t* top, const int8_t* middle, const int8_t* bottom, Int (&out)[1][Q]) {
-    LoadColumn<Q>(top, middle, bottom, All(), out);
+  // Lines of weights, one behind the other in the array.
+  template <int Q, int kLines>
+  PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
+    decltype(Line<Q>(w[0], All())) lines[kLines];
+    PQI_UNROLL for (int y = 0; y < kLines; ++y) lines[y] = Line<Q>(w[y], All());
+    Columns<Q>(lines, out);
   }
 
-  // Codes less their zero point to bytes, in the order of LoadColumn.
+  // Codes less their zero point to bytes, in the order of Columns.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, const Lanes& lanes) {
     if constexpr (Q == 2) {
