@@ -306,7 +306,7 @@ TEST(Views, EveryAlgorithmGivesTheReferencesBits) {
   if (CpuSupports(Isa::kAvx2)) EXPECT_GT(ran, 0u);
 }
 
-TEST(Views, ThePlanOfMemoryNeitherMattersNorGrows) {
+TEST(Views, NeitherThePlanOfMemoryNorWhatACallerAsksForMatters) {
   const Network net = Branches(17, 8);
   const auto reuse = MakeSession(net.model, 2, "auto"), apart = MakeSession(net.model, 2, "auto", ArenaReuse::kNoReuse);
   for (const ConcreteShape& shape :
