@@ -38,7 +38,7 @@ class Inception(nn.Module):
 
 
 class Dense(nn.Module):
-    """Each layer adds channels to all before it, which the next one reads; the last two are joined in two steps."""
+    """Each layer adds channels to all before it, which the next one reads too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = torch.cat([x, layer(x)], 1)
-        return self.head(torch.cat([torch.cat([self.left(x), self.middle(x)], 1), self.right(x)], 1))
+        return self.head(torch.cat([self.left(x), self.middle(x), self.right(x)], 1))
 
 
 # The inputs that each concatenation finds in place.
-NETWORKS = {"inception": (Inception, ["all", "all"]), "dense": (Dense, ["input 1", "input 1", "input 1", "all", "all"])}
+NETWORKS = {"inception": (Inception, ["all", "all"]), "dense": (Dense, ["input 1", "input 1", "input 1", "all"])}
 
 
 def model_of(name: str, bits: int) -> tuple[pq.Model, Tensor]:
