@@ -168,6 +168,38 @@ TEST(Branches, FloatsGiveTheReferencesBits) {
   }
 }
 
+// Along the batch a piece is in one piece, at any address: its ops know of nothing.
+TEST(Branches, AnyOpWritesAPieceOfABatch) {
+  LayerMaker m;
+  const int q = m.quant(), f = m.b.AddNode("dequantize", {m.x}, -1, {}, R"("layout":"same")");
+  const auto node = [&](const char* op, const Ids& inputs, int quant, const std::string& attrs) {
+    return m.b.AddNode(op, inputs, quant, {}, attrs);
+  };
+  const std::string window = R"("kernel":[3,3],"stride":[1,1],"padding":[1,1,1,1],"ceil_mode":0,"count_include_pad":0)";
+  const std::string flip = R"("perm":[0,2,1,3])", scores = R"("causal":0,"log":0)";
+  const int codes = m.Concat({m.Pool(m.x), node("avg_pool2d", {m.x}, q, window), node("add", {m.x, m.x}, q, kRelu),
+                              node("transpose", {node("transpose", {m.x}, q, flip)}, q, flip), m.Conv(m.x, 7, 7, 3, q, 7),
+                              node("quantize", {f}, q, R"("layout":"same")")},
+                             0);
+  const int floats =
+      m.Concat({node("avg_pool2d", {m.x}, -1, window), node("softmax", {f}, -1, scores),
+                node("unary", {f}, -1, R"("alpha":0,"function":"tanh")"), node("add", {f, m.x}, -1, kRelu), m.FloatConv(f, 7, 7, 3)},
+               0, -1);
+  const auto model = m.Build({m.Pool(codes), m.FloatConv(floats, 7, 2, 1)});
+  for (const ConcreteShape& shape : {ConcreteShape{1, 3, 5, LayerMaker::kC}, ConcreteShape{3, 7, 5, LayerMaker::kC}}) {
+    const std::vector<uint8_t> x = Codes(3 * 7 * 5 * LayerMaker::kC, 8);
+    const auto expected = RunModel(MakeSession(model, 1, "reference", ArenaReuse::kNoReuse).get(), {shape}, {x.data()}, true);
+    for (const TestedSet& set : RunnableSets()) {
+      const auto session = MakeSession(model, 2, *set.set);
+      size_t in_place = 0;
+      for (const LayerInfo& layer : session->Layers()) in_place += layer.executed_as == "in place";
+      EXPECT_EQ(in_place, 2u);
+      EXPECT_EQ(RunModel(session.get(), {shape}, {x.data()}).outputs, expected.outputs) << set.name;
+      EXPECT_EQ(RunModel(session.get(), {shape}, {x.data()}, true).captured, expected.captured) << set.name;
+    }
+  }
+}
+
 // Then this one is no view, and those inside it lie in the caller's memory.
 TEST(Branches, ACallerMayAskForAnyOneValue) {
   const Network net = MakeNetwork(17, 8);
