@@ -84,6 +84,7 @@ void Run(benchmark::State& state, const KernelSet* set, Product product, const C
   run.x = x;
   run.output = ReluOutput();
   run.y = y;
+  run.y_stride = static_cast<size_t>(s.oc);
   const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
   for (auto _ : state) {
     packed.Run(run, whole, scratch.data());

@@ -73,6 +73,7 @@ void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits b
   run.x = x.data();
   run.output.act_hi = std::numeric_limits<float>::infinity();
   run.y = y.data();
+  run.y_stride = static_cast<size_t>(s.oc);
   const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
   for (auto _ : state) {
     packed.Run(run, whole, scratch.data());

@@ -88,13 +88,14 @@ Status AddBlock(uint64_t bytes, size_t first, size_t last, size_t* offset, std::
 
 }  // namespace
 
-Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, ArenaReuse reuse) {
+Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, Span<const Placement> placements, ArenaReuse reuse) {
   const size_t node_count = graph.nodes.size();
   if (shapes.size() != graph.values.size()) return Internal("a memory plan needs one shape per value");
+  const auto owner = [&](uint32_t id) { return placements.empty() ? kNoOwner : placements[id].owner; };
   MemoryPlan plan;
   plan.value_offset.assign(graph.values.size(), kNotInArena);
 
-  std::vector<size_t> last_use(graph.values.size(), 0);
+  std::vector<size_t> first_use(graph.values.size(), node_count), last_use(graph.values.size(), 0);
   for (size_t n = 0; n < node_count; ++n) {
     for (uint32_t id : graph.nodes[n].inputs) last_use[id] = n;
   }
@@ -103,12 +104,22 @@ Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shap
   std::vector<Block> blocks;
   for (size_t n = 0; n < node_count; ++n) {
     for (uint32_t id : graph.nodes[n].outputs) {
+      first_use[id] = std::min(first_use[id], n);
+      if (owner(id) != kNoOwner) {  // whose node comes later
+        first_use[owner(id)] = std::min(first_use[owner(id)], first_use[id]);
+        continue;
+      }
       uint64_t bytes = 0;
       if (!CheckedByteSize(shapes[id], DTypeSize(graph.values[id].dtype), UINT64_MAX, &bytes)) return Planner::TooLarge();
-      PQI_RETURN_IF_ERROR(AddBlock(bytes, n, std::max(n, last_use[id]), &plan.value_offset[id], &blocks));
+      PQI_RETURN_IF_ERROR(AddBlock(bytes, first_use[id], std::max(n, last_use[id]), &plan.value_offset[id], &blocks));
     }
   }
   PQI_RETURN_IF_ERROR(Planner(reuse).Place(std::move(blocks), &plan.arena_bytes));
+  for (size_t n = node_count; n-- > 0;) {
+    for (uint32_t id : graph.nodes[n].outputs) {
+      if (owner(id) != kNoOwner) plan.value_offset[id] = plan.value_offset[owner(id)] + placements[id].offset;
+    }
+  }
   return plan;
 }
 

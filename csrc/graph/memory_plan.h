@@ -17,14 +17,23 @@ enum class ArenaReuse { kReuse, kNoReuse };
 inline constexpr size_t kNotInArena = SIZE_MAX;
 inline constexpr size_t kArenaSlack = 64;  // bytes after the last value
 
+// Where a value lies that has no memory of its own: `offset` bytes into `owner`, the output of the only node that reads it.
+inline constexpr uint32_t kNoOwner = UINT32_MAX;
+struct Placement {
+  uint32_t owner = kNoOwner;
+  size_t offset = 0;
+};
+
 struct MemoryPlan {
   std::vector<size_t> value_offset;  // by value id; kNotInArena for graph inputs
   size_t arena_bytes = 0;            // kArenaSlack included
 };
 
 // A value lives from the node that writes it to the last node that reads it; graph outputs live to the end. No two that live at once
-// overlap, a node's inputs and outputs included. Offsets are multiples of 64. `shapes` is by value id, all fixed. kInvalidArgument if the
-// sizes do not fit size_t.
-Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, ArenaReuse reuse = ArenaReuse::kReuse);
+// overlap, a node's inputs and outputs included, but for a value with others inside, which lives from the first of these on. Offsets of
+// values with memory of their own are multiples of 64. `shapes` is by value id, all fixed; so is `placements`, unless it is empty.
+// kInvalidArgument if the sizes do not fit size_t.
+Result<MemoryPlan> PlanMemory(const Graph& graph, Span<const ConcreteShape> shapes, Span<const Placement> placements = {},
+                              ArenaReuse reuse = ArenaReuse::kReuse);
 
 }  // namespace pqi

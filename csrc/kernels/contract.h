@@ -170,7 +170,7 @@ struct WinogradOutput {
   size_t plane;
   uint32_t tiles, rows, columns;  // outputs that exist: 1 or 2 rows of 2*tiles or 2*tiles - 1 pixels
   TileU8S8 epilogue;              // of the upper row; a, taps, k, w, init are not read; no base
-  size_t row_stride;              // elements between the rows of the output, and of a residual
+  size_t row_pixels;              // pixels between the rows of the output, and of a residual
 };
 
 // The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
@@ -255,7 +255,8 @@ struct DepthwiseColumnsU8S8 {
   const float* scale;
   const float* bias;
   Output output;
-  uint8_t* out;  // [rows][m][n]
+  uint8_t* out;       // [rows][m] pixels
+  size_t out_stride;  // elements between them
 };
 struct DepthwiseF32 {
   const float* const* a;

@@ -1,6 +1,7 @@
 // concat: inputs behind each other along one axis. Codes of other parameters than the output's go through a table of 256 codes.
 #include <array>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "kernels/reference/quantize.h"
@@ -53,6 +54,7 @@ class ConcatStep : public Step {
   ConcatStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), element_size_(DTypeSize(view.output(0).dtype)) {
     AttrReader attrs(view);
     axis_ = ReadAxis(&attrs);
+    last_axis_ = axis_ + 1 == view.output(0).shape.size();
     tables_.resize(view.node.inputs.size());
     info_ = {"copy", "data movement", 0};
     if (element_size_ != 1) return;
@@ -72,20 +74,50 @@ class ConcatStep : public Step {
     }
   }
 
+  // Rows of the output are pieces of all inputs where the axis is the last one; else a row lies in one input.
+  bool SpacesRows() const override { return last_axis_; }
+
+  Joint joint() const override {
+    Joint joint{axis_, 0};
+    for (size_t i = 0; i < tables_.size(); ++i) {
+      if (tables_[i].empty()) joint.inputs |= uint64_t{1} << i;
+    }
+    return joint;
+  }
+
+  void ExpectInPlace(uint64_t inputs) override {
+    std::string list;
+    size_t count = 0;
+    for (size_t i = 0; i < tables_.size(); ++i) {
+      if ((inputs >> i & 1) == 0) continue;
+      list += (list.empty() ? "" : ", ") + std::to_string(i);
+      ++count;
+    }
+    if (count == 0) return;
+    if (count == tables_.size()) {
+      info_.executed_as = "in place";
+      info_.reason = "the nodes before it write into its output";
+    } else {
+      info_.reason += (count == 1 ? ", input " : ", inputs ") + list + " in place";
+    }
+  }
+
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
     int64_t outer = 1, inner = 1;
     for (size_t d = 0; d < axis_; ++d) outer *= shape[d];
     for (size_t d = axis_ + 1; d < shape.size(); ++d) inner *= shape[d];
-    const int64_t row = shape[axis_] * inner;
+    const int64_t row = last_axis_ ? args.out_stride : shape[axis_] * inner;
     int64_t first = 0;
     for (size_t i = 0; i < tables_.size(); ++i) {
       const int64_t piece = args.in[i].dim(axis_) * inner;
-      if (piece == 0) continue;
-      // One input after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among threads.
-      ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
-      });
+      const bool in_place = args.in[i].data == args.out.mutable_u8() + first * static_cast<int64_t>(element_size_);
+      if (piece > 0 && !in_place) {
+        // One input after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among threads.
+        ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
+        });
+      }
       first += piece;
     }
   }
@@ -104,6 +136,7 @@ class ConcatStep : public Step {
   const kernels::KernelSet& set_;
   size_t element_size_;
   size_t axis_ = 0;
+  bool last_axis_ = false;
   std::vector<std::vector<uint8_t>> tables_;  // by input; empty where codes are copied
 };
 

@@ -57,6 +57,8 @@ class ConvStep : public Step {
 
   size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&) const override { return packed_.ScratchBytes(geometry_.Bind(in)); }
 
+  bool SpacesRows() const override { return true; }
+
   void Run(const RunArgs& args) const noexcept override {
     pack::ConvRun<T> run;
     run.shape = geometry_.Bind(*args.in[0].shape);
@@ -71,6 +73,7 @@ class ConvStep : public Step {
     }
     run.output = output_;
     run.y = args.out.data;
+    run.y_stride = static_cast<size_t>(args.out_stride);
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
     const pack::Work work = pack::OutputWork(packed_.layout(), run.shape);

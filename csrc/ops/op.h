@@ -14,7 +14,7 @@
 
 namespace pqi::ops {
 
-// A value during a run: dense, row-major, at least 4-byte aligned where it holds f32 or i32.
+// A value during a run: row-major, dense (but see RunArgs::out_stride), at least 4-byte aligned where it holds f32 or i32.
 struct Operand {
   void* data = nullptr;
   const ConcreteShape* shape = nullptr;
@@ -37,6 +37,9 @@ inline constexpr size_t kMaxInputs = 64;
 struct RunArgs {
   Operand in[kMaxInputs];
   Operand out;
+  // Elements from one row of `out`, its last dimension, to the next; more than a row only for a step that spaces them and if there are
+  // several. What lies between is not this step's to write.
+  int64_t out_stride = 0;
   uint8_t* scratch = nullptr;  // see Scratch
   size_t scratch_stride = 0;
   ThreadPool* pool = nullptr;
@@ -54,6 +57,14 @@ struct StepInfo {
   int act_bits = 0;         // of a float input that the step quantizes itself
 };
 
+// How inputs lie in an output that holds them as they are, behind each other along `axis`. A node may find those of `inputs` there already:
+// in.data is then that place in out.data.
+struct Joint {
+  size_t axis = 0;
+  uint64_t inputs = 0;  // bit i: input i
+};
+static_assert(kMaxInputs <= 64, "Joint::inputs has a bit for each");
+
 // A node made ready for one ISA: weights packed, tables built. Immutable, so any number of threads may run it at once.
 class Step {
  public:
@@ -67,6 +78,11 @@ class Step {
   virtual void Run(const RunArgs& args) const noexcept = 0;
   // What the values of an i32 input 0 must be below; a session holds its callers to it before any step runs.
   virtual int64_t IndexLimit() const { return 0; }
+  // Can there be other elements between the rows of the output (RunArgs::out_stride)?
+  virtual bool SpacesRows() const { return false; }
+  virtual Joint joint() const { return {}; }
+  // Before the first run: the inputs of the joint that will be in place, unless a caller asks for one of them.
+  virtual void ExpectInPlace(uint64_t inputs) { (void)inputs; }
 
   const StepInfo& info() const { return info_; }
 

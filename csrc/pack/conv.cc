@@ -78,8 +78,8 @@ Residual ResidualAt(const Residual& r, const ConvShape& s, int64_t row, int64_t 
   return at;
 }
 
-void* OutputAt(void* y, bool f32, const ConvShape& s, int64_t row, int64_t channel) {
-  return static_cast<uint8_t*>(y) + (row * s.oc + channel) * (f32 ? 4 : 1);
+void* OutputAt(void* y, bool f32, size_t y_stride, int64_t row, int64_t channel) {
+  return static_cast<uint8_t*>(y) + (static_cast<size_t>(row) * y_stride + static_cast<size_t>(channel)) * (f32 ? 4 : 1);
 }
 
 Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
@@ -141,8 +141,8 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   switch (layout_.method) {
     case Method::kReference:
       kernels::reference::Conv2dU8(
-          {s, run.x, zero_point_, weights, step_, base, scale, bias, ResidualAt(run.residual, s, 0, 0), run.output, run.y}, part.row_begin,
-          part.row_end);
+          {s, run.x, zero_point_, weights, step_, base, scale, bias, ResidualAt(run.residual, s, 0, 0), run.output, run.y, run.y_stride},
+          part.row_begin, part.row_end);
       break;
     case Method::kDepthwise: {
       const bool plain = step_ == 1 && run.residual.u8 == nullptr && run.residual.f32 == nullptr && !run.output.f32;
@@ -156,6 +156,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         d.scale = scale;
         d.bias = bias;
         d.output = output;
+        d.out_stride = run.y_stride;
         ForEachBand(run, part, padding, scratch, [&](const Band& band) {
           d.line = band.line;
           d.padding = band.padding;
@@ -164,7 +165,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
           d.row_lines = static_cast<uint32_t>(band.row_lines);
           d.rows = static_cast<uint32_t>(band.rows);
           d.m = static_cast<uint32_t>(band.m);
-          d.out = static_cast<uint8_t*>(OutputAt(run.y, false, s, band.pixel, 0));
+          d.out = static_cast<uint8_t*>(OutputAt(run.y, false, run.y_stride, band.pixel, 0));
           set_->u8s8_depthwise_columns(d);
         });
         break;
@@ -183,7 +184,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       ForEachPixel(layout_, run, part, padding, scratch, [&](const uint8_t* const* a, int64_t row) {
         d.a = a;
         d.residual = ResidualAt(run.residual, s, row, 0);
-        d.out = OutputAt(run.y, run.output.f32, s, row, 0);
+        d.out = OutputAt(run.y, run.output.f32, run.y_stride, row, 0);
         set_->u8s8_depthwise(d);
       });
       break;
@@ -198,7 +199,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       t.k = static_cast<uint32_t>(layout_.k);
       t.step = step_;
       t.output = output;
-      t.out_stride = static_cast<size_t>(s.oc);
+      t.out_stride = run.y_stride;
       t.depth = layout_.algorithm.depth;
       const bool dot = layout_.algorithm.product == Product::kDot;
       const kernels::TileU8S8Fn* tiles = dot ? set_->u8s8_tile : ProductKernels(*set_, layout_.algorithm.product).tile;
@@ -219,7 +220,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         t.box = tile.box;
         t.row = tile.terms;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
-        t.out = OutputAt(run.y, run.output.f32, s, tile.row, tile.channel);
+        t.out = OutputAt(run.y, run.output.f32, run.y_stride, tile.row, tile.channel);
         if (!pairs_.used()) return tiles[tile.m - 1](t);
         const size_t* first = pairs_.first.data() + 2 * tile.panel;
         pairs.extra = pairs_.at.data() + first[0];
@@ -254,8 +255,8 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
   switch (layout_.method) {
     case Method::kReference:
       kernels::reference::Conv2dF32(
-          {s, run.x, weights, bias, ResidualAt(run.residual, s, 0, 0), act_lo, act_hi, static_cast<float*>(run.y)}, part.row_begin,
-          part.row_end);
+          {s, run.x, weights, bias, ResidualAt(run.residual, s, 0, 0), act_lo, act_hi, static_cast<float*>(run.y), run.y_stride},
+          part.row_begin, part.row_end);
       break;
     case Method::kDepthwise: {
       kernels::DepthwiseF32 d = {};
@@ -268,7 +269,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       ForEachPixel(layout_, run, part, 0.0f, scratch, [&](const float* const* a, int64_t row) {
         d.a = a;
         d.residual = ResidualAt(run.residual, s, row, 0);
-        d.out = static_cast<float*>(OutputAt(run.y, true, s, row, 0));
+        d.out = static_cast<float*>(OutputAt(run.y, true, run.y_stride, row, 0));
         set_->f32_depthwise(d);
       });
       break;
@@ -281,7 +282,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       t.k = static_cast<uint32_t>(layout_.k);
       t.act_lo = act_lo;
       t.act_hi = act_hi;
-      t.out_stride = static_cast<size_t>(s.oc);
+      t.out_stride = run.y_stride;
       const auto no_values = [](const float* const*, int64_t, int32_t*, int32_t*) {};
       ForEachTile(layout_, run, part, 0.0f, scratch, no_values, [&](const Tile<float>& tile) {
         t.a = tile.a;
@@ -289,7 +290,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
         t.bias = bias != nullptr ? bias + tile.panel * layout_.tile.nr : nullptr;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
-        t.out = static_cast<float*>(OutputAt(run.y, true, s, tile.row, tile.channel));
+        t.out = static_cast<float*>(OutputAt(run.y, true, run.y_stride, tile.row, tile.channel));
         set_->f32_tile[tile.m - 1](t);
       });
       break;

@@ -13,8 +13,8 @@
 
 namespace pqi::pack {
 
-// What changes from run to run. `shape` is the one packed, with any n, h, w. T is the input's type. A residual has the shape of y, so its
-// stride is not read. With float inputs y is float, and only act_lo and act_hi of `output` are read.
+// What changes from run to run. `shape` is the one packed, with any n, h, w. T is the input's type. A residual has the shape of y and is
+// dense: its stride is not read. With float inputs y is float, and only act_lo and act_hi of `output` are read.
 template <typename T>
 struct ConvRun {
   kernels::ConvShape shape;
@@ -22,11 +22,12 @@ struct ConvRun {
   kernels::Residual residual;
   kernels::Output output;
   void* y = nullptr;
+  size_t y_stride = 0;  // elements from one output pixel to the next
 };
 
 // The residual and the output of a pixel and channel.
 kernels::Residual ResidualAt(const kernels::Residual& r, const kernels::ConvShape& s, int64_t row, int64_t channel);
-void* OutputAt(void* y, bool f32, const kernels::ConvShape& s, int64_t row, int64_t channel);
+void* OutputAt(void* y, bool f32, size_t y_stride, int64_t row, int64_t channel);
 
 // The output of the layer for Split.
 Work OutputWork(const ConvLayout& layout, const kernels::ConvShape& shape);

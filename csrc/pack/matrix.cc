@@ -140,7 +140,7 @@ void RunInPlace(const MatrixLayer& layer, const ConvRun<uint8_t>& run, int64_t b
   }
   band->positions = static_cast<uint32_t>(std::max<int64_t>(rows, kMatrixRows));
   band->epilogue.residual = ResidualAt(run.residual, s, begin, channel);
-  band->epilogue.out = OutputAt(run.y, run.output.f32, s, begin, channel);
+  band->epilogue.out = OutputAt(run.y, run.output.f32, run.y_stride, begin, channel);
   layer.set.u8s8_matrix(*band);
 }
 
@@ -203,7 +203,7 @@ void RunMatrix(const MatrixLayer& layer, const ConvRun<uint8_t>& run, const Conv
   t.bias = layout.has_bias ? At<float>(layer.buffer, layout.bias) + channel : nullptr;
   t.step = layer.step;
   t.output = layer.output;
-  t.out_stride = static_cast<size_t>(s.oc);
+  t.out_stride = run.y_stride;
   if (part.row_begin >= part.row_end) return;
   if (InPlace(s)) {
     for (int64_t i = 0; i < band.pieces; ++i) offset[i] = static_cast<ptrdiff_t>(PieceAt(layout.k, i));
@@ -227,7 +227,7 @@ void RunMatrix(const MatrixLayer& layer, const ConvRun<uint8_t>& run, const Conv
       pixel[p] = line < shape.rows && x < out_w ? static_cast<int32_t>(line * out_w + x) : -1;
     }
     t.residual = ResidualAt(run.residual, s, row * out_w, channel);
-    t.out = OutputAt(run.y, run.output.f32, s, row * out_w, channel);
+    t.out = OutputAt(run.y, run.output.f32, run.y_stride, row * out_w, channel);
     ForEachCall(shape.positions, CallPositions(layout), [&](int64_t begin, int64_t end) {
       band.a = copy + static_cast<size_t>(begin) * band.stride;
       band.pixel = pixel + begin;

@@ -93,10 +93,10 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
 
   kernels::WinogradOutput output = {};
   output.plane = offsets.sum_plane;
-  output.row_stride = static_cast<size_t>(s.out_w() * s.oc);
+  output.row_pixels = static_cast<size_t>(s.out_w());
   output.epilogue.step = layer.step;
   output.epilogue.output = layer.output;
-  output.epilogue.out_stride = static_cast<size_t>(s.oc);
+  output.epilogue.out_stride = run.y_stride;
 
   for (int64_t i = 0; i < kWinogradPositions * kWinogradTiles; ++i) {
     const size_t position = static_cast<size_t>(i / kWinogradTiles), tile = static_cast<size_t>(i % kWinogradTiles);
@@ -141,7 +141,7 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
         output.rows = static_cast<uint32_t>(std::min<int64_t>(2, s.out_h() - place.y));
         output.columns = static_cast<uint32_t>(std::min(2 * count, s.out_w() - place.x));
         output.epilogue.residual = ResidualAt(run.residual, s, pixel, channel);
-        output.epilogue.out = OutputAt(run.y, run.output.f32, s, pixel, channel);
+        output.epilogue.out = OutputAt(run.y, run.output.f32, run.y_stride, pixel, channel);
         layer.set.winograd_output(output);
         t += count;
       }

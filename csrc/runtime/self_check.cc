@@ -91,7 +91,8 @@ class ConvCheck {
     const auto scale = operands_.Floats(s.oc, 1e-3f), bias = operands_.Floats(s.oc, 2);
     const auto base = operands_.Integers<int32_t>(s.oc, -20, 20);
     const auto residual = operands_.Integers<uint8_t>(count, 0, 255);
-    kernels::reference::ConvU8 conv = {s, x.data(), 77, codes.data(), 1, nullptr, scale.data(), bias.data(), {}, output, nullptr};
+    kernels::reference::ConvU8 conv = {
+        s, x.data(), 77, codes.data(), 1, nullptr, scale.data(), bias.data(), {}, output, nullptr, static_cast<size_t>(s.oc)};
     if (base_and_residual) {
       conv.base = base.data();
       conv.residual.u8 = residual.data();
@@ -102,7 +103,7 @@ class ConvCheck {
     conv.y = want.data();
     kernels::reference::Conv2dU8(conv, 0, s.rows());
     const pack::PackedConvU8 packed(set_, s, {codes.data(), 1, scale.data(), bias.data(), conv.base, conv.zero_point});
-    Run(packed, pack::ConvRun<uint8_t>{s, x.data(), conv.residual, output, got.data()});
+    Run(packed, pack::ConvRun<uint8_t>{s, x.data(), conv.residual, output, got.data(), conv.y_stride});
     return Same(got, want, output.f32);
   }
 
@@ -112,10 +113,12 @@ class ConvCheck {
     const size_t bytes = static_cast<size_t>(s.rows() * s.oc) * sizeof(float);
     std::vector<uint8_t> want(bytes), got(bytes);
     const Output output = pqi::Floats();
+    const size_t stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dF32(
-        {s, x.data(), weights.data(), bias.data(), {}, output.act_lo, output.act_hi, reinterpret_cast<float*>(want.data())}, 0, s.rows());
+        {s, x.data(), weights.data(), bias.data(), {}, output.act_lo, output.act_hi, reinterpret_cast<float*>(want.data()), stride}, 0,
+        s.rows());
     const pack::PackedConvF32 packed(set_, s, {weights.data(), bias.data()});
-    Run(packed, pack::ConvRun<float>{s, x.data(), {}, output, got.data()});
+    Run(packed, pack::ConvRun<float>{s, x.data(), {}, output, got.data(), stride});
     return Same(got, want, true);
   }
 

@@ -9,6 +9,8 @@
 #include "base/checked.h"
 #include "base/fpenv.h"
 #include "base/text.h"
+#include "runtime/binding.h"
+#include "runtime/views.h"
 
 namespace pqi {
 namespace {
@@ -20,8 +22,6 @@ struct Range {
   Range(const void* data, size_t bytes) : begin(reinterpret_cast<uintptr_t>(data)), end(begin + bytes) {}
   bool Overlaps(const Range& o) const { return begin < o.end && o.begin < end; }
 };
-
-bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>(data) % DTypeSize(dtype) == 0; }
 
 // The proofs about accumulators hold for codes in [qmin, qmax], so codes that a caller brings are held to it.
 Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, size_t n) {
@@ -58,9 +58,8 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 // Memory of one run.
 struct Session::Context {
   AlignedBuffer<uint8_t> arena;
-  AlignedBuffer<uint8_t> scratch;               // of each thread
-  std::vector<AlignedBuffer<uint8_t>> staging;  // by input: memory for an aligned copy of misaligned floats
-  std::vector<void*> data;                      // by value
+  AlignedBuffer<uint8_t> scratch;  // of each thread
+  Binding binding;
 };
 
 struct Session::Shared {
@@ -140,6 +139,8 @@ Status Session::Prepare() {
     }
     steps_.push_back(std::move(step));
   }
+  views_ = FindViews(graph, steps_);
+  for (size_t n = 0; n < steps_.size(); ++n) steps_[n]->ExpectInPlace(views_[n]);
   return {};
 }
 
@@ -173,7 +174,8 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const in
     const bool empty = std::find(out.begin(), out.end(), 0) != out.end();
     if (!empty) scratch = std::max(scratch, steps_[i]->ScratchBytes(in, out));
   }
-  PQI_ASSIGN_OR_RETURN(plan->memory, PlanMemory(graph, plan->shapes, options_.reuse));
+  plan->placements = PlaceViews(graph, steps_, views_, plan->shapes);
+  PQI_ASSIGN_OR_RETURN(plan->memory, PlanMemory(graph, plan->shapes, plan->placements, options_.reuse));
   size_t run_bytes = 0;
   if (!CheckedAlignUp(scratch, kAlignment, &plan->scratch_stride) ||
       !CheckedMul(plan->scratch_stride, static_cast<size_t>(options_.threads), &plan->scratch_bytes) ||
@@ -190,11 +192,7 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const in
 
 Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms) {
   const Graph& graph = model_->graph();
-  const auto bytes = [&](uint32_t value) {
-    size_t n = DTypeSize(graph.values[value].dtype);
-    for (int64_t d : plan.shapes[value]) n *= static_cast<size_t>(d);
-    return n;
-  };
+  const auto bytes = [&](uint32_t value) { return plan.ValueBytes(graph, value); };
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Port& port = graph.inputs[i];
     const size_t n = bytes(port.value);
@@ -230,46 +228,22 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   };
   reserve(&context.arena, plan.memory.arena_bytes);
   reserve(&context.scratch, plan.scratch_bytes);
-  context.data.assign(graph.values.size(), nullptr);
-  for (size_t v = 0; v < graph.values.size(); ++v) {
-    if (plan.memory.value_offset[v] != kNotInArena) context.data[v] = context.arena.data() + plan.memory.value_offset[v];
-  }
-  context.staging.resize(inputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const uint32_t value = graph.inputs[i].value;
-    if (Aligned(inputs[i], graph.values[value].dtype)) {
-      context.data[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
-    } else {
-      AlignedBuffer<uint8_t>& copy = context.staging[i];
-      const size_t n = bytes(value);
-      if (copy.size() < n) copy = AlignedBuffer<uint8_t>(n);
-      if (n) std::memcpy(copy.data(), inputs[i], n);
-      context.data[value] = copy.data();
-    }
-  }
-  // A node writes straight into the caller's memory where it can; what is left is copied at the end.
-  for (const Target& t : targets) {
-    void*& data = context.data[t.value];
-    const bool in_arena = plan.memory.value_offset[t.value] != kNotInArena;
-    if (in_arena && data == context.arena.data() + plan.memory.value_offset[t.value] && Aligned(t.data, graph.values[t.value].dtype)) {
-      data = t.data;
-    }
-  }
+  context.binding.Bind(graph, plan, context.arena.data(), inputs, targets);
   Execute(plan, &context, node_ms);
-  for (const Target& t : targets) {
-    if (context.data[t.value] != t.data) std::memcpy(t.data, context.data[t.value], bytes(t.value));
-  }
+  context.binding.CopyOut(graph, plan, targets);
   return {};
 }
 
 void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const {
   const Graph& graph = model_->graph();
+  const Binding& binding = context->binding;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     const auto start = std::chrono::steady_clock::now();
     ops::RunArgs args;
-    for (size_t k = 0; k < node.inputs.size(); ++k) args.in[k] = {context->data[node.inputs[k]], &plan.shapes[node.inputs[k]]};
-    args.out = {context->data[node.outputs[0]], &plan.shapes[node.outputs[0]]};
+    for (size_t k = 0; k < node.inputs.size(); ++k) args.in[k] = {binding.data(node.inputs[k]), &plan.shapes[node.inputs[k]]};
+    args.out = {binding.data(node.outputs[0]), &plan.shapes[node.outputs[0]]};
+    args.out_stride = binding.stride(node.outputs[0]);
     args.scratch = context->scratch.data();
     args.scratch_stride = plan.scratch_stride;
     args.pool = &pool_;

@@ -10,11 +10,11 @@
 #include "base/parallel.h"
 #include "base/span.h"
 #include "base/status.h"
-#include "graph/memory_plan.h"
 #include "ops/op.h"
 #include "plan/algorithm.h"
 #include "runtime/machine.h"
 #include "runtime/model.h"
+#include "runtime/run_plan.h"
 
 namespace pqi {
 
@@ -27,20 +27,6 @@ struct SessionOptions {
 
 inline constexpr int kMaxThreads = 1024;
 inline constexpr size_t kMaxPlans = 16;  // per session
-
-// Everything that depends on the input shapes and not on their contents.
-struct RunPlan {
-  std::vector<ConcreteShape> inputs;  // in the order of the graph's inputs
-  std::vector<ConcreteShape> shapes;  // by value
-  MemoryPlan memory;
-  size_t scratch_stride = 0, scratch_bytes = 0;  // of one thread, of all
-};
-
-// Where a value of the graph goes: `data` holds as many elements as the plan's shape says.
-struct Target {
-  uint32_t value = 0;
-  void* data = nullptr;
-};
 
 struct LayerInfo {
   std::string name, op;
@@ -100,6 +86,7 @@ class Session {
   SessionOptions options_;
   Selection selection_;
   std::vector<std::unique_ptr<ops::Step>> steps_;  // by node
+  std::vector<uint64_t> views_;                    // by node (runtime/views.h)
   std::vector<int64_t> index_limit_;               // by value: of inputs that are indices, the rows of the smallest table they reach
   mutable ThreadPool pool_;
   std::unique_ptr<ForkLocal<Shared>> shared_;

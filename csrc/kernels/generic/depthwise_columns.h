@@ -97,7 +97,7 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
   constexpr bool kHoldsWeights = K == 3;  // those of the first row of outputs fit registers
   const ColumnParameters<S, K, Q, kOut> params(d, c, Q * S::kLanes / kRows);
   const OutputStage<S> output(d.output, nullptr);
-  const size_t row_bytes = static_cast<size_t>(d.m) * d.n;
+  const size_t row_bytes = d.m * d.out_stride;
   typename Shape::Registers held[K];
   if constexpr (kHoldsWeights) {
     PQI_UNROLL for (int x = 0; x < K; ++x) {
@@ -164,7 +164,7 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
         S::template StoreBeside<kRows>(out + o * row_bytes, kOut * row_bytes, codes, zero_point, top, lanes);
       }
     }
-    out += d.n;
+    out += d.out_stride;
   };
   const std::true_type inside;
   const std::false_type anywhere;
@@ -213,7 +213,7 @@ PQI_INLINE void DepthwiseRows(const DepthwiseColumnsU8S8& d, size_t c, Lanes lan
 PQI_INLINE DepthwiseColumnsU8S8 RowsOf(const DepthwiseColumnsU8S8& d, uint32_t first, uint32_t rows) {
   DepthwiseColumnsU8S8 part = d;
   part.line += static_cast<size_t>(first) * d.row_lines;
-  part.out += static_cast<size_t>(first) * d.m * d.n;
+  part.out += first * (d.m * d.out_stride);
   part.rows = rows;
   return part;
 }

@@ -81,8 +81,8 @@ PQI_INLINE void OutputTransform(const WinogradOutput& t, uint32_t first, typenam
 // The epilogue for outputs from pixel `first` of row y on.
 PQI_INLINE TileU8S8 EpilogueAt(const WinogradOutput& t, uint32_t y, size_t first) {
   TileU8S8 e = t.epilogue;
-  e.out = static_cast<uint8_t*>(e.out) + (y * t.row_stride + first * e.out_stride) * (e.output.f32 ? 4 : 1);
-  const size_t residual = y * t.row_stride + first * e.residual.stride;
+  const size_t pixel = y * t.row_pixels + first, residual = pixel * e.residual.stride;
+  e.out = static_cast<uint8_t*>(e.out) + pixel * e.out_stride * (e.output.f32 ? 4 : 1);
   if (e.residual.u8 != nullptr) e.residual.u8 += residual;
   if (e.residual.f32 != nullptr) e.residual.f32 += residual;
   return e;

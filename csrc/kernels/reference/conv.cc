@@ -76,7 +76,7 @@ void Conv2dU8(const ConvU8& conv, int64_t row_begin, int64_t row_end) noexcept {
       float y = static_cast<float>(acc) * conv.scale[oc];
       if (conv.bias != nullptr) y = y + conv.bias[oc];
       if (HasResidual(conv.residual)) y = y + ResidualValue(conv.residual, row, oc);
-      Store(y, conv.output, conv.y, static_cast<size_t>(row * s.oc + oc));
+      Store(y, conv.output, conv.y, static_cast<size_t>(row) * conv.y_stride + static_cast<size_t>(oc));
     }
   }
 }
@@ -102,7 +102,7 @@ void Conv2dF32(const ConvF32& conv, int64_t row_begin, int64_t row_end) noexcept
       float y = t;
       if (conv.bias != nullptr) y = y + conv.bias[oc];
       if (HasResidual(conv.residual)) y = y + ResidualValue(conv.residual, row, oc);
-      conv.y[row * s.oc + oc] = Activate(y, conv.act_lo, conv.act_hi);
+      conv.y[static_cast<size_t>(row) * conv.y_stride + static_cast<size_t>(oc)] = Activate(y, conv.act_lo, conv.act_hi);
     }
   }
 }

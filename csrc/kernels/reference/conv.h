@@ -20,7 +20,8 @@ struct ConvU8 {
   const float* bias = nullptr;    // [oc]; nullptr = none
   Residual residual;
   Output output;
-  void* y = nullptr;  // [rows][oc]
+  void* y = nullptr;    // [rows][oc]
+  size_t y_stride = 0;  // elements between rows
 };
 
 struct ConvF32 {
@@ -31,6 +32,7 @@ struct ConvF32 {
   Residual residual;  // f32 only
   float act_lo = 0, act_hi = 0;
   float* y = nullptr;
+  size_t y_stride = 0;
 };
 
 // Output pixels [row_begin, row_end) of shape.rows(), all channels.

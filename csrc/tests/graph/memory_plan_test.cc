@@ -13,7 +13,20 @@ namespace {
 struct Case {
   Graph graph;
   std::vector<ConcreteShape> shapes;
+  std::vector<Placement> placements;  // by value, or empty
 };
+
+size_t Bytes(const Case& c, uint32_t id) {
+  return static_cast<size_t>(c.shapes[id][0] * c.shapes[id][1]) * DTypeSize(c.graph.values[id].dtype);
+}
+
+// How often nodes and the caller read a value.
+size_t Readers(const Case& c, uint32_t id) {
+  size_t readers = 0;
+  for (const Node& node : c.graph.nodes) readers += static_cast<size_t>(std::count(node.inputs.begin(), node.inputs.end(), id));
+  for (const Port& output : c.graph.outputs) readers += output.value == id;
+  return readers;
+}
 
 // Node i reads some earlier values and writes one or two; some values are outputs.
 Case RandomCase(uint32_t seed, size_t nodes, size_t reach) {
@@ -40,16 +53,49 @@ Case RandomCase(uint32_t seed, size_t nodes, size_t reach) {
   return c;
 }
 
+// The same, and half of the nodes hold the inputs that only they read in their first output, at the end of what grows by as much. These may
+// hold others.
+Case WithPlacements(Case c, uint32_t seed) {
+  std::mt19937 random(seed);
+  c.placements.resize(c.graph.values.size());
+  for (const Node& node : c.graph.nodes) {
+    if (random() % 2 == 0) continue;
+    const uint32_t owner = node.outputs[0];
+    size_t end = Bytes(c, owner);
+    for (uint32_t id : node.inputs) {
+      if (id == 0 || Readers(c, id) != 1) continue;
+      c.placements[id] = {owner, end};
+      end += Bytes(c, id);
+    }
+    c.graph.values[owner].dtype = DType::kU8;
+    c.shapes[owner] = {static_cast<int64_t>(end), 1};
+  }
+  return c;
+}
+
 struct Region {
   size_t begin, end;
   size_t first, last;  // nodes
 };
 
-// Every region of a plan with its lifetime, by the definition: looked up value by value, not as the planner does it.
+// The first node that writes into a value or what lies inside it.
+size_t FirstWriter(const Case& c, uint32_t id, size_t writer) {
+  size_t first = writer;
+  for (size_t n = 0; n < writer; ++n) {
+    for (uint32_t inside : c.graph.nodes[n].outputs) {
+      if (!c.placements.empty() && c.placements[inside].owner == id) first = std::min(first, FirstWriter(c, inside, n));
+    }
+  }
+  return first;
+}
+
+// Every region of a plan with its lifetime, by the definition: looked up value by value, not as the planner does it. Values inside others
+// are none.
 std::vector<Region> Regions(const Case& c, const MemoryPlan& plan) {
   std::vector<Region> regions;
   for (size_t n = 0; n < c.graph.nodes.size(); ++n) {
     for (uint32_t id : c.graph.nodes[n].outputs) {
+      if (!c.placements.empty() && c.placements[id].owner != kNoOwner) continue;
       size_t last = n;
       for (size_t m = n; m < c.graph.nodes.size(); ++m) {
         const std::vector<uint32_t>& in = c.graph.nodes[m].inputs;
@@ -58,8 +104,7 @@ std::vector<Region> Regions(const Case& c, const MemoryPlan& plan) {
       for (const Port& output : c.graph.outputs) {
         if (output.value == id) last = c.graph.nodes.size();
       }
-      const size_t bytes = static_cast<size_t>(c.shapes[id][0] * c.shapes[id][1]) * DTypeSize(c.graph.values[id].dtype);
-      regions.push_back({plan.value_offset[id], plan.value_offset[id] + bytes, n, last});
+      regions.push_back({plan.value_offset[id], plan.value_offset[id] + Bytes(c, id), FirstWriter(c, id, n), last});
     }
   }
   return regions;
@@ -82,7 +127,7 @@ TEST(MemoryPlan, NoTwoLiveRegionsOverlapInRandomGraphs) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
     const Case c = RandomCase(seed, seed % 40 + 1, seed % 7 + 1);
     for (ArenaReuse reuse : {ArenaReuse::kReuse, ArenaReuse::kNoReuse}) {
-      const Result<MemoryPlan> plan = PlanMemory(c.graph, c.shapes, reuse);
+      const Result<MemoryPlan> plan = PlanMemory(c.graph, c.shapes, {}, reuse);
       ASSERT_TRUE(plan.ok()) << plan.status().message();
       ExpectSound(c, plan.value());
       EXPECT_EQ(plan.value().value_offset[0], kNotInArena);
@@ -90,9 +135,31 @@ TEST(MemoryPlan, NoTwoLiveRegionsOverlapInRandomGraphs) {
   }
 }
 
+TEST(MemoryPlan, AValueLivesFromTheFirstNodeThatWritesIntoItOn) {
+  size_t inside = 0, nested = 0;
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    const Case c = WithPlacements(RandomCase(seed, seed % 40 + 1, seed % 7 + 1), seed);
+    for (ArenaReuse reuse : {ArenaReuse::kReuse, ArenaReuse::kNoReuse}) {
+      const Result<MemoryPlan> plan = PlanMemory(c.graph, c.shapes, c.placements, reuse);
+      ASSERT_TRUE(plan.ok()) << plan.status().message();
+      ExpectSound(c, plan.value());
+      const std::vector<size_t>& offset = plan.value().value_offset;
+      for (size_t id = 0; id < offset.size(); ++id) {
+        const Placement& at = c.placements[id];
+        if (at.owner == kNoOwner) continue;
+        EXPECT_EQ(offset[id], offset[at.owner] + at.offset);
+        ++inside;
+        nested += c.placements[at.owner].owner != kNoOwner;
+      }
+    }
+  }
+  EXPECT_GT(inside, 100u);
+  EXPECT_GT(nested, 20u);
+}
+
 TEST(MemoryPlan, WithoutReuseNothingSharesMemoryAtAnyTime) {
   const Case c = RandomCase(7, 30, 3);
-  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, ArenaReuse::kNoReuse).value();
+  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, {}, ArenaReuse::kNoReuse).value();
   std::vector<Region> regions = Regions(c, plan);
   for (Region& region : regions) region.first = 0, region.last = 1000;
   for (size_t i = 0; i < regions.size(); ++i) {
@@ -120,7 +187,7 @@ Case Chain(size_t n, int64_t bytes) {
 TEST(MemoryPlan, AChainNeedsTwoBuffers) {
   const Case c = Chain(10, 1000);
   EXPECT_EQ(PlanMemory(c.graph, c.shapes).value().arena_bytes, 2 * 1024 + kArenaSlack);
-  EXPECT_EQ(PlanMemory(c.graph, c.shapes, ArenaReuse::kNoReuse).value().arena_bytes, 10 * 1024 + kArenaSlack);
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes, {}, ArenaReuse::kNoReuse).value().arena_bytes, 10 * 1024 + kArenaSlack);
 }
 
 TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
@@ -129,6 +196,22 @@ TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
   c.shapes[1] = c.shapes[4] = {64 * 100, 1};
   c.graph.nodes[3].inputs.push_back(1);
   EXPECT_EQ(PlanMemory(c.graph, c.shapes).value().arena_bytes, 64 * 201 + kArenaSlack);
+}
+
+TEST(MemoryPlan, PiecesOfAValueNeedNoMemoryOfTheirOwn) {
+  // x -> a -> b -> c, and d (reads a and c) holds both: d and b.
+  Case c = Chain(4, 64);
+  c.graph.nodes[3].inputs = {1, 3};
+  c.graph.nodes[2].inputs = {2};
+  c.graph.nodes[1].inputs = {0};
+  c.shapes[4] = {128, 1};
+  EXPECT_EQ(PlanMemory(c.graph, c.shapes).value().arena_bytes, 64 * 4 + kArenaSlack);
+  c.placements.resize(5);
+  c.placements[1] = {4, 0};
+  c.placements[3] = {4, 64};
+  const MemoryPlan plan = PlanMemory(c.graph, c.shapes, c.placements).value();
+  EXPECT_EQ(plan.arena_bytes, 64 * 3 + kArenaSlack);
+  EXPECT_EQ(plan.value_offset, (std::vector<size_t>{kNotInArena, 0, 128, 64, 0}));
 }
 
 TEST(MemoryPlan, GivesEqualPlansForEqualInput) {

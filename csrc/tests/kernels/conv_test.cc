@@ -50,6 +50,9 @@ class ConvTest : public KernelTest {
     }
   }
 
+  // Of the output: with and without room between the pixels.
+  size_t Stride(const ConvShape& s) { return static_cast<size_t>(s.oc + (random.Coin() ? random.Int(1, 70) : 0)); }
+
   // fn(part, scratch) for all parts, in guarded scratch.
   template <typename Packed, typename Run>
   void RunParts(const Packed& packed, const Run& run) {
@@ -95,8 +98,8 @@ class ConvTest : public KernelTest {
       for (float special : {kNan, kInf, -kInf, 1e30f, -1e30f}) bias[static_cast<size_t>(random.Int(0, s.oc - 1))] = special;
     }
 
-    const size_t bytes = count * (run.output.f32 ? 4 : 1);
-    const Guarded<uint8_t> got(bytes, place), want(bytes, place);
+    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
+    const Guarded<uint8_t> dense(count * element, place);
     kernels::reference::ConvU8 conv;
     conv.shape = s;
     conv.x = x.data();
@@ -109,13 +112,17 @@ class ConvTest : public KernelTest {
     conv.residual = run.residual;
     conv.residual.stride = static_cast<size_t>(s.oc);
     conv.output = run.output;
-    conv.y = want.data();
+    conv.y = dense.data();
+    conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dU8(conv, 0, s.rows());
 
     const pack::PackedConvU8 packed(*set, s, weights);
+    run.y_stride = Stride(s);
+    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), bytes), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
   }
 
   void CheckF32(const ConvShape& s) {
@@ -123,7 +130,7 @@ class ConvTest : public KernelTest {
     const Guarded<float> x(random.Floats(s.n * s.h * s.w * s.c, -2, 2), place);
     const std::vector<float> values = random.Floats(s.oc * s.taps() * s.group_inputs(), -1, 1), bias = random.Floats(s.oc, -3, 3);
     const size_t count = static_cast<size_t>(s.rows() * s.oc);
-    const Guarded<float> residual(random.Floats(static_cast<int64_t>(count), -3, 3), place), got(count, place), want(count, place);
+    const Guarded<float> residual(random.Floats(static_cast<int64_t>(count), -3, 3), place), dense(count, place);
     pack::WeightsF32 weights;
     weights.weights = values.data();
     weights.bias = random.Coin() ? bias.data() : nullptr;
@@ -132,7 +139,6 @@ class ConvTest : public KernelTest {
     run.x = x.data();
     if (random.Coin()) run.residual.f32 = residual.data();
     run.output = random.Coin() ? Floats() : Floats(0, 6);
-    run.y = got.data();
 
     kernels::reference::ConvF32 conv;
     conv.shape = s;
@@ -143,12 +149,18 @@ class ConvTest : public KernelTest {
     conv.residual.stride = static_cast<size_t>(s.oc);
     conv.act_lo = run.output.act_lo;
     conv.act_hi = run.output.act_hi;
-    conv.y = want.data();
+    conv.y = dense.data();
+    conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dF32(conv, 0, s.rows());
 
     const pack::PackedConvF32 packed(*set, s, weights);
+    run.y_stride = Stride(s);
+    const size_t row = static_cast<size_t>(s.oc) * sizeof(float), stride = run.y_stride * sizeof(float);
+    const std::vector<uint8_t> want = Spaced(reinterpret_cast<const uint8_t*>(dense.data()), static_cast<size_t>(s.rows()), row, stride);
+    const Guarded<uint8_t> got(want.size(), place);
+    run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), count), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
   }
 
   Random random{1};
@@ -307,6 +319,7 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       run.x = x.data();
       run.output = Floats();
       run.y = got.data();
+      run.y_stride = static_cast<size_t>(s.oc);
       const pack::PackedConvU8 packed(*set, s, weights);
       if (pairs && (k > 7 || code == 64 || code == -64)) EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
@@ -348,6 +361,7 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   run.output = Floats();
   std::vector<float> got(static_cast<size_t>(s.rows() * s.oc)), want(got.size());
   run.y = got.data();
+  run.y_stride = static_cast<size_t>(s.oc);
   const pack::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
   EXPECT_EQ(packed.layout().panels, 1);
   for (int i = 0; i < 3; ++i) packed.Run(run, {i * s.rows() / 3, (i + 1) * s.rows() / 3, 0, 1}, nullptr);
@@ -359,6 +373,7 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   conv.scale = scale.data();
   conv.output = run.output;
   conv.y = want.data();
+  conv.y_stride = run.y_stride;
   kernels::reference::Conv2dU8(conv, 0, s.rows());
   EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
 }

@@ -61,6 +61,7 @@ TEST_P(DepthwiseTest, CodesEqualReference) {
       const size_t bytes = static_cast<size_t>(channels) * (output.f32 ? 4 : 1);
       const Guarded<uint8_t> got(bytes, place), want(bytes, place);
       conv.y = want.data();
+      conv.y_stride = static_cast<size_t>(conv.shape.oc);
       kernels::reference::Conv2dU8(conv, 0, 1);
 
       const size_t n = static_cast<size_t>(channels), t = static_cast<size_t>(taps);
@@ -110,6 +111,7 @@ TEST_P(DepthwiseTest, FloatsEqualFmaChains) {
     conv.act_lo = random.Coin() ? 0 : -kInf;
     conv.act_hi = random.Coin() ? 3 : kInf;
     conv.y = want.data();
+    conv.y_stride = static_cast<size_t>(conv.shape.oc);
     kernels::reference::Conv2dF32(conv, 0, 1);
 
     std::vector<const float*> pointers;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <vector>
 
 namespace pqi::test {
 
@@ -59,5 +60,12 @@ class Guarded {
   GuardedBytes bytes_;
   size_t n_;
 };
+
+// Dense rows as they lie `stride` bytes apart in memory that was GuardedBytes before.
+inline std::vector<uint8_t> Spaced(const uint8_t* rows, size_t count, size_t row_bytes, size_t stride) {
+  std::vector<uint8_t> out((count - 1) * stride + row_bytes, GuardedBytes::kFill);
+  for (size_t i = 0; i < count; ++i) std::memcpy(out.data() + i * stride, rows + i * row_bytes, row_bytes);
+  return out;
+}
 
 }  // namespace pqi::test

@@ -112,8 +112,8 @@ class LowBitTest : public KernelTest {
     if (random.Coin()) run.residual.u8 = residual_u8.data();
     if (run.residual.u8 == nullptr && random.Coin()) run.residual.f32 = residual_f32.data();
     run.output = random.Pick(Outputs(0.05f));
-    const size_t bytes = count * (run.output.f32 ? 4 : 1);
-    const Guarded<uint8_t> got(bytes, place), want(bytes, place);
+    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
+    const Guarded<uint8_t> dense(count * element, place);
 
     kernels::reference::ConvU8 conv;
     conv.shape = s;
@@ -127,17 +127,21 @@ class LowBitTest : public KernelTest {
     conv.residual = run.residual;
     conv.residual.stride = static_cast<size_t>(s.oc);
     conv.output = run.output;
-    conv.y = want.data();
+    conv.y = dense.data();
+    conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dU8(conv, 0, s.rows());
 
     const pack::PackedConvU8 packed(*set, s, weights, algorithm);
+    run.y_stride = static_cast<size_t>(s.oc + (random.Coin() ? random.Int(1, 70) : 0));
+    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     const int parts = static_cast<int>(random.Int(1, 4));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(s));
       packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), s), parts, i), scratch.data());
     }
-    ASSERT_EQ(FirstDifference(got.data(), want.data(), bytes), -1)
+    ASSERT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1)
         << "winograd " << algorithm.winograd << " product " << static_cast<int>(algorithm.product) << " depth " << algorithm.depth
         << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n << " " << s.h
         << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;

@@ -59,6 +59,7 @@ TEST(ReferenceConv, PadsWithTheZeroPointAndAddsBaseTimesBox) {
   conv.bias = bias;
   conv.output = Floats();
   conv.y = y;
+  conv.y_stride = static_cast<size_t>(conv.shape.oc);
   ref::Conv2dU8(conv, 0, 3);
   // (q - z) = 1, 5, -2. Windows: (0,1,5), (1,5,-2), (5,-2,0). Sums of codes: 13, -15, 9; boxes: 6, 4, 3.
   EXPECT_EQ(y[0], (2 * 13 + 60) * 0.5f + 0.25f);
@@ -80,6 +81,7 @@ TEST(ReferenceConv, GroupsReadTheirOwnChannels) {
   conv.scale = scale;
   conv.output = Floats();
   conv.y = y;
+  conv.y_stride = static_cast<size_t>(conv.shape.oc);
   ref::Conv2dU8(conv, 0, 1);
   const float want[] = {3, -1, 6, 12};
   EXPECT_EQ(FirstDifference(y, want, 4), -1);
@@ -97,6 +99,7 @@ TEST(ReferenceConv, FloatIsOneFmaChain) {
   conv.act_lo = -kInf;
   conv.act_hi = kInf;
   conv.y = y;
+  conv.y_stride = static_cast<size_t>(conv.shape.oc);
   ref::Conv2dF32(conv, 0, 1);
   EXPECT_EQ(y[0], std::fma(1.0f + tiny, 1.0f + tiny, -1.0f));
   EXPECT_NE(y[0], static_cast<float>((1.0f + tiny) * (1.0f + tiny)) - 1.0f);

@@ -39,6 +39,7 @@ class TileF32Test : public KernelTest {
     conv.act_hi = c.hi;
     std::vector<float> dense(m * n);
     conv.y = dense.data();
+    conv.y_stride = static_cast<size_t>(conv.shape.oc);
     kernels::reference::Conv2dF32(conv, 0, c.m);
     const Guarded<float> want((m - 1) * stride + n);
     for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride, dense.data() + i * n, n * sizeof(float));

@@ -95,6 +95,7 @@ class TileU8S8Test : public KernelTest {
     const size_t element = c.output.f32 ? 4 : 1;
     std::vector<uint8_t> dense(m * n * element), want(((m - 1) * stride + n) * element, GuardedBytes::kFill);
     conv.y = dense.data();
+    conv.y_stride = static_cast<size_t>(conv.shape.oc);
     kernels::reference::Conv2dU8(conv, 0, c.m);
     for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride * element, dense.data() + i * n * element, n * element);
 

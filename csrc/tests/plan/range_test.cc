@@ -121,6 +121,7 @@ TEST(WinogradRange, SumsAtTheBoundComeOutRight) {
   conv.output = Floats();
   std::vector<float> want(4);
   conv.y = want.data();
+  conv.y_stride = static_cast<size_t>(conv.shape.oc);
   kernels::reference::Conv2dU8(conv, 0, 4);
   for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
     if (!CpuSupports(isa) || kernels::GetKernelSet(isa) == nullptr) continue;
@@ -132,6 +133,7 @@ TEST(WinogradRange, SumsAtTheBoundComeOutRight) {
     run.x = x.data();
     run.output = Floats();
     run.y = got.data();
+    run.y_stride = static_cast<size_t>(layer.shape.oc);
     packed.Run(run, {0, 1, 0, 1}, scratch.data());
     EXPECT_EQ(got, want) << IsaName(isa);
   }

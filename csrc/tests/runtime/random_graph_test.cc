@@ -63,7 +63,7 @@ class GraphMaker {
   }
 
   Image Next(const Image& in) {
-    switch (Pick(0, 11)) {
+    switch (Pick(0, 12)) {
       case 0:
       case 1:
       case 2:
@@ -84,6 +84,8 @@ class GraphMaker {
         return Crop(in);
       case 10:
         return Enlarge(in);
+      case 11:
+        return Branches(in);
       default:
         return in.quant < 0 ? (Pick(0, 1) ? Requantize(in) : Unary(in)) : Float(in);
     }
@@ -179,6 +181,34 @@ class GraphMaker {
   Image Shuffle(const Image& in) {
     const int t = b_.AddNode("transpose", {in.id}, in.quant, {}, R"("perm":[0,2,1,3])");
     return {b_.AddNode("transpose", {t}, in.quant, {}, R"("perm":[0,1,2,3])"), in.quant, {in.hwc[1], in.hwc[0], in.hwc[2]}};
+  }
+
+  // Layers over the same image whose outputs are joined, pixel by pixel; the first is perhaps itself joined.
+  Image Branches(const Image& in) {
+    const int quant = in.quant < 0 ? -1 : NewQuant();
+    Image out = in;
+    out.quant = quant;
+    out.hwc[2] = 0;
+    for (int64_t left = Pick(2, 4); left > 0; --left) {
+      const int64_t oc = Pick(1, 20), k = 2 * Pick(0, 1) + 1;
+      const std::vector<int64_t> shape{oc, k, k, in.hwc[2]};
+      const size_t count = static_cast<size_t>(oc * k * k * in.hwc[2]);
+      ModelBuilder::Constants constants;
+      if (quant < 0) {
+        constants = {{"weight", b_.AddFloats(shape, RandomFloats(&random_, count, -1, 1))}};
+      } else {
+        constants = {{"weight", b_.AddCodes(shape, 4, "nibble", RandomCodes(&random_, count, 4))},
+                     {"scale", b_.AddFloats({oc}, RandomFloats(&random_, static_cast<size_t>(oc), -0.05f, 0.05f))}};
+      }
+      const std::string pad = std::to_string(k / 2), attrs = R"("stride":[1,1],"padding":[)" + pad + "," + pad + "," + pad + "," + pad +
+                                                             R"(],"dilation":[1,1],"groups":1,"step":1,)" + Activation();
+      const int conv = b_.AddNode("conv2d", {in.id}, quant, constants, attrs);
+      out.id = out.hwc[2] == 0 ? conv
+                               : b_.AddNode("concat", Pick(0, 1) ? std::vector<int>{out.id, conv} : std::vector<int>{conv, out.id}, quant,
+                                            {}, R"("axis":3)");
+      out.hwc[2] += oc;
+    }
+    return out;
   }
 
   // The image behind itself, the second time perhaps of other parameters, along any axis but the batch.

@@ -1,0 +1,62 @@
+#include "runtime/binding.h"
+
+#include <cstring>
+
+namespace pqi {
+namespace {
+
+bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>(data) % DTypeSize(dtype) == 0; }
+
+}  // namespace
+
+void* Binding::Reserve(AlignedBuffer<uint8_t>* buffer, size_t bytes) {
+  if (buffer->size() < bytes) *buffer = AlignedBuffer<uint8_t>(bytes);
+  return buffer->data();
+}
+
+void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets) {
+  data_.assign(graph.values.size(), nullptr);
+  stride_.assign(graph.values.size(), 0);
+  inputs_.resize(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const uint32_t value = graph.inputs[i].value;
+    const size_t bytes = plan.ValueBytes(graph, value);
+    if (Aligned(inputs[i], graph.values[value].dtype)) {
+      data_[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
+    } else {
+      data_[value] = Reserve(&inputs_[i], bytes);
+      if (bytes != 0) std::memcpy(data_[value], inputs[i], bytes);
+    }
+  }
+  if (targets_.size() < targets.size()) targets_.resize(targets.size());
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const uint32_t value = targets[t].value;
+    const bool written = plan.memory.value_offset[value] != kNotInArena && data_[value] == nullptr;
+    if (!written) continue;  // the caller's own input, or a target before this one has it
+    const bool aligned = Aligned(targets[t].data, graph.values[value].dtype);
+    data_[value] = aligned ? targets[t].data : Reserve(&targets_[t], plan.ValueBytes(graph, value));
+  }
+  for (size_t n = graph.nodes.size(); n-- > 0;) {  // owners before what lies inside them
+    for (uint32_t value : graph.nodes[n].outputs) {
+      const ConcreteShape& shape = plan.shapes[value];
+      stride_[value] = shape.empty() ? 1 : shape.back();
+      if (data_[value] != nullptr) continue;
+      const Placement& at = plan.placements[value];
+      if (at.owner == kNoOwner) {
+        data_[value] = arena + plan.memory.value_offset[value];
+      } else {  // its rows are as far apart as the owner's, or there is only one
+        data_[value] = static_cast<uint8_t*>(data_[at.owner]) + at.offset;
+        stride_[value] = stride_[at.owner];
+      }
+    }
+  }
+}
+
+void Binding::CopyOut(const Graph& graph, const RunPlan& plan, Span<const Target> targets) const {
+  for (const Target& t : targets) {
+    const size_t bytes = plan.ValueBytes(graph, t.value);
+    if (data_[t.value] != t.data && bytes != 0) std::memcpy(t.data, data_[t.value], bytes);
+  }
+}
+
+}  // namespace pqi
