@@ -10,6 +10,7 @@
 #include "pack/matrix.h"
 #include "pack/tiling.h"
 #include "pack/winograd.h"
+#include "pack/winograd_filter.h"
 
 namespace pqi::pack {
 namespace {
@@ -97,7 +98,8 @@ Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
       work.macs_per_byte = kMatrixMacsPerByte;
       break;
     case Method::kWinograd:
-      work.row_bytes = layout.taps * s.c;  // every thread transforms its tiles' input
+      work.row_bytes = FilterOf(layout.algorithm.winograd).positions * s.c;              // every thread transforms its tiles' input
+      if (layout.algorithm.winograd == Winograd::k1d) work.grain = (s.out_w() + 1) / 2;  // and image rows as a whole
       break;
     default:
       break;
@@ -108,20 +110,21 @@ Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
 PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const WeightsU8& weights, const Algorithm& algorithm)
     : set_(&set),
       layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
-      scratch_bytes_(layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : Scratch<uint8_t>(layout_, shape).bytes),
+      scratch_bytes_(layout_.method == Method::kWinograd ? 0 : Scratch<uint8_t>(layout_, shape).bytes),
       step_(weights.step),
       zero_point_(weights.zero_point),
       qmin_(weights.qmin),
       qmax_(weights.qmax),
       largest_result_(LargestResult(shape, weights)),
       buffer_(PackConvU8(layout_, shape, weights, &least_)) {
-  if (algorithm.winograd || algorithm.product != Product::kDot) return;
+  if (algorithm.winograd != Winograd::kNone || algorithm.product != Product::kDot) return;
   pairs_ = SplitPairs(set, layout_, buffer_.data());
   if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
 }
 
 size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
-  return layout_.method == Method::kMatrix ? MatrixScratchBytes(layout_, shape) : scratch_bytes_;
+  if (layout_.method == Method::kMatrix) return MatrixScratchBytes(layout_, shape);
+  return layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : scratch_bytes_;
 }
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {

@@ -11,16 +11,20 @@ namespace {
 //   row            cycles per row and panel outside of it: start values, epilogue
 //   term           cycles of a row term per 64 bytes, and `term_row` per row
 //   flush          deferred sums: cycles per row and panel whenever 16 bits are widened to 32
-//   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four pixels
+//   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four (1-D: two) pixels
 //   input          Winograd, per tile and 64 channels
+struct TileCosts {
+  double tile, input;
+};
 struct Costs {
   double dot_macs, inner_product_macs, deferred_macs;
-  double row, term, term_row, flush, tile, input;
+  double row, term, term_row, flush;
+  TileCosts winograd_2d, winograd_1d;
 };
-constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
+constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, {185, 60}, {60, 22}};
 // Two ports for 512-bit dot products, and none beside them for additions (times 3.84 GHz on the Granite Rapids of docs/performance.md).
-constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, 225, 85};
-constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
+constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, {225, 85}, {60, 22}};
+constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, {170, 110}, {60, 30}};
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
@@ -46,7 +50,10 @@ double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, 
   } else if (product == pack::Product::kDeferred) {
     panel_cycles = macs / c.deferred_macs + taps * std::ceil(k / (4.0 * layout.algorithm.depth)) * c.flush;
   }
-  if (winograd) return units * (panels * (panel_cycles + c.tile) + std::ceil(static_cast<double>(s.c) / 64) * c.input + row_cycles);
+  if (winograd) {
+    const TileCosts& t = layout.algorithm.winograd == pack::Winograd::k1d ? c.winograd_1d : c.winograd_2d;
+    return units * (panels * (panel_cycles + t.tile) + std::ceil(static_cast<double>(s.c) / 64) * t.input + row_cycles);
+  }
   return units * (panels * (panel_cycles + c.row) + row_cycles);
 }
 

@@ -19,7 +19,7 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
   const pack::Algorithm& a = plan.value().algorithm;
-  std::string name = a.winograd ? "winograd" : "direct";
+  std::string name = a.winograd == pack::Winograd::kNone ? "direct" : a.winograd == pack::Winograd::k1d ? "winograd1d" : "winograd";
   if (a.product == pack::Product::kInnerProduct) name += "+fip";
   if (a.product == pack::Product::kDeferred) name += "+deferred";
   return name;

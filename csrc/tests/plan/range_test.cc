@@ -124,7 +124,7 @@ TEST(WinogradRange, SumsAtTheBoundComeOutRight) {
   kernels::reference::Conv2dU8(conv, 0, 4);
   for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
     if (!CpuSupports(isa) || kernels::GetKernelSet(isa) == nullptr) continue;
-    const pack::PackedConvU8 packed(*kernels::GetKernelSet(isa), layer.shape, layer.weights, {true, pack::Product::kDot, 0});
+    const pack::PackedConvU8 packed(*kernels::GetKernelSet(isa), layer.shape, layer.weights, {pack::Winograd::k2d, pack::Product::kDot, 0});
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(layer.shape));
     std::vector<float> got(4);
     pack::ConvRun<uint8_t> run;
