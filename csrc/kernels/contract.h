@@ -135,6 +135,7 @@ struct TileU8S8 {
 // Fields as in TileU8S8.
 struct ProductU8S8 {
   const uint8_t* const* a;
+  size_t a_offset;  // bytes from these pointers to the rows: calls for several positions of a tile share the pointers
   uint32_t taps, k;
   const int8_t* w;
   const int32_t* init;
@@ -149,6 +150,7 @@ struct ProductU8S8 {
 // row i, which are bytes j and j + 4 of every eight. k is a multiple of 8, and no byte minus `least` exceeds 255.
 struct RowTerms {
   const uint8_t* const* a;  // [taps][m]
+  size_t a_offset;          // as in ProductU8S8
   uint32_t taps, k, m;
   int32_t least;  // the least code, at most 0
   int32_t* row;

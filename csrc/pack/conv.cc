@@ -199,7 +199,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
         if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
         if (layout_.algorithm.product == Product::kInnerProduct)
-          set_->row_terms({a, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
+          set_->row_terms({a, 0, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
       };
       ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
         const int64_t channel = tile.panel * layout_.tile.nr;

@@ -63,8 +63,8 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
     const int64_t tiles = part.row_begin + PieceBegin(total, blocks, b + 1) - first;
     input.Load(first, tiles);
     for (int64_t p = 0; inner_product && p < filter.positions; ++p) {
-      layer.set.row_terms(
-          {input.Rows(p, 0), taps, k, static_cast<uint32_t>(tiles), layer.least[static_cast<size_t>(p)], terms + p * block});
+      layer.set.row_terms({input.Rows(0), static_cast<size_t>(p) * offsets.input.plane, taps, k, static_cast<uint32_t>(tiles),
+                           layer.least[static_cast<size_t>(p)], terms + p * block});
     }
     const int64_t groups = CeilDiv(tiles, layout.tile.mr);
     for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
@@ -75,8 +75,8 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
         const size_t position = static_cast<size_t>(p);
         for (int64_t g = 0; g < groups; ++g) {
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;
-          kernels.product[m - 1]({input.Rows(p, t), taps, k, weights + position * position_bytes, init + position * nr,
-                                  terms + p * block + t, layout.algorithm.depth,
+          kernels.product[m - 1]({input.Rows(t), position * offsets.input.plane, taps, k, weights + position * position_bytes,
+                                  init + position * nr, terms + p * block + t, layout.algorithm.depth,
                                   sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, nr, position_bytes});
         }
       }

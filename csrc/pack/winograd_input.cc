@@ -53,7 +53,7 @@ TransformedLayout::TransformedLayout(const ConvLayout& layout, const ConvShape& 
   plane = static_cast<size_t>(tiles) * stride + kAlignment;
   padding = Append(bytes, stride);
   pixels = Append(bytes, static_cast<size_t>(rows_stay ? 2 * tiles + 2 : 16 * tiles) * sizeof(const uint8_t*));
-  rows = Append(bytes, static_cast<size_t>(layout.taps * layout.block_rows) * sizeof(const uint8_t*));
+  rows = Append(bytes, static_cast<size_t>(filter.taps * layout.block_rows) * sizeof(const uint8_t*));
   v = Append(bytes, static_cast<size_t>(slots) * positions * plane);
 }
 
@@ -64,7 +64,6 @@ TransformedInput::TransformedInput(const WinogradLayer& layer, const Transformed
       shape_(run.shape),
       filter_(FilterOf(layer.layout.algorithm.winograd)),
       grid_(filter_, run.shape),
-      block_(layer.layout.block_rows),
       x_(run.x),
       padding_(memory + at.padding),
       pixels_(At<const uint8_t*>(memory, at.pixels)),
@@ -74,9 +73,7 @@ TransformedInput::TransformedInput(const WinogradLayer& layer, const Transformed
   std::fill(padding_, padding_ + shape_.c, static_cast<uint8_t>(layer.zero_point));
   for (int p = 0; p < filter_.positions; ++p) offsets_[p] = static_cast<uint8_t>(WinogradOffset(winograd, p, layer.qmin, layer.qmax));
   if (winograd == Winograd::k1d) return;
-  for (int64_t i = 0; i < filter_.positions * block_; ++i) {
-    rows_[i] = v_ + static_cast<size_t>(i / block_) * at.plane + static_cast<size_t>(i % block_) * at.stride;
-  }
+  for (int64_t t = 0; t < layer.layout.block_rows; ++t) rows_[t] = v_ + static_cast<size_t>(t) * at.stride;
 }
 
 void TransformedInput::Load(int64_t first, int64_t tiles) noexcept {
@@ -117,18 +114,21 @@ void TransformedInput::LoadRows(int64_t first, int64_t tiles) noexcept {
   const int64_t groups = CeilDiv(tiles, layer_.layout.tile.mr);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - begin;
-    for (int64_t i = 0; i < m;) {
-      const TileGrid::Place place = grid_.At(first + begin + i);
-      const int64_t x = place.x / 2, count = std::min(m - i, grid_.across - x);
-      for (int64_t tap = 0; tap < 3; ++tap) {
-        for (int64_t p = 0; p < 4; ++p) {
-          const uint8_t* v = Slot(PaddedRow(grid_, place) + tap) + static_cast<size_t>(p) * at_.plane + static_cast<size_t>(x) * at_.stride;
-          const uint8_t** out = rows_ + (p * block_ + begin) * 3 + tap * m + i;
-          for (int64_t j = 0; j < count; ++j) out[j] = v + static_cast<size_t>(j) * at_.stride;
-        }
-      }
-      i += count;
+    PointToRows(first + begin, m, rows_ + begin * filter_.taps);
+  }
+}
+
+// list[taps][m] of m tiles from `first` on, one run of neighbours in x after the other.
+void TransformedInput::PointToRows(int64_t first, int64_t m, const uint8_t** list) const noexcept {
+  for (int64_t i = 0; i < m;) {
+    const TileGrid::Place place = grid_.At(first + i);
+    const int64_t x = place.x / 2, count = std::min(m - i, grid_.across - x);
+    for (int64_t tap = 0; tap < filter_.taps; ++tap) {
+      const uint8_t* v = Slot(PaddedRow(grid_, place) + tap) + static_cast<size_t>(x) * at_.stride;
+      const uint8_t** out = list + tap * m + i;
+      for (int64_t j = 0; j < count; ++j) out[j] = v + static_cast<size_t>(j) * at_.stride;
     }
+    i += count;
   }
 }
 

@@ -21,7 +21,7 @@ struct TransformedLayout {
   int64_t slots = 1;
   size_t padding = 0;  // u8[c]: a pixel of padding
   size_t pixels = 0;   // const uint8_t*[]: what the transform reads at a time
-  size_t rows = 0;     // const uint8_t*[positions][tiles of a block][taps]: what the products read
+  size_t rows = 0;     // const uint8_t*[tiles of a block][taps]: what the products read of position 0
   size_t v = 0;
 
   TransformedLayout(const ConvLayout& layout, const kernels::ConvShape& shape, size_t* bytes);
@@ -33,12 +33,13 @@ class TransformedInput {
 
   // Tiles [first, first + tiles), which lie behind those of the call before, for products of at most tile.mr tiles.
   void Load(int64_t first, int64_t tiles) noexcept;
-  // [taps][m] rows of position p for the product that begins at tile t of the block.
-  const uint8_t* const* Rows(int64_t p, int64_t t) const noexcept { return rows_ + (p * block_ + t) * filter_.taps; }
+  // [taps][m] rows of position 0 for the product that begins at tile t of the block; those of position p lie p planes on.
+  const uint8_t* const* Rows(int64_t t) const noexcept { return rows_ + t * filter_.taps; }
 
  private:
   void LoadTiles(int64_t first, int64_t tiles) noexcept;
   void LoadRows(int64_t first, int64_t tiles) noexcept;
+  void PointToRows(int64_t first, int64_t m, const uint8_t** list) const noexcept;
   void TransformRow(int64_t padded_row) noexcept;
   void Transform(int64_t tiles, uint8_t* v) noexcept;
   uint8_t* Slot(int64_t padded_row) const noexcept;
@@ -48,7 +49,6 @@ class TransformedInput {
   const kernels::ConvShape& shape_;
   const WinogradFilter& filter_;
   const TileGrid grid_;
-  const int64_t block_;
   const uint8_t* const x_;
   uint8_t* const padding_;
   const uint8_t** const pixels_;

@@ -30,9 +30,10 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddInt(S::LoadInt(t.init + j * S::kLanes), row);
   }
   const int8_t* w = t.w;
+  const size_t end = PointerOffset(t) + t.k;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.k;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(t.k); at != 0; at += 8) {
       typename S::Int y0[NV], y1[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) {
@@ -68,7 +69,7 @@ void RowTermsKernel(const RowTerms& t) noexcept {
       if (i >= rows) continue;
       for (uint32_t tap = 0; tap < t.taps; ++tap) {
         const uint8_t* const* x = t.a + tap * t.m + begin + i;
-        const uint8_t *a = x[0], *b = x[i + 1 < rows];  // the last of an odd number stands twice
+        const uint8_t *a = x[0] + t.a_offset, *b = x[i + 1 < rows] + t.a_offset;  // the last of an odd number stands twice
         for (uint32_t k = 0; k < whole; k += S::kBytes) {
           acc[i / 2] = S::AddPairs(acc[i / 2], S::SubBytes(S::LoadBytes(a + k), least), S::SubBytes(S::LoadBytes(b + k), least));
         }
@@ -114,7 +115,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
       const uint32_t left = whole - k;
       const uint32_t end = left / 4 <= t.depth ? whole : k + t.depth * 4;
       const uint8_t* row[MR];
-      PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
+      PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.a_offset;
       if (k == whole) {
         if (whole > 0) {
           step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (t.k - 4)); });
@@ -160,7 +161,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr, 0});
+    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr, 0});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }

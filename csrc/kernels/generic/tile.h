@@ -35,6 +35,9 @@ PQI_INLINE void Prefetch(const ProductU8S8& t, const int8_t* w, int bytes) {
   PQI_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(w + t.ahead + i, 0, 2);
 }
 
+PQI_INLINE size_t PointerOffset(const TileU8S8&) { return 0; }
+PQI_INLINE size_t PointerOffset(const ProductU8S8& t) { return t.a_offset; }
+
 // acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
@@ -117,10 +120,11 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
   }
   const uint32_t k = t.k, whole = k & ~3u;
+  const size_t end = PointerOffset(t) + whole;
   const int8_t* w = t.w;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
       Prefetch(t, w, kBlock);
