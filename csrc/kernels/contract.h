@@ -131,7 +131,7 @@ struct TileU8S8 {
   uint32_t depth;      // of the deferred kernels; not read by others
 };
 
-// The sums of a tile without what follows them: sums[i*stride + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
+// The sums of a tile without what follows them: sums[i*nr + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
 // Fields as in TileU8S8.
 struct ProductU8S8 {
   const uint8_t* const* a;
@@ -142,7 +142,6 @@ struct ProductU8S8 {
   const int32_t* row;
   uint32_t depth;
   int32_t* sums;
-  size_t stride;
   size_t ahead;  // the next call's panel begins so many bytes behind this one's: a hint to the cache, nothing is read there
 };
 

@@ -77,7 +77,7 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;
           kernels.product[m - 1]({input.Rows(t), position * offsets.input.plane, taps, k, weights + position * position_bytes,
                                   init + position * nr, terms + p * block + t, layout.algorithm.depth,
-                                  sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, nr, position_bytes});
+                                  sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, position_bytes});
         }
       }
       const int64_t channel = panel * layout.tile.nr;

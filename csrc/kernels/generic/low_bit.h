@@ -93,14 +93,19 @@ template <class S, int MR>
 PQI_INLINE void DeferredSums(const ProductU8S8& t) {
   constexpr int NV = S::kDeferred.nr / S::kLanes;
   constexpr int kBlock = S::kDeferred.nr * 4;
+  // Stores might change what is read through t.
+  int32_t* const sums = t.sums;
+  const size_t k = t.k, whole = k & ~size_t{3}, piece = size_t{4} * t.depth;
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
-    PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(t.sums + i * t.stride + j * S::kLanes, init);
+    PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(sums + (i * NV + j) * S::kLanes, init);
   }
-  const uint32_t whole = t.k & ~3u;
   const int8_t* w = t.w;
-  for (uint32_t tap = 0; tap < t.taps; ++tap) {
-    for (uint32_t k = 0; k < t.k;) {
+  const uint32_t taps = t.taps;
+  for (uint32_t tap = 0; tap < taps; ++tap) {
+    const uint8_t* row[MR];
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.a_offset;
+    for (size_t at = 0; at < k;) {
       typename S::Int acc[MR][NV];
       PQI_UNROLL for (int i = 0; i < MR; ++i) { PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetInt(0); }
       const auto step = [&](auto&& load) PQI_INLINE_LAMBDA {
@@ -110,26 +115,24 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
           const typename S::Int x = S::SetInt(static_cast<int32_t>(load(i)));
           PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddShorts(acc[i][j], S::MulPairs(x, y[j]));
         }
+        Prefetch(t, w, kBlock);
         w += kBlock;
       };
-      const uint32_t left = whole - k;
-      const uint32_t end = left / 4 <= t.depth ? whole : k + t.depth * 4;
-      const uint8_t* row[MR];
-      PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.a_offset;
-      if (k == whole) {
+      const size_t end = whole - at < piece ? whole : at + piece;
+      if (at == whole) {
         if (whole > 0) {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (t.k - 4)); });
+          step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (k - 4)); });
         } else {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], t.k); });
+          step([&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], static_cast<uint32_t>(k)); });
         }
-        k = t.k;
+        at = k;
       }
-      for (; k < end; k += 4) {
-        step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + k); });
+      for (; at < end; at += 4) {
+        step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + at); });
       }
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
         PQI_UNROLL for (int j = 0; j < NV; ++j) {
-          int32_t* sum = t.sums + i * t.stride + j * S::kLanes;
+          int32_t* sum = sums + (i * NV + j) * S::kLanes;
           S::StoreInt(sum, S::AddInt(S::LoadInt(sum), S::WidenPairs(acc[i][j])));
         }
       }
@@ -143,14 +146,14 @@ struct InnerProductTile {
   static void Product(const ProductU8S8& t) noexcept {
     typename S::Int acc[MR][kVectors];
     InnerProductSums<S>(t, acc);
-    StoreSums<S>(acc, t.sums, t.stride);
+    StoreSums<S>(acc, t.sums);
   }
   static void Tile(const TileU8S8& t) noexcept {
     typename S::Int acc[MR][kVectors];
     InnerProductSums<S>(t, acc);
     if (FinishesInRegisters<S, kVectors>(t)) return FinishRows<S, MR, kVectors>(t, acc);
     int32_t sums[MR * S::kInnerProduct.nr];
-    StoreSums<S>(acc, sums, S::kInnerProduct.nr);
+    StoreSums<S>(acc, sums);
     FinishTile<S>(t, sums, MR, S::kInnerProduct.nr);
   }
 };
@@ -161,7 +164,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr, 0});
+    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, 0});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }

@@ -143,9 +143,9 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
 }
 
 template <class S, int MR, int NV>
-PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums, size_t stride) {
+PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums) {
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * stride + j * S::kLanes, acc[i][j]);
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + (i * NV + j) * S::kLanes, acc[i][j]);
   }
 }
 
@@ -156,7 +156,7 @@ void DotTile(const TileU8S8& t) noexcept {
   DotSums<S, MR, NV>(t, acc);
   if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
-  StoreSums<S, MR, NV>(acc, sums, kStride);
+  StoreSums<S, MR, NV>(acc, sums);
   // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
   if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
@@ -166,7 +166,7 @@ template <class S, int MR>
 void DotProductKernel(const ProductU8S8& t) noexcept {
   typename S::Int acc[MR][S::kU8S8.nr / S::kLanes];
   DotSums<S>(t, acc);
-  StoreSums<S>(acc, t.sums, t.stride);
+  StoreSums<S>(acc, t.sums);
 }
 
 template <class S, int MR, int NV>
