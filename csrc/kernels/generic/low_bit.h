@@ -107,28 +107,31 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.a_offset;
     for (size_t at = 0; at < k;) {
       typename S::Int acc[MR][NV];
-      PQI_UNROLL for (int i = 0; i < MR; ++i) { PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetInt(0); }
-      const auto step = [&](auto&& load) PQI_INLINE_LAMBDA {
+      const auto step = [&](auto first, auto&& load) PQI_INLINE_LAMBDA {
         typename S::Int y[NV];
         PQI_UNROLL for (int j = 0; j < NV; ++j) y[j] = S::LoadPanel(w + j * S::kLanes * 4);
         PQI_UNROLL for (int i = 0; i < MR; ++i) {
           const typename S::Int x = S::SetInt(static_cast<int32_t>(load(i)));
-          PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddShorts(acc[i][j], S::MulPairs(x, y[j]));
+          PQI_UNROLL for (int j = 0; j < NV; ++j) {
+            const typename S::Int product = S::MulPairs(x, y[j]);
+            acc[i][j] = decltype(first)::value ? product : S::AddShorts(acc[i][j], product);
+          }
         }
         Prefetch(t, w, kBlock);
         w += kBlock;
       };
-      const size_t end = whole - at < piece ? whole : at + piece;
-      if (at == whole) {
+      if (at < whole) {
+        const size_t end = whole - at < piece ? whole : at + piece;
+        const auto load = [&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + at); };
+        step(Flag<true>(), load);
+        for (at += 4; at < end; at += 4) step(Flag<false>(), load);
+      } else {
         if (whole > 0) {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (k - 4)); });
+          step(Flag<true>(), [&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (k - 4)); });
         } else {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], static_cast<uint32_t>(k)); });
+          step(Flag<true>(), [&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], static_cast<uint32_t>(k)); });
         }
         at = k;
-      }
-      for (; at < end; at += 4) {
-        step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + at); });
       }
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
         PQI_UNROLL for (int j = 0; j < NV; ++j) {
