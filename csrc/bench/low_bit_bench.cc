@@ -29,8 +29,8 @@ struct Bits {
   const char* name;
   int act_max, code_max;
 };
-constexpr Bits kBits[] = {{"w4a4", 15, 7},   {"wta4", 15, 1},  {"w4a7", 127, 7},  {"w6a6", 63, 31},
-                          {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
+constexpr Bits kBits[] = {{"w4a4", 15, 7},  {"wta4", 15, 1},   {"w4a6", 63, 7},  {"w4a7", 127, 7},  {"wta7", 127, 1},
+                          {"w6a6", 63, 31}, {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
 
 struct Candidate {
   const char* name;
