@@ -93,8 +93,7 @@ template <class S, int MR>
 PQI_INLINE void DeferredSums(const ProductU8S8& t) {
   constexpr int NV = S::kDeferred.nr / S::kLanes;
   constexpr int kBlock = S::kDeferred.nr * 4;
-  // Stores might change what is read through t.
-  int32_t* const sums = t.sums;
+  int32_t* sums = t.sums;
   const size_t k = t.k, whole = k & ~size_t{3}, piece = size_t{4} * t.depth;
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
@@ -133,6 +132,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
         }
         at = k;
       }
+      PQI_OPAQUE(sums);  // else the sums of all pieces would take the registers
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
         PQI_UNROLL for (int j = 0; j < NV; ++j) {
           int32_t* sum = sums + (i * NV + j) * S::kLanes;
