@@ -30,7 +30,7 @@ constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65
 // Granite Rapids: two ports for 512-bit dot products, and none beside them for additions.
 constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, 7.5};
 // On the same. Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not.
-constexpr Costs kAvx2 = {30, 17, 1, 46.5, 2, 28, 0, 0, 2.2, {105, 358}, {45, 110}, 7.5};
+constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {115, 360}, {50, 105}, 7.5};
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
