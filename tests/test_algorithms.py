@@ -42,7 +42,9 @@ def quantized(weight_bits: Any, act_bits: int, dynamic: bool = False) -> tuple[p
     return pq.convert(graph, example_inputs=(x[:1],), dynamic_batch=dynamic), x
 
 
-@pytest.mark.parametrize(("weight_bits", "act_bits"), [(4, 4), ("ternary", 4), (4, 6), (3, 5), (6, 7), ("ternary", 7), (4, 8), ("ternary", 8)])
+@pytest.mark.parametrize(
+    ("weight_bits", "act_bits"), [(4, 4), ("ternary", 4), (4, 6), (3, 5), (6, 7), ("ternary", 7), (4, 8), ("ternary", 8)]
+)
 def test_every_algorithm_gives_the_bytes_of_the_reference(weight_bits: Any, act_bits: int) -> None:
     model, x = quantized(weight_bits, act_bits, dynamic=True)
     assert_engine_equals_twin(model, x)
