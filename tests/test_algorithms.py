@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import pyqinfer as pq
 
-ALGORITHMS = ("auto", "direct", "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred")
+ALGORITHMS = ("auto", "direct", "fip", "deferred", "winograd_1d", "winograd_1d_deferred", "winograd", "winograd_fip", "winograd_deferred")
 FAST = [isa for isa in pq.cpu_info()["isas"] if isa != "reference"]
 MEASURED = ("avx2", "avx512vnni")  # whose costs the planner knows: on others it leaves layers direct
 
@@ -42,7 +42,9 @@ def quantized(weight_bits: Any, act_bits: int, dynamic: bool = False) -> tuple[p
     return pq.convert(graph, example_inputs=(x[:1],), dynamic_batch=dynamic), x
 
 
-@pytest.mark.parametrize(("weight_bits", "act_bits"), [(4, 4), ("ternary", 4), (4, 6), (3, 5), (4, 8), ("ternary", 8)])
+@pytest.mark.parametrize(
+    ("weight_bits", "act_bits"), [(4, 4), ("ternary", 4), (4, 6), (3, 5), (6, 7), ("ternary", 7), (4, 8), ("ternary", 8)]
+)
 def test_every_algorithm_gives_the_bytes_of_the_reference(weight_bits: Any, act_bits: int) -> None:
     model, x = quantized(weight_bits, act_bits, dynamic=True)
     assert_engine_equals_twin(model, x)
@@ -60,7 +62,9 @@ def test_every_algorithm_gives_the_bytes_of_the_reference(weight_bits: Any, act_
     if "avx2" in FAST:
         assert any("deferred" in name for name in ran)
     if FAST and act_bits <= 6:
-        assert any("winograd" in name for name in ran)
+        assert any("winograd-" in name for name in ran)
+    if FAST and act_bits <= 7:
+        assert any("winograd1d" in name for name in ran)
 
 
 def test_the_plan_and_its_reason_are_in_the_list_of_layers() -> None:
@@ -75,6 +79,10 @@ def test_the_plan_and_its_reason_are_in_the_list_of_layers() -> None:
     assert layers["down"]["executed_as"] == "u8s8-avx512vnni"
     assert "not 3x3 with stride 1" in layers["down"]["reason"]
     assert "transformed codes" in session.layer_report().to_markdown()
+    along_rows = {layer["name"]: layer for layer in pq.Session(model, threads=1, isa="avx512vnni", algorithm="winograd_1d").layers()}
+    assert along_rows["conv1"]["executed_as"] == "u8s8-winograd1d-avx512vnni"
+    assert "two outputs by 12 products instead of 18; winograd_1d is exact" in along_rows["conv1"]["reason"]
+    assert along_rows["down"]["executed_as"] == "u8s8-avx512vnni"
 
 
 @pytest.mark.skipif(not FAST, reason="the reference has one way to compute a layer")
@@ -82,6 +90,8 @@ def test_an_algorithm_that_is_not_exact_is_refused_with_layer_and_numbers() -> N
     model, _ = quantized(8, 8)
     with pytest.raises(ValueError, match=r"layer 'conv1': algorithm winograd is not exact here: transformed codes .* 1020 wide"):
         pq.Session(model, threads=1, isa=FAST[0], algorithm="winograd")
+    with pytest.raises(ValueError, match=r"layer 'conv1': algorithm winograd_1d is not exact here: transformed codes .* 510 wide"):
+        pq.Session(model, threads=1, isa=FAST[0], algorithm="winograd_1d")
 
 
 def test_unknown_names_are_refused() -> None:

@@ -13,6 +13,7 @@ namespace {
 using kernels::ConvShape;
 using kernels::KernelSet;
 using pack::Algorithm;
+using pack::Winograd;
 using Mode = pack::Product;
 
 struct Layer {
@@ -28,7 +29,8 @@ struct Bits {
   const char* name;
   int act_max, code_max;
 };
-constexpr Bits kBits[] = {{"w4a4", 15, 7}, {"wta4", 15, 1}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
+constexpr Bits kBits[] = {{"w4a4", 15, 7},  {"wta4", 15, 1},   {"w4a6", 63, 7},  {"w4a7", 127, 7},  {"wta7", 127, 1},
+                          {"w6a6", 63, 31}, {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
 
 struct Candidate {
   const char* name;
@@ -39,14 +41,20 @@ struct Candidate {
 std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
   std::vector<Candidate> out = {{"direct", {}}};
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
-  const bool winograd = k == 3 && set.winograd_input != nullptr && bits.act_max < 64 && bits.code_max <= 14;
+  const bool winograd_1d = k == 3 && set.winograd_1d.input != nullptr && bits.act_max < 128 && bits.code_max <= 42;
+  const bool winograd_2d = k == 3 && set.winograd_2d.input != nullptr && bits.act_max < 64 && bits.code_max <= 14;
   const bool inner_product = set.u8s8_inner_product.shape.mr > 0, deferred = set.u8s8_deferred.shape.mr > 0;
-  if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {false, Mode::kInnerProduct, 0}});
-  if (deferred && bits.code_max <= 64) out.push_back({"deferred", {false, Mode::kDeferred, depth(bits.act_max, bits.code_max)}});
-  if (!winograd) return out;
-  out.push_back({"winograd", {true, Mode::kDot, 0}});
-  if (inner_product) out.push_back({"winograd_fip", {true, Mode::kInnerProduct, 0}});
-  if (deferred) out.push_back({"winograd_deferred", {true, Mode::kDeferred, depth(4 * bits.act_max, 9 * bits.code_max)}});
+  if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {Winograd::kNone, Mode::kInnerProduct, 0}});
+  if (deferred && bits.code_max <= 64) out.push_back({"deferred", {Winograd::kNone, Mode::kDeferred, depth(bits.act_max, bits.code_max)}});
+  if (winograd_1d) {
+    const uint32_t sums = depth(2 * bits.act_max, 3 * bits.code_max);
+    out.push_back({"winograd_1d", {Winograd::k1d, Mode::kDot, 0}});
+    if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {Winograd::k1d, Mode::kDeferred, sums}});
+  }
+  if (!winograd_2d) return out;
+  out.push_back({"winograd", {Winograd::k2d, Mode::kDot, 0}});
+  if (inner_product) out.push_back({"winograd_fip", {Winograd::k2d, Mode::kInnerProduct, 0}});
+  if (deferred) out.push_back({"winograd_deferred", {Winograd::k2d, Mode::kDeferred, depth(4 * bits.act_max, 9 * bits.code_max)}});
   return out;
 }
 

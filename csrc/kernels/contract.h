@@ -131,17 +131,17 @@ struct TileU8S8 {
   uint32_t depth;      // of the deferred kernels; not read by others
 };
 
-// The sums of a tile without what follows them: sums[i*stride + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
+// The sums of a tile without what follows them: sums[i*nr + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
 // Fields as in TileU8S8.
 struct ProductU8S8 {
   const uint8_t* const* a;
+  size_t a_offset;  // bytes from these pointers to the rows: calls for several positions of a tile share the pointers
   uint32_t taps, k;
   const int8_t* w;
   const int32_t* init;
   const int32_t* row;
   uint32_t depth;
   int32_t* sums;
-  size_t stride;
   size_t ahead;  // the next call's panel begins so many bytes behind this one's: a hint to the cache, nothing is read there
 };
 
@@ -149,28 +149,37 @@ struct ProductU8S8 {
 // row i, which are bytes j and j + 4 of every eight. k is a multiple of 8, and no byte minus `least` exceeds 255.
 struct RowTerms {
   const uint8_t* const* a;  // [taps][m]
+  size_t a_offset;          // as in ProductU8S8
   uint32_t taps, k, m;
   int32_t least;  // the least code, at most 0
   int32_t* row;
 };
 
-// Winograd F(2x2,3x3), before the products: v[p*plane + t*stride + c] = byte p of B^T d B of channel c under tile t, plus offset[p], modulo
-// 256. d is the 4x4 pixels at pixels[t*16 + y*4 + x]. Rows of v are written up to the next multiple of kWinogradPad channels.
+// Winograd's transforms, before and after the products: F(2x2,3x3), whose tile is 2x2 outputs over 4x4 pixels with 16 positions, or F(2,3)
+// along x, whose tile is two neighbours over four pixels of one image row with 4 positions.
+//
+// Before: v[p*plane + t*stride + c] = byte p of B^T d B (B^T d) of channel c under tile t, plus offset[p], modulo 256. d is the 4x4 pixels
+// at pixels[t*16 + y*4 + x], or the four at pixels[t*2 + x], which tiles share. Rows of v are written up to the next multiple of
+// kWinogradPad channels.
 inline constexpr int kWinogradPad = 64;
 struct WinogradInput {
   const uint8_t* const* pixels;
   uint32_t tiles, channels;
-  const uint8_t* offset;  // [16]
+  const uint8_t* offset;  // [positions]
   uint8_t* v;             // 64-byte aligned, as are stride and plane
   size_t stride, plane;
 };
-// After the products: A^T m A / 4 of `tiles` neighbours in x, and then the epilogue. sums[p*plane + t*nr + j] belongs to position p.
+// After: A^T m A / 4 (A^T m / 2) of `tiles` neighbours in x, and then the epilogue. sums[p*plane + t*nr + j] belongs to position p.
 struct WinogradOutput {
   const int32_t* sums;
   size_t plane;
   uint32_t tiles, rows, columns;  // outputs that exist: 1 or 2 rows of 2*tiles or 2*tiles - 1 pixels
   TileU8S8 epilogue;              // of the upper row; a, taps, k, w, init are not read; no base
   size_t row_pixels;              // pixels between the rows of the output, and of a residual
+};
+struct WinogradKernels {
+  void (*input)(const WinogradInput&) noexcept;  // null: the set has no such kernels
+  void (*output)(const WinogradOutput&) noexcept;
 };
 
 // The same tile where the products of two neighbouring k-values are added in 16 bits first (vpmaddubsw), which is exact while the positive
@@ -377,8 +386,7 @@ struct KernelSet {
   U8S8Kernels u8s8_inner_product;
   U8S8Kernels u8s8_deferred;
   void (*row_terms)(const RowTerms&) noexcept;
-  void (*winograd_input)(const WinogradInput&) noexcept;  // null: no Winograd
-  void (*winograd_output)(const WinogradOutput&) noexcept;
+  WinogradKernels winograd_1d, winograd_2d;
   NarrowKernels narrow;
   int u8s8_pairs_mr;  // rows at most of the next; 0 where u8s8_tile is the faster one and the next are null
   TileU8S8PairsFn u8s8_pairs_tile[kMaxMr];

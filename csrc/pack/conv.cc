@@ -11,6 +11,7 @@
 #include "pack/matrix.h"
 #include "pack/tiling.h"
 #include "pack/winograd.h"
+#include "pack/winograd_filter.h"
 
 namespace pqi::pack {
 namespace {
@@ -98,7 +99,8 @@ Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
       work.macs_per_byte = kMatrixMacsPerByte;
       break;
     case Method::kWinograd:
-      work.row_bytes = layout.taps * s.c;  // every thread transforms its tiles' input
+      work.row_bytes = FilterOf(layout.algorithm.winograd).positions * s.c;              // every thread transforms its tiles' input
+      if (layout.algorithm.winograd == Winograd::k1d) work.grain = (s.out_w() + 1) / 2;  // and image rows as a whole
       break;
     default:
       break;
@@ -110,7 +112,7 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
     : set_(&set),
       layout_(LayoutConvU8(set, shape, weights.bias != nullptr, weights.base != nullptr, algorithm)),
       scratch_bytes_(layout_.method == Method::kWinograd
-                         ? WinogradScratchBytes(layout_, shape)
+                         ? 0
                          : std::max(Scratch<uint8_t>(layout_, shape).bytes, layout_.depthwise_columns ? BandScratch(shape).bytes : 0)),
       step_(weights.step),
       zero_point_(weights.zero_point),
@@ -118,13 +120,14 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
       qmax_(weights.qmax),
       largest_result_(LargestResult(shape, weights)),
       buffer_(PackConvU8(layout_, shape, weights, &least_)) {
-  if (algorithm.winograd || algorithm.product != Product::kDot) return;
+  if (algorithm.winograd != Winograd::kNone || algorithm.product != Product::kDot) return;
   pairs_ = SplitPairs(set, layout_, buffer_.data());
   if (pairs_.used()) layout_.tile.mr = set.u8s8_pairs_mr;
 }
 
 size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
-  return layout_.method == Method::kMatrix ? MatrixScratchBytes(layout_, shape) : scratch_bytes_;
+  if (layout_.method == Method::kMatrix) return MatrixScratchBytes(layout_, shape);
+  return layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : scratch_bytes_;
 }
 
 void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) const noexcept {
@@ -206,7 +209,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
         if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
         if (layout_.algorithm.product == Product::kInnerProduct)
-          set_->row_terms({a, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
+          set_->row_terms({a, 0, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
       };
       ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
         const int64_t channel = tile.panel * layout_.tile.nr;

@@ -8,6 +8,7 @@
 #include "pack/low_bit.h"
 #include "pack/matrix.h"
 #include "pack/panel.h"
+#include "pack/winograd_filter.h"
 
 namespace pqi::pack {
 namespace {
@@ -49,10 +50,12 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.channels = static_cast<size_t>(RoundUp(s.oc, kernels::kDepthwisePad));
     layout.panel_bytes = static_cast<size_t>(s.taps() * element_bytes) * layout.channels;
   } else {
-    layout.method = algorithm.winograd ? Method::kWinograd : WindowMethod(s, tile.kr, element_bytes);
-    if (layout.method == Method::kWinograd) {
+    const bool winograd = algorithm.winograd != Winograd::kNone;
+    layout.method = winograd ? Method::kWinograd : WindowMethod(s, tile.kr, element_bytes);
+    if (winograd) {
+      const WinogradFilter& filter = FilterOf(algorithm.winograd);
       layout.k = RoundUp(s.c, tile.kr);
-      layout.taps = kWinogradPositions;
+      layout.taps = filter.positions * filter.taps;
     } else if (layout.method == Method::kRuns) {
       layout.k *= s.kw;
       layout.taps = s.kh;
@@ -66,7 +69,7 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.channels = static_cast<size_t>(layout.panels * tile.nr);
     int64_t rows = std::min(kBlockRows, kBlockPointers / layout.taps);
     if (layout.method == Method::kGather) rows = std::min(rows, kBlockGatherBytes / (layout.k * element_bytes));
-    layout.block_rows = layout.method == Method::kWinograd ? kWinogradTiles : std::max<int64_t>(rows, tile.mr);
+    layout.block_rows = winograd ? FilterOf(algorithm.winograd).max_tiles : std::max<int64_t>(rows, tile.mr);
   }
   layout.weights = Append(&layout.bytes, layout.panel_bytes * static_cast<size_t>(layout.panels));
   return layout;
@@ -166,11 +169,12 @@ const kernels::U8S8Kernels& ProductKernels(const KernelSet& set, Product product
 int64_t OutputUnits(const ConvLayout& layout, const ConvShape& shape) {
   if (layout.method == Method::kMatrix) return MatrixUnits(shape);
   if (layout.method != Method::kWinograd) return shape.rows();
-  return shape.n * CeilDiv(shape.out_h(), 2) * CeilDiv(shape.out_w(), 2);
+  const TileGrid grid(FilterOf(layout.algorithm.winograd), shape);
+  return shape.n * grid.down * grid.across;
 }
 
 ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_bias, bool has_base, const Algorithm& algorithm) {
-  const bool direct_dot = algorithm.product == Product::kDot && !algorithm.winograd;
+  const bool direct_dot = algorithm.product == Product::kDot && algorithm.winograd == Winograd::kNone;
   const TileShape tile = direct_dot ? set.u8s8 : ProductKernels(set, algorithm.product).shape;
   const bool matrix = direct_dot && SuitsMatrix(set, shape, has_base);
   ConvLayout layout = LayoutWeights(shape, tile, set.u8s8_depthwise != nullptr, 1, algorithm, matrix);
@@ -183,7 +187,8 @@ ConvLayout LayoutConvU8(const KernelSet& set, const ConvShape& shape, bool has_b
   }
   const size_t bytes = layout.channels * 4;
   layout.scale = Append(&layout.bytes, bytes);
-  layout.init = Append(&layout.bytes, layout.method == Method::kWinograd ? bytes * kWinogradPositions : bytes);
+  const bool winograd = layout.method == Method::kWinograd;
+  layout.init = Append(&layout.bytes, winograd ? bytes * static_cast<size_t>(FilterOf(algorithm.winograd).positions) : bytes);
   if (has_bias) layout.bias = Append(&layout.bytes, bytes);
   if (has_base) layout.base = Append(&layout.bytes, bytes);
   return layout;

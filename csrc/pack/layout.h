@@ -19,16 +19,19 @@ namespace pqi::pack {
 //   gather     few channels per group (a network's first layer): each window is copied into one contiguous row of taps*k elements
 //   depthwise  groups = channels = outputs
 //   matrix     matrix registers: bands of the input are copied into padded images (pack/matrix.h)
-//   winograd   F(2x2,3x3): 3x3, stride 1, one group; weights and input are transformed (kernels/generic/winograd.h)
+//   winograd   3x3, stride 1, one group; weights and input are transformed (kernels/generic/winograd.h)
 enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise, kMatrix, kWinograd };
 const char* MethodName(Method method);
 
 // How codes are multiplied (kernels::U8S8Kernels). Tiles, runs, gather and Winograd can take any of them, the others the plain way.
 enum class Product : uint8_t { kDot, kInnerProduct, kDeferred };
 
+// Winograd's filter: F(2,3) along x, or F(2x2,3x3).
+enum class Winograd : uint8_t { kNone, k1d, k2d };
+
 // What the planner decides about a layer of codes (csrc/plan); it has proved that the result is exact.
 struct Algorithm {
-  bool winograd = false;
+  Winograd winograd = Winograd::kNone;
   Product product = Product::kDot;
   uint32_t depth = 0;  // of kDeferred, at least 1
 };
@@ -56,14 +59,14 @@ struct ConvLayout {
   Method method = Method::kReference;
   Algorithm algorithm;
   int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups; Winograd's are
-                            // its 16 positions of c elements, up to the next multiple of the panel's block
+                            // its positions (in 1-D by kernel rows) of c elements, up to the next multiple of the panel's block
   kernels::TileShape tile;  // tiles, runs, gather and Winograd
   int32_t offset = 0;       // tiles, runs, gather: what their product subtracts from codes of activations
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;
   size_t channels = 0;
-  int64_t block_rows = 1;  // output pixels whose pointers (or windows) are made at a time
+  int64_t block_rows = 1;  // output units whose pointers (or windows) are made at a time
   bool has_bias = false, has_base = false;
   bool depthwise_columns = false;  // depthwise: bands of rows can go to the kernel of that name
   size_t weights = 0, scale = 0, bias = 0, init = 0, base = 0;
@@ -75,7 +78,8 @@ ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape&
                         const Algorithm& algorithm = {});
 ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, bool has_bias);
 
-// Pieces of the output that can be computed apart: pixels, image rows on matrix registers (but for 1x1), or Winograd's tiles of 2x2 pixels.
+// Pieces of the output that can be computed apart: pixels, image rows on matrix registers (but for 1x1), or Winograd's tiles of 2x1
+// or 2x2 pixels.
 int64_t OutputUnits(const ConvLayout& layout, const kernels::ConvShape& shape);
 
 inline constexpr int kMaxTaps = 16;  // of Winograd

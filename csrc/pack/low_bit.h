@@ -10,25 +10,8 @@
 
 namespace pqi::pack {
 
-inline constexpr int kWinogradPositions = 16;
-// Tiles whose products are made at a time. V and the sums of a panel stay in L2, a position of the panel in L1. 24 is up to 5 % slower, 64
-// too.
-inline constexpr int64_t kWinogradTiles = 48;
-
-// u[16] = 4 G g G^T of one kernel whose nine codes lie `stride` apart. |u| <= 9 * 128.
-void TransformKernel(const int8_t* g, int64_t stride, int32_t* u);
-
-// The signs of position p of B^T d B: how many of its four codes are subtracted (0 or 2).
-int SubtractedCodes(int position);
-
-// What is added to position p so that it is least 0 (modulo 256): codes lie in [qmin, qmax].
-inline int WinogradOffset(int position, int qmin, int qmax) {
-  const int subtracted = SubtractedCodes(position);
-  return subtracted * qmax - (4 - subtracted) * qmin;
-}
-
-// Transformed codes [oc][16][layout.k], zero beyond the layer's channels; shifted for inner products. start[oc] are the direct start
-// values; init[panels][16][nr] gets Winograd's. Throws std::bad_alloc.
+// Transformed codes [oc][positions][taps][layout.k], zero beyond the layer's channels; shifted for inner products. start[oc] are the direct
+// start values; init[panels][positions][nr] gets Winograd's. Throws std::bad_alloc.
 AlignedBuffer<int8_t> TransformCodes(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsU8& weights,
                                      const int32_t* start, LeastCodes* least, void* init);
 

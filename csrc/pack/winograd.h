@@ -1,4 +1,5 @@
-// A Winograd layer, block of tiles by block of tiles: input transform, sixteen products per panel, output transform with the epilogue.
+// A Winograd layer, block of tiles by block of tiles: input transform, the products of each position and panel, output transform with the
+// epilogue.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ struct WinogradLayer {
   int32_t step, zero_point, qmin, qmax;
   const kernels::Output& output;
 };
-// Rows of the part are tiles, n * ceil(out_h/2) * ceil(out_w/2) of them (OutputUnits).
+// Rows of the part are tiles (OutputUnits).
 void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const ConvPart& part, void* scratch) noexcept;
 
 }  // namespace pqi::pack

@@ -6,6 +6,7 @@
 #include "base/cpu_family.h"
 #include "base/text.h"
 #include "pack/layout.h"
+#include "pack/winograd_filter.h"
 #include "plan/cost.h"
 #include "plan/range.h"
 
@@ -14,23 +15,28 @@ namespace {
 
 using pack::Algorithm;
 using pack::Product;
+using pack::Winograd;
 
 struct Candidate {
   const char* name;
-  bool winograd;
+  Winograd winograd;
   Product product;
   Proof (*prove)(const CodeRanges&);
 };
 constexpr Candidate kCandidates[] = {
-    {"fip", false, Product::kInnerProduct, ProveInnerProduct},
-    {"deferred", false, Product::kDeferred, ProveDeferred},
-    {"winograd", true, Product::kDot, ProveWinograd},
-    {"winograd_fip", true, Product::kInnerProduct, ProveWinogradInnerProduct},
-    {"winograd_deferred", true, Product::kDeferred, ProveWinogradDeferred},
+    {"fip", Winograd::kNone, Product::kInnerProduct, ProveInnerProduct},
+    {"deferred", Winograd::kNone, Product::kDeferred, ProveDeferred},
+    {"winograd_1d", Winograd::k1d, Product::kDot, ProveWinograd1d},
+    {"winograd_1d_deferred", Winograd::k1d, Product::kDeferred, ProveWinograd1dDeferred},
+    {"winograd", Winograd::k2d, Product::kDot, ProveWinograd},
+    {"winograd_fip", Winograd::k2d, Product::kInnerProduct, ProveWinogradInnerProduct},
+    {"winograd_deferred", Winograd::k2d, Product::kDeferred, ProveWinogradDeferred},
 };
 
+bool IsWinograd(const Candidate& c) { return c.winograd != Winograd::kNone; }
+
 bool HasKernels(const kernels::KernelSet& set, const Candidate& c) {
-  if (c.winograd && set.winograd_input == nullptr) return false;
+  if (IsWinograd(c) && pack::FilterKernels(set, c.winograd).input == nullptr) return false;
   if (c.product == Product::kInnerProduct) return set.u8s8_inner_product.shape.mr > 0;
   if (c.product == Product::kDeferred) return set.u8s8_deferred.shape.mr > 0;
   return set.u8s8_dot.shape.mr > 0;
@@ -41,9 +47,9 @@ std::string Misfit(const Candidate& c, const kernels::KernelSet& set, const kern
                    const CodeRanges& ranges) {
   const pack::ConvLayout direct = pack::LayoutConvU8(set, shape, false, weights.base != nullptr);
   if (direct.method == pack::Method::kDepthwise) return "a depthwise layer";
-  if (c.winograd && !ranges.winograd) return "not 3x3 with stride 1, dilation 1 and one group";
-  if (c.winograd && weights.base != nullptr) return "weights with a base need the sums of whole windows";
-  const int64_t k = c.winograd ? shape.c : direct.k;
+  if (IsWinograd(c) && !ranges.winograd) return "not 3x3 with stride 1, dilation 1 and one group";
+  if (IsWinograd(c) && weights.base != nullptr) return "weights with a base need the sums of whole windows";
+  const int64_t k = IsWinograd(c) ? shape.c : direct.k;
   if (c.product == Product::kInnerProduct && k % 8 != 0) return "rows of " + std::to_string(k) + " codes are no multiple of 8";
   return "";
 }
@@ -105,7 +111,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
     const Proof proof = c.prove(ranges);
     if (!proof.exact) {
       if (forced) return InvalidArgument(std::string("algorithm ") + c.name + " is not exact here: " + proof.numbers);
-      if (c.winograd == (c.product == Product::kDot)) refused = std::string("not ") + c.name + ": " + proof.numbers;
+      if (IsWinograd(c) == (c.product == Product::kDot)) refused = std::string("not ") + c.name + ": " + proof.numbers;
       continue;
     }
     const Algorithm algorithm = {c.winograd, c.product, proof.depth};
@@ -144,8 +150,13 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       reason = "matrix registers: 32 pixels by 32 channels, " + std::to_string(layout.tile.kr) + " codes at a time";
       break;
     case pack::Method::kWinograd:
-      name += "-winograd";
-      reason = "2x2 outputs by 16 products instead of 36";
+      if (layout.algorithm.winograd == Winograd::k1d) {
+        name += "-winograd1d";
+        reason = "two outputs by 12 products instead of 18";
+      } else {
+        name += "-winograd";
+        reason = "2x2 outputs by 16 products instead of 36";
+      }
       break;
   }
   if (layout.algorithm.product == Product::kInnerProduct) name += "-fip";

@@ -6,48 +6,74 @@
 namespace pqi::plan {
 namespace {
 
-// Fitted to `kernels_bench --benchmark_filter=lowbit` (a row's time times 3.68 GHz on the Zen 4 of docs/performance.md):
-//   macs           u8 x s8 multiply-adds per cycle inside a product kernel, tall tiles
+// Fitted to `kernels_bench --benchmark_filter=lowbit` (a row's time times 3.68 GHz on the Zen 4 of docs/performance.md, 3.84 GHz on the
+// Granite Rapids):
+//   macs           u8 x s8 multiply-adds per cycle inside a kernel, tall tiles; `direct` has the one for plain tiles, `dot` Winograd's
+//   least_rows     fewer rows take as long: sums wait for each other
 //   row            cycles per row and panel outside of it: start values, epilogue
 //   term           cycles of a row term per 64 bytes, and `term_row` per row
 //   flush          deferred sums: cycles per row and panel whenever 16 bits are widened to 32
-//   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four pixels
+//   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four (1-D: two) pixels
 //   input          Winograd, per tile and 64 channels
-struct Costs {
-  double dot_macs, inner_product_macs, deferred_macs;
-  double row, term, term_row, flush, tile, input;
+//   weights        bytes per cycle from L3 or memory, where a network's weights are; no layer is faster than they come
+struct TileCosts {
+  double tile, input;
 };
-constexpr Costs kAvx512Vnni = {62.5, 83, 1, 10, 5, 8, 0, 185, 60};
-// Two ports for 512-bit dot products, and none beside them for additions (times 3.84 GHz on the Granite Rapids of docs/performance.md).
-constexpr Costs kAvx512VnniTwoPorts = {122, 77, 1, 12, 5, 8, 0, 225, 85};
-constexpr Costs kAvx2 = {20.5, 1, 48, 15, 0, 0, 2.4, 170, 110};
+struct Costs {
+  double direct_macs, dot_macs, inner_product_macs, deferred_macs;
+  double least_rows, row, term, term_row, flush;
+  TileCosts winograd_2d, winograd_1d;
+  double weights;
+};
+// Zen 4. Those of 1-D are estimated from the other CPU's share of 2-D's, and not measured.
+constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, 16};
+// Granite Rapids: two ports for 512-bit dot products, and none beside them for additions.
+constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, 7.5};
+// On the same. Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not.
+constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {115, 360}, {50, 105}, 7.5};
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
   return two_dot_ports ? kAvx512VnniTwoPorts : kAvx512Vnni;
 }
 
+double MacsPerCycle(const Costs& c, const pack::Algorithm& algorithm) {
+  switch (algorithm.product) {
+    case pack::Product::kInnerProduct:
+      return c.inner_product_macs;
+    case pack::Product::kDeferred:
+      return c.deferred_macs;
+    case pack::Product::kDot:
+      break;
+  }
+  return algorithm.winograd == pack::Winograd::kNone ? c.direct_macs : c.dot_macs;
+}
+
 }  // namespace
 
 double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
   const Costs& c = CostsOf(isa, two_dot_ports);
-  const pack::Product product = layout.algorithm.product;
-  const bool winograd = layout.method == pack::Method::kWinograd;
+  const pack::Algorithm& algorithm = layout.algorithm;
+  const bool winograd = algorithm.winograd != pack::Winograd::kNone;
   const double units = static_cast<double>(pack::OutputUnits(layout, s)), taps = static_cast<double>(layout.taps);
   const double k = static_cast<double>(layout.k), nr = layout.tile.nr, groups = static_cast<double>(s.groups);
-  // The plain kernels compute half a panel where no more is needed.
-  const bool half = product == pack::Product::kDot && !winograd && s.group_outputs() <= layout.tile.nr / 2;
-  const double panels = static_cast<double>(layout.panels), macs = taps * k * nr * (half ? 0.5 : 1.0);
+  const double panels = static_cast<double>(layout.panels);
+  // The plain kernels compute half of a group's last panel where no more is needed.
+  const int64_t rest = s.group_outputs() % layout.tile.nr;
+  const bool half = algorithm.product == pack::Product::kDot && !winograd && rest > 0 && rest <= layout.tile.nr / 2;
+  const double products = taps * k * nr * (half ? panels - 0.5 * groups : panels) / MacsPerCycle(c, algorithm);
 
-  double panel_cycles = macs / c.dot_macs, row_cycles = 0;
-  if (product == pack::Product::kInnerProduct) {
-    panel_cycles = macs / c.inner_product_macs;
-    row_cycles = (taps * std::ceil(k / 64) * c.term + c.term_row) * groups;
-  } else if (product == pack::Product::kDeferred) {
-    panel_cycles = macs / c.deferred_macs + taps * std::ceil(k / (4.0 * layout.algorithm.depth)) * c.flush;
+  double unit = 0;  // cycles of one beside the products
+  if (algorithm.product == pack::Product::kInnerProduct) unit += (taps * std::ceil(k / 64) * c.term + c.term_row) * groups;
+  if (algorithm.product == pack::Product::kDeferred) unit += panels * taps * std::ceil(k / (4.0 * algorithm.depth)) * c.flush;
+  if (winograd) {
+    const TileCosts& t = algorithm.winograd == pack::Winograd::k1d ? c.winograd_1d : c.winograd_2d;
+    unit += panels * t.tile + std::ceil(static_cast<double>(s.c) / 64) * t.input;
+  } else {
+    unit += panels * c.row;
   }
-  if (winograd) return units * (panels * (panel_cycles + c.tile) + std::ceil(static_cast<double>(s.c) / 64) * c.input + row_cycles);
-  return units * (panels * (panel_cycles + c.row) + row_cycles);
+  const double weights = panels * static_cast<double>(layout.panel_bytes) / c.weights;
+  return std::max(std::max(units, c.least_rows) * products + units * unit, weights);
 }
 
 }  // namespace pqi::plan

@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "pack/low_bit.h"
-
 namespace pqi::plan {
 namespace {
 
-constexpr int kPositions = pack::kWinogradPositions;
-// Each position of B^T d B has four codes, so a transformed input is at most this many times as wide.
-constexpr int kInputGrowth = 4;
+using pack::Winograd;
 
 bool HasWinogradShape(const kernels::ConvShape& s) {
   return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1;
@@ -18,16 +14,34 @@ bool HasWinogradShape(const kernels::ConvShape& s) {
 
 std::string Text(const Range& r) { return std::to_string(r.least) + ".." + std::to_string(r.largest); }
 
-Range AllPositions(const CodeRanges& r) {
+Range AllPositions(const FilterRanges& f) {
   Range all;
-  for (const Range& p : r.positions) {
+  for (const Range& p : f.positions) {
     all.Add(p.least);
     all.Add(p.largest);
   }
   return all;
 }
 
-int InputWidth(const CodeRanges& r) { return kInputGrowth * (r.qmax - r.qmin); }
+// Of the transformed input.
+int InputWidth(const CodeRanges& r, Winograd winograd) { return pack::FilterOf(winograd).factor * (r.qmax - r.qmin); }
+
+void AddKernel(Winograd winograd, const int8_t* codes, int64_t stride, FilterRanges* f) {
+  const pack::WinogradFilter& filter = pack::FilterOf(winograd);
+  int32_t u[pack::kMaxTaps];
+  pack::TransformKernel(winograd, codes, stride, u);
+  for (int i = 0; i < filter.positions * filter.taps; ++i) f->positions[i / filter.taps].Add(u[i]);
+}
+
+Proof ProveFilter(const CodeRanges& r, Winograd winograd, const FilterRanges& f) {
+  if (!r.winograd) return {false, "not 3x3 with stride 1, dilation 1 and one group", 0};
+  const Range u = AllPositions(f);
+  const int width = InputWidth(r, winograd);
+  const std::string numbers = "transformed codes " + Text(u) + ", transformed input " + std::to_string(width) + " wide, " +
+                              std::to_string(pack::FilterOf(winograd).factor) + "*|acc| to " + std::to_string(f.largest_sum);
+  const bool exact = u.least >= INT8_MIN && u.largest <= INT8_MAX && width <= UINT8_MAX && f.largest_sum <= INT32_MAX;
+  return {exact, exact ? numbers : numbers + "; limits -128..127, 255 and 2147483647", 0};
+}
 
 // x in [0, largest_x] and codes in `codes`: x0 + y1 - least fits u8, x1 + y0 - least - 128 fits s8.
 bool InnerProductFits(int largest_x, const Range& codes) { return largest_x + codes.largest - codes.least <= 255 && codes.least >= -127; }
@@ -66,24 +80,19 @@ CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weight
       sum += std::abs(codes[i]);
     }
     if (!r.winograd) continue;
-    r.largest_quadruple = std::max(r.largest_quadruple, 4 * sum * reach);
+    r.winograd_1d.largest_sum = std::max(r.winograd_1d.largest_sum, pack::FilterOf(Winograd::k1d).factor * sum * reach);
+    r.winograd_2d.largest_sum = std::max(r.winograd_2d.largest_sum, pack::FilterOf(Winograd::k2d).factor * sum * reach);
     for (int64_t c = 0; c < s.c; ++c) {
-      int32_t u[kPositions];
-      pack::TransformKernel(codes + c, s.c, u);
-      for (int p = 0; p < kPositions; ++p) r.positions[p].Add(u[p]);
+      AddKernel(Winograd::k1d, codes + c, s.c, &r.winograd_1d);
+      AddKernel(Winograd::k2d, codes + c, s.c, &r.winograd_2d);
     }
   }
   return r;
 }
 
-Proof ProveWinograd(const CodeRanges& r) {
-  if (!r.winograd) return {false, "not 3x3 with stride 1, dilation 1 and one group", 0};
-  const Range u = AllPositions(r);
-  const std::string numbers = "transformed codes " + Text(u) + ", transformed input " + std::to_string(InputWidth(r)) +
-                              " wide, 4*|acc| to " + std::to_string(r.largest_quadruple);
-  const bool exact = u.least >= INT8_MIN && u.largest <= INT8_MAX && InputWidth(r) <= UINT8_MAX && r.largest_quadruple <= INT32_MAX;
-  return {exact, exact ? numbers : numbers + "; limits -128..127, 255 and 2147483647", 0};
-}
+Proof ProveWinograd(const CodeRanges& r) { return ProveFilter(r, Winograd::k2d, r.winograd_2d); }
+
+Proof ProveWinograd1d(const CodeRanges& r) { return ProveFilter(r, Winograd::k1d, r.winograd_1d); }
 
 Proof ProveInnerProduct(const CodeRanges& r) { return {InnerProductFits(r.qmax, r.codes), InnerProductNumbers(r.qmax, r.codes), 0}; }
 
@@ -92,11 +101,12 @@ Proof ProveWinogradInnerProduct(const CodeRanges& r) {
   if (!winograd.exact) return winograd;
   Proof worst = {true, "", 0};
   int widest = -1;
-  for (const Range& p : r.positions) {
-    worst.exact = worst.exact && InnerProductFits(InputWidth(r), p);
+  const int input = InputWidth(r, Winograd::k2d);
+  for (const Range& p : r.winograd_2d.positions) {
+    worst.exact = worst.exact && InnerProductFits(input, p);
     if (p.largest - p.least <= widest) continue;
     widest = p.largest - p.least;
-    worst.numbers = InnerProductNumbers(InputWidth(r), p);
+    worst.numbers = InnerProductNumbers(input, p);
   }
   return worst;
 }
@@ -105,7 +115,12 @@ Proof ProveDeferred(const CodeRanges& r) { return DeferredProof(r.qmax, r.codes)
 
 Proof ProveWinogradDeferred(const CodeRanges& r) {
   const Proof winograd = ProveWinograd(r);
-  return winograd.exact ? DeferredProof(InputWidth(r), AllPositions(r)) : winograd;
+  return winograd.exact ? DeferredProof(InputWidth(r, Winograd::k2d), AllPositions(r.winograd_2d)) : winograd;
+}
+
+Proof ProveWinograd1dDeferred(const CodeRanges& r) {
+  const Proof winograd = ProveWinograd1d(r);
+  return winograd.exact ? DeferredProof(InputWidth(r, Winograd::k1d), AllPositions(r.winograd_1d)) : winograd;
 }
 
 }  // namespace pqi::plan

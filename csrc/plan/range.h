@@ -6,6 +6,7 @@
 
 #include "kernels/shapes.h"
 #include "pack/layout.h"
+#include "pack/winograd_filter.h"
 
 namespace pqi::plan {
 
@@ -25,24 +26,30 @@ struct Range {
   }
 };
 
-// Everything the proofs need of a layer's codes, found in one pass. `winograd` is false where the layer is not 3x3, stride 1, dilation 1,
-// one group; its fields are then 0.
+// What one of Winograd's filters makes of the codes. All 0 where the layer is not 3x3, stride 1, dilation 1, one group.
+struct FilterRanges {
+  Range positions[pack::kWinogradPositions];  // of the transformed codes, by position
+  int64_t largest_sum = 0;                    // of factor * sum|code| * max(z - qmin, qmax - z) over the output channels
+};
+
+// Everything the proofs need of a layer's codes, found in one pass.
 struct CodeRanges {
   int qmin = 0, qmax = 255;
   Range codes;
-  bool winograd = false;
-  Range positions[16];            // of 4 G g G^T, by position
-  int64_t largest_quadruple = 0;  // of 4 * sum|code| * max(z - qmin, qmax - z) over the output channels
+  bool winograd = false;  // the layer has the shape for it
+  FilterRanges winograd_1d, winograd_2d;
 };
 CodeRanges FindRanges(const kernels::ConvShape& shape, const pack::WeightsU8& weights);
 
-// Input codes at most 63 apart, transformed codes in s8, |4 * acc| < 2^31.
+// Input codes at most 63 (1-D: 127) apart, transformed codes in s8, |4 * acc| (1-D: |2 * acc|) < 2^31.
 Proof ProveWinograd(const CodeRanges& r);
+Proof ProveWinograd1d(const CodeRanges& r);
 // The largest activation plus the range of the codes at most 255; no code below -127.
 Proof ProveInnerProduct(const CodeRanges& r);
 Proof ProveWinogradInnerProduct(const CodeRanges& r);
 // At least one sum of two products in 16 bits.
 Proof ProveDeferred(const CodeRanges& r);
 Proof ProveWinogradDeferred(const CodeRanges& r);
+Proof ProveWinograd1dDeferred(const CodeRanges& r);
 
 }  // namespace pqi::plan

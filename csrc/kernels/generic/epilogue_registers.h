@@ -65,6 +65,20 @@ struct RowEpilogue {
       S::template StorePiece<kRowBytes>(out, bytes, row, part);
     }
   }
+  // kRows rows of sums, of which the first `left` exist: row i goes to out + i * out_stride and takes its residual from residual + i *
+  // residual_stride.
+  PQI_INLINE void Finish(const Int (&sums)[4], size_t left, uint8_t* out, size_t out_stride, const uint8_t* from,
+                         size_t from_stride) const {
+    Int codes[4];
+    PQI_UNROLL for (int v = 0; v < 4; ++v) {
+      const size_t i = v / NV;
+      codes[v] = Code(sums[v], v % NV, i < left, kResidual ? from + i * from_stride : nullptr);
+    }
+    const Int bytes = Pack(codes);
+    PQI_UNROLL for (int i = 0; i < kRows; ++i) {
+      if (static_cast<size_t>(i) < left) Store(out + i * out_stride, bytes, i);
+    }
+  }
 };
 
 template <bool kValue>
@@ -129,19 +143,10 @@ __attribute__((noinline)) void FinishRun(const TileU8S8& t, const int32_t* sums,
     using Epilogue = RowEpilogue<S, NV, decltype(saturates)::value, decltype(adds)::value>;
     const Epilogue epilogue(t);
     for (size_t row = 0; row < rows; row += Epilogue::kRows, sums += 4 * S::kLanes) {
-      const size_t left = rows - row;
-      typename S::Int codes[4];
-      PQI_UNROLL for (int v = 0; v < 4; ++v) {
-        const size_t i = v / NV;
-        const uint8_t* from = decltype(adds)::value ? residual + i * t.residual.stride : nullptr;
-        codes[v] = epilogue.Code(S::LoadInt(sums + v * S::kLanes), v % NV, i < left, from);
-      }
-      const typename S::Int bytes = epilogue.Pack(codes);
-      PQI_UNROLL for (int i = 0; i < Epilogue::kRows; ++i) {
-        if (static_cast<size_t>(i) >= left) continue;
-        epilogue.Store(out, bytes, i);
-        out += t.out_stride;
-      }
+      const typename S::Int vectors[4] = {S::LoadInt(sums), S::LoadInt(sums + S::kLanes), S::LoadInt(sums + 2 * S::kLanes),
+                                          S::LoadInt(sums + 3 * S::kLanes)};
+      epilogue.Finish(vectors, rows - row, out, t.out_stride, residual, t.residual.stride);
+      out += Epilogue::kRows * t.out_stride;
       if (decltype(adds)::value) residual += Epilogue::kRows * t.residual.stride;
     }
   });

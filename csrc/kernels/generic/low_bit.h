@@ -30,9 +30,10 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddInt(S::LoadInt(t.init + j * S::kLanes), row);
   }
   const int8_t* w = t.w;
+  const size_t end = PointerOffset(t) + t.k;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.k;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(t.k); at != 0; at += 8) {
       typename S::Int y0[NV], y1[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) {
@@ -68,7 +69,7 @@ void RowTermsKernel(const RowTerms& t) noexcept {
       if (i >= rows) continue;
       for (uint32_t tap = 0; tap < t.taps; ++tap) {
         const uint8_t* const* x = t.a + tap * t.m + begin + i;
-        const uint8_t *a = x[0], *b = x[i + 1 < rows];  // the last of an odd number stands twice
+        const uint8_t *a = x[0] + t.a_offset, *b = x[i + 1 < rows] + t.a_offset;  // the last of an odd number stands twice
         for (uint32_t k = 0; k < whole; k += S::kBytes) {
           acc[i / 2] = S::AddPairs(acc[i / 2], S::SubBytes(S::LoadBytes(a + k), least), S::SubBytes(S::LoadBytes(b + k), least));
         }
@@ -92,43 +93,49 @@ template <class S, int MR>
 PQI_INLINE void DeferredSums(const ProductU8S8& t) {
   constexpr int NV = S::kDeferred.nr / S::kLanes;
   constexpr int kBlock = S::kDeferred.nr * 4;
+  int32_t* sums = t.sums;
+  const size_t k = t.k, whole = k & ~size_t{3}, piece = size_t{4} * t.depth;
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
-    PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(t.sums + i * t.stride + j * S::kLanes, init);
+    PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(sums + (i * NV + j) * S::kLanes, init);
   }
-  const uint32_t whole = t.k & ~3u;
   const int8_t* w = t.w;
-  for (uint32_t tap = 0; tap < t.taps; ++tap) {
-    for (uint32_t k = 0; k < t.k;) {
+  const uint32_t taps = t.taps;
+  for (uint32_t tap = 0; tap < taps; ++tap) {
+    const uint8_t* row[MR];
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.a_offset;
+    for (size_t at = 0; at < k;) {
       typename S::Int acc[MR][NV];
-      PQI_UNROLL for (int i = 0; i < MR; ++i) { PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetInt(0); }
-      const auto step = [&](auto&& load) PQI_INLINE_LAMBDA {
+      const auto step = [&](auto first, auto&& load) PQI_INLINE_LAMBDA {
         typename S::Int y[NV];
         PQI_UNROLL for (int j = 0; j < NV; ++j) y[j] = S::LoadPanel(w + j * S::kLanes * 4);
         PQI_UNROLL for (int i = 0; i < MR; ++i) {
           const typename S::Int x = S::SetInt(static_cast<int32_t>(load(i)));
-          PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddShorts(acc[i][j], S::MulPairs(x, y[j]));
+          PQI_UNROLL for (int j = 0; j < NV; ++j) {
+            const typename S::Int product = S::MulPairs(x, y[j]);
+            acc[i][j] = decltype(first)::value ? product : S::AddShorts(acc[i][j], product);
+          }
         }
+        Prefetch(t, w, kBlock);
         w += kBlock;
       };
-      const uint32_t left = whole - k;
-      const uint32_t end = left / 4 <= t.depth ? whole : k + t.depth * 4;
-      const uint8_t* row[MR];
-      PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i];
-      if (k == whole) {
+      if (at < whole) {
+        const size_t end = whole - at < piece ? whole : at + piece;
+        const auto load = [&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + at); };
+        step(Flag<true>(), load);
+        for (at += 4; at < end; at += 4) step(Flag<false>(), load);
+      } else {
         if (whole > 0) {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (t.k - 4)); });
+          step(Flag<true>(), [&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + (k - 4)); });
         } else {
-          step([&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], t.k); });
+          step(Flag<true>(), [&](int i) PQI_INLINE_LAMBDA { return LoadShort(row[i], static_cast<uint32_t>(k)); });
         }
-        k = t.k;
+        at = k;
       }
-      for (; k < end; k += 4) {
-        step([&](int i) PQI_INLINE_LAMBDA { return LoadDword(row[i] + k); });
-      }
+      PQI_OPAQUE(sums);  // else the sums of all pieces would take the registers
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
         PQI_UNROLL for (int j = 0; j < NV; ++j) {
-          int32_t* sum = t.sums + i * t.stride + j * S::kLanes;
+          int32_t* sum = sums + (i * NV + j) * S::kLanes;
           S::StoreInt(sum, S::AddInt(S::LoadInt(sum), S::WidenPairs(acc[i][j])));
         }
       }
@@ -142,14 +149,14 @@ struct InnerProductTile {
   static void Product(const ProductU8S8& t) noexcept {
     typename S::Int acc[MR][kVectors];
     InnerProductSums<S>(t, acc);
-    StoreSums<S>(acc, t.sums, t.stride);
+    StoreSums<S>(acc, t.sums);
   }
   static void Tile(const TileU8S8& t) noexcept {
     typename S::Int acc[MR][kVectors];
     InnerProductSums<S>(t, acc);
     if (FinishesInRegisters<S, kVectors>(t)) return FinishRows<S, MR, kVectors>(t, acc);
     int32_t sums[MR * S::kInnerProduct.nr];
-    StoreSums<S>(acc, sums, S::kInnerProduct.nr);
+    StoreSums<S>(acc, sums);
     FinishTile<S>(t, sums, MR, S::kInnerProduct.nr);
   }
 };
@@ -160,7 +167,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, S::kDeferred.nr, 0});
+    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, 0});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }
@@ -193,7 +200,7 @@ struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::bool_constant<
 template <class S, class = void>
 struct HasWinograd : std::false_type {};
 template <class S>
-struct HasWinograd<S, std::void_t<decltype(&S::QuarterInt)>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
+struct HasWinograd<S, std::void_t<decltype(sizeof(&S::QuarterInt))>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
 
 template <class S>
 constexpr void FillLowBit(KernelSet& set) {

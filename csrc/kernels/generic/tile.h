@@ -35,6 +35,9 @@ PQI_INLINE void Prefetch(const ProductU8S8& t, const int8_t* w, int bytes) {
   PQI_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(w + t.ahead + i, 0, 2);
 }
 
+PQI_INLINE size_t PointerOffset(const TileU8S8&) { return 0; }
+PQI_INLINE size_t PointerOffset(const ProductU8S8& t) { return t.a_offset; }
+
 // acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
@@ -117,10 +120,11 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
   }
   const uint32_t k = t.k, whole = k & ~3u;
+  const size_t end = PointerOffset(t) + whole;
   const int8_t* w = t.w;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
       Prefetch(t, w, kBlock);
@@ -139,9 +143,9 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
 }
 
 template <class S, int MR, int NV>
-PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums, size_t stride) {
+PQI_INLINE void StoreSums(const typename S::Int (&acc)[MR][NV], int32_t* sums) {
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + i * stride + j * S::kLanes, acc[i][j]);
+    PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + (i * NV + j) * S::kLanes, acc[i][j]);
   }
 }
 
@@ -152,7 +156,7 @@ void DotTile(const TileU8S8& t) noexcept {
   DotSums<S, MR, NV>(t, acc);
   if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
-  StoreSums<S, MR, NV>(acc, sums, kStride);
+  StoreSums<S, MR, NV>(acc, sums);
   // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
   if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
@@ -162,7 +166,7 @@ template <class S, int MR>
 void DotProductKernel(const ProductU8S8& t) noexcept {
   typename S::Int acc[MR][S::kU8S8.nr / S::kLanes];
   DotSums<S>(t, acc);
-  StoreSums<S>(acc, t.sums, t.stride);
+  StoreSums<S>(acc, t.sums);
 }
 
 template <class S, int MR, int NV>

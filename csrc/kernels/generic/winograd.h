@@ -1,9 +1,11 @@
-// Winograd's minimal filtering F(2x2,3x3) (Lavin & Gray, arXiv 1509.09308) in integers: a 2x2 piece of a 3x3 convolution takes 16 products
-// per channel instead of 36. Exact in u8 x s8 under the conditions of docs/numerics.md, which csrc/plan/range.h proves for each layer:
-//   V = B^T d B    sums of four codes with signs, so at most 4 * (qmax - qmin) wide: an offset per position brings them into u8
-//   U = 4 G g G^T  integers, in s8 for codes of 4 bits and fewer (codes up to 14 always, larger ones where the actual codes allow)
-//   4 * acc = A^T (U . V) A   exact modulo 2^32, so one shift gives acc as soon as |4 * acc| < 2^31
-// Here are the two transforms; between them stand the product kernels. Bytes and sums wrap on purpose.
+// Winograd's minimal filtering (Lavin & Gray, arXiv 1509.09308) in integers. F(2x2,3x3): a 2x2 piece of a 3x3 convolution takes 16 products
+// per channel instead of 36. F(2,3) along x: two neighbours take 4 products per channel and kernel row instead of 6, and the products of
+// the three kernel rows are summed before the output transform. Exact in u8 x s8 under the conditions of docs/numerics.md, which
+// csrc/plan/range.h proves for each layer:
+//   V = B^T d B, B^T d    sums of four (two) codes with signs, so at most 4 (2) times qmax - qmin wide: offsets bring them into u8
+//   U = 4 G g G^T, 2 G g  integers, in s8 for codes up to 14 (42) always, for larger ones where the actual codes allow
+//   4 * acc = A^T (U . V) A, 2 * acc = A^T (U . V)   exact modulo 2^32, so one shift gives acc as soon as |4 * acc| (|2 * acc|) < 2^31
+// Here are the transforms; between them stand the product kernels. Bytes and sums wrap on purpose.
 #pragma once
 
 #include <type_traits>
@@ -17,105 +19,156 @@
 namespace pqi::kernels {
 namespace {
 
-// kBytes channels of one tile: 16 loads, 16 stores (which set the pace: one per two cycles on Zen 4), 48 additions.
-template <class S, class Load>
-PQI_INLINE void TransformTile(const typename S::Int (&offset)[16], uint8_t* v, size_t plane, Load&& load) {
-  using Int = typename S::Int;
-  Int r[4][4];
-  PQI_UNROLL for (int x = 0; x < 4; ++x) {
-    const Int d0 = load(x), d1 = load(4 + x), d2 = load(8 + x), d3 = load(12 + x);
-    r[0][x] = S::SubBytes(d0, d2);
-    r[1][x] = S::AddBytes(d1, d2);
-    r[2][x] = S::SubBytes(d2, d1);
-    r[3][x] = S::SubBytes(d1, d3);
-  }
-  PQI_UNROLL for (int y = 0; y < 4; ++y) {
-    const Int columns[4] = {S::SubBytes(r[y][0], r[y][2]), S::AddBytes(r[y][1], r[y][2]), S::SubBytes(r[y][2], r[y][1]),
-                            S::SubBytes(r[y][1], r[y][3])};
-    PQI_UNROLL for (int x = 0; x < 4; ++x) {
-      S::StoreBytes(v + static_cast<size_t>(y * 4 + x) * plane, S::AddBytes(columns[x], offset[y * 4 + x]));
-    }
-  }
+// B^T d of four.
+template <class S>
+PQI_INLINE void InputStep(const typename S::Int (&d)[4], typename S::Int (&out)[4]) {
+  out[0] = S::SubBytes(d[0], d[2]);
+  out[1] = S::AddBytes(d[1], d[2]);
+  out[2] = S::SubBytes(d[2], d[1]);
+  out[3] = S::SubBytes(d[1], d[3]);
 }
 
+// A^T m of four.
 template <class S>
+PQI_INLINE void OutputStep(const typename S::Int (&m)[4], typename S::Int (&out)[2]) {
+  out[0] = S::AddInt(m[0], S::AddInt(m[1], m[2]));
+  out[1] = S::SubInt(S::SubInt(m[1], m[2]), m[3]);
+}
+
+// The transforms of one tile. load(i) is vector i of the tile (a pixel, the sums of a position), store(p, v) takes position p.
+template <class S>
+struct Winograd1d {
+  using Int = typename S::Int;
+  static constexpr int kPositions = 4, kRows = 1;
+  static constexpr uint32_t kPixelStep = 2;  // pointers from tile to tile
+
+  template <class Load, class Store>
+  PQI_INLINE static void Input(Load&& load, Store&& store) {
+    const Int d[4] = {load(0), load(1), load(2), load(3)};
+    Int v[4];
+    InputStep<S>(d, v);
+    PQI_UNROLL for (int p = 0; p < 4; ++p) store(p, v[p]);
+  }
+  template <class Load>
+  PQI_INLINE static void Output(Load&& load, Int (&out)[kRows][2]) {
+    const Int m[4] = {load(0), load(1), load(2), load(3)};
+    OutputStep<S>(m, out[0]);
+    PQI_UNROLL for (int x = 0; x < 2; ++x) out[0][x] = S::HalfInt(out[0][x]);
+  }
+};
+
+// The same along y, and then along x.
+template <class S>
+struct Winograd2d {
+  using Int = typename S::Int;
+  static constexpr int kPositions = 16, kRows = 2;
+  static constexpr uint32_t kPixelStep = 16;
+
+  template <class Load, class Store>
+  PQI_INLINE static void Input(Load&& load, Store&& store) {
+    Int rows[4][4];
+    PQI_UNROLL for (int x = 0; x < 4; ++x) {
+      const Int d[4] = {load(x), load(4 + x), load(8 + x), load(12 + x)};
+      Int r[4];
+      InputStep<S>(d, r);
+      PQI_UNROLL for (int y = 0; y < 4; ++y) rows[y][x] = r[y];
+    }
+    PQI_UNROLL for (int y = 0; y < 4; ++y) {
+      Int v[4];
+      InputStep<S>(rows[y], v);
+      PQI_UNROLL for (int x = 0; x < 4; ++x) store(y * 4 + x, v[x]);
+    }
+  }
+  template <class Load>
+  PQI_INLINE static void Output(Load&& load, Int (&out)[kRows][2]) {
+    Int columns[2][4];
+    PQI_UNROLL for (int x = 0; x < 4; ++x) {
+      const Int m[4] = {load(x), load(4 + x), load(8 + x), load(12 + x)};
+      Int z[2];
+      OutputStep<S>(m, z);
+      PQI_UNROLL for (int y = 0; y < 2; ++y) columns[y][x] = z[y];
+    }
+    PQI_UNROLL for (int y = 0; y < 2; ++y) {
+      OutputStep<S>(columns[y], out[y]);
+      PQI_UNROLL for (int x = 0; x < 2; ++x) out[y][x] = S::QuarterInt(out[y][x]);
+    }
+  }
+};
+
+// kBytes channels of a tile at a time. Loads and stores set the pace.
+template <class S, class Transform>
 void WinogradInputKernel(const WinogradInput& t) noexcept {
-  typename S::Int offset[16];
-  PQI_UNROLL for (int p = 0; p < 16; ++p) offset[p] = S::SetBytes(static_cast<int8_t>(t.offset[p]));
+  constexpr int kPositions = Transform::kPositions;
+  typename S::Int offset[kPositions];
+  PQI_UNROLL for (int p = 0; p < kPositions; ++p) offset[p] = S::SetBytes(static_cast<int8_t>(t.offset[p]));
   for (uint32_t tile = 0; tile < t.tiles; ++tile) {
-    const uint8_t* const* d = t.pixels + tile * 16;
+    const uint8_t* const* d = t.pixels + tile * Transform::kPixelStep;
     uint8_t* v = t.v + tile * t.stride;
     uint32_t c = 0;
+    const auto store = [&](int p, typename S::Int bytes)
+                           PQI_INLINE_LAMBDA { S::StoreBytes(v + static_cast<size_t>(p) * t.plane + c, S::AddBytes(bytes, offset[p])); };
     for (; c + S::kBytes <= t.channels; c += S::kBytes) {
-      TransformTile<S>(offset, v + c, t.plane, [&](int i) PQI_INLINE_LAMBDA { return S::LoadBytes(d[i] + c); });
+      Transform::Input([&](int i) PQI_INLINE_LAMBDA { return S::LoadBytes(d[i] + c); }, store);
     }
     if (c < t.channels) {
       const uint32_t left = t.channels - c;
-      TransformTile<S>(offset, v + c, t.plane, [&](int i) PQI_INLINE_LAMBDA { return S::LoadBytes(d[i] + c, left); });
+      Transform::Input([&](int i) PQI_INLINE_LAMBDA { return S::LoadBytes(d[i] + c, left); }, store);
     }
   }
 }
 
-// kTiles neighbours: A^T m A / 4 as rows of pixels, out[y][2*kTiles][nr].
-template <class S, int kTiles, int NV>
-PQI_INLINE void OutputTransform(const WinogradOutput& t, uint32_t first, typename S::Int (&out)[2][2 * kTiles][NV]) {
-  using Int = typename S::Int;
-  PQI_UNROLL for (int tile = 0; tile < kTiles; ++tile) {
-    PQI_UNROLL for (int j = 0; j < NV; ++j) {
-      const int32_t* sums = t.sums + (first + tile) * static_cast<size_t>(NV * S::kLanes) + j * S::kLanes;
-      Int z[2][4];
-      PQI_UNROLL for (int x = 0; x < 4; ++x) {
-        const auto sum = [&](int y) PQI_INLINE_LAMBDA { return S::LoadInt(sums + static_cast<size_t>(y * 4 + x) * t.plane); };
-        const Int m1 = sum(1), m2 = sum(2);
-        z[0][x] = S::AddInt(sum(0), S::AddInt(m1, m2));
-        z[1][x] = S::SubInt(S::SubInt(m1, m2), sum(3));
-      }
-      PQI_UNROLL for (int y = 0; y < 2; ++y) {
-        out[y][2 * tile][j] = S::QuarterInt(S::AddInt(z[y][0], S::AddInt(z[y][1], z[y][2])));
-        out[y][2 * tile + 1][j] = S::QuarterInt(S::SubInt(S::SubInt(z[y][1], z[y][2]), z[y][3]));
-      }
-    }
+// The sums of a tile's pixels, row by row: out[y][x * NV + j].
+template <class S, class Transform, int NV>
+PQI_INLINE void TileSums(const WinogradOutput& t, uint32_t tile, typename S::Int (&out)[Transform::kRows][2 * NV]) {
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    const int32_t* sums = t.sums + tile * static_cast<size_t>(NV * S::kLanes) + j * S::kLanes;
+    typename S::Int pixels[Transform::kRows][2];
+    Transform::Output([&](int p) PQI_INLINE_LAMBDA { return S::LoadInt(sums + static_cast<size_t>(p) * t.plane); }, pixels);
+    PQI_UNROLL for (int y = 0; y < Transform::kRows; ++y) { PQI_UNROLL for (int x = 0; x < 2; ++x) out[y][x * NV + j] = pixels[y][x]; }
   }
 }
 
-// The epilogue for outputs from pixel `first` of row y on.
-PQI_INLINE TileU8S8 EpilogueAt(const WinogradOutput& t, uint32_t y, size_t first) {
-  TileU8S8 e = t.epilogue;
-  const size_t pixel = y * t.row_pixels + first, residual = pixel * e.residual.stride;
-  e.out = static_cast<uint8_t*>(e.out) + pixel * e.out_stride * (e.output.f32 ? 4 : 1);
-  if (e.residual.u8 != nullptr) e.residual.u8 += residual;
-  if (e.residual.f32 != nullptr) e.residual.f32 += residual;
-  return e;
-}
-
-// Two tiles at a time go from the transform to the epilogue in registers; a last tile, and what that epilogue does not do, over the stack.
-template <class S>
+// Tiles go from the transform to the epilogue in registers; over the stack where that epilogue does not do what is asked for.
+template <class S, class Transform>
 void WinogradOutputKernel(const WinogradOutput& t) noexcept {
-  constexpr int NV = S::kU8S8.nr / S::kLanes;
-  const bool in_registers = FinishesInRegisters<S, NV>(t.epilogue);
-  uint32_t tile = 0;
-  for (; in_registers && 2 * tile + 4 <= t.columns; tile += 2) {
-    typename S::Int out[2][4][NV];
-    OutputTransform<S, 2>(t, tile, out);
-    FinishRows<S, 4, NV>(EpilogueAt(t, 0, 2 * tile), out[0]);
-    if (t.rows == 2) FinishRows<S, 4, NV>(EpilogueAt(t, 1, 2 * tile), out[1]);
-  }
-  for (; tile < t.tiles; ++tile) {
-    typename S::Int out[2][2][NV];
-    OutputTransform<S, 1>(t, tile, out);
-    const size_t pixels = 2 * tile + 2 <= t.columns ? 2 : 1;
-    PQI_UNROLL for (uint32_t y = 0; y < 2; ++y) {
-      if (y >= t.rows) break;
-      int32_t sums[2 * S::kU8S8.nr];
-      StoreSums<S>(out[y], sums, S::kU8S8.nr);
-      const TileU8S8 e = EpilogueAt(t, y, 2 * tile);
-      if (in_registers && pixels == 2) {
-        FinishStored<S, 2, NV>(e, sums);
-      } else if (in_registers) {
-        FinishStored<S, 1, NV>(e, sums);
-      } else {
-        FinishTile<S>(e, sums, pixels, S::kU8S8.nr);
+  constexpr int NV = S::kU8S8.nr / S::kLanes, kRows = Transform::kRows;
+  const TileU8S8& e = t.epilogue;
+  if (FinishesInRegisters<S, NV>(e)) {
+    ForEpilogueOf(e, [&](auto saturates, auto adds) PQI_INLINE_LAMBDA {
+      using Epilogue = RowEpilogue<S, NV, decltype(saturates)::value, decltype(adds)::value>;
+      static_assert(Epilogue::kRows == 2, "the two pixels of a tile's row leave together");
+      const Epilogue epilogue(e);
+      uint8_t* out = epilogue.output.codes;
+      const uint8_t* from = e.residual.u8;
+      for (uint32_t tile = 0; tile < t.tiles; ++tile) {
+        typename S::Int sums[kRows][2 * NV];
+        TileSums<S, Transform, NV>(t, tile, sums);
+        const size_t left = t.columns - 2 * tile;
+        epilogue.Finish(sums[0], left, out, e.out_stride, from, e.residual.stride);
+        if constexpr (kRows == 2) {
+          if (t.rows == 2) {
+            const uint8_t* below = decltype(adds)::value ? from + t.row_pixels * e.residual.stride : nullptr;
+            epilogue.Finish(sums[1], left, out + t.row_pixels * e.out_stride, e.out_stride, below, e.residual.stride);
+          }
+        }
+        out += 2 * e.out_stride;
+        if (decltype(adds)::value) from += 2 * e.residual.stride;
       }
+    });
+    return;
+  }
+  for (uint32_t tile = 0; tile < t.tiles; ++tile) {
+    typename S::Int sums[kRows][2 * NV];
+    TileSums<S, Transform, NV>(t, tile, sums);
+    for (uint32_t y = 0; y < t.rows; ++y) {
+      int32_t row[2 * S::kU8S8.nr];
+      PQI_UNROLL for (int v = 0; v < 2 * NV; ++v) S::StoreInt(row + v * S::kLanes, sums[y][v]);
+      TileU8S8 at = e;
+      const size_t pixel = y * t.row_pixels + 2 * tile, residual = pixel * e.residual.stride;
+      at.out = static_cast<uint8_t*>(e.out) + pixel * e.out_stride * (e.output.f32 ? 4 : 1);
+      if (e.residual.u8 != nullptr) at.residual.u8 += residual;
+      if (e.residual.f32 != nullptr) at.residual.f32 += residual;
+      FinishTile<S>(at, row, 2 * tile + 2 <= t.columns ? 2 : 1, S::kU8S8.nr);
     }
   }
 }
@@ -124,8 +177,8 @@ template <class S>
 constexpr void FillWinograd(KernelSet& set) {
   if constexpr (HasWinograd<S>::value) {
     static_assert(kWinogradPad % S::kBytes == 0, "");
-    set.winograd_input = &WinogradInputKernel<S>;
-    set.winograd_output = &WinogradOutputKernel<S>;
+    set.winograd_1d = {&WinogradInputKernel<S, Winograd1d<S>>, &WinogradOutputKernel<S, Winograd1d<S>>};
+    set.winograd_2d = {&WinogradInputKernel<S, Winograd2d<S>>, &WinogradOutputKernel<S, Winograd2d<S>>};
   }
 }
 

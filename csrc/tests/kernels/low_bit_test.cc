@@ -4,6 +4,7 @@
 
 #include "kernels/reference/conv.h"
 #include "pack/conv.h"
+#include "pack/winograd_filter.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
 
@@ -13,11 +14,14 @@ namespace {
 using kernels::ConvShape;
 using pack::Algorithm;
 using pack::Product;
+using pack::Winograd;
 
 // Ranges that an algorithm admits: input codes are `width` wide, weight codes at most `code`.
 struct Ranges {
   int width, code;
 };
+
+bool IsWinograd(const Algorithm& a) { return a.winograd != Winograd::kNone; }
 
 enum class Fill { kRandom, kLargest, kLeast, kAlternating };
 
@@ -26,24 +30,29 @@ class LowBitTest : public KernelTest {
   // Every algorithm of this ISA, with ranges on the edge of its condition.
   std::vector<std::pair<Algorithm, Ranges>> Cases() const {
     std::vector<std::pair<Algorithm, Ranges>> cases;
-    if (set->winograd_input != nullptr) {
-      for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{true, Product::kDot, 0}, r});
+    const bool winograd = set->winograd_2d.input != nullptr;
+    if (winograd) {
+      for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{Winograd::k2d, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{127, 42}, {63, 31}, {127, 1}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kDot, 0}, r});
     }
     if (set->u8s8_inner_product.shape.mr > 0) {
-      for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{true, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{Winograd::k2d, Product::kInnerProduct, 0}, r});
       for (const Ranges& r : {Ranges{15, 7}, {241, 7}, {253, 1}, {127, 64}, {1, 127}}) {
-        cases.push_back({{false, Product::kInnerProduct, 0}, r});
+        cases.push_back({{Winograd::kNone, Product::kInnerProduct, 0}, r});
       }
     }
     if (set->u8s8_deferred.shape.mr > 0) {
       const auto depth = [](int activation, int code) { return static_cast<uint32_t>(32767 / (2 * activation * code)); };
-      if (set->winograd_input != nullptr) {
+      if (winograd) {
         for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {3, 14}}) {
-          cases.push_back({{true, Product::kDeferred, depth(4 * r.width, 9 * r.code)}, r});
+          cases.push_back({{Winograd::k2d, Product::kDeferred, depth(4 * r.width, 9 * r.code)}, r});
+        }
+        for (const Ranges& r : {Ranges{127, 7}, {127, 21}, {63, 42}, {15, 1}}) {
+          cases.push_back({{Winograd::k1d, Product::kDeferred, depth(2 * r.width, 3 * r.code)}, r});
         }
       }
       for (const Ranges& r : {Ranges{255, 7}, {255, 8}, {255, 1}, {15, 7}, {255, 64}, {1, 1}}) {
-        cases.push_back({{false, Product::kDeferred, depth(r.width, r.code)}, r});
+        cases.push_back({{Winograd::kNone, Product::kDeferred, depth(r.width, r.code)}, r});
       }
     }
     return cases;
@@ -54,7 +63,7 @@ class LowBitTest : public KernelTest {
     s.n = random.Int(1, 3);
     s.h = random.Int(1, 13);
     s.w = random.Int(1, 13);
-    s.kh = s.kw = algorithm.winograd ? 3 : random.Pick(std::vector<int64_t>{1, 1, 3});
+    s.kh = s.kw = IsWinograd(algorithm) ? 3 : random.Pick(std::vector<int64_t>{1, 1, 3});
     s.pad_top = random.Int(0, 3);
     s.pad_left = random.Int(0, 3);
     s.pad_bottom = std::max<int64_t>(random.Int(0, 3), s.kh - s.h - s.pad_top);
@@ -62,7 +71,7 @@ class LowBitTest : public KernelTest {
     s.c = random.Int(1, 140);
     if (algorithm.product == Product::kInnerProduct) s.c = random.Int(1, 18) * 8;
     s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 31, 32, 33, 64, 70});
-    if (!algorithm.winograd) {
+    if (!IsWinograd(algorithm)) {
       s.stride_h = random.Int(1, 2);
       s.stride_w = random.Int(1, 2);
       s.groups = random.Int(1, 2);
@@ -88,7 +97,7 @@ class LowBitTest : public KernelTest {
     const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
     pack::WeightsU8 weights;
     // Only Winograd gains from a range that does not begin at 0.
-    weights.qmin = static_cast<int32_t>(algorithm.winograd ? random.Int(0, 255 - ranges.width) : 0);
+    weights.qmin = static_cast<int32_t>(IsWinograd(algorithm) ? random.Int(0, 255 - ranges.width) : 0);
     weights.qmax = weights.qmin + ranges.width;
     weights.zero_point = static_cast<int32_t>(random.Int(weights.qmin, weights.qmax));
     const Guarded<uint8_t> x(Filled<uint8_t>(s.n * s.h * s.w * s.c, weights.qmin, weights.qmax, x_fill), place);
@@ -103,7 +112,7 @@ class LowBitTest : public KernelTest {
     weights.step = random.Coin() ? 2 : 1;
     weights.scale = scale.data();
     weights.bias = random.Coin() ? bias.data() : nullptr;
-    weights.base = !algorithm.winograd && random.Coin() ? base.data() : nullptr;
+    weights.base = !IsWinograd(algorithm) && random.Coin() ? base.data() : nullptr;
     pack::ConvRun<uint8_t> run;
     run.shape = s;
     run.x = x.data();
@@ -142,9 +151,9 @@ class LowBitTest : public KernelTest {
       packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), s), parts, i), scratch.data());
     }
     ASSERT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1)
-        << "winograd " << algorithm.winograd << " product " << static_cast<int>(algorithm.product) << " depth " << algorithm.depth
-        << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n << " " << s.h
-        << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;
+        << "winograd " << static_cast<int>(algorithm.winograd) << " product " << static_cast<int>(algorithm.product) << " depth "
+        << algorithm.depth << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n
+        << " " << s.h << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;
   }
 
   Random random{7};
@@ -170,33 +179,60 @@ TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
 }
 
 TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
-  if (set->winograd_input == nullptr) GTEST_SKIP() << "no Winograd";
-  ConvShape s;
-  s.kh = s.kw = 3;
-  s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
-  for (int64_t c = 1; c <= 130; ++c) {
-    s.h = random.Int(1, 6);
-    s.w = random.Int(1, 6);
-    s.c = c;
-    s.oc = random.Int(1, 70);
-    Check(s, {true, Product::kDot, 0}, {63, 14});
-  }
-  s.c = 9;
-  for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, blocks are cut anywhere
-    s.n = 2;
-    s.h = size;
-    s.w = 27 - size;
-    Check(s, {true, Product::kDot, 0}, {63, 14});
+  if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
+  for (const auto& [winograd, ranges] : {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}}) {
+    ConvShape s;
+    s.kh = s.kw = 3;
+    s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+    for (int64_t c = 1; c <= 130; ++c) {
+      s.h = random.Int(1, 6);
+      s.w = random.Int(1, 6);
+      s.c = c;
+      s.oc = random.Int(1, 70);
+      Check(s, {winograd, Product::kDot, 0}, ranges);
+    }
+    s.c = 9;
+    for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, blocks are cut anywhere
+      s.n = 2;
+      s.h = size;
+      s.w = 27 - size;
+      Check(s, {winograd, Product::kDot, 0}, ranges);
+    }
   }
 }
 
-// The transformed codes computed by hand for one kernel: 4 G g G^T.
+// Blocks of tiles that hold many images, a piece of one row, or leave rows of the padded image for the next block.
+TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
+  if (set->winograd_1d.input == nullptr) GTEST_SKIP() << "no Winograd";
+  struct Size {
+    int64_t n, h, w;
+  };
+  for (const Size& size : {Size{150, 1, 1}, {40, 3, 2}, {1, 220, 1}, {2, 2, 450}, {1, 9, 191}, {3, 21, 33}}) {
+    ConvShape s;
+    s.n = size.n;
+    s.h = size.h;
+    s.w = size.w;
+    s.kh = s.kw = 3;
+    s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+    s.c = 11;
+    s.oc = 33;
+    for (int i = 0; i < 4; ++i) Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
+    s.pad_top = 0;  // no padded row between images
+    s.pad_bottom = 2;
+    Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
+  }
+}
+
+// The transformed codes computed by hand for one kernel: 4 G g G^T, and 2 G of its rows.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   int32_t u[16];
-  pack::TransformKernel(g, 1, u);
-  const int32_t want[16] = {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36};
-  for (int p = 0; p < 16; ++p) EXPECT_EQ(u[p], want[p]) << p;
+  pack::TransformKernel(Winograd::k2d, g, 1, u);
+  const int32_t squares[16] = {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36};
+  for (int p = 0; p < 16; ++p) EXPECT_EQ(u[p], squares[p]) << p;
+  pack::TransformKernel(Winograd::k1d, g, 1, u);
+  const int32_t rows[12] = {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18};
+  for (int i = 0; i < 12; ++i) EXPECT_EQ(u[i], rows[i]) << i;
 }
 
 PQI_INSTANTIATE(LowBitTest);

@@ -19,7 +19,7 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
   const pack::Algorithm& a = plan.value().algorithm;
-  std::string name = a.winograd ? "winograd" : "direct";
+  std::string name = a.winograd == pack::Winograd::kNone ? "direct" : a.winograd == pack::Winograd::k1d ? "winograd1d" : "winograd";
   if (a.product == pack::Product::kInnerProduct) name += "+fip";
   if (a.product == pack::Product::kDeferred) name += "+deferred";
   return name;
@@ -33,6 +33,35 @@ TEST(Planner, FourBitConvolutionsRunByWinograd) {
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "on"})), "winograd+fip");
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), CpuAddsBesideDots() ? "winograd+fip" : "winograd");
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer)), "winograd+deferred");
+}
+
+TEST(Planner, ConvolutionsOfMoreBitsRunByWinogradAlongRows) {
+  const CodeLayer six(128, 128, 3, 28, 127, 31), four(128, 128, 3, 28, 63, 7);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, six)), "winograd1d");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, four, {"auto", "off"})), "winograd");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, six)), "direct+deferred");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, four)), "winograd1d+deferred");
+}
+
+TEST(Planner, WinogradAlongRowsIsForcedWhereItIsExact) {
+  for (const char* algorithm : {"winograd_1d", "winograd_1d_deferred"}) {
+    CodeLayer layer(64, 64, 3, 14, 127, 7);
+    const std::string name = std::string(algorithm) == "winograd_1d" ? "winograd1d" : "winograd1d+deferred";
+    EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer, {algorithm, "auto"})), name);
+    layer.weights.qmax = 128;
+    const auto refused = PlanLayer(Isa::kAvx2, layer, {algorithm, "auto"});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.status().message().find("256 wide"), std::string::npos) << refused.status().message();
+  }
+  EXPECT_FALSE(PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 3, 14, 15, 43), {"winograd_1d", "auto"}).ok());
+  EXPECT_EQ(PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 3, 14, 15, 7), {"winograd_1d_deferred", "auto"}).status().code(),
+            Code::kUnsupported);
+}
+
+TEST(Planner, WeightsThatComeSlowerThanTheirProductsDecide) {
+  // 2x2 pixels: fewer products, but a third more bytes of weights than there is time for.
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, CodeLayer(512, 512, 3, 2, 15, 7))), "direct+deferred");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, CodeLayer(512, 512, 3, 8, 15, 7))), "winograd+deferred");
 }
 
 TEST(Planner, EightBitConvolutionsStayDirect) {

@@ -91,10 +91,23 @@ struct Simd {
   PQI_INLINE static Int WidenPairs(Int a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
   PQI_INLINE static Int SetBytes(int8_t v) { return _mm256_set1_epi8(v); }
   PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  // Moves on by kSize bytes where n has that bit.
+  template <uint32_t kSize>
+  PQI_INLINE static void CopyIf(uint32_t n, const uint8_t** from, uint8_t** to) {
+    if ((n & kSize) == 0) return;
+    __builtin_memcpy(*to, *from, kSize);
+    *from += kSize;
+    *to += kSize;
+  }
   // The first n < 32 bytes, zero above.
   PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) {
     alignas(32) uint8_t bytes[kBytes] = {};
-    for (uint32_t i = 0; i < n; ++i) bytes[i] = p[i];
+    uint8_t* at = bytes;
+    CopyIf<16>(n, &p, &at);
+    CopyIf<8>(n, &p, &at);
+    CopyIf<4>(n, &p, &at);
+    CopyIf<2>(n, &p, &at);
+    CopyIf<1>(n, &p, &at);
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes));
   }
   PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }

@@ -1,0 +1,78 @@
+// Operands and comparisons of the self check (runtime/self_check.h).
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/contract.h"
+
+namespace pqi::self_check {
+
+using kernels::Output;
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+inline constexpr size_t kCount = 37;  // elements of the elementwise cases: whole vectors of every ISA, and a tail
+
+// Operands, the same on every machine: one in four is an extreme.
+class Operands {
+ public:
+  template <typename T>
+  std::vector<T> Integers(int64_t count, int lo, int hi) {
+    std::vector<T> v(static_cast<size_t>(count));
+    for (T& x : v) x = static_cast<T>(Next(4) == 0 ? (Next(2) == 0 ? lo : hi) : lo + Next(hi - lo + 1));
+    return v;
+  }
+  std::vector<float> Floats(int64_t count, float scale) {
+    std::vector<float> v(static_cast<size_t>(count));
+    for (float& x : v) x = scale * static_cast<float>(Next(2001) - 1000) / 1000;
+    return v;
+  }
+
+ private:
+  int Next(int below) { return static_cast<int>(engine_() % static_cast<unsigned>(below)); }
+  std::minstd_rand engine_{1};
+};
+
+// lo is -infinity, or 0 with zero point 0: then saturation and a minimum, for codes that end at 200, can stand for every clamp.
+inline Output Codes(int32_t zero_point, float lo, bool saturates = false) {
+  Output o;
+  o.saturates = saturates;
+  o.code_max = saturates ? 200 : 255;
+  o.act_lo = lo;
+  o.act_hi = kInfinity;
+  o.inv_scale = 1 / 0.037f;
+  o.v_lo = static_cast<float>(-zero_point);
+  o.v_hi = static_cast<float>(o.code_max - zero_point);
+  o.zero_point = zero_point;
+  return o;
+}
+
+inline Output Floats() {
+  Output o;
+  o.act_lo = -kInfinity;
+  o.act_hi = kInfinity;
+  o.f32 = true;
+  return o;
+}
+
+// Which NaN an operation gives is not specified.
+inline bool Same(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b, bool f32) {
+  if (!f32 || a == b) return a == b;
+  for (size_t i = 0; i < a.size(); i += sizeof(float)) {
+    float x, y;
+    std::memcpy(&x, &a[i], sizeof x);
+    std::memcpy(&y, &b[i], sizeof y);
+    if (std::memcmp(&x, &y, sizeof x) != 0 && !(std::isnan(x) && std::isnan(y))) return false;
+  }
+  return true;
+}
+
+// The first wrong one, in words; empty if there is none.
+std::string FindWrongLayer(const kernels::KernelSet& set);
+std::string FindWrongElementwise(const kernels::KernelSet& set);
+
+}  // namespace pqi::self_check

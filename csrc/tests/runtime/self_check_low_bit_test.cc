@@ -1,0 +1,82 @@
+// Kernels for codes of few bits, on every set that has them: the strongest one here may have none.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "runtime/self_check.h"
+#include "tests/twins/twins.h"
+
+namespace pqi::test {
+namespace {
+
+using kernels::KernelSet;
+
+// The set whose copy is broken, and what each broken kernel does to a result.
+const KernelSet* original = nullptr;
+void Spoil(void* y) { static_cast<uint8_t*>(y)[0] ^= 0x41; }
+
+struct Breakage {
+  const char* name;  // what the check must say
+  void (*apply)(KernelSet* set);
+};
+
+TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
+  const Breakage breakages[] = {
+      {"Winograd in one dimension",
+       [](KernelSet* s) {
+         s->winograd_1d.input = [](const kernels::WinogradInput& t) noexcept {
+           original->winograd_1d.input(t);
+           Spoil(t.v);
+         };
+       }},
+      {"Winograd in one dimension",
+       [](KernelSet* s) {
+         s->winograd_1d.output = [](const kernels::WinogradOutput& t) noexcept {
+           original->winograd_1d.output(t);
+           Spoil(t.epilogue.out);
+         };
+       }},
+      {"Winograd",
+       [](KernelSet* s) {
+         s->winograd_2d.input = [](const kernels::WinogradInput& t) noexcept {
+           original->winograd_2d.input(t);
+           Spoil(t.v);
+         };
+       }},
+      {"Winograd",
+       [](KernelSet* s) {
+         s->winograd_2d.output = [](const kernels::WinogradOutput& t) noexcept {
+           original->winograd_2d.output(t);
+           if (t.epilogue.output.f32) Spoil(t.epilogue.out);
+         };
+       }},
+      {"inner products",
+       [](KernelSet* s) {
+         s->row_terms = [](const kernels::RowTerms& t) noexcept {
+           original->row_terms(t);
+           Spoil(t.row);
+         };
+       }},
+      {"deferred sums",
+       [](KernelSet* s) {
+         for (kernels::TileU8S8Fn& tile : s->u8s8_deferred.tile) {
+           tile = [](const kernels::TileU8S8& t) noexcept { Spoil(t.out); };
+         }
+       }},
+  };
+  for (const TestedSet& set : RunnableSets()) {
+    if (set.set->winograd_1d.input == nullptr) continue;
+    original = set.set;
+    for (const Breakage& breakage : breakages) {
+      const std::string name = breakage.name;
+      if (name == "inner products" && original->row_terms == nullptr) continue;
+      if (name == "deferred sums" && original->u8s8_deferred.shape.mr == 0) continue;
+      KernelSet broken = *original;
+      breakage.apply(&broken);
+      EXPECT_EQ(FindWrongKernel(broken), name) << set.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pqi::test
