@@ -72,6 +72,12 @@ void RunAffine(benchmark::State& state, const KernelSet* set) {
   Measure(state, [&] { set->affine(x.data(), y.data(), kRows, kChannels, scale.data(), scale.data()); });
 }
 
+void RunTable(benchmark::State& state, const KernelSet* set) {
+  const auto x = RandomBuffer<uint8_t>(kElements, 0, 255), table = RandomBuffer<uint8_t>(256, 0, 255);
+  AlignedBuffer<uint8_t> y(kElements);
+  Measure(state, [&] { set->table(x.data(), y.data(), kElements, table.data()); });
+}
+
 }  // namespace
 
 void RegisterElementwise() {
@@ -88,6 +94,7 @@ void RegisterElementwise() {
     benchmark::RegisterBenchmark((prefix + "binary_codes").c_str(), RunGate, set, true);
     benchmark::RegisterBenchmark((prefix + "prelu").c_str(), RunPrelu, set);
     benchmark::RegisterBenchmark((prefix + "affine").c_str(), RunAffine, set);
+    benchmark::RegisterBenchmark((prefix + "table").c_str(), RunTable, set);
   }
 }
 

@@ -1,6 +1,9 @@
 // Elementwise kernels over an ISA's primitives.
 #pragma once
 
+#include <cstring>
+#include <type_traits>
+
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
@@ -141,10 +144,26 @@ void ClampKernel(const float* x, float* y, size_t n, float lo, float hi) noexcep
   ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreFloat(y + i, S::MinF(high, S::MaxF(low, S::LoadFloat(x + i, lanes))), lanes); });
 }
 
-// Two loads and a store per element are the limit without byte permutes over 256 entries, and plain code reaches it.
+PQI_INLINE void TableBytes(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) {
+  for (size_t i = 0; i < n; ++i) y[i] = table256[x[i]];
+}
+
 template <class S>
 void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept {
-  for (size_t i = 0; i < n; ++i) y[i] = table256[x[i]];
+  size_t at = 0;
+  if constexpr (!std::is_void_v<typename S::ByteTable>) {
+    if (n < S::kBytes / 2) return TableBytes(x, y, n, table256);  // filling the registers takes longer
+    const typename S::ByteTable table(table256);
+    for (; at + S::kBytes <= n; at += S::kBytes) table.LookUp(x + at, y + at);
+    if (const size_t left = n - at; left >= S::kBytes / 4) {
+      uint8_t part[S::kBytes] = {};
+      std::memcpy(part, x + at, left);
+      table.LookUp(part, part);
+      std::memcpy(y + at, part, left);
+      at = n;
+    }
+  }
+  TableBytes(x + at, y + at, n - at, table256);
 }
 
 template <class S>

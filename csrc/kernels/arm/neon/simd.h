@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "kernels/arm/neon/byte_table.h"
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
 
@@ -65,6 +66,7 @@ struct Neon {
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Lanes lanes) {
     PutBytes4(p, PackU8(v, v), lanes);
   }
+  using ByteTable = kernels::ByteTable;
   PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
     uint8x16_t most = vld1q_u8(x[0] + at);
     for (size_t i = 1; i < count; ++i) most = vmaxq_u8(most, vld1q_u8(x[i] + at));

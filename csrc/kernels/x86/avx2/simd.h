@@ -45,6 +45,7 @@ struct Simd {
     const uint64_t bytes = static_cast<uint64_t>(_mm_cvtsi128_si64(PackU8(v)));
     for (uint32_t i = 0; i < m.count; ++i) p[i] = static_cast<uint8_t>(bytes >> (8 * i));
   }
+  using ByteTable = void;  // sixteen permutes and fifteen blends of 32 bytes are as slow as single loads
   PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
     const auto load = [at](const uint8_t* row) PQI_INLINE_LAMBDA { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + at)); };
     __m256i most = load(x[0]);

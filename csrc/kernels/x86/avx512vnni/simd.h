@@ -5,6 +5,7 @@
 
 #include "kernels/contract.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/avx512vnni/byte_table.h"
 #include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
@@ -33,6 +34,7 @@ struct Simd {
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(v)); }
   // The largest of kBytes bytes from `at` on, of `count` rows.
+  using ByteTable = kernels::ByteTable;
   PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
     __m512i most = _mm512_loadu_si512(x[0] + at);
     for (size_t i = 1; i < count; ++i) most = _mm512_max_epu8(most, _mm512_loadu_si512(x[i] + at));
