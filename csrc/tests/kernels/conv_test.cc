@@ -321,7 +321,9 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       run.y = got.data();
       run.y_stride = static_cast<size_t>(s.oc);
       const pack::PackedConvU8 packed(*set, s, weights);
-      if (pairs && (k > 7 || code == 64 || code == -64)) EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
+      if (pairs && (k > 7 || code == 64 || code == -64)) {
+        EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
+      }
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
       packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
       for (int64_t row = 0; row < s.n; ++row) {
@@ -399,7 +401,9 @@ TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
             std::vector<int> hits(static_cast<size_t>(rows * panels));
             for (int i = 0; i < parts; ++i) {
               const pack::ConvPart p = pack::Split(work, parts, i);
-              if (p.row_begin < p.row_end) ASSERT_EQ(p.row_begin % grain, 0);
+              if (p.row_begin < p.row_end) {
+                ASSERT_EQ(p.row_begin % grain, 0);
+              }
               for (int64_t r = p.row_begin; r < p.row_end; ++r) {
                 for (int64_t c = p.panel_begin; c < p.panel_end; ++c) ++hits[static_cast<size_t>(r * panels + c)];
               }
