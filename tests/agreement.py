@@ -63,10 +63,13 @@ class LayerByLayer(Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """The engine's values are contiguous: a view that was traced for other strides becomes a reshape.
 
-        Normalizations in float64: in float32 torch takes the difference of two large sums for some memory formats.
+        Normalizations in float64: in float32 torch takes the difference of two large sums for some memory formats. The input of a
+        convolution with plain strides: torch 2.13 reads address 0 for [3, 1, 5, 1] with strides (5, 1, 1, 1).
         """
         if target is torch.ops.aten.view.default:
             target = torch.ops.aten.reshape.default
+        if target is torch.ops.aten.conv2d.default and args[0].is_contiguous():
+            args = (torch.empty(args[0].shape, dtype=args[0].dtype).copy_(args[0]), *args[1:])
         if target in NORMALIZATIONS:
             wide = tree_map(lambda a: a.double() if isinstance(a, Tensor) else a, (args, kwargs))
             return super().call_function(target, *wide).float()
