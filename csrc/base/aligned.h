@@ -47,6 +47,13 @@ class AlignedBuffer {
     return copy;
   }
 
+  // Makes room for `size` elements at least. What was in them is lost where there was less.
+  void Reserve(size_t size) {
+    if (size_ >= size) return;
+    *this = AlignedBuffer();  // first give back, then take: the peak is one of them
+    *this = AlignedBuffer(size);
+  }
+
   T* data() { return data_; }
   const T* data() const { return data_; }
   size_t size() const { return size_; }

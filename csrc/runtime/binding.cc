@@ -9,11 +9,6 @@ bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>
 
 }  // namespace
 
-void* Binding::Reserve(AlignedBuffer<uint8_t>* buffer, size_t bytes) {
-  if (buffer->size() < bytes) *buffer = AlignedBuffer<uint8_t>(bytes);
-  return buffer->data();
-}
-
 void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets) {
   data_.assign(graph.values.size(), nullptr);
   stride_.assign(graph.values.size(), 0);
@@ -24,7 +19,8 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
     if (Aligned(inputs[i], graph.values[value].dtype)) {
       data_[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
     } else {
-      data_[value] = Reserve(&inputs_[i], bytes);
+      inputs_[i].Reserve(bytes);
+      data_[value] = inputs_[i].data();
       if (bytes != 0) std::memcpy(data_[value], inputs[i], bytes);
     }
   }
@@ -33,8 +29,12 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
     const uint32_t value = targets[t].value;
     const bool written = plan.memory.value_offset[value] != kNotInArena && data_[value] == nullptr;
     if (!written) continue;  // the caller's own input, or a target before this one has it
-    const bool aligned = Aligned(targets[t].data, graph.values[value].dtype);
-    data_[value] = aligned ? targets[t].data : Reserve(&targets_[t], plan.ValueBytes(graph, value));
+    if (Aligned(targets[t].data, graph.values[value].dtype)) {
+      data_[value] = targets[t].data;
+    } else {
+      targets_[t].Reserve(plan.ValueBytes(graph, value));
+      data_[value] = targets_[t].data();
+    }
   }
   for (size_t n = graph.nodes.size(); n-- > 0;) {  // owners before what lies inside them
     for (uint32_t value : graph.nodes[n].outputs) {

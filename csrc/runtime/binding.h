@@ -27,7 +27,6 @@ class Binding {
  private:
   // An aligned copy of the caller's memory.
   using Staging = std::vector<AlignedBuffer<uint8_t>>;
-  static void* Reserve(AlignedBuffer<uint8_t>* buffer, size_t bytes);
 
   std::vector<void*> data_;      // by value
   std::vector<int64_t> stride_;  // by value

@@ -221,13 +221,8 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   const FpEnvScope fp;
   Lease lease(&shared_->get());
   Context& context = *lease.get();
-  const auto reserve = [](AlignedBuffer<uint8_t>* buffer, size_t n) {
-    if (buffer->size() >= n) return;
-    *buffer = AlignedBuffer<uint8_t>();  // first give back, then take: the peak is one of them
-    *buffer = AlignedBuffer<uint8_t>(n);
-  };
-  reserve(&context.arena, plan.memory.arena_bytes);
-  reserve(&context.scratch, plan.scratch_bytes);
+  context.arena.Reserve(plan.memory.arena_bytes);
+  context.scratch.Reserve(plan.scratch_bytes);
   context.binding.Bind(graph, plan, context.arena.data(), inputs, targets);
   Execute(plan, &context, node_ms);
   context.binding.CopyOut(graph, plan, targets);

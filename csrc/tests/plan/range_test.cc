@@ -18,15 +18,17 @@ CodeRanges RangesOf(const CodeLayer& layer) { return plan::FindRanges(layer.shap
 
 bool Exact(Proof (*prove)(const CodeRanges&), const CodeLayer& layer) { return prove(RangesOf(layer)).exact; }
 
-TEST(WinogradRange, InputCodesAreAtMost63Apart) {
-  CodeLayer layer(4, 2, 3, 8, 63, 1);
-  EXPECT_TRUE(Exact(plan::ProveWinograd, layer));
-  layer.weights.qmax = 64;
-  EXPECT_FALSE(Exact(plan::ProveWinograd, layer));
+void ExpectInputCodesAtMostApart(Proof (*prove)(const CodeRanges&), int width) {
+  CodeLayer layer(4, 2, 3, 8, width, 1);
+  EXPECT_TRUE(Exact(prove, layer));
+  layer.weights.qmax = width + 1;
+  EXPECT_FALSE(Exact(prove, layer));
   layer.weights.qmin = 1;
   layer.weights.zero_point = 1;
-  EXPECT_TRUE(Exact(plan::ProveWinograd, layer)) << "the width counts, not the largest code";
+  EXPECT_TRUE(Exact(prove, layer)) << "the width counts, not the largest code";
 }
+
+TEST(WinogradRange, InputCodesAreAtMost63Apart) { ExpectInputCodesAtMostApart(plan::ProveWinograd, 63); }
 
 TEST(WinogradRange, CodesTo14AlwaysFit) {
   EXPECT_TRUE(Exact(plan::ProveWinograd, CodeLayer(4, 2, 3, 8, 63, 14)));
@@ -57,15 +59,7 @@ TEST(WinogradRange, FourTimesTheAccumulatorFitsInt32) {
   EXPECT_FALSE(Exact(plan::ProveWinograd, CodeLayer(67634, 1, 3, 1, 63, 14)));
 }
 
-TEST(Winograd1dRange, InputCodesAreAtMost127Apart) {
-  CodeLayer layer(4, 2, 3, 8, 127, 1);
-  EXPECT_TRUE(Exact(plan::ProveWinograd1d, layer));
-  layer.weights.qmax = 128;
-  EXPECT_FALSE(Exact(plan::ProveWinograd1d, layer));
-  layer.weights.qmin = 1;
-  layer.weights.zero_point = 1;
-  EXPECT_TRUE(Exact(plan::ProveWinograd1d, layer)) << "the width counts, not the largest code";
-}
+TEST(Winograd1dRange, InputCodesAreAtMost127Apart) { ExpectInputCodesAtMostApart(plan::ProveWinograd1d, 127); }
 
 TEST(Winograd1dRange, CodesTo42AlwaysFit) {
   EXPECT_TRUE(Exact(plan::ProveWinograd1d, CodeLayer(4, 2, 3, 8, 127, 42)));

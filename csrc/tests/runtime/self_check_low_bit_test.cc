@@ -4,21 +4,13 @@
 #include <string>
 
 #include "runtime/self_check.h"
+#include "tests/runtime/breakage.h"
 #include "tests/twins/twins.h"
 
 namespace pqi::test {
 namespace {
 
 using kernels::KernelSet;
-
-// The set whose copy is broken, and what each broken kernel does to a result.
-const KernelSet* original = nullptr;
-void Spoil(void* y) { static_cast<uint8_t*>(y)[0] ^= 0x41; }
-
-struct Breakage {
-  const char* name;  // what the check must say
-  void (*apply)(KernelSet* set);
-};
 
 TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
   const Breakage breakages[] = {

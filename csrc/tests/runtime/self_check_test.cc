@@ -8,6 +8,7 @@
 #include <string>
 
 #include "runtime/machine.h"
+#include "tests/runtime/breakage.h"
 #include "tests/runtime/model_builder.h"
 #include "tests/twins/twins.h"
 
@@ -40,15 +41,6 @@ TEST(SelfCheck, TakesLessThanAMillisecond) {
   }
 }
 #endif
-
-// The strongest set here, and what each broken kernel calls before it spoils the first result.
-const KernelSet* original = nullptr;
-void Spoil(void* y) { static_cast<uint8_t*>(y)[0] ^= 0x41; }
-
-struct Breakage {
-  const char* name;  // what the check must say
-  void (*apply)(KernelSet* set);
-};
 
 const Breakage kBreakages[] = {
     {"u8s8 tile of 1 rows",
