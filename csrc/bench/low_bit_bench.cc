@@ -42,6 +42,7 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
   std::vector<Candidate> out = {{"direct", {}}};
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
   const bool winograd_1d = k == 3 && set.winograd_1d.input != nullptr && bits.act_max < 128 && bits.code_max <= 42;
+  const bool winograd_1d4 = k == 3 && set.winograd_1d4.input != nullptr && bits.act_max <= 25 && bits.code_max <= 18;
   const bool winograd_2d = k == 3 && set.winograd_2d.input != nullptr && bits.act_max < 64 && bits.code_max <= 14;
   const bool inner_product = set.u8s8_inner_product.shape.mr > 0, deferred = set.u8s8_deferred.shape.mr > 0;
   if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {Winograd::kNone, Mode::kInnerProduct, 0}});
@@ -50,6 +51,11 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
     const uint32_t sums = depth(2 * bits.act_max, 3 * bits.code_max);
     out.push_back({"winograd_1d", {Winograd::k1d, Mode::kDot, 0}});
     if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {Winograd::k1d, Mode::kDeferred, sums}});
+  }
+  if (winograd_1d4) {
+    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // more than the 10 and 3 of other positions
+    out.push_back({"winograd_1d4", {Winograd::k1d4, Mode::kDot, 0}});
+    if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {Winograd::k1d4, Mode::kDeferred, sums}});
   }
   if (!winograd_2d) return out;
   out.push_back({"winograd", {Winograd::k2d, Mode::kDot, 0}});

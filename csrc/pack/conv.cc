@@ -98,10 +98,12 @@ Work OutputWork(const ConvLayout& layout, const ConvShape& s) {
       work.grain = work.rows == s.rows() ? s.out_w() : 1;
       work.macs_per_byte = kMatrixMacsPerByte;
       break;
-    case Method::kWinograd:
-      work.row_bytes = FilterOf(layout.algorithm.winograd).positions * s.c;              // every thread transforms its tiles' input
-      if (layout.algorithm.winograd == Winograd::k1d) work.grain = (s.out_w() + 1) / 2;  // and image rows as a whole
+    case Method::kWinograd: {
+      const WinogradFilter& filter = FilterOf(layout.algorithm.winograd);
+      work.row_bytes = filter.positions * s.c;                       // every thread transforms its tiles' input
+      if (filter.taps > 1) work.grain = TileGrid(filter, s).across;  // and image rows as a whole
       break;
+    }
     default:
       break;
   }

@@ -30,7 +30,7 @@ AlignedBuffer<int8_t> TransformCodes(const ConvLayout& layout, const kernels::Co
     for (int p = 0; p < filter.positions; ++p) {
       int8_t* at = codes.data() + (o * filter.positions + p) * row;
       uint32_t sum = 0, value = 0;
-      if (p == filter.common) value = static_cast<uint32_t>(filter.factor) * static_cast<uint32_t>(start[o]);
+      if (p == filter.common) value = static_cast<uint32_t>(filter.common_factor) * static_cast<uint32_t>(start[o]);
       for (int64_t i = 0; i < row; ++i) sum += static_cast<uint32_t>(at[i]);
       value -= static_cast<uint32_t>(WinogradOffset(winograd, p, weights.qmin, weights.qmax)) * sum;
       if (layout.algorithm.product == Product::kInnerProduct) value -= ShiftCodes(at, row, (*least)[static_cast<size_t>(p)]);

@@ -62,11 +62,17 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
     const int64_t first = part.row_begin + PieceBegin(total, blocks, b);
     const int64_t tiles = part.row_begin + PieceBegin(total, blocks, b + 1) - first;
     input.Load(first, tiles);
-    for (int64_t p = 0; inner_product && p < filter.positions; ++p) {
-      layer.set.row_terms({input.Rows(0), static_cast<size_t>(p) * offsets.input.plane, taps, k, static_cast<uint32_t>(tiles),
-                           layer.least[static_cast<size_t>(p)], terms + p * block});
-    }
     const int64_t groups = CeilDiv(tiles, layout.tile.mr);
+    if (inner_product) {
+      const int64_t lists = taps > 1 ? groups : 1;  // of pointers: those of one tap go on from product to product
+      for (int64_t l = 0; l < lists; ++l) {
+        const int64_t t = PieceBegin(tiles, lists, l), m = PieceBegin(tiles, lists, l + 1) - t;
+        for (int64_t p = 0; p < filter.positions; ++p) {
+          layer.set.row_terms({input.Rows(t), static_cast<size_t>(p) * offsets.input.plane, taps, k, static_cast<uint32_t>(m),
+                               layer.least[static_cast<size_t>(p)], terms + p * block + t});
+        }
+      }
+    }
     for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
       const size_t at = static_cast<size_t>(panel);
       const int8_t* weights = reinterpret_cast<const int8_t*>(layer.buffer + layout.weights + at * layout.panel_bytes);
@@ -87,12 +93,12 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
       // Neighbours in one row of tiles leave together.
       for (int64_t t = 0; t < tiles;) {
         const TileGrid::Place place = grid.At(first + t);
-        const int64_t count = std::min(tiles - t, grid.across - place.x / 2);
+        const int64_t count = std::min(tiles - t, grid.across - place.x / grid.columns);
         const int64_t pixel = (place.image * s.out_h() + place.y) * s.out_w() + place.x;
         output.sums = sums + static_cast<size_t>(t) * nr;
         output.tiles = static_cast<uint32_t>(count);
         output.rows = static_cast<uint32_t>(std::min<int64_t>(filter.rows, s.out_h() - place.y));
-        output.columns = static_cast<uint32_t>(std::min(2 * count, s.out_w() - place.x));
+        output.columns = static_cast<uint32_t>(std::min(grid.columns * count, s.out_w() - place.x));
         output.epilogue.residual = ResidualAt(run.residual, s, pixel, channel);
         output.epilogue.out = OutputAt(run.y, run.output.f32, run.y_stride, pixel, channel);
         transforms.output(output);

@@ -13,20 +13,27 @@ inline constexpr int kWinogradPositions = 16;  // at most
 
 struct WinogradFilter {
   int positions;      // of a tile
-  int taps;           // kernel rows that the products still add up
-  int rows;           // of output pixels in a tile, which has two columns
-  int factor;         // a transformed input has so many codes, and the output transform gives so many times the sum
-  int common;         // the position that enters every output with a plus sign: what it gets once, every sum gets once
+  int taps;           // kernel rows that the products still add up: more than one if the filter goes along rows only
+  int rows, columns;  // of output pixels in a tile
+  int factor;         // the output transform shifts so many times the sum
+  int common;         // a position that enters every output alike
+  int common_factor;  // what it gets so many times, every sum gets once
   int64_t max_tiles;  // whose products are made at a time
 };
-// Of k1d and k2d.
+// Of any but kNone.
 const WinogradFilter& FilterOf(Winograd winograd);
 const kernels::WinogradKernels& FilterKernels(const kernels::KernelSet& set, Winograd winograd);
 
-// u[positions][taps] = 4 G g G^T (2 G g of each kernel row) of one kernel whose nine codes lie `stride` apart. |u| <= 9 (3) * 128.
+// u[positions][taps] = 4 G g G^T (2 G g of each kernel row, or of F(4,3) with rows of G times 4, -6, -6, 24, 24, 1) of one kernel whose
+// nine codes lie `stride` apart. |u| <= 9 (3, 7) * 128.
 void TransformKernel(Winograd winograd, const int8_t* g, int64_t stride, int32_t* u);
 
-// What is added to a position of the transformed input so that it is least 0 (modulo 256): codes lie in [qmin, qmax].
+// A position of the transformed input is a weighted sum of codes: the weights of those that are added, and of those that are subtracted.
+struct InputWeights {
+  int added = 0, subtracted = 0;
+};
+InputWeights InputWeightsOf(Winograd winograd, int position);
+// What is added to it so that it is least 0 (modulo 256): codes lie in [qmin, qmax].
 int WinogradOffset(Winograd winograd, int position, int qmin, int qmax);
 
 // The tiles of a layer's output, image by image and row by row.
@@ -35,10 +42,14 @@ struct TileGrid {
   struct Place {
     int64_t image, y, x;  // of its first output pixel
   };
-  int64_t across, down, rows;  // tiles; rows of pixels in one
+  int64_t across, down;   // tiles
+  int64_t rows, columns;  // of pixels in one
   TileGrid(const WinogradFilter& filter, const kernels::ConvShape& s)
-      : across((s.out_w() + 1) / 2), down((s.out_h() + filter.rows - 1) / filter.rows), rows(filter.rows) {}
-  Place At(int64_t tile) const { return {tile / across / down, tile / across % down * rows, tile % across * 2}; }
+      : across((s.out_w() + filter.columns - 1) / filter.columns),
+        down((s.out_h() + filter.rows - 1) / filter.rows),
+        rows(filter.rows),
+        columns(filter.columns) {}
+  Place At(int64_t tile) const { return {tile / across / down, tile / across % down * rows, tile % across * columns}; }
 };
 
 }  // namespace pqi::pack

@@ -45,14 +45,14 @@ TransformedLayout::TransformedLayout(const ConvLayout& layout, const ConvShape& 
   const Winograd winograd = layout.algorithm.winograd;
   const WinogradFilter& filter = FilterOf(winograd);
   const TileGrid grid(filter, s);
-  const bool rows_stay = winograd == Winograd::k1d;
+  const bool rows_stay = filter.taps > 1;
   const size_t positions = static_cast<size_t>(filter.positions);
   const int64_t tiles = rows_stay ? grid.across : layout.block_rows;
   if (rows_stay) slots = PaddedRows(grid, s.n, layout.block_rows);
   stride = static_cast<size_t>(RoundUp(s.c, kernels::kWinogradPad));
   plane = static_cast<size_t>(tiles) * stride + kAlignment;
   padding = Append(bytes, stride);
-  pixels = Append(bytes, static_cast<size_t>(rows_stay ? 2 * tiles + 2 : 16 * tiles) * sizeof(const uint8_t*));
+  pixels = Append(bytes, static_cast<size_t>(rows_stay ? grid.columns * tiles + 2 : 16 * tiles) * sizeof(const uint8_t*));
   rows = Append(bytes, static_cast<size_t>(filter.taps * layout.block_rows) * sizeof(const uint8_t*));
   v = Append(bytes, static_cast<size_t>(slots) * positions * plane);
 }
@@ -72,12 +72,12 @@ TransformedInput::TransformedInput(const WinogradLayer& layer, const Transformed
   const Winograd winograd = layer.layout.algorithm.winograd;
   std::fill(padding_, padding_ + shape_.c, static_cast<uint8_t>(layer.zero_point));
   for (int p = 0; p < filter_.positions; ++p) offsets_[p] = static_cast<uint8_t>(WinogradOffset(winograd, p, layer.qmin, layer.qmax));
-  if (winograd == Winograd::k1d) return;
+  if (filter_.taps > 1) return;
   for (int64_t t = 0; t < layer.layout.block_rows; ++t) rows_[t] = v_ + static_cast<size_t>(t) * at.stride;
 }
 
 void TransformedInput::Load(int64_t first, int64_t tiles) noexcept {
-  if (layer_.layout.algorithm.winograd == Winograd::k1d) return LoadRows(first, tiles);
+  if (filter_.taps > 1) return LoadRows(first, tiles);
   LoadTiles(first, tiles);
 }
 
@@ -97,7 +97,7 @@ uint8_t* TransformedInput::Slot(int64_t padded_row) const noexcept {
 
 void TransformedInput::TransformRow(int64_t padded_row) noexcept {
   const ConvShape& s = shape_;
-  const int64_t y = padded_row % (grid_.down + 2) - s.pad_top, columns = 2 * grid_.across + 2;
+  const int64_t y = padded_row % (grid_.down + 2) - s.pad_top, columns = grid_.columns * grid_.across + 2;
   const bool inside = y >= 0 && y < s.h;
   const int64_t begin = std::min(inside ? s.pad_left : columns, columns), end = std::max(std::min(s.pad_left + s.w, columns), begin);
   const int64_t first = (padded_row / (grid_.down + 2) * s.h + y) * s.w - s.pad_left;
@@ -122,7 +122,7 @@ void TransformedInput::LoadRows(int64_t first, int64_t tiles) noexcept {
 void TransformedInput::PointToRows(int64_t first, int64_t m, const uint8_t** list) const noexcept {
   for (int64_t i = 0; i < m;) {
     const TileGrid::Place place = grid_.At(first + i);
-    const int64_t x = place.x / 2, count = std::min(m - i, grid_.across - x);
+    const int64_t x = place.x / grid_.columns, count = std::min(m - i, grid_.across - x);
     for (int64_t tap = 0; tap < filter_.taps; ++tap) {
       const uint8_t* v = Slot(PaddedRow(grid_, place) + tap) + static_cast<size_t>(x) * at_.stride;
       const uint8_t** out = list + tap * m + i;

@@ -14,7 +14,8 @@ namespace pqi::pack {
 
 // Where it lies in the thread's scratch memory: offsets in bytes, appended to `bytes`.
 //   2-D  v[16][tiles of a block][stride], every block anew
-//   1-D  v[slots][4][tiles of an image row][stride]: an image row serves three output rows, so it is transformed once, as a whole, and
+//   1-D  v[slots][positions][tiles of an image row][stride]: an image row serves three output rows, so it is transformed once, as a whole,
+//   and
 //        stays while this block or the next one reads it. Row g of the padded rows of all images is in slot g modulo `slots`.
 struct TransformedLayout {
   size_t stride = 0, plane = 0;  // from tile to tile and from position to position

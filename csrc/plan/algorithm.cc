@@ -27,7 +27,11 @@ constexpr Candidate kCandidates[] = {
     {"fip", Winograd::kNone, Product::kInnerProduct, ProveInnerProduct},
     {"deferred", Winograd::kNone, Product::kDeferred, ProveDeferred},
     {"winograd_1d", Winograd::k1d, Product::kDot, ProveWinograd1d},
+    {"winograd_1d_fip", Winograd::k1d, Product::kInnerProduct, ProveWinograd1dInnerProduct},
     {"winograd_1d_deferred", Winograd::k1d, Product::kDeferred, ProveWinograd1dDeferred},
+    {"winograd_1d4", Winograd::k1d4, Product::kDot, ProveWinograd1d4},
+    {"winograd_1d4_fip", Winograd::k1d4, Product::kInnerProduct, ProveWinograd1d4InnerProduct},
+    {"winograd_1d4_deferred", Winograd::k1d4, Product::kDeferred, ProveWinograd1d4Deferred},
     {"winograd", Winograd::k2d, Product::kDot, ProveWinograd},
     {"winograd_fip", Winograd::k2d, Product::kInnerProduct, ProveWinogradInnerProduct},
     {"winograd_deferred", Winograd::k2d, Product::kDeferred, ProveWinogradDeferred},
@@ -153,6 +157,9 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       if (layout.algorithm.winograd == Winograd::k1d) {
         name += "-winograd1d";
         reason = "two outputs by 12 products instead of 18";
+      } else if (layout.algorithm.winograd == Winograd::k1d4) {
+        name += "-winograd1d4";
+        reason = "four outputs by 18 products instead of 36";
       } else {
         name += "-winograd";
         reason = "2x2 outputs by 16 products instead of 36";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 namespace pqi::plan {
 namespace {
@@ -23,22 +24,27 @@ Range AllPositions(const FilterRanges& f) {
   return all;
 }
 
-// Of the transformed input.
-int InputWidth(const CodeRanges& r, Winograd winograd) { return pack::FilterOf(winograd).factor * (r.qmax - r.qmin); }
+// Of a position of the transformed input.
+int InputWidth(const CodeRanges& r, Winograd winograd, int position) {
+  const pack::InputWeights weights = pack::InputWeightsOf(winograd, position);
+  return (weights.added + weights.subtracted) * (r.qmax - r.qmin);
+}
 
-void AddKernel(Winograd winograd, const int8_t* codes, int64_t stride, FilterRanges* f) {
-  const pack::WinogradFilter& filter = pack::FilterOf(winograd);
+void AddKernel(const int8_t* codes, int64_t stride, FilterRanges* f) {
+  const pack::WinogradFilter& filter = pack::FilterOf(f->winograd);
   int32_t u[pack::kMaxTaps];
-  pack::TransformKernel(winograd, codes, stride, u);
+  pack::TransformKernel(f->winograd, codes, stride, u);
   for (int i = 0; i < filter.positions * filter.taps; ++i) f->positions[i / filter.taps].Add(u[i]);
 }
 
-Proof ProveFilter(const CodeRanges& r, Winograd winograd, const FilterRanges& f) {
+Proof ProveFilter(const CodeRanges& r, const FilterRanges& f) {
   if (!r.winograd) return {false, "not 3x3 with stride 1, dilation 1 and one group", 0};
   const Range u = AllPositions(f);
-  const int width = InputWidth(r, winograd);
+  const pack::WinogradFilter& filter = pack::FilterOf(f.winograd);
+  int width = 0;
+  for (int p = 0; p < filter.positions; ++p) width = std::max(width, InputWidth(r, f.winograd, p));
   const std::string numbers = "transformed codes " + Text(u) + ", transformed input " + std::to_string(width) + " wide, " +
-                              std::to_string(pack::FilterOf(winograd).factor) + "*|acc| to " + std::to_string(f.largest_sum);
+                              std::to_string(filter.factor) + "*|acc| to " + std::to_string(f.largest_sum);
   const bool exact = u.least >= INT8_MIN && u.largest <= INT8_MAX && width <= UINT8_MAX && f.largest_sum <= INT32_MAX;
   return {exact, exact ? numbers : numbers + "; limits -128..127, 255 and 2147483647", 0};
 }
@@ -63,6 +69,33 @@ Proof DeferredProof(int largest_x, const Range& codes) {
   return proof;
 }
 
+// What the tightest position allows.
+Proof ProveFilterDeferred(const CodeRanges& r, const FilterRanges& f) {
+  Proof tightest = ProveFilter(r, f);
+  if (!tightest.exact) return tightest;
+  for (int p = 0; p < pack::FilterOf(f.winograd).positions; ++p) {
+    Proof proof = DeferredProof(InputWidth(r, f.winograd, p), f.positions[p]);
+    if (p == 0 || proof.depth < tightest.depth) tightest = std::move(proof);
+  }
+  return tightest;
+}
+
+Proof ProveFilterInnerProduct(const CodeRanges& r, const FilterRanges& f) {
+  const Proof winograd = ProveFilter(r, f);
+  if (!winograd.exact) return winograd;
+  Proof worst = {true, "", 0};
+  int widest = -1;
+  for (int p = 0; p < pack::FilterOf(f.winograd).positions; ++p) {
+    const Range& codes = f.positions[p];
+    const int input = InputWidth(r, f.winograd, p), wide = input + codes.largest - codes.least;
+    worst.exact = worst.exact && InnerProductFits(input, codes);
+    if (wide <= widest) continue;
+    widest = wide;
+    worst.numbers = InnerProductNumbers(input, codes);
+  }
+  return worst;
+}
+
 }  // namespace
 
 CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weights) {
@@ -80,47 +113,34 @@ CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weight
       sum += std::abs(codes[i]);
     }
     if (!r.winograd) continue;
-    r.winograd_1d.largest_sum = std::max(r.winograd_1d.largest_sum, pack::FilterOf(Winograd::k1d).factor * sum * reach);
-    r.winograd_2d.largest_sum = std::max(r.winograd_2d.largest_sum, pack::FilterOf(Winograd::k2d).factor * sum * reach);
-    for (int64_t c = 0; c < s.c; ++c) {
-      AddKernel(Winograd::k1d, codes + c, s.c, &r.winograd_1d);
-      AddKernel(Winograd::k2d, codes + c, s.c, &r.winograd_2d);
+    for (FilterRanges* f : {&r.winograd_1d, &r.winograd_1d4, &r.winograd_2d}) {
+      f->largest_sum = std::max(f->largest_sum, pack::FilterOf(f->winograd).factor * sum * reach);
+      for (int64_t c = 0; c < s.c; ++c) AddKernel(codes + c, s.c, f);
     }
   }
   return r;
 }
 
-Proof ProveWinograd(const CodeRanges& r) { return ProveFilter(r, Winograd::k2d, r.winograd_2d); }
+Proof ProveWinograd(const CodeRanges& r) { return ProveFilter(r, r.winograd_2d); }
 
-Proof ProveWinograd1d(const CodeRanges& r) { return ProveFilter(r, Winograd::k1d, r.winograd_1d); }
+Proof ProveWinograd1d(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d); }
+
+Proof ProveWinograd1d4(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d4); }
 
 Proof ProveInnerProduct(const CodeRanges& r) { return {InnerProductFits(r.qmax, r.codes), InnerProductNumbers(r.qmax, r.codes), 0}; }
 
-Proof ProveWinogradInnerProduct(const CodeRanges& r) {
-  const Proof winograd = ProveWinograd(r);
-  if (!winograd.exact) return winograd;
-  Proof worst = {true, "", 0};
-  int widest = -1;
-  const int input = InputWidth(r, Winograd::k2d);
-  for (const Range& p : r.winograd_2d.positions) {
-    worst.exact = worst.exact && InnerProductFits(input, p);
-    if (p.largest - p.least <= widest) continue;
-    widest = p.largest - p.least;
-    worst.numbers = InnerProductNumbers(input, p);
-  }
-  return worst;
-}
+Proof ProveWinogradInnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_2d); }
+
+Proof ProveWinograd1dInnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_1d); }
+
+Proof ProveWinograd1d4InnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_1d4); }
 
 Proof ProveDeferred(const CodeRanges& r) { return DeferredProof(r.qmax, r.codes); }
 
-Proof ProveWinogradDeferred(const CodeRanges& r) {
-  const Proof winograd = ProveWinograd(r);
-  return winograd.exact ? DeferredProof(InputWidth(r, Winograd::k2d), AllPositions(r.winograd_2d)) : winograd;
-}
+Proof ProveWinogradDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_2d); }
 
-Proof ProveWinograd1dDeferred(const CodeRanges& r) {
-  const Proof winograd = ProveWinograd1d(r);
-  return winograd.exact ? DeferredProof(InputWidth(r, Winograd::k1d), AllPositions(r.winograd_1d)) : winograd;
-}
+Proof ProveWinograd1dDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_1d); }
+
+Proof ProveWinograd1d4Deferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_1d4); }
 
 }  // namespace pqi::plan

@@ -35,7 +35,7 @@ struct Functions {
   PQI_INLINE static Float Exp(Float x) {
     Int n;
     const Float e = Reduce(Clamp(x, constants::kExpLow, constants::kExpHigh), &n);
-    const Int half = S::HalfInt(n);
+    const Int half = S::template ShiftRight<1>(n);
     return S::MulF(S::MulF(S::AddF(Set(1), e), S::PowerOfTwo(half)), S::PowerOfTwo(S::SubInt(n, half)));
   }
 

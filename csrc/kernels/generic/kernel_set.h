@@ -5,7 +5,7 @@
 // and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
 // KernelSet::u8s8_offset. ColumnDot is the product of depthwise_columns.h, which has no offset. Matrix is void, or matrix
 // registers that take the place of the u8 x s8 tile (matrix_tile.h) and run whole convs (matrix_band.h). For the elementary functions:
-// HalfInt (arithmetic shift right by 1), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a
+// ShiftRight<n> (arithmetic), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a
 // > b ? x : y; and Wide, doubles of half as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023],
 // SelectNegative(x, a, b) = x < 0 ? a : b. For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
 #pragma once

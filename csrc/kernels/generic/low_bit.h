@@ -200,7 +200,7 @@ struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::bool_constant<
 template <class S, class = void>
 struct HasWinograd : std::false_type {};
 template <class S>
-struct HasWinograd<S, std::void_t<decltype(sizeof(&S::QuarterInt))>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
+struct HasWinograd<S, std::void_t<decltype(sizeof(&S::SubBytes))>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
 
 template <class S>
 constexpr void FillLowBit(KernelSet& set) {

@@ -34,9 +34,12 @@ class LowBitTest : public KernelTest {
     if (winograd) {
       for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{Winograd::k2d, Product::kDot, 0}, r});
       for (const Ranges& r : {Ranges{127, 42}, {63, 31}, {127, 1}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{25, 18}, {15, 7}, {25, 1}, {1, 18}}) cases.push_back({{Winograd::k1d4, Product::kDot, 0}, r});
     }
     if (set->u8s8_inner_product.shape.mr > 0) {
       for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{Winograd::k2d, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {121, 2}, {63, 21}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {24, 2}, {20, 9}, {1, 17}}) cases.push_back({{Winograd::k1d4, Product::kInnerProduct, 0}, r});
       for (const Ranges& r : {Ranges{15, 7}, {241, 7}, {253, 1}, {127, 64}, {1, 127}}) {
         cases.push_back({{Winograd::kNone, Product::kInnerProduct, 0}, r});
       }
@@ -49,6 +52,9 @@ class LowBitTest : public KernelTest {
         }
         for (const Ranges& r : {Ranges{127, 7}, {127, 21}, {63, 42}, {15, 1}}) {
           cases.push_back({{Winograd::k1d, Product::kDeferred, depth(2 * r.width, 3 * r.code)}, r});
+        }
+        for (const Ranges& r : {Ranges{15, 7}, {25, 15}, {25, 1}, {1, 18}}) {
+          cases.push_back({{Winograd::k1d4, Product::kDeferred, depth(6 * r.width, 7 * r.code)}, r});
         }
       }
       for (const Ranges& r : {Ranges{255, 7}, {255, 8}, {255, 1}, {15, 7}, {255, 64}, {1, 1}}) {
@@ -180,7 +186,8 @@ TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
 
 TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
   if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
-  for (const auto& [winograd, ranges] : {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}}) {
+  for (const auto& [winograd, ranges] :
+       {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}, {Winograd::k1d4, {25, 18}}}) {
     ConvShape s;
     s.kh = s.kw = 3;
     s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
@@ -216,23 +223,30 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
     s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
     s.c = 11;
     s.oc = 33;
-    for (int i = 0; i < 4; ++i) Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
+    for (int i = 0; i < 4; ++i) {
+      Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
+      Check(s, {Winograd::k1d4, Product::kDot, 0}, {25, 18});
+    }
     s.pad_top = 0;  // no padded row between images
     s.pad_bottom = 2;
     Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
+    Check(s, {Winograd::k1d4, Product::kDot, 0}, {25, 18});
   }
 }
 
-// The transformed codes computed by hand for one kernel: 4 G g G^T, and 2 G of its rows.
+// The transformed codes computed by hand for one kernel: 4 G g G^T, 2 G of its rows, and G of F(4,3) with whole rows.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-  int32_t u[16];
+  int32_t u[18];
   pack::TransformKernel(Winograd::k2d, g, 1, u);
   const int32_t squares[16] = {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36};
   for (int p = 0; p < 16; ++p) EXPECT_EQ(u[p], squares[p]) << p;
   pack::TransformKernel(Winograd::k1d, g, 1, u);
   const int32_t rows[12] = {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18};
   for (int i = 0; i < 12; ++i) EXPECT_EQ(u[i], rows[i]) << i;
+  pack::TransformKernel(Winograd::k1d4, g, 1, u);
+  const int32_t rows_of_four[18] = {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9};
+  for (int i = 0; i < 18; ++i) EXPECT_EQ(u[i], rows_of_four[i]) << i;
 }
 
 PQI_INSTANTIATE(LowBitTest);

@@ -132,7 +132,6 @@ struct Neon {
   PQI_INLINE static Int ShiftRight(Int a) {
     return vshrq_n_s32(a, N);
   }
-  PQI_INLINE static Int HalfInt(Int a) { return vshrq_n_s32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return vreinterpretq_f32_s32(vshlq_n_s32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return vcvtq_f32_s32(a); }
   // NaN gives 0.

@@ -114,7 +114,6 @@ struct Simd {
   PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm256_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm256_sub_epi8(a, b); }
-  PQI_INLINE static Int QuarterInt(Int a) { return _mm256_srai_epi32(a, 2); }
 
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). The float sums lie in memory.
   static constexpr int kNarrowRows = 1, kNarrowUnpackedRows = 2;
@@ -163,7 +162,6 @@ struct Simd {
   PQI_INLINE static Int ShiftRight(Int a) {
     return _mm256_srai_epi32(a, N);
   }
-  PQI_INLINE static Int HalfInt(Int a) { return _mm256_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
   // NaN gives 0.

@@ -74,7 +74,6 @@ struct Simd {
   PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
-  PQI_INLINE static Int QuarterInt(Int a) { return _mm512_srai_epi32(a, 2); }
   // Pairs of dwords (x0, x1) of row a and of row b: acc += x0 * (x1 - 128), row a's in even lanes, row b's in odd ones.
   PQI_INLINE static Int AddPairs(Int acc, Int a, Int b) {
     const Int first = _mm512_xor_si512(_mm512_srli_epi64(a, 32), _mm512_set1_epi64(0x80808080));
@@ -141,7 +140,6 @@ struct Simd {
   PQI_INLINE static Int ShiftRight(Int a) {
     return _mm512_srai_epi32(a, N);
   }
-  PQI_INLINE static Int HalfInt(Int a) { return _mm512_srai_epi32(a, 1); }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
   // NaN gives 0.
