@@ -57,6 +57,10 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
     out.push_back({"winograd_1d4", {Winograd::k1d4, Mode::kDot, 0}});
     if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {Winograd::k1d4, Mode::kDeferred, sums}});
   }
+  if (k == 3 && set.winograd_4x4.input != nullptr && bits.act_max <= 15 && bits.code_max <= 7) {
+    out.push_back({"winograd_4x4", {Winograd::k4x4, Mode::kDot, 0}});
+    if (deferred) out.push_back({"winograd_4x4_deferred", {Winograd::k4x4, Mode::kDeferred, depth(16 * bits.act_max, 9 * bits.code_max)}});
+  }
   if (!winograd_2d) return out;
   out.push_back({"winograd", {Winograd::k2d, Mode::kDot, 0}});
   if (inner_product) out.push_back({"winograd_fip", {Winograd::k2d, Mode::kInnerProduct, 0}});

@@ -26,8 +26,8 @@ const char* MethodName(Method method);
 // How codes are multiplied (kernels::U8S8Kernels). Tiles, runs, gather and Winograd can take any of them, the others the plain way.
 enum class Product : uint8_t { kDot, kInnerProduct, kDeferred };
 
-// Winograd's filter: F(2,3) or F(4,3) along x, or F(2x2,3x3).
-enum class Winograd : uint8_t { kNone, k1d, k1d4, k2d };
+// Winograd's filter: F(2,3) or F(4,3) along x, F(2x2,3x3) or F(4x4,3x3).
+enum class Winograd : uint8_t { kNone, k1d, k1d4, k2d, k4x4 };
 
 // What the planner decides about a layer of codes (csrc/plan); it has proved that the result is exact.
 struct Algorithm {
@@ -82,7 +82,7 @@ ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape
 // or 2x2 pixels.
 int64_t OutputUnits(const ConvLayout& layout, const kernels::ConvShape& shape);
 
-inline constexpr int kMaxTaps = 18;  // of Winograd
+inline constexpr int kMaxTaps = 46;  // of Winograd
 // What inner products need to know of the packed codes: the least one, by position for Winograd, else at [0].
 using LeastCodes = std::array<int8_t, kMaxTaps>;
 

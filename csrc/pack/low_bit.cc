@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pack/winograd_codes.h"
 #include "pack/winograd_filter.h"
 
 namespace pqi::pack {
@@ -14,14 +15,18 @@ AlignedBuffer<int8_t> TransformCodes(const ConvLayout& layout, const kernels::Co
   AlignedBuffer<int8_t> codes(static_cast<size_t>(s.oc * filter.positions * row));
   least->fill(0);
   for (int64_t o = 0; o < s.oc; ++o) {
-    for (int64_t c = 0; c < s.c; ++c) {
-      int32_t u[kMaxTaps];
-      TransformKernel(winograd, weights.codes + o * 9 * s.c + c, s.c, u);
+    for (int64_t c = 0; c < s.c; c += kCodeLanes) {
+      CodeLanes u[kMaxTaps];
+      const int64_t n = std::min<int64_t>(kCodeLanes, s.c - c);
+      TransformKernels(winograd, weights.codes + o * 9 * s.c + c, s.c, n, u);
       for (int i = 0; i < layout.taps; ++i) {
-        const int8_t code = static_cast<int8_t>(u[i]);
-        int8_t& least_code = (*least)[static_cast<size_t>(i / filter.taps)];
-        codes[static_cast<size_t>((o * layout.taps + i) * k + c)] = code;
-        least_code = std::min(least_code, code);
+        int8_t* out = codes.data() + (o * layout.taps + i) * k + c;
+        int8_t least_code = (*least)[static_cast<size_t>(i / filter.taps)];
+        for (int64_t j = 0; j < n; ++j) {
+          out[j] = static_cast<int8_t>(u[i].v[j]);
+          least_code = std::min(least_code, out[j]);
+        }
+        (*least)[static_cast<size_t>(i / filter.taps)] = least_code;
       }
     }
   }

@@ -1,21 +1,37 @@
 #include "pack/winograd_filter.h"
 
+#include <array>
+
+#include "kernels/generic/winograd_filters.h"
+
 namespace pqi::pack {
 namespace {
-
-// One dimension: G with its rows scaled so that transformed codes are whole numbers, and B^T.
-struct Matrices {
-  int g[6][3], b[6][6];
-};
-constexpr Matrices kF2 = {{{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}, {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}}};
-constexpr Matrices kF4 = {
-    {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
-    {{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}}};
 
 // V and the sums of a panel stay in L2, a position of the panel in L1. In 2-D 24 tiles are up to 5 % slower, 64 too.
 constexpr WinogradFilter k1d = {4, 3, 1, 2, 2, 1, 2, 96};
 constexpr WinogradFilter k1d4 = {6, 3, 1, 4, 8, 1, -6, 84};
 constexpr WinogradFilter k2d = {16, 1, 2, 2, 4, 5, 4, 48};
+constexpr WinogradFilter k4x4 = {46, 1, 4, 4, 16, 5, 16, 24};
+
+// What a position of the transformed input is made of, by transforming images of one pixel.
+struct Plain {
+  using Int = int;
+  static int AddBytes(int a, int b) { return a + b; }
+  static int SubBytes(int a, int b) { return a - b; }
+};
+using Weights = std::array<InputWeights, kWinogradPositions>;
+template <class Filter>
+Weights WeightsOf() {
+  Weights weights;
+  for (int pixel = 0; pixel < Filter::kPixels; ++pixel) {
+    Filter::Input([&](int i) { return i == pixel ? 1 : 0; },
+                  [&](int p, int weight) {
+                    InputWeights& w = weights[static_cast<size_t>(p)];
+                    (weight < 0 ? w.subtracted : w.added) += weight < 0 ? -weight : weight;
+                  });
+  }
+  return weights;
+}
 
 }  // namespace
 
@@ -25,6 +41,8 @@ const WinogradFilter& FilterOf(Winograd winograd) {
       return k1d;
     case Winograd::k1d4:
       return k1d4;
+    case Winograd::k4x4:
+      return k4x4;
     default:
       return k2d;
   }
@@ -36,35 +54,27 @@ const kernels::WinogradKernels& FilterKernels(const kernels::KernelSet& set, Win
       return set.winograd_1d;
     case Winograd::k1d4:
       return set.winograd_1d4;
+    case Winograd::k4x4:
+      return set.winograd_4x4;
     default:
       return set.winograd_2d;
   }
 }
 
-void TransformKernel(Winograd winograd, const int8_t* g, int64_t stride, int32_t* u) {
-  const Matrices& m = winograd == Winograd::k1d4 ? kF4 : kF2;
-  const auto along_x = [&](int p, int y) {
-    return m.g[p][0] * g[y * 3 * stride] + m.g[p][1] * g[(y * 3 + 1) * stride] + m.g[p][2] * g[(y * 3 + 2) * stride];
-  };
-  if (winograd != Winograd::k2d) {
-    for (int i = 0; i < FilterOf(winograd).positions * 3; ++i) u[i] = along_x(i / 3, i % 3);
-    return;
-  }
-  for (int p = 0; p < 16; ++p) {
-    u[p] = 0;
-    for (int y = 0; y < 3; ++y) u[p] += m.g[p / 4][y] * along_x(p % 4, y);
-  }
-}
-
 InputWeights InputWeightsOf(Winograd winograd, int position) {
-  InputWeights weights;
-  const auto add = [&](int weight) { (weight < 0 ? weights.subtracted : weights.added) += weight < 0 ? -weight : weight; };
-  if (winograd == Winograd::k2d) {
-    for (int i = 0; i < 16; ++i) add(kF2.b[position / 4][i / 4] * kF2.b[position % 4][i % 4]);
-  } else {
-    for (int weight : (winograd == Winograd::k1d4 ? kF4 : kF2).b[position]) add(weight);
+  static const Weights along_x = WeightsOf<kernels::Winograd1d<Plain>>(), along_x4 = WeightsOf<kernels::Winograd1d4<Plain>>(),
+                       two = WeightsOf<kernels::Winograd2d<Plain>>(), four = WeightsOf<kernels::Winograd4x4<Plain>>();
+  const size_t p = static_cast<size_t>(position);
+  switch (winograd) {
+    case Winograd::k1d:
+      return along_x[p];
+    case Winograd::k1d4:
+      return along_x4[p];
+    case Winograd::k4x4:
+      return four[p];
+    default:
+      return two[p];
   }
-  return weights;
 }
 
 int WinogradOffset(Winograd winograd, int position, int qmin, int qmax) {

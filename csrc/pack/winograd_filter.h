@@ -9,7 +9,7 @@
 
 namespace pqi::pack {
 
-inline constexpr int kWinogradPositions = 16;  // at most
+inline constexpr int kWinogradPositions = 46;  // at most
 
 struct WinogradFilter {
   int positions;      // of a tile
@@ -19,14 +19,12 @@ struct WinogradFilter {
   int common;         // a position that enters every output alike
   int common_factor;  // what it gets so many times, every sum gets once
   int64_t max_tiles;  // whose products are made at a time
+
+  int pixels_across() const { return columns + 2; }  // under a tile
 };
 // Of any but kNone.
 const WinogradFilter& FilterOf(Winograd winograd);
 const kernels::WinogradKernels& FilterKernels(const kernels::KernelSet& set, Winograd winograd);
-
-// u[positions][taps] = 4 G g G^T (2 G g of each kernel row, or of F(4,3) with rows of G times 4, -6, -6, 24, 24, 1) of one kernel whose
-// nine codes lie `stride` apart. |u| <= 9 (3, 7) * 128.
-void TransformKernel(Winograd winograd, const int8_t* g, int64_t stride, int32_t* u);
 
 // A position of the transformed input is a weighted sum of codes: the weights of those that are added, and of those that are subtracted.
 struct InputWeights {

@@ -17,21 +17,22 @@ int64_t PaddedRows(const TileGrid& grid, int64_t images, int64_t tiles) {
 
 int64_t PaddedRow(const TileGrid& grid, const TileGrid::Place& place) { return place.image * (grid.down + 2) + place.y; }
 
-// The 4x4 input pixels under a tile; those outside the image are padding.
-void PixelPointers(const ConvShape& s, const uint8_t* x, const uint8_t* padding, const TileGrid::Place& tile, const uint8_t** out) {
+// The `size` x `size` input pixels under a tile; those outside the image are padding.
+void PixelPointers(const ConvShape& s, int64_t size, const uint8_t* x, const uint8_t* padding, const TileGrid::Place& tile,
+                   const uint8_t** out) {
   const int64_t y0 = tile.y - s.pad_top, x0 = tile.x - s.pad_left;
-  if (y0 >= 0 && y0 + 4 <= s.h && x0 >= 0 && x0 + 4 <= s.w) {
+  if (y0 >= 0 && y0 + size <= s.h && x0 >= 0 && x0 + size <= s.w) {
     const uint8_t* line = x + ((tile.image * s.h + y0) * s.w + x0) * s.c;
-    for (int64_t i = 0; i < 4; ++i, line += s.w * s.c, out += 4) {
-      for (int64_t j = 0; j < 4; ++j) out[j] = line + j * s.c;
+    for (int64_t i = 0; i < size; ++i, line += s.w * s.c, out += size) {
+      for (int64_t j = 0; j < size; ++j) out[j] = line + j * s.c;
     }
     return;
   }
-  for (int64_t i = 0; i < 4; ++i, out += 4) {
+  for (int64_t i = 0; i < size; ++i, out += size) {
     const int64_t y = y0 + i;
     const bool row_inside = y >= 0 && y < s.h;
     const int64_t first = ((tile.image * s.h + y) * s.w + x0) * s.c;
-    for (int64_t j = 0; j < 4; ++j) {
+    for (int64_t j = 0; j < size; ++j) {
       const bool inside = row_inside && x0 + j >= 0 && x0 + j < s.w;
       out[j] = inside ? x + (first + j * s.c) : padding;
     }
@@ -52,7 +53,9 @@ TransformedLayout::TransformedLayout(const ConvLayout& layout, const ConvShape& 
   stride = static_cast<size_t>(RoundUp(s.c, kernels::kWinogradPad));
   plane = static_cast<size_t>(tiles) * stride + kAlignment;
   padding = Append(bytes, stride);
-  pixels = Append(bytes, static_cast<size_t>(rows_stay ? grid.columns * tiles + 2 : 16 * tiles) * sizeof(const uint8_t*));
+  pixels =
+      Append(bytes, static_cast<size_t>(rows_stay ? grid.columns * tiles + 2 : filter.pixels_across() * filter.pixels_across() * tiles) *
+                        sizeof(const uint8_t*));
   rows = Append(bytes, static_cast<size_t>(filter.taps * layout.block_rows) * sizeof(const uint8_t*));
   v = Append(bytes, static_cast<size_t>(slots) * positions * plane);
 }
@@ -87,7 +90,8 @@ void TransformedInput::Transform(int64_t tiles, uint8_t* v) noexcept {
 }
 
 void TransformedInput::LoadTiles(int64_t first, int64_t tiles) noexcept {
-  for (int64_t t = 0; t < tiles; ++t) PixelPointers(shape_, x_, padding_, grid_.At(first + t), pixels_ + t * 16);
+  const int64_t size = filter_.pixels_across();
+  for (int64_t t = 0; t < tiles; ++t) PixelPointers(shape_, size, x_, padding_, grid_.At(first + t), pixels_ + t * size * size);
   Transform(tiles, v_);
 }
 

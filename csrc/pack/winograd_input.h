@@ -13,7 +13,7 @@
 namespace pqi::pack {
 
 // Where it lies in the thread's scratch memory: offsets in bytes, appended to `bytes`.
-//   2-D  v[16][tiles of a block][stride], every block anew
+//   2-D  v[positions][tiles of a block][stride], every block anew
 //   1-D  v[slots][positions][tiles of an image row][stride]: an image row serves three output rows, so it is transformed once, as a whole,
 //   and
 //        stays while this block or the next one reads it. Row g of the padded rows of all images is in slot g modulo `slots`.

@@ -32,6 +32,8 @@ constexpr Candidate kCandidates[] = {
     {"winograd_1d4", Winograd::k1d4, Product::kDot, ProveWinograd1d4},
     {"winograd_1d4_fip", Winograd::k1d4, Product::kInnerProduct, ProveWinograd1d4InnerProduct},
     {"winograd_1d4_deferred", Winograd::k1d4, Product::kDeferred, ProveWinograd1d4Deferred},
+    {"winograd_4x4", Winograd::k4x4, Product::kDot, ProveWinograd4x4},
+    {"winograd_4x4_deferred", Winograd::k4x4, Product::kDeferred, ProveWinograd4x4Deferred},
     {"winograd", Winograd::k2d, Product::kDot, ProveWinograd},
     {"winograd_fip", Winograd::k2d, Product::kInnerProduct, ProveWinogradInnerProduct},
     {"winograd_deferred", Winograd::k2d, Product::kDeferred, ProveWinogradDeferred},
@@ -160,6 +162,9 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       } else if (layout.algorithm.winograd == Winograd::k1d4) {
         name += "-winograd1d4";
         reason = "four outputs by 18 products instead of 36";
+      } else if (layout.algorithm.winograd == Winograd::k4x4) {
+        name += "-winograd4x4";
+        reason = "4x4 outputs by 46 products instead of 144";
       } else {
         name += "-winograd";
         reason = "2x2 outputs by 16 products instead of 36";

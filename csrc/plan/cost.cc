@@ -22,15 +22,15 @@ struct TileCosts {
 struct Costs {
   double direct_macs, dot_macs, inner_product_macs, deferred_macs;
   double least_rows, row, term, term_row, flush;
-  TileCosts winograd_2d, winograd_1d, winograd_1d4;
+  TileCosts winograd_2d, winograd_1d, winograd_1d4, winograd_4x4;
   double weights;
 };
 // Zen 4. Those of 1-D are estimated from the other CPU's share of 2-D's, and not measured.
-constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, {125, 40}, 16};
+constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, {125, 40}, {660, 200}, 16};
 // Granite Rapids: two ports for 512-bit dot products, and none beside them for additions.
-constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, {112, 60}, 7.5};
+constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, {112, 60}, {600, 330}, 7.5};
 // On the same. Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not.
-constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {115, 360}, {50, 105}, {120, 200}, 7.5};
+constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {115, 360}, {50, 105}, {120, 200}, {500, 1000}, 7.5};
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
@@ -51,7 +51,8 @@ double MacsPerCycle(const Costs& c, const pack::Algorithm& algorithm) {
 
 const TileCosts& TileCostsOf(const Costs& c, pack::Winograd winograd) {
   if (winograd == pack::Winograd::k1d) return c.winograd_1d;
-  return winograd == pack::Winograd::k1d4 ? c.winograd_1d4 : c.winograd_2d;
+  if (winograd == pack::Winograd::k1d4) return c.winograd_1d4;
+  return winograd == pack::Winograd::k4x4 ? c.winograd_4x4 : c.winograd_2d;
 }
 
 }  // namespace

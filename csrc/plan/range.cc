@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
+
+#include "pack/winograd_codes.h"
 
 namespace pqi::plan {
 namespace {
@@ -30,23 +33,36 @@ int InputWidth(const CodeRanges& r, Winograd winograd, int position) {
   return (weights.added + weights.subtracted) * (r.qmax - r.qmin);
 }
 
-void AddKernel(const int8_t* codes, int64_t stride, FilterRanges* f) {
+// Of all channels of an output.
+void AddKernels(const int8_t* codes, int64_t channels, FilterRanges* f) {
   const pack::WinogradFilter& filter = pack::FilterOf(f->winograd);
-  int32_t u[pack::kMaxTaps];
-  pack::TransformKernel(f->winograd, codes, stride, u);
-  for (int i = 0; i < filter.positions * filter.taps; ++i) f->positions[i / filter.taps].Add(u[i]);
+  for (int64_t c = 0; c < channels; c += pack::kCodeLanes) {
+    pack::CodeLanes u[pack::kMaxTaps];
+    pack::TransformKernels(f->winograd, codes + c, channels, std::min<int64_t>(pack::kCodeLanes, channels - c), u);
+    for (int i = 0; i < filter.positions * filter.taps; ++i) {
+      const auto [least, largest] = std::minmax_element(std::begin(u[i].v), std::end(u[i].v));
+      f->positions[i / filter.taps].Add(*least);
+      f->positions[i / filter.taps].Add(*largest);
+    }
+  }
+}
+
+int LargestWidth(const CodeRanges& r, Winograd winograd) {
+  int width = 0;
+  for (int p = 0; p < pack::FilterOf(winograd).positions; ++p) width = std::max(width, InputWidth(r, winograd, p));
+  return width;
 }
 
 Proof ProveFilter(const CodeRanges& r, const FilterRanges& f) {
   if (!r.winograd) return {false, "not 3x3 with stride 1, dilation 1 and one group", 0};
   const Range u = AllPositions(f);
   const pack::WinogradFilter& filter = pack::FilterOf(f.winograd);
-  int width = 0;
-  for (int p = 0; p < filter.positions; ++p) width = std::max(width, InputWidth(r, f.winograd, p));
+  const int width = LargestWidth(r, f.winograd);
+  if (width > UINT8_MAX) return {false, "transformed input " + std::to_string(width) + " wide, limit 255", 0};
   const std::string numbers = "transformed codes " + Text(u) + ", transformed input " + std::to_string(width) + " wide, " +
                               std::to_string(filter.factor) + "*|acc| to " + std::to_string(f.largest_sum);
-  const bool exact = u.least >= INT8_MIN && u.largest <= INT8_MAX && width <= UINT8_MAX && f.largest_sum <= INT32_MAX;
-  return {exact, exact ? numbers : numbers + "; limits -128..127, 255 and 2147483647", 0};
+  const bool exact = u.least >= INT8_MIN && u.largest <= INT8_MAX && f.largest_sum <= INT32_MAX;
+  return {exact, exact ? numbers : numbers + "; limits -128..127 and 2147483647", 0};
 }
 
 // x in [0, largest_x] and codes in `codes`: x0 + y1 - least fits u8, x1 + y0 - least - 128 fits s8.
@@ -113,9 +129,10 @@ CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weight
       sum += std::abs(codes[i]);
     }
     if (!r.winograd) continue;
-    for (FilterRanges* f : {&r.winograd_1d, &r.winograd_1d4, &r.winograd_2d}) {
+    for (FilterRanges* f : {&r.winograd_1d, &r.winograd_1d4, &r.winograd_2d, &r.winograd_4x4}) {
+      if (LargestWidth(r, f->winograd) > UINT8_MAX) continue;  // never exact, whatever the codes are
       f->largest_sum = std::max(f->largest_sum, pack::FilterOf(f->winograd).factor * sum * reach);
-      for (int64_t c = 0; c < s.c; ++c) AddKernel(codes + c, s.c, f);
+      AddKernels(codes, s.c, f);
     }
   }
   return r;
@@ -126,6 +143,8 @@ Proof ProveWinograd(const CodeRanges& r) { return ProveFilter(r, r.winograd_2d);
 Proof ProveWinograd1d(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d); }
 
 Proof ProveWinograd1d4(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d4); }
+
+Proof ProveWinograd4x4(const CodeRanges& r) { return ProveFilter(r, r.winograd_4x4); }
 
 Proof ProveInnerProduct(const CodeRanges& r) { return {InnerProductFits(r.qmax, r.codes), InnerProductNumbers(r.qmax, r.codes), 0}; }
 
@@ -138,6 +157,8 @@ Proof ProveWinograd1d4InnerProduct(const CodeRanges& r) { return ProveFilterInne
 Proof ProveDeferred(const CodeRanges& r) { return DeferredProof(r.qmax, r.codes); }
 
 Proof ProveWinogradDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_2d); }
+
+Proof ProveWinograd4x4Deferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_4x4); }
 
 Proof ProveWinograd1dDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_1d); }
 

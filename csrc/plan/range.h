@@ -39,14 +39,15 @@ struct CodeRanges {
   Range codes;
   bool winograd = false;  // the layer has the shape for it
   FilterRanges winograd_1d = {pack::Winograd::k1d, {}, 0}, winograd_1d4 = {pack::Winograd::k1d4, {}, 0},
-               winograd_2d = {pack::Winograd::k2d, {}, 0};
+               winograd_2d = {pack::Winograd::k2d, {}, 0}, winograd_4x4 = {pack::Winograd::k4x4, {}, 0};
 };
 CodeRanges FindRanges(const kernels::ConvShape& shape, const pack::WeightsU8& weights);
 
-// Input codes at most 63 (F(2,3): 127, F(4,3): 25) apart, transformed codes in s8, |4 * acc| (|2 * acc|, |8 * acc|) < 2^31.
+// Input codes at most 63 (F(2,3): 127, F(4,3): 25, F(4x4): 15) apart, transformed codes in s8, |4 * acc| (2, 8, 16) < 2^31.
 Proof ProveWinograd(const CodeRanges& r);
 Proof ProveWinograd1d(const CodeRanges& r);
 Proof ProveWinograd1d4(const CodeRanges& r);
+Proof ProveWinograd4x4(const CodeRanges& r);
 // The largest activation plus the range of the codes at most 255; no code below -127.
 Proof ProveInnerProduct(const CodeRanges& r);
 Proof ProveWinogradInnerProduct(const CodeRanges& r);
@@ -57,5 +58,6 @@ Proof ProveDeferred(const CodeRanges& r);
 Proof ProveWinogradDeferred(const CodeRanges& r);
 Proof ProveWinograd1dDeferred(const CodeRanges& r);
 Proof ProveWinograd1d4Deferred(const CodeRanges& r);
+Proof ProveWinograd4x4Deferred(const CodeRanges& r);
 
 }  // namespace pqi::plan

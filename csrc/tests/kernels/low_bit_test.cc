@@ -4,6 +4,7 @@
 
 #include "kernels/reference/conv.h"
 #include "pack/conv.h"
+#include "pack/winograd_codes.h"
 #include "pack/winograd_filter.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
@@ -35,6 +36,7 @@ class LowBitTest : public KernelTest {
       for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{Winograd::k2d, Product::kDot, 0}, r});
       for (const Ranges& r : {Ranges{127, 42}, {63, 31}, {127, 1}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kDot, 0}, r});
       for (const Ranges& r : {Ranges{25, 18}, {15, 7}, {25, 1}, {1, 18}}) cases.push_back({{Winograd::k1d4, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {1, 7}}) cases.push_back({{Winograd::k4x4, Product::kDot, 0}, r});
     }
     if (set->u8s8_inner_product.shape.mr > 0) {
       for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{Winograd::k2d, Product::kInnerProduct, 0}, r});
@@ -52,6 +54,9 @@ class LowBitTest : public KernelTest {
         }
         for (const Ranges& r : {Ranges{127, 7}, {127, 21}, {63, 42}, {15, 1}}) {
           cases.push_back({{Winograd::k1d, Product::kDeferred, depth(2 * r.width, 3 * r.code)}, r});
+        }
+        for (const Ranges& r : {Ranges{15, 7}, {15, 1}}) {
+          cases.push_back({{Winograd::k4x4, Product::kDeferred, depth(16 * r.width, 9 * r.code)}, r});
         }
         for (const Ranges& r : {Ranges{15, 7}, {25, 15}, {25, 1}, {1, 18}}) {
           cases.push_back({{Winograd::k1d4, Product::kDeferred, depth(6 * r.width, 7 * r.code)}, r});
@@ -187,7 +192,7 @@ TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
 TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
   if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
   for (const auto& [winograd, ranges] :
-       {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}, {Winograd::k1d4, {25, 18}}}) {
+       {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}, {Winograd::k1d4, {25, 18}}, {Winograd::k4x4, {15, 7}}}) {
     ConvShape s;
     s.kh = s.kw = 3;
     s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
@@ -234,19 +239,25 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
   }
 }
 
-// The transformed codes computed by hand for one kernel: 4 G g G^T, 2 G of its rows, and G of F(4,3) with whole rows.
+// The transformed codes computed by hand for one kernel.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-  int32_t u[18];
-  pack::TransformKernel(Winograd::k2d, g, 1, u);
-  const int32_t squares[16] = {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36};
-  for (int p = 0; p < 16; ++p) EXPECT_EQ(u[p], squares[p]) << p;
-  pack::TransformKernel(Winograd::k1d, g, 1, u);
-  const int32_t rows[12] = {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18};
-  for (int i = 0; i < 12; ++i) EXPECT_EQ(u[i], rows[i]) << i;
-  pack::TransformKernel(Winograd::k1d4, g, 1, u);
-  const int32_t rows_of_four[18] = {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9};
-  for (int i = 0; i < 18; ++i) EXPECT_EQ(u[i], rows_of_four[i]) << i;
+  const std::pair<Winograd, std::vector<int16_t>> expected[] = {
+      {Winograd::k2d, {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36}},
+      {Winograd::k1d, {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18}},
+      {Winograd::k1d4, {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9}},
+      {Winograd::k4x4, {16,  24,  8,   48,  48,  45,  15,  72,  16,  15,  5,   24,  112, 96, 32, 144,  // all real
+                        -8,  -8,  -16, -12, -30, -42, -4,  -10, -14, -8,  -32, -40,                    // complex in x
+                        -24, -16, -40, -36, -30, -66, -12, -10, -22, -24, -24, -48,                    // in y
+                        -10, 16,  6,   10,  8,   18}}};
+  for (const auto& [winograd, codes] : expected) {
+    pack::CodeLanes u[pack::kMaxTaps];
+    pack::TransformKernels(winograd, g, 1, 1, u);
+    for (size_t i = 0; i < codes.size(); ++i) {
+      EXPECT_EQ(u[i].v[0], codes[i]) << static_cast<int>(winograd) << " " << i;
+      EXPECT_EQ(u[i].v[1], 0);
+    }
+  }
 }
 
 PQI_INSTANTIATE(LowBitTest);
