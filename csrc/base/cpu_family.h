@@ -8,8 +8,8 @@ namespace pqi {
 // Measured on Zen 4, by port count on Zen 5. Not Intel: additions and dot products share its two vector ports.
 bool CpuAddsBesideDots();
 
-// Two ports run 512-bit u8 x s8 dot products: 128 products a cycle instead of 64. CPUID does not tell; every CPU with AMX has them
-// (measured on Granite Rapids). Others may: they are planned for as if they had one.
+// Two ports run 512-bit u8 x s8 dot products: 128 products a cycle instead of 64. CPUID does not tell, models do: Intel's servers, every
+// CPU with AMX among them (measured on Granite Rapids and Ice Lake). Others are planned for as if they had one.
 bool CpuHasTwoDotPorts();
 
 }  // namespace pqi

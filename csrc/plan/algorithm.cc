@@ -21,22 +21,21 @@ struct Candidate {
   const char* name;
   Winograd winograd;
   Product product;
-  Proof (*prove)(const CodeRanges&);
 };
 constexpr Candidate kCandidates[] = {
-    {"fip", Winograd::kNone, Product::kInnerProduct, ProveInnerProduct},
-    {"deferred", Winograd::kNone, Product::kDeferred, ProveDeferred},
-    {"winograd_1d", Winograd::k1d, Product::kDot, ProveWinograd1d},
-    {"winograd_1d_fip", Winograd::k1d, Product::kInnerProduct, ProveWinograd1dInnerProduct},
-    {"winograd_1d_deferred", Winograd::k1d, Product::kDeferred, ProveWinograd1dDeferred},
-    {"winograd_1d4", Winograd::k1d4, Product::kDot, ProveWinograd1d4},
-    {"winograd_1d4_fip", Winograd::k1d4, Product::kInnerProduct, ProveWinograd1d4InnerProduct},
-    {"winograd_1d4_deferred", Winograd::k1d4, Product::kDeferred, ProveWinograd1d4Deferred},
-    {"winograd_4x4", Winograd::k4x4, Product::kDot, ProveWinograd4x4},
-    {"winograd_4x4_deferred", Winograd::k4x4, Product::kDeferred, ProveWinograd4x4Deferred},
-    {"winograd", Winograd::k2d, Product::kDot, ProveWinograd},
-    {"winograd_fip", Winograd::k2d, Product::kInnerProduct, ProveWinogradInnerProduct},
-    {"winograd_deferred", Winograd::k2d, Product::kDeferred, ProveWinogradDeferred},
+    {"fip", Winograd::kNone, Product::kInnerProduct},
+    {"deferred", Winograd::kNone, Product::kDeferred},
+    {"winograd_1d", Winograd::k1d, Product::kDot},
+    {"winograd_1d_fip", Winograd::k1d, Product::kInnerProduct},
+    {"winograd_1d_deferred", Winograd::k1d, Product::kDeferred},
+    {"winograd_1d4", Winograd::k1d4, Product::kDot},
+    {"winograd_1d4_fip", Winograd::k1d4, Product::kInnerProduct},
+    {"winograd_1d4_deferred", Winograd::k1d4, Product::kDeferred},
+    {"winograd_4x4", Winograd::k4x4, Product::kDot},
+    {"winograd_4x4_deferred", Winograd::k4x4, Product::kDeferred},
+    {"winograd", Winograd::k2d, Product::kDot},
+    {"winograd_fip", Winograd::k2d, Product::kInnerProduct},
+    {"winograd_deferred", Winograd::k2d, Product::kDeferred},
 };
 
 bool IsWinograd(const Candidate& c) { return c.winograd != Winograd::kNone; }
@@ -64,6 +63,22 @@ std::string Times(double ratio) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f", ratio);
   return text;
+}
+
+struct Words {
+  const char *name, *products;
+};
+Words FilterWords(Winograd winograd) {
+  switch (winograd) {
+    case Winograd::k1d:
+      return {"-winograd1d", "two outputs by 12 products instead of 18"};
+    case Winograd::k1d4:
+      return {"-winograd1d4", "four outputs by 18 products instead of 36"};
+    case Winograd::k4x4:
+      return {"-winograd4x4", "4x4 outputs by 46 products instead of 144"};
+    default:
+      return {"-winograd", "2x2 outputs by 16 products instead of 36"};
+  }
 }
 
 // Does "auto" consider it?
@@ -114,7 +129,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
       if (forced) best.reason = std::string("not ") + c.name + ": " + misfit;
       continue;
     }
-    const Proof proof = c.prove(ranges);
+    const Proof proof = Prove(ranges, c.winograd, c.product);
     if (!proof.exact) {
       if (forced) return InvalidArgument(std::string("algorithm ") + c.name + " is not exact here: " + proof.numbers);
       if (IsWinograd(c) == (c.product == Product::kDot)) refused = std::string("not ") + c.name + ": " + proof.numbers;
@@ -156,19 +171,8 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
       reason = "matrix registers: 32 pixels by 32 channels, " + std::to_string(layout.tile.kr) + " codes at a time";
       break;
     case pack::Method::kWinograd:
-      if (layout.algorithm.winograd == Winograd::k1d) {
-        name += "-winograd1d";
-        reason = "two outputs by 12 products instead of 18";
-      } else if (layout.algorithm.winograd == Winograd::k1d4) {
-        name += "-winograd1d4";
-        reason = "four outputs by 18 products instead of 36";
-      } else if (layout.algorithm.winograd == Winograd::k4x4) {
-        name += "-winograd4x4";
-        reason = "4x4 outputs by 46 products instead of 144";
-      } else {
-        name += "-winograd";
-        reason = "2x2 outputs by 16 products instead of 36";
-      }
+      name += FilterWords(layout.algorithm.winograd).name;
+      reason = FilterWords(layout.algorithm.winograd).products;
       break;
   }
   if (layout.algorithm.product == Product::kInnerProduct) name += "-fip";

@@ -15,7 +15,8 @@ namespace {
 //   flush          deferred sums: cycles per row and panel whenever 16 bits are widened to 32
 //   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four (1-D: two) pixels
 //   input          Winograd, per tile and 64 channels
-//   weights        bytes per cycle from L3 or memory, where a network's weights are; no layer is faster than they come
+//   weights        bytes per cycle from L3 or memory, where a network's weights are; no layer is faster than they come, and half of
+//                  that time is not hidden behind the products
 struct TileCosts {
   double tile, input;
 };
@@ -25,12 +26,14 @@ struct Costs {
   TileCosts winograd_2d, winograd_1d, winograd_1d4, winograd_4x4;
   double weights;
 };
-// Zen 4. Those of 1-D are estimated from the other CPU's share of 2-D's, and not measured.
-constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, {125, 40}, {660, 200}, 16};
+// Zen 4. Those of all filters but 2-D are estimated from the other CPU's share of 2-D's, and not measured.
+constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, {110, 20}, {660, 200}, 16};
 // Granite Rapids: two ports for 512-bit dot products, and none beside them for additions.
-constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, {112, 60}, {600, 330}, 7.5};
+constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, {100, 30}, {600, 330}, 7.5};
 // On the same. Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not.
-constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {115, 360}, {50, 105}, {120, 200}, {500, 1000}, 7.5};
+constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {80, 320}, {50, 105}, {60, 100}, {240, 500}, 7.5};
+
+constexpr double kUnhidden = 0.5;  // of the time in which weights come
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
   if (isa != Isa::kAvx512Vnni) return kAvx2;
@@ -79,7 +82,7 @@ double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, 
     unit += panels * c.row;
   }
   const double weights = panels * static_cast<double>(layout.panel_bytes) / c.weights;
-  return std::max(std::max(units, c.least_rows) * products + units * unit, weights);
+  return std::max(std::max(units, c.least_rows) * products + units * unit, weights) + kUnhidden * weights;
 }
 
 }  // namespace pqi::plan

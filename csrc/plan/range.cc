@@ -129,39 +129,24 @@ CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weight
       sum += std::abs(codes[i]);
     }
     if (!r.winograd) continue;
-    for (FilterRanges* f : {&r.winograd_1d, &r.winograd_1d4, &r.winograd_2d, &r.winograd_4x4}) {
-      if (LargestWidth(r, f->winograd) > UINT8_MAX) continue;  // never exact, whatever the codes are
-      f->largest_sum = std::max(f->largest_sum, pack::FilterOf(f->winograd).factor * sum * reach);
-      AddKernels(codes, s.c, f);
+    for (FilterRanges& f : r.filters) {
+      if (LargestWidth(r, f.winograd) > UINT8_MAX) continue;  // never exact, whatever the codes are
+      f.largest_sum = std::max(f.largest_sum, pack::FilterOf(f.winograd).factor * sum * reach);
+      AddKernels(codes, s.c, &f);
     }
   }
   return r;
 }
 
-Proof ProveWinograd(const CodeRanges& r) { return ProveFilter(r, r.winograd_2d); }
-
-Proof ProveWinograd1d(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d); }
-
-Proof ProveWinograd1d4(const CodeRanges& r) { return ProveFilter(r, r.winograd_1d4); }
-
-Proof ProveWinograd4x4(const CodeRanges& r) { return ProveFilter(r, r.winograd_4x4); }
-
-Proof ProveInnerProduct(const CodeRanges& r) { return {InnerProductFits(r.qmax, r.codes), InnerProductNumbers(r.qmax, r.codes), 0}; }
-
-Proof ProveWinogradInnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_2d); }
-
-Proof ProveWinograd1dInnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_1d); }
-
-Proof ProveWinograd1d4InnerProduct(const CodeRanges& r) { return ProveFilterInnerProduct(r, r.winograd_1d4); }
-
-Proof ProveDeferred(const CodeRanges& r) { return DeferredProof(r.qmax, r.codes); }
-
-Proof ProveWinogradDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_2d); }
-
-Proof ProveWinograd4x4Deferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_4x4); }
-
-Proof ProveWinograd1dDeferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_1d); }
-
-Proof ProveWinograd1d4Deferred(const CodeRanges& r) { return ProveFilterDeferred(r, r.winograd_1d4); }
+Proof Prove(const CodeRanges& r, Winograd winograd, pack::Product product) {
+  if (winograd == Winograd::kNone) {
+    if (product == pack::Product::kDot) return {true, "all codes", 0};
+    if (product == pack::Product::kDeferred) return DeferredProof(r.qmax, r.codes);
+    return {InnerProductFits(r.qmax, r.codes), InnerProductNumbers(r.qmax, r.codes), 0};
+  }
+  const FilterRanges& f = *std::find_if(r.filters.begin(), r.filters.end(), [=](const FilterRanges& g) { return g.winograd == winograd; });
+  if (product == pack::Product::kDot) return ProveFilter(r, f);
+  return product == pack::Product::kDeferred ? ProveFilterDeferred(r, f) : ProveFilterInnerProduct(r, f);
+}
 
 }  // namespace pqi::plan

@@ -1,6 +1,7 @@
 // Which algorithms are exact for a layer, proved from the ranges of its input codes and the weight codes it really has (docs/numerics.md).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -38,26 +39,16 @@ struct CodeRanges {
   int qmin = 0, qmax = 255;
   Range codes;
   bool winograd = false;  // the layer has the shape for it
-  FilterRanges winograd_1d = {pack::Winograd::k1d, {}, 0}, winograd_1d4 = {pack::Winograd::k1d4, {}, 0},
-               winograd_2d = {pack::Winograd::k2d, {}, 0}, winograd_4x4 = {pack::Winograd::k4x4, {}, 0};
+  std::array<FilterRanges, 4> filters = {
+      FilterRanges{pack::Winograd::k1d, {}, 0}, {pack::Winograd::k1d4, {}, 0}, {pack::Winograd::k2d, {}, 0}, {pack::Winograd::k4x4, {}, 0}};
 };
 CodeRanges FindRanges(const kernels::ConvShape& shape, const pack::WeightsU8& weights);
 
-// Input codes at most 63 (F(2,3): 127, F(4,3): 25, F(4x4): 15) apart, transformed codes in s8, |4 * acc| (2, 8, 16) < 2^31.
-Proof ProveWinograd(const CodeRanges& r);
-Proof ProveWinograd1d(const CodeRanges& r);
-Proof ProveWinograd1d4(const CodeRanges& r);
-Proof ProveWinograd4x4(const CodeRanges& r);
-// The largest activation plus the range of the codes at most 255; no code below -127.
-Proof ProveInnerProduct(const CodeRanges& r);
-Proof ProveWinogradInnerProduct(const CodeRanges& r);
-Proof ProveWinograd1dInnerProduct(const CodeRanges& r);
-Proof ProveWinograd1d4InnerProduct(const CodeRanges& r);
-// At least one sum of two products in 16 bits.
-Proof ProveDeferred(const CodeRanges& r);
-Proof ProveWinogradDeferred(const CodeRanges& r);
-Proof ProveWinograd1dDeferred(const CodeRanges& r);
-Proof ProveWinograd1d4Deferred(const CodeRanges& r);
-Proof ProveWinograd4x4Deferred(const CodeRanges& r);
+// Is the layer exact by these products, plain or under a filter?
+//   a filter        input codes at most 127 (k1d), 25 (k1d4), 63 (k2d), 15 (k4x4) apart, transformed codes in s8, |factor * acc| < 2^31
+//   inner products  the largest activation plus the range of the codes at most 255; no code below -127
+//   deferred sums   at least one sum of two products in 16 bits
+// Under a filter the last two hold for its transformed values, position by position.
+Proof Prove(const CodeRanges& r, pack::Winograd winograd, pack::Product product);
 
 }  // namespace pqi::plan

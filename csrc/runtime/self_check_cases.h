@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -23,18 +24,22 @@ class Operands {
   template <typename T>
   std::vector<T> Integers(int64_t count, int lo, int hi) {
     std::vector<T> v(static_cast<size_t>(count));
-    for (T& x : v) x = static_cast<T>(Next(4) == 0 ? (Next(2) == 0 ? lo : hi) : lo + Next(hi - lo + 1));
+    const uint64_t width = static_cast<uint64_t>(hi - lo + 1);
+    for (T& x : v) {
+      const uint64_t bits = engine_();  // one number for all: making operands would take longer than checking kernels
+      const bool extreme = (bits & 3) == 0;
+      x = static_cast<T>(extreme ? ((bits & 4) == 0 ? lo : hi) : lo + static_cast<int>((bits >> 3) * width >> 28));
+    }
     return v;
   }
   std::vector<float> Floats(int64_t count, float scale) {
     std::vector<float> v(static_cast<size_t>(count));
-    for (float& x : v) x = scale * static_cast<float>(Next(2001) - 1000) / 1000;
+    for (float& x : v) x = scale * (static_cast<float>(static_cast<uint64_t>(engine_()) * 2001 >> 31) - 1000) / 1000;
     return v;
   }
 
  private:
-  int Next(int below) { return static_cast<int>(engine_() % static_cast<unsigned>(below)); }
-  std::minstd_rand engine_{1};
+  std::minstd_rand engine_{1};  // 31 bits
 };
 
 // lo is -infinity, or 0 with zero point 0: then saturation and a minimum, for codes that end at 200, can stand for every clamp.

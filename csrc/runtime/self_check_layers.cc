@@ -141,6 +141,8 @@ std::string FindWrongLowBit(const KernelSet& set) {
   using pack::Product;
   using pack::Winograd;
   const Way ways[] = {{"Winograd in one dimension", set.winograd_1d.input != nullptr, {Winograd::k1d, Product::kDot, 0}, {127, -42, 42}},
+                      {"Winograd of four outputs", set.winograd_1d4.input != nullptr, {Winograd::k1d4, Product::kDot, 0}, {25, -18, 18}},
+                      {"Winograd of 4x4 outputs", set.winograd_4x4.input != nullptr, {Winograd::k4x4, Product::kDot, 0}, {15, -7, 7}},
                       {"Winograd", set.winograd_2d.input != nullptr, {Winograd::k2d, Product::kDot, 0}, {63, -14, 14}},
                       {"inner products", set.u8s8_inner_product.shape.mr > 0, {Winograd::kNone, Product::kInnerProduct, 0}, {240, -8, 7}},
                       {"deferred sums", set.u8s8_deferred.shape.mr > 0, {Winograd::kNone, Product::kDeferred, 8}, {255, -8, 7}}};

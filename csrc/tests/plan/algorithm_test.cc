@@ -19,7 +19,8 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
   const pack::Algorithm& a = plan.value().algorithm;
-  std::string name = a.winograd == pack::Winograd::kNone ? "direct" : a.winograd == pack::Winograd::k1d ? "winograd1d" : "winograd";
+  const char* const filters[] = {"direct", "winograd1d", "winograd1d4", "winograd", "winograd4x4"};
+  std::string name = filters[static_cast<size_t>(a.winograd)];
   if (a.product == pack::Product::kInnerProduct) name += "+fip";
   if (a.product == pack::Product::kDeferred) name += "+deferred";
   return name;
@@ -28,11 +29,18 @@ std::string Name(const Result<plan::CodePlan>& plan) {
 #if defined(__x86_64__)
 
 TEST(Planner, FourBitConvolutionsRunByWinograd) {
-  const CodeLayer layer(128, 128, 3, 28, 15, 7);
+  const CodeLayer four(128, 128, 3, 28, 15, 7), ternary(128, 128, 3, 28, 15, 1), small(256, 256, 3, 14, 15, 7);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, four)), "winograd4x4");
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, small, {"auto", "off"})), "winograd") << "tiles of 4x4 waste a third of 14x14 pixels";
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, four)), "winograd+deferred") << "4x4 leaves 16 bits no room for sums of such codes";
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, ternary)), "winograd4x4+deferred");
+}
+
+TEST(Planner, FiveBitConvolutionsRunByWinogradWithInnerProductsWhereTheyPay) {
+  const CodeLayer layer(128, 128, 3, 28, 31, 7);
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "off"})), "winograd");
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer, {"auto", "on"})), "winograd+fip");
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), CpuAddsBesideDots() ? "winograd+fip" : "winograd");
-  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer)), "winograd+deferred");
 }
 
 TEST(Planner, ConvolutionsOfMoreBitsRunByWinogradAlongRows) {
@@ -62,6 +70,28 @@ TEST(Planner, WeightsThatComeSlowerThanTheirProductsDecide) {
   // 2x2 pixels: fewer products, but a third more bytes of weights than there is time for.
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, CodeLayer(512, 512, 3, 2, 15, 7))), "direct+deferred");
   EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, CodeLayer(512, 512, 3, 8, 15, 7))), "winograd+deferred");
+}
+
+TEST(Planner, WinogradOfFourOutputsIsForcedWhereItIsExact) {
+  struct Case {
+    const char *algorithm, *name, *refusal;
+    int qmax;
+  };
+  const Case cases[] = {{"winograd_1d4", "winograd1d4", "260 wide", 25},
+                        {"winograd_1d4_deferred", "winograd1d4+deferred", "260 wide", 25},
+                        {"winograd_4x4", "winograd4x4", "256 wide", 15},
+                        {"winograd_4x4_deferred", "winograd4x4+deferred", "256 wide", 15}};
+  for (const Case& c : cases) {
+    CodeLayer layer(64, 64, 3, 14, c.qmax, 3);
+    EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer, {c.algorithm, "auto"})), c.name);
+    ++layer.weights.qmax;
+    const auto refused = PlanLayer(Isa::kAvx2, layer, {c.algorithm, "auto"});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.status().message().find(c.refusal), std::string::npos) << refused.status().message();
+  }
+  for (const char* algorithm : {"winograd_1d_fip", "winograd_1d4_fip"}) {
+    EXPECT_NE(Name(PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 3, 14, 15, 7), {algorithm, "auto"})).find("+fip"), std::string::npos);
+  }
 }
 
 TEST(Planner, EightBitConvolutionsStayDirect) {

@@ -42,6 +42,34 @@ TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
            if (t.epilogue.output.f32) Spoil(t.epilogue.out);
          };
        }},
+      {"Winograd of four outputs",
+       [](KernelSet* s) {
+         s->winograd_1d4.input = [](const kernels::WinogradInput& t) noexcept {
+           original->winograd_1d4.input(t);
+           Spoil(t.v);
+         };
+       }},
+      {"Winograd of four outputs",
+       [](KernelSet* s) {
+         s->winograd_1d4.output = [](const kernels::WinogradOutput& t) noexcept {
+           original->winograd_1d4.output(t);
+           Spoil(t.epilogue.out);
+         };
+       }},
+      {"Winograd of 4x4 outputs",
+       [](KernelSet* s) {
+         s->winograd_4x4.input = [](const kernels::WinogradInput& t) noexcept {
+           original->winograd_4x4.input(t);
+           Spoil(t.v);
+         };
+       }},
+      {"Winograd of 4x4 outputs",
+       [](KernelSet* s) {
+         s->winograd_4x4.output = [](const kernels::WinogradOutput& t) noexcept {
+           original->winograd_4x4.output(t);
+           if (t.epilogue.output.f32) Spoil(t.epilogue.out);
+         };
+       }},
       {"inner products",
        [](KernelSet* s) {
          s->row_terms = [](const kernels::RowTerms& t) noexcept {
