@@ -33,17 +33,34 @@ int InputWidth(const CodeRanges& r, Winograd winograd, int position) {
   return (weights.added + weights.subtracted) * (r.qmax - r.qmin);
 }
 
+// The least and the largest transformed codes of a filter, lane by lane: lanes are compared at once, and all of them once at the end.
+struct LaneRanges {
+  Winograd winograd;
+  pack::CodeLanes least[pack::kMaxTaps] = {}, largest[pack::kMaxTaps] = {};
+};
+
 // Of all channels of an output.
-void AddKernels(const int8_t* codes, int64_t channels, FilterRanges* f) {
-  const pack::WinogradFilter& filter = pack::FilterOf(f->winograd);
+void AddKernels(const int8_t* codes, int64_t channels, LaneRanges* ranges) {
+  const pack::WinogradFilter& filter = pack::FilterOf(ranges->winograd);
+  const int taps = filter.positions * filter.taps;
   for (int64_t c = 0; c < channels; c += pack::kCodeLanes) {
     pack::CodeLanes u[pack::kMaxTaps];
-    pack::TransformKernels(f->winograd, codes + c, channels, std::min<int64_t>(pack::kCodeLanes, channels - c), u);
-    for (int i = 0; i < filter.positions * filter.taps; ++i) {
-      const auto [least, largest] = std::minmax_element(std::begin(u[i].v), std::end(u[i].v));
-      f->positions[i / filter.taps].Add(*least);
-      f->positions[i / filter.taps].Add(*largest);
+    pack::TransformKernels(ranges->winograd, codes + c, channels, std::min<int64_t>(pack::kCodeLanes, channels - c), u);
+    for (int t = 0; t < taps; ++t) {
+      pack::CodeLanes &least = ranges->least[t], &largest = ranges->largest[t];
+      for (int i = 0; i < pack::kCodeLanes; ++i) {
+        least.v[i] = std::min(least.v[i], u[t].v[i]);
+        largest.v[i] = std::max(largest.v[i], u[t].v[i]);
+      }
     }
+  }
+}
+
+void FindPositions(const LaneRanges& ranges, FilterRanges* f) {
+  const pack::WinogradFilter& filter = pack::FilterOf(f->winograd);
+  for (int t = 0; t < filter.positions * filter.taps; ++t) {
+    f->positions[t / filter.taps].Add(*std::min_element(std::begin(ranges.least[t].v), std::end(ranges.least[t].v)));
+    f->positions[t / filter.taps].Add(*std::max_element(std::begin(ranges.largest[t].v), std::end(ranges.largest[t].v)));
   }
 }
 
@@ -121,19 +138,26 @@ CodeRanges FindRanges(const kernels::ConvShape& s, const pack::WeightsU8& weight
   r.winograd = HasWinogradShape(s);
   const int64_t per_channel = s.taps() * s.group_inputs();
   const int reach = std::max(weights.zero_point - weights.qmin, weights.qmax - weights.zero_point);
+  int64_t largest_sum = 0;
   for (int64_t o = 0; o < s.oc; ++o) {
     const int8_t* codes = weights.codes + o * per_channel;
     int64_t sum = 0;
+    int least = 0, largest = 0;
     for (int64_t i = 0; i < per_channel; ++i) {
-      r.codes.Add(codes[i]);
+      least = std::min<int>(least, codes[i]);
+      largest = std::max<int>(largest, codes[i]);
       sum += std::abs(codes[i]);
     }
-    if (!r.winograd) continue;
-    for (FilterRanges& f : r.filters) {
-      if (LargestWidth(r, f.winograd) > UINT8_MAX) continue;  // never exact, whatever the codes are
-      f.largest_sum = std::max(f.largest_sum, pack::FilterOf(f.winograd).factor * sum * reach);
-      AddKernels(codes, s.c, &f);
-    }
+    r.codes.Add(least);
+    r.codes.Add(largest);
+    largest_sum = std::max(largest_sum, sum);
+  }
+  for (FilterRanges& f : r.filters) {
+    f.largest_sum = pack::FilterOf(f.winograd).factor * largest_sum * reach;
+    if (!r.winograd || LargestWidth(r, f.winograd) > UINT8_MAX) continue;  // never exact, whatever the codes are
+    LaneRanges lanes = {f.winograd};
+    for (int64_t o = 0; o < s.oc; ++o) AddKernels(weights.codes + o * per_channel, s.c, &lanes);
+    FindPositions(lanes, &f);
   }
   return r;
 }
