@@ -142,7 +142,7 @@ struct ProductU8S8 {
   const int32_t* row;
   uint32_t depth;
   int32_t* sums;
-  size_t ahead;  // the next call's panel begins so many bytes behind this one's: a hint to the cache, nothing is read there
+  const int8_t* ahead;  // where a later call reads: a hint to the cache, nothing is read there. 64 bytes for every kr k-values
 };
 
 // Row terms of the inner-product kernels (kernels/generic/low_bit.h): row[i] = -sum((x0 - least) * (x1 - least - 128)) over the pairs of

@@ -30,6 +30,7 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddInt(S::LoadInt(t.init + j * S::kLanes), row);
   }
   const int8_t* w = t.w;
+  Ahead<T> ahead(t);
   const size_t end = PointerOffset(t) + t.k;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
@@ -45,7 +46,8 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
         const typename S::Int x1 = S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at + 4)));
         PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::Dot(acc[i][j], S::AddBytes(x0, y1[j]), S::AddBytes(x1, y0[j]));
       }
-      Prefetch(t, w, 2 * kBlock);
+      ahead.Next();
+      ahead.Next();
       w += 2 * kBlock;
     }
   }
@@ -100,6 +102,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(sums + (i * NV + j) * S::kLanes, init);
   }
   const int8_t* w = t.w;
+  Ahead<ProductU8S8> ahead(t);
   const uint32_t taps = t.taps;
   for (uint32_t tap = 0; tap < taps; ++tap) {
     const uint8_t* row[MR];
@@ -116,7 +119,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
             acc[i][j] = decltype(first)::value ? product : S::AddShorts(acc[i][j], product);
           }
         }
-        Prefetch(t, w, kBlock);
+        ahead.Next();
         w += kBlock;
       };
       if (at < whole) {
@@ -167,7 +170,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, 0});
+    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, t.w});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }

@@ -29,11 +29,21 @@ PQI_INLINE uint32_t LoadShort(const uint8_t* p, uint32_t count) {
   return v;
 }
 
-// The part of the next call's panel that lies where this call has read `bytes` of its own. In a network weights come from L3 or memory.
-PQI_INLINE void Prefetch(const TileU8S8&, const int8_t*, int) {}
-PQI_INLINE void Prefetch(const ProductU8S8& t, const int8_t* w, int bytes) {
-  PQI_UNROLL for (int i = 0; i < bytes; i += 64) __builtin_prefetch(w + t.ahead + i, 0, 2);
-}
+// What a later call reads, into L2, a line with every block of the panel. In a network weights come from L3 or memory.
+template <class T>
+struct Ahead {
+  PQI_INLINE explicit Ahead(const T&) {}
+  PQI_INLINE void Next() {}
+};
+template <>
+struct Ahead<ProductU8S8> {
+  const int8_t* at;
+  PQI_INLINE explicit Ahead(const ProductU8S8& t) : at(t.ahead) {}
+  PQI_INLINE void Next() {
+    __builtin_prefetch(at, 0, 2);
+    at += 64;
+  }
+};
 
 PQI_INLINE size_t PointerOffset(const TileU8S8&) { return 0; }
 PQI_INLINE size_t PointerOffset(const ProductU8S8& t) { return t.a_offset; }
@@ -122,12 +132,13 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   const uint32_t k = t.k, whole = k & ~3u;
   const size_t end = PointerOffset(t) + whole;
   const int8_t* w = t.w;
+  Ahead<T> ahead(t);
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
-      Prefetch(t, w, kBlock);
+      ahead.Next();
       w += kBlock;
     }
     if (whole < k) {
