@@ -104,7 +104,7 @@ void WinogradOutputKernel(const WinogradOutput& t) noexcept {
 template <class S>
 constexpr void FillWinograd(KernelSet& set) {
   if constexpr (HasWinograd<S>::value) {
-    static_assert(kWinogradPad % S::kBytes == 0, "");
+    static_assert(kWinogradPad % S::kBytes == 0 && S::kU8S8.nr * S::kU8S8.kr % 64 == 0, "whole lines");
     set.winograd_1d = {&WinogradInputKernel<S, Winograd1d<S>>, &WinogradOutputKernel<S, Winograd1d<S>>};
     set.winograd_1d4 = {&WinogradInputKernel<S, Winograd1d4<S>>, &WinogradOutputKernel<S, Winograd1d4<S>>};
     set.winograd_4x4 = {&WinogradInputKernel<S, Winograd4x4<S>>, &WinogradOutputKernel<S, Winograd4x4<S>>};

@@ -239,6 +239,77 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
   }
 }
 
+// What a product was called with: its panel, and [ahead, ahead + asked) that it asks the cache for.
+struct ProductCall {
+  const int8_t *w, *ahead;
+  size_t asked;
+};
+std::vector<ProductCall> product_calls;
+const kernels::KernelSet* called_set;
+template <int M>
+void RecordProduct(const kernels::ProductU8S8& t) noexcept {
+  product_calls.push_back({t.w, t.ahead, size_t{64} * t.taps * t.k / 4});
+  called_set->u8s8_dot.product[M - 1](t);
+}
+template <int M>
+void RecordProducts(kernels::KernelSet* set) {
+  if (set->u8s8_dot.product[M - 1] != nullptr) set->u8s8_dot.product[M - 1] = &RecordProduct<M>;
+  if constexpr (M > 1) RecordProducts<M - 1>(set);
+}
+
+// No result shows what the cache was asked for.
+TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
+  if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
+  called_set = set;
+  kernels::KernelSet recording = *set;
+  RecordProducts<kernels::kMaxMr>(&recording);
+  const int64_t lines = set->u8s8.nr * 4 / 64;  // of a block
+  for (Winograd winograd : {Winograd::k1d, Winograd::k1d4, Winograd::k2d, Winograd::k4x4}) {
+    bool some = false;
+    for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product of a position to many
+      ConvShape s;
+      s.h = s.w = size;
+      s.kh = s.kw = 3;
+      s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
+      s.c = 20;
+      s.oc = 70;
+      const std::vector<int8_t> codes(static_cast<size_t>(s.oc * 9 * s.c), 1);
+      const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
+      const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
+      std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
+      pack::WeightsU8 weights;
+      weights.codes = codes.data();
+      weights.scale = scale.data();
+      weights.qmax = 1;
+      const pack::PackedConvU8 packed(recording, s, weights, {winograd, Product::kDot, 0});
+      AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
+      pack::ConvRun<uint8_t> run;
+      run.shape = s;
+      run.x = x.data();
+      run.y = y.data();
+      run.y_stride = static_cast<size_t>(s.oc);
+      product_calls.clear();
+      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
+      const int64_t positions = pack::FilterOf(winograd).positions;
+      const size_t bytes = packed.layout().panel_bytes / static_cast<size_t>(positions);
+      ASSERT_FALSE(product_calls.empty());
+      for (auto call = product_calls.begin(); call != product_calls.end();) {
+        const int8_t* w = call->w;
+        const int8_t* next = w + bytes;  // what nobody has asked for yet
+        int64_t calls = 0;
+        for (; call != product_calls.end() && call->w == w; ++call, ++calls) {
+          if (call->ahead == w) continue;
+          ASSERT_EQ(call->ahead, next);
+          next += call->asked;
+        }
+        EXPECT_EQ(next - w, static_cast<ptrdiff_t>(calls < lines ? bytes : 2 * bytes)) << "size " << size << ", " << calls << " products";
+        some = some || calls >= lines;
+      }
+    }
+    EXPECT_TRUE(some);
+  }
+}
+
 // The transformed codes computed by hand for one kernel.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
