@@ -376,6 +376,15 @@ struct NormalizeGroup {
   bool center = true;  // subtract the mean; false: root mean square
 };
 
+// Rows of n codes: y[r*n + c] = the largest of x[i][r*x_step + c], i < count, for r < rows, c < n. One row may go to where x[0] is.
+struct MaxU8 {
+  const uint8_t* const* x;
+  size_t count;  // at least 1
+  size_t x_step;
+  size_t rows, n;
+  uint8_t* y;
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -424,8 +433,7 @@ struct KernelSet {
   void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
   void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
-  // y[c] = the largest of x[0][c] .. x[count - 1][c], count at least 1, c < n.
-  void (*max_u8)(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept;
+  void (*max_u8)(const MaxU8& m) noexcept;
   // acc[c] += x[c]
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
 };
