@@ -2,9 +2,10 @@
 //
 // A tile kernel computes m output rows (pixels) by n <= nr output channels. Row i of the left operand is `taps` pieces of k elements,
 // piece t at a[t*m + i]: a conv reads its input through these pointers (taps = kh*kw, k = channels of the group), a linear layer has
-// taps = 1. There is no im2col. Kernels are stateless, allocate nothing, and read and write exactly the elements named here: rows
-// a[t*m+i][0..k), the packed panel, the nr (or m) elements of each parameter array, residual[i*stride + j] and out[i*out_stride + j]
-// for i < m, j < n. Only the panel and the parameter arrays need to be aligned.
+// taps = 1. Where the pieces of all rows are `tap_step` elements apart, a list of m pointers serves all taps: piece t at
+// a[i] + t*tap_step; 0 says that the list has them all. There is no im2col. Kernels are stateless, allocate nothing, and read and write
+// exactly the elements named here: the pieces, the packed panel, the nr (or m) elements of each parameter array, residual[i*stride + j]
+// and out[i*out_stride + j] for i < m, j < n. Only the panel and the parameter arrays need to be aligned.
 #pragma once
 
 #include <cstddef>
@@ -112,7 +113,8 @@ struct FinishNarrow {
 // last block holds the last kr values of the row, and 0 for those that the block before it has already; with k < kr it holds k values and
 // zeros.
 struct TileU8S8 {
-  const uint8_t* const* a;  // [taps][m]
+  const uint8_t* const* a;  // [taps][m], or [m] with a tap_step
+  size_t tap_step;          // 0 for inner-product and deferred kernels
   uint32_t taps, k, n;
   const int8_t* w;      // the panel, 64-byte aligned
   const int32_t* init;  // [nr] (offset - z_a) * sum(code), wrap-around; the offset is KernelSet::u8s8_offset
@@ -224,7 +226,8 @@ struct TileMatrixU8S8 {
 
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
-  const float* const* a;  // [taps][m]
+  const float* const* a;  // [taps][m], or [m] with a tap_step
+  size_t tap_step;
   uint32_t taps, k, n;
   const float* w;
   const float* bias;  // [nr]; nullptr = none
