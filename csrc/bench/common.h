@@ -19,6 +19,7 @@ void RegisterConvs();
 void RegisterLowBit();
 void RegisterElementwise();
 void RegisterLinears();
+void RegisterPools();
 void RegisterSelfCheck();
 
 // ISAs of kernels/list.inc that this CPU runs, without the reference.

@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   pqi::bench::RegisterLowBit();
   pqi::bench::RegisterElementwise();
   pqi::bench::RegisterLinears();
+  pqi::bench::RegisterPools();
   pqi::bench::RegisterSelfCheck();
   benchmark::RunSpecifiedBenchmarks();
   return 0;

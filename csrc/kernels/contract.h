@@ -2,9 +2,10 @@
 //
 // A tile kernel computes m output rows (pixels) by n <= nr output channels. Row i of the left operand is `taps` pieces of k elements,
 // piece t at a[t*m + i]: a conv reads its input through these pointers (taps = kh*kw, k = channels of the group), a linear layer has
-// taps = 1. There is no im2col. Kernels are stateless, allocate nothing, and read and write exactly the elements named here: rows
-// a[t*m+i][0..k), the packed panel, the nr (or m) elements of each parameter array, residual[i*stride + j] and out[i*out_stride + j]
-// for i < m, j < n. Only the panel and the parameter arrays need to be aligned.
+// taps = 1. Where the pieces of all rows are `tap_step` elements apart, a list of m pointers serves all taps: piece t at
+// a[i] + t*tap_step; 0 says that the list has them all. There is no im2col. Kernels are stateless, allocate nothing, and read and write
+// exactly the elements named here: the pieces, the packed panel, the nr (or m) elements of each parameter array, residual[i*stride + j]
+// and out[i*out_stride + j] for i < m, j < n. Only the panel and the parameter arrays need to be aligned.
 #pragma once
 
 #include <cstddef>
@@ -112,7 +113,8 @@ struct FinishNarrow {
 // last block holds the last kr values of the row, and 0 for those that the block before it has already; with k < kr it holds k values and
 // zeros.
 struct TileU8S8 {
-  const uint8_t* const* a;  // [taps][m]
+  const uint8_t* const* a;  // [taps][m], or [m] with a tap_step
+  size_t tap_step;          // 0 for inner-product and deferred kernels
   uint32_t taps, k, n;
   const int8_t* w;      // the panel, 64-byte aligned
   const int32_t* init;  // [nr] (offset - z_a) * sum(code), wrap-around; the offset is KernelSet::u8s8_offset
@@ -224,7 +226,8 @@ struct TileMatrixU8S8 {
 
 // f32 x f32: one fma chain per output in ascending (tap, k) order. Panel: for each tap, for each k, nr floats.
 struct TileF32 {
-  const float* const* a;  // [taps][m]
+  const float* const* a;  // [taps][m], or [m] with a tap_step
+  size_t tap_step;
   uint32_t taps, k, n;
   const float* w;
   const float* bias;  // [nr]; nullptr = none
@@ -376,6 +379,15 @@ struct NormalizeGroup {
   bool center = true;  // subtract the mean; false: root mean square
 };
 
+// Rows of n codes: y[r*n + c] = the largest of x[i][r*x_step + c], i < count, for r < rows, c < n. One row may go to where x[0] is.
+struct MaxU8 {
+  const uint8_t* const* x;
+  size_t count;  // at least 1
+  size_t x_step;
+  size_t rows, n;
+  uint8_t* y;
+};
+
 // Everything one ISA offers. Entry [i] of a tile array computes m = i + 1 rows; entries up to shape.mr - 1 are set.
 // The reference set has mr = 0 and no tile or depthwise kernels: its convolutions are kernels/reference/conv.h.
 struct KernelSet {
@@ -424,8 +436,7 @@ struct KernelSet {
   void (*softmax)(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
   void (*normalize)(const NormalizeGroup& g, const Output& o, void* y) noexcept;
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
-  // y[c] = the largest of x[0][c] .. x[count - 1][c], count at least 1, c < n.
-  void (*max_u8)(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept;
+  void (*max_u8)(const MaxU8& m) noexcept;
   // acc[c] += x[c]
   void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
 };

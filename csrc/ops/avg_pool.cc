@@ -138,7 +138,7 @@ class AverageStep : public Step {
       s.w = args.in[0].dim(2);
       s.c = args.in[0].dim(3);
     } else {
-      s = BindPool(shape_, args);
+      s = BindPool(shape_, *args.in[0].shape, *args.out.shape);
     }
     const int64_t window = adaptive_ ? LongestPiece(s.h, s.out_h) * LongestPiece(s.w, s.out_w) : s.kh * s.kw;
     ParallelFor(args.pool, s.rows(), kGrain / (s.c * window) + 1, [&](int64_t begin, int64_t end) {

@@ -1,8 +1,8 @@
 // max_pool2d over NHWC images.
-#include <algorithm>
-
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
+#include "ops/max_pool_codes.h"
+#include "ops/rows.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
 #include "ops/window.h"
@@ -53,53 +53,25 @@ class MaxPoolStep : public Step {
     info_ = {is_u8_ ? ElementwiseName(set) : "reference", "", 0};
   }
 
+  size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const override {
+    return Codes() ? MaxPoolCodesScratch(BindPool(shape_, in, out)) : 0;
+  }
+
   void Run(const RunArgs& args) const noexcept override {
-    const kernels::PoolShape s = BindPool(shape_, args);
-    ParallelFor(args.pool, s.rows(), kGrain / (s.c * s.kh * s.kw) + 1, [&](int64_t begin, int64_t end) {
-      if (!is_u8_) {
-        kernels::reference::MaxPoolF32(s, args.in[0].f32(), args.out.mutable_f32(), begin, end);
-      } else if (set_.isa == Isa::kReference) {
+    const kernels::PoolShape s = BindPool(shape_, *args.in[0].shape, *args.out.shape);
+    ForEachRowPart(args.pool, s.rows(), s.c * s.kh * s.kw, [&](int64_t begin, int64_t end, int64_t part) {
+      if (Codes()) {
+        MaxPoolCodes(set_, s, args.in[0].u8(), args.out.mutable_u8(), begin, end, args.Scratch(part));
+      } else if (is_u8_) {
         kernels::reference::MaxPoolU8(s, args.in[0].u8(), args.out.mutable_u8(), begin, end);
       } else {
-        PoolU8(s, args.in[0].u8(), args.out.mutable_u8(), begin, end);
+        kernels::reference::MaxPoolF32(s, args.in[0].f32(), args.out.mutable_f32(), begin, end);
       }
     });
   }
 
  private:
-  static constexpr size_t kMostPixels = 16;
-  // Whole channel rows at a time: the pixels of a window that lie inside the image, kMostPixels of them per call.
-  void PoolU8(const kernels::PoolShape& s, const uint8_t* x, uint8_t* y, int64_t begin, int64_t end) const {
-    for (int64_t row = begin; row < end;) {
-      const int64_t column = row % s.out_w, last = std::min(s.out_w, column + end - row);
-      const int64_t image = row / s.out_w / s.out_h, top = row / s.out_w % s.out_h * s.stride_h - s.pad_top;
-      PoolRow(s, x + image * s.h * s.w * s.c, top, column, last, y + row * s.c);
-      row += last - column;
-    }
-  }
-  // Output columns [begin, end) of windows whose first row is image row `top`.
-  void PoolRow(const kernels::PoolShape& s, const uint8_t* image, int64_t top, int64_t begin, int64_t end, uint8_t* out) const {
-    const size_t channels = static_cast<size_t>(s.c);
-    for (int64_t column = begin; column < end; ++column, out += s.c) {
-      const int64_t left = column * s.stride_w - s.pad_left;
-      const uint8_t* pixels[kMostPixels];
-      size_t count = 0;
-      for (int64_t kh = 0, ih = top; kh < s.kh; ++kh, ih += s.dilation_h) {
-        if (ih < 0 || ih >= s.h) continue;
-        const uint8_t* line = image + ih * s.w * s.c;
-        for (int64_t kw = 0, iw = left; kw < s.kw; ++kw, iw += s.dilation_w) {
-          if (iw < 0 || iw >= s.w) continue;
-          if (count == kMostPixels) {  // what there is so far joins the rest
-            set_.max_u8(pixels, count, out, channels);
-            pixels[0] = out;
-            count = 1;
-          }
-          pixels[count++] = line + iw * s.c;
-        }
-      }
-      if (count > 0) set_.max_u8(pixels, count, out, channels);
-    }
-  }
+  bool Codes() const { return is_u8_ && set_.isa != Isa::kReference; }
 
   const kernels::KernelSet& set_;
   bool is_u8_;

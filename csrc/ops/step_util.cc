@@ -43,14 +43,14 @@ kernels::PoolShape PoolShapeOf(const WindowAxis& rows, const WindowAxis& columns
   return s;
 }
 
-kernels::PoolShape BindPool(const kernels::PoolShape& shape, const RunArgs& args) {
+kernels::PoolShape BindPool(const kernels::PoolShape& shape, const ConcreteShape& in, const ConcreteShape& out) {
   kernels::PoolShape s = shape;
-  s.n = args.in[0].dim(0);
-  s.h = args.in[0].dim(1);
-  s.w = args.in[0].dim(2);
-  s.c = args.in[0].dim(3);
-  s.out_h = args.out.dim(1);
-  s.out_w = args.out.dim(2);
+  s.n = in[0];
+  s.h = in[1];
+  s.w = in[2];
+  s.c = in[3];
+  s.out_h = out[1];
+  s.out_w = out[2];
   return s;
 }
 

@@ -26,7 +26,7 @@ std::string ElementwiseName(const kernels::KernelSet& set);
 
 // A pool's geometry, and the same with the image of a run.
 kernels::PoolShape PoolShapeOf(const WindowAxis& rows, const WindowAxis& columns);
-kernels::PoolShape BindPool(const kernels::PoolShape& shape, const RunArgs& args);
+kernels::PoolShape BindPool(const kernels::PoolShape& shape, const ConcreteShape& in, const ConcreteShape& out);
 
 // Address of element i of an output that is codes or float32.
 inline void* OutputAt(void* y, const kernels::Output& o, int64_t i) {

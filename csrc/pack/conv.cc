@@ -7,6 +7,7 @@
 #include "kernels/reference/conv.h"
 #include "pack/arrange.h"
 #include "pack/band.h"
+#include "pack/lines.h"
 #include "pack/low_bit.h"
 #include "pack/matrix.h"
 #include "pack/tiling.h"
@@ -25,15 +26,15 @@ const T* AtIf(bool present, const uint8_t* memory, size_t offset) {
   return present ? At<T>(memory, offset) : nullptr;
 }
 
-// sum(q_a - z_a) over the taps of each of m rows.
-void BoxSums(const ConvLayout& layout, const uint8_t* const* a, int64_t m, int32_t zero_point, int32_t* box) {
+// sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract.h.
+void BoxSums(const uint8_t* const* a, int64_t tap_step, int64_t taps, int64_t k, int64_t m, int32_t zero_point, int32_t* box) {
   for (int64_t i = 0; i < m; ++i) {
     int32_t sum = 0;
-    for (int64_t tap = 0; tap < layout.taps; ++tap) {
-      const uint8_t* q = a[tap * m + i];
-      for (int64_t j = 0; j < layout.k; ++j) sum += q[j];
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const uint8_t* q = tap_step == 0 ? a[tap * m + i] : a[i] + tap * tap_step;
+      for (int64_t j = 0; j < k; ++j) sum += q[j];
     }
-    box[i] = sum - static_cast<int32_t>(layout.taps * layout.k) * zero_point;
+    box[i] = sum - static_cast<int32_t>(taps * k) * zero_point;
   }
 }
 
@@ -128,6 +129,7 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const W
 }
 
 size_t PackedConvU8::ScratchBytes(const ConvShape& shape) const {
+  if (layout_.method == Method::kLines) return LineBands<uint8_t>(layout_, shape).bytes;
   if (layout_.method == Method::kMatrix) return MatrixScratchBytes(layout_, shape);
   return layout_.method == Method::kWinograd ? WinogradScratchBytes(layout_, shape) : scratch_bytes_;
 }
@@ -196,6 +198,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
     }
     case Method::kTiles:
     case Method::kRuns:
+    case Method::kLines:
     case Method::kGather: {
       const kernels::TileScope scope(*set_);
       kernels::TileU8S8Pairs pairs = {};
@@ -209,13 +212,17 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       const bool dot = layout_.algorithm.product == Product::kDot;
       const kernels::TileU8S8Fn* tiles = dot ? set_->u8s8_tile : ProductKernels(*set_, layout_.algorithm.product).tile;
       const auto row_values = [&](const uint8_t* const* a, int64_t m, int32_t* box, int32_t* terms) {
-        if (layout_.has_base) BoxSums(layout_, a, m, zero_point_, box);
+        if (layout_.has_base) BoxSums(a, 0, layout_.taps, layout_.k, m, zero_point_, box);
         if (layout_.algorithm.product == Product::kInnerProduct)
           set_->row_terms({a, 0, t.taps, t.k, static_cast<uint32_t>(m), least_[0], terms});
       };
-      ForEachTile(layout_, run, part, padding, scratch, row_values, [&](const Tile<uint8_t>& tile) {
+      const auto box_of_lines = [&](const uint8_t* const* a, int64_t tap_step, int64_t m, int32_t* box) {
+        BoxSums(a, tap_step, s.kh, s.kw * s.group_inputs(), m, zero_point_, box);
+      };
+      const auto run_tile = [&](const Tile<uint8_t>& tile) {
         const int64_t channel = tile.panel * layout_.tile.nr;
         t.a = tile.a;
+        t.tap_step = static_cast<size_t>(tile.tap_step);
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
         t.init = init + channel;
@@ -233,7 +240,12 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
         pairs.extras[0] = static_cast<uint32_t>(first[1] - first[0]);
         pairs.extras[1] = static_cast<uint32_t>(first[2] - first[1]);
         set_->u8s8_pairs_tile[tile.m - 1](pairs);
-      });
+      };
+      if (layout_.method == Method::kLines) {
+        ForEachLineTile(layout_, run, part, padding, scratch, box_of_lines, run_tile);
+      } else {
+        ForEachTile(layout_, run, part, padding, scratch, row_values, run_tile);
+      }
       break;
     }
     case Method::kMatrix:
@@ -250,6 +262,10 @@ PackedConvF32::PackedConvF32(const KernelSet& set, const ConvShape& shape, const
       layout_(LayoutConvF32(set, shape, weights.bias != nullptr)),
       scratch_bytes_(Scratch<float>(layout_, shape).bytes),
       buffer_(PackConvF32(layout_, shape, weights)) {}
+
+size_t PackedConvF32::ScratchBytes(const ConvShape& shape) const {
+  return layout_.method == Method::kLines ? LineBands<float>(layout_, shape).bytes : scratch_bytes_;
+}
 
 void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept {
   const ConvShape& s = run.shape;
@@ -281,6 +297,7 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
     }
     case Method::kTiles:
     case Method::kRuns:
+    case Method::kLines:
     case Method::kGather: {
       kernels::TileF32 t = {};
       t.taps = static_cast<uint32_t>(layout_.taps);
@@ -289,15 +306,22 @@ void PackedConvF32::Run(const ConvRun<float>& run, const ConvPart& part, void* s
       t.act_hi = act_hi;
       t.out_stride = run.y_stride;
       const auto no_values = [](const float* const*, int64_t, int32_t*, int32_t*) {};
-      ForEachTile(layout_, run, part, 0.0f, scratch, no_values, [&](const Tile<float>& tile) {
+      const auto no_boxes = [](const float* const*, int64_t, int64_t, int32_t*) {};
+      const auto run_tile = [&](const Tile<float>& tile) {
         t.a = tile.a;
+        t.tap_step = static_cast<size_t>(tile.tap_step);
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes / sizeof(float);
         t.bias = bias != nullptr ? bias + tile.panel * layout_.tile.nr : nullptr;
         t.residual = ResidualAt(run.residual, s, tile.row, tile.channel);
         t.out = static_cast<float*>(OutputAt(run.y, true, run.y_stride, tile.row, tile.channel));
         set_->f32_tile[tile.m - 1](t);
-      });
+      };
+      if (layout_.method == Method::kLines) {
+        ForEachLineTile(layout_, run, part, 0.0f, scratch, no_boxes, run_tile);
+      } else {
+        ForEachTile(layout_, run, part, 0.0f, scratch, no_values, run_tile);
+      }
       break;
     }
     case Method::kMatrix:

@@ -61,7 +61,7 @@ class PackedConvF32 {
 
   const ConvLayout& layout() const { return layout_; }
   size_t WeightBytes() const { return layout_.bytes; }
-  size_t ScratchBytes(const kernels::ConvShape&) const { return scratch_bytes_; }
+  size_t ScratchBytes(const kernels::ConvShape& shape) const;
   void Run(const ConvRun<float>& run, const ConvPart& part, void* scratch) const noexcept;
 
  private:

@@ -17,19 +17,21 @@ using kernels::ConvShape;
 using kernels::KernelSet;
 using kernels::TileShape;
 
-// Below this many channels a tap is too short for a tile kernel's loop, and windows are gathered.
+// Below this many channels a tap is too short for a tile kernel's loop, and lines or windows are copied.
 constexpr int64_t kGatherBelow = 16;
 // Longer runs gain nothing over single taps, and would make copies of border windows costly.
 constexpr int64_t kRunBytes = 512;
 // Pointers and gathered windows of a block stay in L1 and L2 beside the panel.
 constexpr int64_t kBlockRows = 240, kBlockPointers = 4096, kBlockGatherBytes = 1 << 16;
 
-Method WindowMethod(const ConvShape& s, int64_t kr, int64_t element_bytes) {
+Method WindowMethod(const ConvShape& s, const Algorithm& algorithm, int64_t kr, int64_t element_bytes) {
+  const bool few = s.taps() > 1 && s.group_inputs() < kGatherBelow;
+  if (few && s.dilation_w == 1 && algorithm.product == Product::kDot) return Method::kLines;
   const bool neighbours = s.groups == 1 && s.dilation_w == 1 && s.kw > 1;
   // With few channels a run wastes less than copying windows costs.
   const bool dense = s.c % kr == 0 || (s.c < kGatherBelow && s.kw * s.c >= kr);
   if (neighbours && dense && s.kw * s.c * element_bytes <= kRunBytes) return Method::kRuns;
-  return s.taps() > 1 && s.group_inputs() < kGatherBelow ? Method::kGather : Method::kTiles;
+  return few ? Method::kGather : Method::kTiles;
 }
 
 ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwise_kernel, int64_t element_bytes,
@@ -51,13 +53,16 @@ ConvLayout LayoutWeights(const ConvShape& s, const TileShape& tile, bool depthwi
     layout.panel_bytes = static_cast<size_t>(s.taps() * element_bytes) * layout.channels;
   } else {
     const bool winograd = algorithm.winograd != Winograd::kNone;
-    layout.method = winograd ? Method::kWinograd : WindowMethod(s, tile.kr, element_bytes);
+    layout.method = winograd ? Method::kWinograd : WindowMethod(s, algorithm, tile.kr, element_bytes);
     if (winograd) {
       const WinogradFilter& filter = FilterOf(algorithm.winograd);
       layout.k = RoundUp(s.c, tile.kr);
       layout.taps = filter.positions * filter.taps;
     } else if (layout.method == Method::kRuns) {
       layout.k *= s.kw;
+      layout.taps = s.kh;
+    } else if (layout.method == Method::kLines) {
+      layout.k = RoundUp(layout.k * s.kw, tile.kr);
       layout.taps = s.kh;
     } else if (layout.method == Method::kGather) {
       layout.k *= layout.taps;
@@ -88,7 +93,8 @@ void PackChannels(const ConvLayout& layout, const ConvShape& s, const T* source,
 template <typename T>
 void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights, uint8_t* buffer) {
   T* out = reinterpret_cast<T*>(buffer + layout.weights);
-  const int64_t per_channel = layout.method == Method::kWinograd ? layout.taps * layout.k : s.taps() * s.group_inputs();
+  const bool filled_up = layout.method == Method::kWinograd || layout.method == Method::kLines;
+  const int64_t per_channel = filled_up ? layout.taps * layout.k : s.taps() * s.group_inputs();
   switch (layout.method) {
     case Method::kReference:
       std::memcpy(out, weights, static_cast<size_t>(s.oc * per_channel) * sizeof(T));
@@ -100,6 +106,7 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
       break;
     case Method::kTiles:
     case Method::kRuns:
+    case Method::kLines:
     case Method::kGather:
     case Method::kMatrix:
     case Method::kWinograd:
@@ -118,6 +125,14 @@ void PackWeights(const ConvLayout& layout, const ConvShape& s, const T* weights,
       }
       break;
   }
+}
+
+// Codes of runs of kw pixels, each run filled up to k with zeros: [oc][kh][k].
+AlignedBuffer<int8_t> FillUpRuns(const ConvLayout& layout, const ConvShape& s, const int8_t* weights) {
+  const int64_t runs = s.oc * s.kh, run = s.kw * s.group_inputs();
+  AlignedBuffer<int8_t> out(static_cast<size_t>(runs * layout.k));
+  for (int64_t i = 0; i < runs; ++i) std::copy(weights + i * run, weights + (i + 1) * run, out.data() + i * layout.k);
+  return out;
 }
 
 // (offset - z_a) * sum(code) of each channel. Only the finished accumulator is known to fit int32, so this wraps.
@@ -142,6 +157,8 @@ const char* MethodName(Method method) {
       return "tiles";
     case Method::kRuns:
       return "runs";
+    case Method::kLines:
+      return "lines";
     case Method::kGather:
       return "gather";
     case Method::kDepthwise:
@@ -221,7 +238,8 @@ AlignedBuffer<uint8_t> PackConvU8(const ConvLayout& layout, const ConvShape& sha
     PackWeights(layout, shape, codes.data(), at);
     PackChannels(layout, shape, init.data(), at + layout.init);
   } else {
-    PackWeights(layout, shape, weights.codes, at);
+    const bool lines = layout.method == Method::kLines;
+    PackWeights(layout, shape, lines ? FillUpRuns(layout, shape, weights.codes).data() : weights.codes, at);
     PackChannels(layout, shape, init.data(), at + layout.init);
   }
   PackChannels(layout, shape, weights.scale, at + layout.scale);

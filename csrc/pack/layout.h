@@ -16,11 +16,14 @@ namespace pqi::pack {
 //   tiles      tile kernels read the input through one pointer per tap; padding is a row of zero points
 //   runs       the same with one pointer per kernel row, whose kw*c elements are neighbours in memory; only windows that cross the left or
 //              right border are copied
-//   gather     few channels per group (a network's first layer): each window is copied into one contiguous row of taps*k elements
+//   lines      few channels per group (a network's first layer): lines are copied with their padding, and windows read in place as runs,
+//              one pointer per window (pack/lines.h)
+//   gather     the same where the taps of a line are apart or codes are not multiplied the plain way: each window is copied into one
+//              contiguous row of taps*k elements
 //   depthwise  groups = channels = outputs
 //   matrix     matrix registers: bands of the input are copied into padded images (pack/matrix.h)
 //   winograd   3x3, stride 1, one group; weights and input are transformed (kernels/generic/winograd.h)
-enum class Method : uint8_t { kReference, kTiles, kRuns, kGather, kDepthwise, kMatrix, kWinograd };
+enum class Method : uint8_t { kReference, kTiles, kRuns, kLines, kGather, kDepthwise, kMatrix, kWinograd };
 const char* MethodName(Method method);
 
 // How codes are multiplied (kernels::U8S8Kernels). Tiles, runs, gather and Winograd can take any of them, the others the plain way.
@@ -53,15 +56,16 @@ struct WeightsF32 {
 
 // Everything of a layer is in one buffer. Its arrays are padded with zeros up to `channels`; offsets are in bytes, multiples of 64.
 //
-// With tiles, runs and gather a panel is the nr channels that a kernel call computes; the last panel of each group is padded.
+// With tiles, runs, lines and gather a panel is the nr channels that a kernel call computes; the last panel of each group is padded.
 // kernels/contract.h has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
 struct ConvLayout {
   Method method = Method::kReference;
   Algorithm algorithm;
-  int64_t taps = 1, k = 1;  // as the kernels see them: runs have kh taps of kw*c elements, gather one of kh*kw*c/groups; Winograd's are
-                            // its positions (in 1-D by kernel rows) of c elements, up to the next multiple of the panel's block
-  kernels::TileShape tile;  // tiles, runs, gather and Winograd
-  int32_t offset = 0;       // tiles, runs, gather: what their product subtracts from codes of activations
+  // As the kernels see them: runs have kh taps of kw*c elements, lines of kw*c/groups up to the next multiple of the panel's block, gather
+  // has one of kh*kw*c/groups; Winograd's are its positions (in 1-D by kernel rows) of c elements, up to the next multiple of the block.
+  int64_t taps = 1, k = 1;
+  kernels::TileShape tile;  // tiles, runs, lines, gather and Winograd
+  int32_t offset = 0;       // tiles, runs, lines, gather: what their product subtracts from codes of activations
   int64_t panels_per_group = 1;
   int64_t panels = 1;  // of all groups; 1 where the method has none
   size_t panel_bytes = 0;

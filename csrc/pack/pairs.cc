@@ -29,7 +29,8 @@ bool SplitPair(int8_t* pair, int8_t* rest) {
 
 PairExtras SplitPairs(const kernels::KernelSet& set, const ConvLayout& layout, uint8_t* packed) {
   PairExtras extras;
-  const bool tiles = layout.method == Method::kTiles || layout.method == Method::kRuns || layout.method == Method::kGather;
+  const bool tiles = layout.method == Method::kTiles || layout.method == Method::kRuns || layout.method == Method::kLines ||
+                     layout.method == Method::kGather;
   if (!tiles || set.u8s8_pairs_mr == 0 || layout.k < 4) return extras;
   const size_t block = static_cast<size_t>(layout.tile.nr) * 4, half = block / 2, panels = static_cast<size_t>(layout.panels);
   const size_t per_tap = static_cast<size_t>((layout.k + 3) / 4), blocks = layout.panel_bytes / block;

@@ -45,7 +45,8 @@ struct Scratch {
 // One kernel call, without what the element types need of their own.
 template <typename T>
 struct Tile {
-  const T* const* a;  // [taps][m]
+  const T* const* a;  // [taps][m], or [m] with a tap_step
+  int64_t tap_step;
   int64_t m, n;
   int64_t row;      // first output pixel
   int64_t channel;  // first output channel
@@ -122,7 +123,8 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
-          tile_fn(Tile<T>{pointers + at * layout.taps, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at, terms + at});
+          tile_fn(
+              Tile<T>{pointers + at * layout.taps, 0, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at, terms + at});
         }
       }
     }

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "kernels/shapes.h"
+#include "pack/copy_few.h"
 
 namespace pqi::pack {
 
@@ -107,7 +107,7 @@ class WindowCursor {
     const int64_t run = s_.kw * count;
     const bool neighbours = s_.dilation_w == 1 && s_.groups == 1;
     if (neighbours && InsideRows() && x0_ >= 0 && x0_ + s_.kw <= s_.w) {
-      for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) Copy(x_ + (first_ + offsets_[kh * s_.kw]), run, window);
+      for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) CopyFew(x_ + (first_ + offsets_[kh * s_.kw]), run, window);
       return;
     }
     for (int64_t kh = 0; kh < s_.kh; ++kh, window += run) {
@@ -117,7 +117,7 @@ class WindowCursor {
       }
       for (int64_t kw = 0; kw < s_.kw; ++kw) {
         const bool inside = RowInside(kh) && ColumnInside(kw);
-        Copy(inside ? x_ + (first_ + channel + offsets_[kh * s_.kw + kw]) : padding_, count, window + kw * count);
+        CopyFew(inside ? x_ + (first_ + channel + offsets_[kh * s_.kw + kw]) : padding_, count, window + kw * count);
       }
     }
   }
@@ -141,28 +141,9 @@ class WindowCursor {
   // The kw pixels under kernel row kh, of which some lie left or right of the image.
   void CopyBorderRun(int64_t kh, T* run) const {
     const int64_t begin = std::min(std::max<int64_t>(-x0_, 0), s_.kw), end = std::max(std::min(s_.w - x0_, s_.kw), begin);
-    Copy(padding_, begin * s_.c, run);
-    if (begin < end) Copy(x_ + (first_ + offsets_[kh * s_.kw] + begin * s_.c), (end - begin) * s_.c, run + begin * s_.c);
-    Copy(padding_, (s_.kw - end) * s_.c, run + end * s_.c);
-  }
-
-  // Runs are a few dozen bytes: a call of memcpy would cost more than the copy. Overlapping pieces cover any length exactly.
-  static void Copy(const T* from, int64_t elements, T* to) {
-    const size_t n = static_cast<size_t>(elements) * sizeof(T);
-    const char* f = reinterpret_cast<const char*>(from);
-    char* t = reinterpret_cast<char*>(to);
-    if (n >= 16) {
-      for (size_t i = 0; i + 16 < n; i += 16) std::memcpy(t + i, f + i, 16);
-      std::memcpy(t + n - 16, f + n - 16, 16);
-    } else if (n >= 8) {
-      std::memcpy(t, f, 8);
-      std::memcpy(t + n - 8, f + n - 8, 8);
-    } else if (n >= 4) {
-      std::memcpy(t, f, 4);
-      std::memcpy(t + n - 4, f + n - 4, 4);
-    } else {
-      for (size_t i = 0; i < n; ++i) t[i] = f[i];
-    }
+    CopyFew(padding_, begin * s_.c, run);
+    if (begin < end) CopyFew(x_ + (first_ + offsets_[kh * s_.kw] + begin * s_.c), (end - begin) * s_.c, run + begin * s_.c);
+    CopyFew(padding_, (s_.kw - end) * s_.c, run + end * s_.c);
   }
 
   const kernels::ConvShape s_;

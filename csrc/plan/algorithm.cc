@@ -50,7 +50,7 @@ bool HasKernels(const kernels::KernelSet& set, const Candidate& c) {
 // Why a layer's shape does not suit an algorithm, or "".
 std::string Misfit(const Candidate& c, const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
                    const CodeRanges& ranges) {
-  const pack::ConvLayout direct = pack::LayoutConvU8(set, shape, false, weights.base != nullptr);
+  const pack::ConvLayout direct = pack::LayoutConvU8(set, shape, false, weights.base != nullptr, {Winograd::kNone, c.product, 1});
   if (direct.method == pack::Method::kDepthwise) return "a depthwise layer";
   if (IsWinograd(c) && !ranges.winograd) return "not 3x3 with stride 1, dilation 1 and one group";
   if (IsWinograd(c) && weights.base != nullptr) return "weights with a base need the sums of whole windows";
@@ -157,6 +157,10 @@ Choice DescribeConv(const pack::ConvLayout& layout, Isa isa, Arithmetic arithmet
     case pack::Method::kRuns:
       reason = "tiles of " + std::to_string(layout.tile.mr) + " pixels by " + std::to_string(layout.tile.nr) + " channels";
       if (layout.method == pack::Method::kRuns) reason += ", each kernel row read as one run";
+      break;
+    case pack::Method::kLines:
+      reason =
+          "few channels per tap: lines are copied with their padding, windows of " + std::to_string(layout.taps) + " runs read in place";
       break;
     case pack::Method::kGather:
       name += "-gather";

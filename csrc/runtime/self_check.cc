@@ -73,7 +73,7 @@ std::string FindWrongElementwise(const KernelSet& set) {
   if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) { s.normalize(group, floats, y); })) return "normalization";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.table(a.data(), y, kCount, table.data()); })) return "table";
   const uint8_t* const rows[] = {a.data(), b.data()};
-  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.max_u8(rows, 2, y, kCount); })) return "max";
+  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.max_u8({rows, 2, 0, 1, kCount, y}); })) return "max";
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.sum_u8(a.data(), reinterpret_cast<int32_t*>(y), kCount); })) return "sum";
   return "";
 }

@@ -166,17 +166,58 @@ void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256
   TableBytes(x + at, y + at, n - at, table256);
 }
 
-template <class S>
-void MaxU8Kernel(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept {
-  size_t at = 0;
-  for (; at + S::kBytes <= n; at += S::kBytes) S::MaxBytes(x, count, at, y + at);
-  if (at == n) return;
-  if (n >= S::kBytes) return S::MaxBytes(x, count, n - S::kBytes, y + n - S::kBytes);  // some of them once more
-  for (; at < n; ++at) {
-    uint8_t most = x[0][at];
-    for (size_t i = 1; i < count; ++i) most = x[i][at] > most ? x[i][at] : most;
-    y[at] = most;
+// The 16 bytes of all rows at `at`.
+PQI_INLINE void Max16(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
+  typedef uint8_t Bytes __attribute__((vector_size(16)));
+  Bytes most, other;
+  __builtin_memcpy(&most, x[0] + at, 16);
+  for (size_t i = 1; i < count; ++i) {
+    __builtin_memcpy(&other, x[i] + at, 16);
+    most = most > other ? most : other;
   }
+  __builtin_memcpy(y, &most, 16);
+}
+
+// Count: size_t, or a constant that unrolls the loops over the operands.
+template <class S, class Count>
+PQI_INLINE void MaxRows(const MaxU8& m, const uint8_t* const* x, Count count) {
+  const size_t n = m.n;
+  for (size_t r = 0; r < m.rows; ++r) {
+    const size_t row = r * m.x_step;
+    uint8_t* y = m.y + r * n;
+    size_t at = 0;
+    for (; at + S::kBytes <= n; at += S::kBytes) S::MaxBytes(x, count, row + at, y + at);
+    if (at == n) continue;
+    if (n >= S::kBytes) {
+      S::MaxBytes(x, count, row + n - S::kBytes, y + n - S::kBytes);  // some of them once more
+      continue;
+    }
+    for (; at + 16 <= n; at += 16) Max16(x, count, row + at, y + at);
+    if (at == n) continue;
+    if (n >= 16) {
+      Max16(x, count, row + n - 16, y + n - 16);
+      continue;
+    }
+    for (; at < n; ++at) {
+      uint8_t most = x[0][row + at];
+      for (size_t i = 1; i < count; ++i) most = x[i][row + at] > most ? x[i][row + at] : most;
+      y[at] = most;
+    }
+  }
+}
+
+// Windows of 2 and 3 pixels are by far the most frequent.
+template <class S>
+void MaxU8Kernel(const MaxU8& m) noexcept {
+  if (m.count == 2) {
+    const uint8_t* const x[] = {m.x[0], m.x[1]};
+    return MaxRows<S>(m, x, std::integral_constant<size_t, 2>());
+  }
+  if (m.count == 3) {
+    const uint8_t* const x[] = {m.x[0], m.x[1], m.x[2]};
+    return MaxRows<S>(m, x, std::integral_constant<size_t, 3>());
+  }
+  MaxRows<S>(m, m.x, m.count);
 }
 
 template <class S>

@@ -29,7 +29,7 @@ class MatrixRows {
   template <class M, int R>
   PQI_INLINE void Load() {
     if (evenly_ && t_.k - at_ >= kMatrixBytes) {
-      M::template Load<R>(t_.a[tap_ * m_] + at_, stride_);
+      M::template Load<R>(Row(0) + at_, stride_);
       Advance(kMatrixBytes);
       return;
     }
@@ -43,11 +43,12 @@ class MatrixRows {
     at_ = 0;
     evenly_ = false;
     if (m_ != kMatrixRows || tap == t_.taps) return;  // of fewer rows the others must not be read
-    const uint8_t* const* rows = t_.a + tap * kMatrixRows;
-    stride_ = rows[1] - rows[0];
+    stride_ = Row(1) - Row(0);
     evenly_ = true;
-    for (int i = 2; i < kMatrixRows; ++i) evenly_ &= rows[i] - rows[i - 1] == stride_;
+    for (uint32_t i = 2; i < kMatrixRows; ++i) evenly_ &= Row(i) - Row(i - 1) == stride_;
   }
+  // Row i of the tap.
+  const uint8_t* Row(uint32_t i) const { return t_.tap_step == 0 ? t_.a[tap_ * m_ + i] : t_.a[i] + tap_ * t_.tap_step; }
   void Advance(uint32_t count) {
     at_ += count;
     if (at_ == t_.k) BeginTap(tap_ + 1);
@@ -61,7 +62,7 @@ class MatrixRows {
       const uint32_t left = t_.k - at_, room = kMatrixBytes - filled;
       const uint32_t count = left < room ? left : room, padded = (count + 3) & ~3u;
       for (uint32_t i = 0; i < m_; ++i) {
-        const uint8_t* row = t_.a[tap_ * m_ + i];
+        const uint8_t* row = Row(i);
         uint8_t* to = staged_[i] + filled;
         std::memcpy(to, row + at_, count & ~3u);
         if (count == padded) continue;

@@ -47,6 +47,8 @@ struct Ahead<ProductU8S8> {
 
 PQI_INLINE size_t PointerOffset(const TileU8S8&) { return 0; }
 PQI_INLINE size_t PointerOffset(const ProductU8S8& t) { return t.a_offset; }
+PQI_INLINE size_t TapStep(const TileU8S8& t) { return t.tap_step; }
+PQI_INLINE size_t TapStep(const ProductU8S8&) { return 0; }
 
 // acc[i][j] += four k-values of row i x kLanes channels. S::kPhases splits the four where the ISA's multiplication takes fewer.
 template <class S, int MR, int NV, class Load>
@@ -87,9 +89,12 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   }
   const uint32_t whole = t.k & ~3u;
   const int8_t* w = t.w;
-  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+  const uint8_t* const* a = t.a;
+  const size_t next = t.tap_step == 0 ? MR : 0;
+  size_t end = whole;
+  for (uint32_t tap = 0; tap < t.taps; ++tap, a += next, end += t.tap_step) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + whole;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
       PairStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
       w += kBlock;
@@ -101,16 +106,25 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
     }
   }
   static_assert(S::kU8S8.nr == 2 * S::kLanes, "extra blocks are vectors");
-  const TileExtra* e = p.extra;
-  w = p.extra_w;
-  PQI_UNROLL for (int j = 0; j < NV; ++j) {
-    for (const TileExtra* end = e + p.extras[j]; e != end; ++e, w += kBlock / 2) {
-      const uint8_t* const* row = t.a + e->tap * MR;
-      const typename S::Int weights = S::LoadPanel(w);
-      PQI_UNROLL for (int i = 0; i < MR; ++i) {
-        acc[i][j] = S::DotPairs(acc[i][j], S::SetInt(static_cast<int32_t>(LoadDword(row[i] + e->k))), weights);
+  // Few products for each block: a choice within the loop would cost as much as they do.
+  const auto add_extras = [&](auto even) PQI_INLINE_LAMBDA {
+    const TileExtra* e = p.extra;
+    const int8_t* extra_w = p.extra_w;
+    PQI_UNROLL for (int j = 0; j < NV; ++j) {
+      for (const TileExtra* end = e + p.extras[j]; e != end; ++e, extra_w += kBlock / 2) {
+        const uint8_t* const* row = decltype(even)::value ? t.a : t.a + e->tap * MR;
+        const size_t at = decltype(even)::value ? e->tap * t.tap_step + e->k : e->k;
+        const typename S::Int weights = S::LoadPanel(extra_w);
+        PQI_UNROLL for (int i = 0; i < MR; ++i) {
+          acc[i][j] = S::DotPairs(acc[i][j], S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))), weights);
+        }
       }
     }
+  };
+  if (t.tap_step == 0) {
+    add_extras(Flag<false>());
+  } else {
+    add_extras(Flag<true>());
   }
   if (FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * NV * S::kLanes];
@@ -129,25 +143,30 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
   }
-  const uint32_t k = t.k, whole = k & ~3u;
-  const size_t end = PointerOffset(t) + whole;
   const int8_t* w = t.w;
   Ahead<T> ahead(t);
-  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+  const uint8_t* const* a = t.a;
+  const size_t step = TapStep(t), next = step == 0 ? MR : 0;
+  size_t from = PointerOffset(t);
+  for (uint32_t tap = 0; tap < t.taps; ++tap, a += next, from += step) {
     const uint8_t* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + end;
-    for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
-      DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
-      ahead.Next();
-      w += kBlock;
-    }
-    if (whole < k) {
-      if (whole > 0) {
-        const ptrdiff_t last = static_cast<ptrdiff_t>(k - whole) - 4;
-        DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + last); });
-      } else {
-        DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadShort(row[i], k); });
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i];
+    if (t.k >= 4) {
+      // The last four values end with the last one, whatever k is (kernels/contract.h). One body for all of them: compilers merge several
+      // and then keep what they have in common in memory.
+      const size_t last = from + t.k - 4;
+      for (size_t at = from;; at = at + 4 < last ? at + 4 : last) {
+        DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
+        ahead.Next();
+        w += kBlock;
+        if (at == last) break;
       }
+    } else if (t.k > 0) {
+      uint32_t values[MR];
+      PQI_UNROLL for (int i = 0; i < MR; ++i) values[i] = LoadShort(row[i] + from, t.k);
+      const uint32_t* value = values;
+      PQI_OPAQUE(value);  // else all of them would become vectors first
+      DotStep<S, MR, NV>(acc, w, [&](int i) { return value[i]; });
       w += kBlock;
     }
   }
@@ -186,9 +205,12 @@ void FloatTile(const TileF32& t) noexcept {
   typename S::Float acc[MR][NV];
   PQI_UNROLL for (int i = 0; i < MR; ++i) { PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::SetFloat(0); }
   const float* w = t.w;
-  for (uint32_t tap = 0; tap < t.taps; ++tap) {
+  const float* const* a = t.a;
+  const size_t next = t.tap_step == 0 ? MR : 0;
+  size_t end = t.k;
+  for (uint32_t tap = 0; tap < t.taps; ++tap, a += next, end += t.tap_step) {
     const float* row[MR];
-    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = t.a[tap * MR + i] + t.k;
+    PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(t.k); at != 0; ++at) {
       typename S::Float weights[NV];
       PQI_UNROLL for (int j = 0; j < NV; ++j) weights[j] = S::LoadFloat(w + j * S::kLanes);

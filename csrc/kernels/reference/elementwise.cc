@@ -1,5 +1,6 @@
 #include "kernels/reference/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/reference/quantize.h"
@@ -63,10 +64,13 @@ void Clamp(const float* x, float* y, size_t n, float lo, float hi) noexcept {
   for (size_t i = 0; i < n; ++i) y[i] = Activate(x[i], lo, hi);
 }
 
-void MaxU8(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept {
-  for (size_t c = 0; c < n; ++c) {
-    y[c] = x[0][c];
-    for (size_t i = 1; i < count; ++i) y[c] = x[i][c] > y[c] ? x[i][c] : y[c];
+void MaxU8(const kernels::MaxU8& m) noexcept {
+  for (size_t r = 0; r < m.rows; ++r) {
+    for (size_t c = 0; c < m.n; ++c) {
+      uint8_t most = 0;
+      for (size_t i = 0; i < m.count; ++i) most = std::max(most, m.x[i][r * m.x_step + c]);
+      m.y[r * m.n + c] = most;
+    }
   }
 }
 

@@ -23,7 +23,7 @@ void Table(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noex
 // y[r*channels + c] = fma(x[r*channels + c], scale[c], shift[c]).
 void AffineChannels(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept;
 void Clamp(const float* x, float* y, size_t n, float lo, float hi) noexcept;
-void MaxU8(const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept;
+void MaxU8(const kernels::MaxU8& m) noexcept;
 void SumU8(const uint8_t* x, int32_t* acc, size_t n) noexcept;
 
 }  // namespace pqi::kernels::reference

@@ -202,9 +202,67 @@ TEST_P(ConvTest, BlocksOfRowsJoinSeamlessly) {
   s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
   CheckU8(s);
   CheckF32(s);
-  s.c = 1;  // gathered
+  s.c = 1;  // by lines
   CheckU8(s);
   CheckF32(s);
+  s.dilation_w = 2;  // gathered
+  CheckU8(s);
+  CheckF32(s);
+}
+
+TEST_P(ConvTest, LinesEqualReferenceForFewChannels) {
+  for (int64_t channels = 1; channels <= 15; ++channels) {
+    for (int64_t kernel = 1; kernel <= 7; ++kernel) {
+      ConvShape s;
+      s.groups = random.Int(1, 3);
+      s.c = channels * s.groups;
+      s.oc = s.groups * random.Int(1, 40);
+      s.n = random.Int(1, 2);
+      s.h = random.Int(1, 20);
+      s.w = random.Int(1, 20);
+      s.kh = random.Int(1, 7);
+      s.kw = s.kh == 1 ? std::max<int64_t>(kernel, 2) : kernel;
+      s.stride_h = random.Int(1, 8);
+      s.stride_w = random.Int(1, 8);
+      s.dilation_h = random.Int(1, 3);
+      s.pad_top = random.Int(0, s.dilation_h * s.kh);
+      s.pad_left = random.Int(0, s.kw + 1);
+      s.pad_bottom = std::max<int64_t>(s.dilation_h * s.kh - s.h - s.pad_top, random.Int(0, s.kh));
+      s.pad_right = std::max<int64_t>(s.kw - s.w - s.pad_left, random.Int(0, s.kw));
+      if (s.depthwise()) continue;
+      if (set->u8s8_matrix == nullptr || s.groups > 1) {
+        EXPECT_EQ(pack::LayoutConvU8(*set, s, false, false).method, pack::Method::kLines) << Describe(s);
+      }
+      EXPECT_EQ(pack::LayoutConvF32(*set, s, false).method, pack::Method::kLines) << Describe(s);
+      CheckU8(s);
+      CheckF32(s);
+    }
+  }
+}
+
+TEST_P(ConvTest, BandsOfLinesJoinSeamlessly) {
+  for (int64_t stride : {1, 2, 4}) {
+    ConvShape s;
+    s.c = 3;
+    s.oc = 5;
+    s.kh = s.kw = 3;
+    s.stride_h = s.stride_w = stride;
+    s.pad_top = s.pad_left = s.pad_right = 1;
+    s.h = s.w = 130;  // several rows
+    CheckU8(s);
+    CheckF32(s);
+    s.h = 5;  // pieces of a row
+    s.w = 6001;
+    CheckU8(s);
+    CheckF32(s);
+    s.c = s.groups = 15;  // no more columns than the least
+    s.c *= 15;
+    s.oc = s.groups;
+    s.kh = 5;
+    s.w = 130;
+    CheckU8(s);
+    CheckF32(s);
+  }
 }
 
 TEST_P(ConvTest, AWindowEntirelyInThePaddingIsZero) {
@@ -274,24 +332,26 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
   pack::WeightsU8 weights;
   weights.codes = codes.data();
   weights.scale = scale.data();
-  const auto method = [&](int64_t c, int64_t oc, int64_t k, int64_t groups) {
+  const auto method = [&](int64_t c, int64_t oc, int64_t k, int64_t groups, int64_t dilation = 1) {
     ConvShape s;
     s.c = c;
     s.oc = oc;
     s.kh = s.kw = k;
     s.groups = groups;
+    s.dilation_w = dilation;
     return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
   };
   EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
-  EXPECT_EQ(method(64, 64, 3, 16), "gather");
+  EXPECT_EQ(method(64, 64, 3, 16), "lines");
+  EXPECT_EQ(method(64, 64, 3, 16, 2), "gather") << "taps of a line are apart";
   if (set->u8s8_matrix != nullptr) {
     EXPECT_EQ(method(3, 64, 3, 1), "matrix");
     EXPECT_EQ(method(33, 4, 1, 1), "matrix");
     EXPECT_EQ(method(64, 64, 3, 2), "tiles");
     return;
   }
-  EXPECT_EQ(method(3, 64, 3, 1), "runs");
-  EXPECT_EQ(method(1, 64, 3, 1), "gather") << "a run is shorter than a block of k";
+  EXPECT_EQ(method(3, 64, 3, 1), "lines");
+  EXPECT_EQ(method(1, 64, 3, 1), "lines");
   EXPECT_EQ(method(3, 64, 1, 1), "tiles");
   EXPECT_EQ(method(64, 64, 3, 1), "runs");
   EXPECT_EQ(method(33, 64, 3, 1), "tiles") << "a run would end within a block of k";

@@ -15,6 +15,7 @@ struct Case {
   int64_t m = 1, n = 1, taps = 1, k = 1;
   int32_t zero_point = 0, step = 1;
   bool bias = false, base = false;
+  bool even = false;  // pieces of a row equally far apart: TileU8S8::tap_step
   enum Rest { kNone, kU8, kF32 } residual = kNone;
   Output output;
   // Operands; empty = random.
@@ -25,7 +26,8 @@ struct Case {
 std::string Describe(const Case& c) {
   return "m=" + std::to_string(c.m) + " n=" + std::to_string(c.n) + " taps=" + std::to_string(c.taps) + " k=" + std::to_string(c.k) +
          " z=" + std::to_string(c.zero_point) + " step=" + std::to_string(c.step) + " bias=" + std::to_string(c.bias) +
-         " base=" + std::to_string(c.base) + " residual=" + std::to_string(c.residual) + " f32=" + std::to_string(c.output.f32);
+         " base=" + std::to_string(c.base) + " even=" + std::to_string(c.even) + " residual=" + std::to_string(c.residual) +
+         " f32=" + std::to_string(c.output.f32);
 }
 
 // The panel of kernels/contract.h, written from its text.
@@ -99,19 +101,19 @@ class TileU8S8Test : public KernelTest {
     kernels::reference::Conv2dU8(conv, 0, c.m);
     for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride * element, dense.data() + i * n * element, n * element);
 
-    // The kernel: rows in a random order, so that each one is at some time next to a guard.
-    std::vector<size_t> order(m * static_cast<size_t>(c.taps));
+    // The kernel: pieces, or rows of each tap, in a random order, so that each one is at some time next to a guard.
+    const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
+    std::vector<size_t> order(c.even ? m : m * taps);
     std::iota(order.begin(), order.end(), size_t{0});
     for (size_t i = order.size(); i > 1; --i)
       std::swap(order[i - 1], order[static_cast<size_t>(random->Int(0, static_cast<int64_t>(i) - 1))]);
-    const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
     Guarded<uint8_t> x(c.x.size(), place);
     std::vector<const uint8_t*> pointers(order.size());
     for (size_t i = 0; i < m; ++i) {
       for (size_t t = 0; t < taps; ++t) {
-        uint8_t* row = x.data() + order[i * taps + t] * k;
+        uint8_t* row = x.data() + (c.even ? t * m + order[i] : order[i * taps + t]) * k;
         std::memcpy(row, c.x.data() + (i * taps + t) * k, k);
-        pointers[t * m + i] = row;
+        if (!c.even || t == 0) pointers[t * m + i] = row;
       }
     }
     const Guarded<const uint8_t*> a(pointers, place);
@@ -123,6 +125,7 @@ class TileU8S8Test : public KernelTest {
     const Guarded<uint8_t> out(want.size(), place);
     TileU8S8 t = {};
     t.a = a.data();
+    t.tap_step = c.even ? m * k : 0;
     t.taps = static_cast<uint32_t>(c.taps);
     t.k = static_cast<uint32_t>(c.k);
     t.n = static_cast<uint32_t>(c.n);
@@ -158,6 +161,7 @@ class TileU8S8Test : public KernelTest {
     c.step = static_cast<int32_t>(random->Int(1, 2));
     c.bias = random->Coin();
     c.base = random->Int(0, 3) == 0;
+    c.even = random->Coin();
     c.residual = static_cast<Case::Rest>(random->Int(0, 2));
     c.output = random->Pick(Outputs(0.05f));
     return c;

@@ -185,9 +185,9 @@ const Breakage kBreakages[] = {
      }},
     {"max",
      [](KernelSet* s) {
-       s->max_u8 = [](const uint8_t* const* x, size_t count, uint8_t* y, size_t n) noexcept {
-         original->max_u8(x, count, y, n);
-         Spoil(y);
+       s->max_u8 = [](const kernels::MaxU8& m) noexcept {
+         original->max_u8(m);
+         Spoil(m.y);
        };
      }},
     {"sum",
