@@ -126,7 +126,7 @@ def innermost_loops(body: list[tuple[int, str]], machine: Machine) -> list[Loop]
     loops = []
     for begin, end in inner:
         instructions = [text for _, text in body[begin : end + 1]]
-        if any(text.startswith(machine.leaves) for text in instructions):
+        if any(text.startswith(machine.leaves) for text in instructions[:-1]):  # the last one closes the loop
             continue
         loops.append(Loop(instructions, sum(bool(machine.multiplication.match(t)) for t in instructions)))
     return loops
