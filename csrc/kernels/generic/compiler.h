@@ -8,3 +8,4 @@
 // After the parameters of a lambda.
 #define PQI_INLINE_LAMBDA __attribute__((always_inline))
 #define PQI_INLINE inline __attribute__((always_inline))
+#define PQI_NOINLINE __attribute__((noinline))

@@ -78,10 +78,13 @@ PQI_INLINE void PairStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&&
   }
 }
 
-template <class S, int MR, int NV>
-void PairsTile(const TileU8S8Pairs& p) noexcept {
+// Two functions, because a tile of few products pays for every choice: those of one pointer per tap (kEven false), and those of a tap_step.
+template <class S, int MR, int NV, bool kEven>
+PQI_NOINLINE void PairsTileBy(const TileU8S8Pairs& p) noexcept {
   constexpr int kBlock = S::kU8S8.nr * 4;
   const TileU8S8& t = p.tile;
+  const size_t tap_step = kEven ? t.tap_step : 0;
+  constexpr size_t kNext = kEven ? 0 : MR;
   typename S::Int acc[MR][NV];
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
@@ -90,9 +93,8 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   const uint32_t whole = t.k & ~3u;
   const int8_t* w = t.w;
   const uint8_t* const* a = t.a;
-  const size_t next = t.tap_step == 0 ? MR : 0;
   size_t end = whole;
-  for (uint32_t tap = 0; tap < t.taps; ++tap, a += next, end += t.tap_step) {
+  for (uint32_t tap = 0; tap < t.taps; ++tap, a += kNext, end += tap_step) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i] + end;
     for (ptrdiff_t at = -static_cast<ptrdiff_t>(whole); at != 0; at += 4) {
@@ -106,25 +108,17 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
     }
   }
   static_assert(S::kU8S8.nr == 2 * S::kLanes, "extra blocks are vectors");
-  // Few products for each block: a choice within the loop would cost as much as they do.
-  const auto add_extras = [&](auto even) PQI_INLINE_LAMBDA {
-    const TileExtra* e = p.extra;
-    const int8_t* extra_w = p.extra_w;
-    PQI_UNROLL for (int j = 0; j < NV; ++j) {
-      for (const TileExtra* end = e + p.extras[j]; e != end; ++e, extra_w += kBlock / 2) {
-        const uint8_t* const* row = decltype(even)::value ? t.a : t.a + e->tap * MR;
-        const size_t at = decltype(even)::value ? e->tap * t.tap_step + e->k : e->k;
-        const typename S::Int weights = S::LoadPanel(extra_w);
-        PQI_UNROLL for (int i = 0; i < MR; ++i) {
-          acc[i][j] = S::DotPairs(acc[i][j], S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))), weights);
-        }
+  const TileExtra* e = p.extra;
+  w = p.extra_w;
+  PQI_UNROLL for (int j = 0; j < NV; ++j) {
+    for (const TileExtra* last = e + p.extras[j]; e != last; ++e, w += kBlock / 2) {
+      const uint8_t* const* row = t.a + e->tap * kNext;
+      const size_t at = e->tap * tap_step + e->k;
+      const typename S::Int weights = S::LoadPanel(w);
+      PQI_UNROLL for (int i = 0; i < MR; ++i) {
+        acc[i][j] = S::DotPairs(acc[i][j], S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))), weights);
       }
     }
-  };
-  if (t.tap_step == 0) {
-    add_extras(Flag<false>());
-  } else {
-    add_extras(Flag<true>());
   }
   if (FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * NV * S::kLanes];
@@ -132,6 +126,12 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
     PQI_UNROLL for (int j = 0; j < NV; ++j) S::StoreInt(sums + (i * NV + j) * S::kLanes, acc[i][j]);
   }
   FinishTile<S>(t, sums, MR, NV * S::kLanes);
+}
+
+template <class S, int MR, int NV>
+void PairsTile(const TileU8S8Pairs& p) noexcept {
+  if (p.tile.tap_step == 0) return PairsTileBy<S, MR, NV, false>(p);
+  return PairsTileBy<S, MR, NV, true>(p);
 }
 
 // Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap. T is TileU8S8 or
