@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "runtime/machine.h"
@@ -17,6 +19,19 @@ using kernels::KernelSet;
 
 TEST(SelfCheck, PassesEveryKernelSet) {
   for (const TestedSet& set : RunnableSets()) EXPECT_EQ(FindWrongKernel(*set.set), "") << set.name;
+}
+
+template <int M = kernels::kMaxMr>
+void BreakTilesOverLines(KernelSet* s) {
+  s->u8s8_tile[M - 1] = [](const kernels::TileU8S8& t) noexcept {
+    original->u8s8_tile[M - 1](t);
+    if (t.tap_step != 0) Spoil(t.out);
+  };
+  s->f32_tile[M - 1] = [](const kernels::TileF32& t) noexcept {
+    original->f32_tile[M - 1](t);
+    if (t.tap_step != 0) Spoil(t.out);
+  };
+  if constexpr (M > 1) BreakTilesOverLines<M - 1>(s);
 }
 
 const Breakage kBreakages[] = {
@@ -196,6 +211,12 @@ const Breakage kBreakages[] = {
          original->sum_u8(x, acc, n);
          Spoil(acc);
        };
+     }},
+    {"u8s8 tile over padded lines", [](KernelSet* s) { BreakTilesOverLines(s); }},
+    {"f32 tile over padded lines",
+     [](KernelSet* s) {
+       BreakTilesOverLines(s);
+       std::copy(std::begin(original->u8s8_tile), std::end(original->u8s8_tile), s->u8s8_tile);
      }},
 #if defined(__x86_64__)
     {"tile of 1 rows over packed codes",
