@@ -113,12 +113,6 @@ std::string FindWrongConv(const KernelSet& set) {
   if (!check.Codes(Square(2, 80 * groups, 5 * groups, groups, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
   if (!check.Codes(Square(5, 3 * groups, 5 * groups, groups, 2), Codes(4, 0), true)) return "u8s8 tile over padded lines";
   if (!check.Floats(Square(5, 3, 5, 1, 2))) return "f32 tile over padded lines";
-  if (set.u8s8_pairs_mr > 0) {  // of codes that leave 16 bits room for two products, but for a few
-    const Ranges pairs = {255, -64, 66};
-    for (const ConvShape& s : {Square(3, 16, set.u8s8.nr + 3, 1, 1), Square(5, 3, 5, 1, 2)}) {
-      if (!check.Codes(s, Codes(4, 0), false, {}, pairs)) return "u8s8 tile of pairs";
-    }
-  }
   if (set.u8s8_matrix != nullptr) {  // one row, two runs and a piece, and images with borders
     const bool rows =
         check.Codes(Linear(1, 70, 35), Codes(9, -kInfinity), false) && check.Codes(Linear(37, 12, 35), Codes(0, 0, true), false);

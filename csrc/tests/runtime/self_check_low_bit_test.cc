@@ -12,15 +12,6 @@ namespace {
 
 using kernels::KernelSet;
 
-template <int M = kernels::kMaxMr>
-void BreakPairs(KernelSet* s) {
-  s->u8s8_pairs_tile[M - 1] = [](const kernels::TileU8S8Pairs& t) noexcept {
-    original->u8s8_pairs_tile[M - 1](t);
-    if (t.tile.tap_step == 0 && t.tile.taps > 1) Spoil(t.tile.out);
-  };
-  if constexpr (M > 1) BreakPairs<M - 1>(s);
-}
-
 TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
   const Breakage breakages[] = {
       {"Winograd in one dimension",
@@ -86,7 +77,6 @@ TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
            Spoil(t.row);
          };
        }},
-      {"u8s8 tile of pairs", [](KernelSet* s) { BreakPairs(s); }},
       {"deferred sums",
        [](KernelSet* s) {
          for (kernels::TileU8S8Fn& tile : s->u8s8_deferred.tile) {
@@ -100,7 +90,6 @@ TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
     for (const Breakage& breakage : breakages) {
       const std::string name = breakage.name;
       if (name == "inner products" && original->row_terms == nullptr) continue;
-      if (name == "u8s8 tile of pairs" && original->u8s8_pairs_mr == 0) continue;
       if (name == "deferred sums" && original->u8s8_deferred.shape.mr == 0) continue;
       KernelSet broken = *original;
       breakage.apply(&broken);
