@@ -131,6 +131,8 @@ struct TileU8S8 {
   const DynamicRows* rows;
   const int32_t* row;  // [m] added to each row's sums: the inner-product kernels' row terms; not read by others
   uint32_t depth;      // of the deferred kernels; not read by others
+  // Where a later call reads, or nullptr: a hint to the cache, nothing is read there. 64 bytes for every kr k-values.
+  const int8_t* ahead;
 };
 
 // The sums of a tile without what follows them: sums[i*nr + j] = init[j] + row[i] + sum of a*w, i < m, j < nr, all exact modulo 2^32.
@@ -144,7 +146,7 @@ struct ProductU8S8 {
   const int32_t* row;
   uint32_t depth;
   int32_t* sums;
-  const int8_t* ahead;  // where a later call reads: a hint to the cache, nothing is read there. 64 bytes for every kr k-values
+  const int8_t* ahead;  // as in TileU8S8, but never nullptr: a call that asks for nothing new has its own panel here
 };
 
 // Row terms of the inner-product kernels (kernels/generic/low_bit.h): row[i] = -sum((x0 - least) * (x1 - least - 128)) over the pairs of

@@ -26,6 +26,9 @@ const T* AtIf(bool present, const uint8_t* memory, size_t offset) {
   return present ? At<T>(memory, offset) : nullptr;
 }
 
+// Output rows whose products take longer than it costs to ask for weights.
+constexpr int64_t kRowsThatWait = 256;
+
 // sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract.h.
 void BoxSums(const uint8_t* const* a, int64_t tap_step, int64_t taps, int64_t k, int64_t m, int32_t zero_point, int32_t* box) {
   for (int64_t i = 0; i < m; ++i) {
@@ -219,12 +222,21 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       const auto box_of_lines = [&](const uint8_t* const* a, int64_t tap_step, int64_t m, int32_t* box) {
         BoxSums(a, tap_step, s.kh, s.kw * s.group_inputs(), m, zero_point_, box);
       };
+      // Of a few rows the weights come slower than they are used: the first calls of a panel ask for the next one, each for a part.
+      const int64_t askers = static_cast<int64_t>(layout_.tile.nr * layout_.tile.kr / 64), rows = part.row_end - part.row_begin;
+      const bool asks = askers > 0 && rows < kRowsThatWait && CeilDiv(rows, layout_.tile.mr) >= askers;
+      const size_t asked = layout_.panel_bytes / static_cast<size_t>(std::max<int64_t>(askers, 1));
+      int64_t panel = -1, call = 0;
       const auto run_tile = [&](const Tile<uint8_t>& tile) {
         const int64_t channel = tile.panel * layout_.tile.nr;
+        call = tile.panel == panel ? call + 1 : 0;
+        panel = tile.panel;
         t.a = tile.a;
         t.tap_step = static_cast<size_t>(tile.tap_step);
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
+        t.ahead =
+            asks && call < askers && panel + 1 < part.panel_end ? t.w + layout_.panel_bytes + static_cast<size_t>(call) * asked : nullptr;
         t.init = init + channel;
         t.scale = scale + channel;
         t.bias = bias != nullptr ? bias + channel : nullptr;

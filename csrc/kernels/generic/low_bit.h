@@ -30,7 +30,7 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     PQI_UNROLL for (int j = 0; j < NV; ++j) acc[i][j] = S::AddInt(S::LoadInt(t.init + j * S::kLanes), row);
   }
   const int8_t* w = t.w;
-  Ahead<T> ahead(t);
+  Ahead<true> ahead(t.ahead != nullptr ? t.ahead : t.w);
   const size_t end = PointerOffset(t) + t.k;
   for (uint32_t tap = 0; tap < t.taps; ++tap) {
     const uint8_t* row[MR];
@@ -102,7 +102,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
     PQI_UNROLL for (int i = 0; i < MR; ++i) S::StoreInt(sums + (i * NV + j) * S::kLanes, init);
   }
   const int8_t* w = t.w;
-  Ahead<ProductU8S8> ahead(t);
+  Ahead<true> ahead(t.ahead != nullptr ? t.ahead : t.w);
   const uint32_t taps = t.taps;
   for (uint32_t tap = 0; tap < taps; ++tap) {
     const uint8_t* row[MR];
@@ -170,7 +170,7 @@ struct DeferredTile {
   static void Product(const ProductU8S8& t) noexcept { DeferredSums<S, MR>(t); }
   static void Tile(const TileU8S8& t) noexcept {
     int32_t sums[MR * S::kDeferred.nr];
-    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, t.w});
+    DeferredSums<S, MR>({t.a, 0, t.taps, t.k, t.w, t.init, t.row, t.depth, sums, t.ahead});
     if (FinishesInRegisters<S, kVectors>(t)) return FinishStored<S, MR, kVectors>(t, sums);
     FinishTile<S>(t, sums, MR, S::kDeferred.nr);
   }

@@ -397,6 +397,68 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
   }
 }
 
+// What a tile was called with: its panel, and what it asks the cache for, nullptr if nothing.
+struct TileCall {
+  const int8_t *w, *ahead;
+};
+std::vector<TileCall> tile_calls;
+const kernels::KernelSet* called_set;
+template <int M = kernels::kMaxMr>
+void RecordTiles(kernels::KernelSet* set) {
+  if (set->u8s8_tile[M - 1] != nullptr) {
+    set->u8s8_tile[M - 1] = [](const kernels::TileU8S8& t) noexcept {
+      tile_calls.push_back({t.w, t.ahead});
+      called_set->u8s8_tile[M - 1](t);
+    };
+  }
+  if constexpr (M > 1) RecordTiles<M - 1>(set);
+}
+
+// No result shows what the cache was asked for.
+TEST_P(ConvTest, TilesOfFewRowsAskForEachLineOfTheNextPanelOnce) {
+  called_set = set;
+  kernels::KernelSet recording = *set;
+  recording.u8s8_pairs_mr = 0;
+  RecordTiles(&recording);
+  for (int64_t size : {1, 5, 15, 16}) {  // one tile, several, the most rows that wait, more
+    ConvShape s;
+    s.h = s.w = size;
+    s.c = 64;
+    s.oc = 100;
+    const std::vector<int8_t> codes(static_cast<size_t>(s.oc * s.c), 1);
+    const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
+    const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
+    std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
+    pack::WeightsU8 weights;
+    weights.codes = codes.data();
+    weights.scale = scale.data();
+    const pack::PackedConvU8 packed(recording, s, weights);
+    const pack::ConvLayout& layout = packed.layout();
+    if (layout.method != pack::Method::kTiles) GTEST_SKIP() << pack::MethodName(layout.method);
+    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
+    pack::ConvRun<uint8_t> run;
+    run.shape = s;
+    run.x = x.data();
+    run.y = y.data();
+    run.y_stride = static_cast<size_t>(s.oc);
+    tile_calls.clear();
+    packed.Run(run, {0, pack::OutputUnits(layout, s), 0, layout.panels}, scratch.data());
+    const size_t part = static_cast<size_t>(64 * s.c / layout.tile.kr), parts = layout.panel_bytes / part;
+    const int8_t* last = tile_calls.back().w;
+    for (auto call = tile_calls.begin(); call != tile_calls.end();) {
+      const int8_t *w = call->w, *next = w + layout.panel_bytes;
+      size_t calls = 0;
+      for (; call != tile_calls.end() && call->w == w; ++call, ++calls) {
+        if (call->ahead == nullptr) continue;
+        ASSERT_EQ(call->ahead, next);
+        next += part;
+      }
+      const bool asks = size < 16 && parts > 0 && calls >= parts && w != last;
+      EXPECT_EQ(next - w, static_cast<ptrdiff_t>(asks ? 2 * layout.panel_bytes : layout.panel_bytes)) << size << ", " << calls << " tiles";
+    }
+  }
+}
+
 PQI_INSTANTIATE(ConvTest);
 
 // The reference set packs weights as they are, and runs any rows.
