@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(
-    r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTile|DotProductKernel|PairsTile|FloatTile|InnerProductTile|DeferredTile"
+    r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTileBy|DotProductKernel|PairsTileBy|FloatTile|InnerProductTile|DeferredTile"
     r"|NarrowTileKernel|NarrowUnpackedKernel|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
 )
 # The product that the kernels of a folder are for.
@@ -84,7 +84,8 @@ AARCH64 = Machine(
     framed_stack=r"\[sp\b",
     store=r"^st\w+\s+.*",
     # Nothing can be measured under an emulator, so instructions are counted: gcc 12 needs 3.17, 1.96, 1.71 and 1.5.
-    budget={"smull": 3.3, "sdot": 2.0, "usdot": 1.8, "fmla": 1.6},
+    # Up to four of a loop's instructions bring it to the last block, which may overlap the one before, and ask for weights to come.
+    budget={"smull": 3.4, "sdot": 2.2, "usdot": 2.0, "fmla": 1.6},
 )
 
 
