@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/reference/conv.h"
+#include "pack/ahead.h"
 #include "pack/arrange.h"
 #include "pack/band.h"
 #include "pack/lines.h"
@@ -222,21 +223,16 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
       const auto box_of_lines = [&](const uint8_t* const* a, int64_t tap_step, int64_t m, int32_t* box) {
         BoxSums(a, tap_step, s.kh, s.kw * s.group_inputs(), m, zero_point_, box);
       };
-      // Of a few rows the weights come slower than they are used: the first calls of a panel ask for the next one, each for a part.
-      const int64_t askers = static_cast<int64_t>(layout_.tile.nr * layout_.tile.kr / 64), rows = part.row_end - part.row_begin;
-      const bool asks = askers > 0 && rows < kRowsThatWait && CeilDiv(rows, layout_.tile.mr) >= askers;
-      const size_t asked = layout_.panel_bytes / static_cast<size_t>(std::max<int64_t>(askers, 1));
-      int64_t panel = -1, call = 0;
+      // Of a few rows the weights come slower than they are used.
+      const NextPanel next(layout_.tile, layout_.panel_bytes);
+      const int64_t rows = part.row_end - part.row_begin, calls = rows < kRowsThatWait ? CeilDiv(rows, layout_.tile.mr) : 0;
       const auto run_tile = [&](const Tile<uint8_t>& tile) {
         const int64_t channel = tile.panel * layout_.tile.nr;
-        call = tile.panel == panel ? call + 1 : 0;
-        panel = tile.panel;
         t.a = tile.a;
         t.tap_step = static_cast<size_t>(tile.tap_step);
         t.n = static_cast<uint32_t>(tile.n);
         t.w = weights + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
-        t.ahead =
-            asks && call < askers && panel + 1 < part.panel_end ? t.w + layout_.panel_bytes + static_cast<size_t>(call) * asked : nullptr;
+        t.ahead = tile.panel + 1 < part.panel_end ? next.Ahead(t.w, tile.index, calls) : nullptr;
         t.init = init + channel;
         t.scale = scale + channel;
         t.bias = bias != nullptr ? bias + channel : nullptr;

@@ -92,7 +92,7 @@ void ForEachLineTile(const ConvLayout& layout, const ConvRun<T>& run, const Conv
     count = rows * columns;
     const int64_t tiles = CeilDiv(count, layout.tile.mr);
     const T* list[kernels::kMaxMr];
-    // fn(first pixel of the band, m) for each tile, whose pixels are in `list`.
+    // fn(its index, first pixel of the band, m) for each tile, whose pixels are in `list`.
     const auto for_each_tile = [&](auto&& fn) {
       const int64_t height = count / tiles, taller = count % tiles;
       int64_t left_in_row = columns;
@@ -107,19 +107,19 @@ void ForEachLineTile(const ConvLayout& layout, const ConvRun<T>& run, const Conv
           left_in_row = columns;
           window = row += next_row;
         }
-        fn(at, m);
+        fn(t, at, m);
       }
     };
     for (int64_t panel = part.panel_begin; panel < part.panel_end;) {
       const int64_t group = panel / layout.panels_per_group;
       const int64_t panel_end = std::min(part.panel_end, (group + 1) * layout.panels_per_group);
       CopyLines(band, s, run.x + image * s.h * s.w * s.c, group * band.channels, y, x, rows, columns, padding, lines);
-      if (layout.has_base) for_each_tile([&](int64_t at, int64_t m) { rows_fn(list, band.step, m, boxes + at); });
+      if (layout.has_base) for_each_tile([&](int64_t, int64_t at, int64_t m) { rows_fn(list, band.step, m, boxes + at); });
       for (; panel < panel_end; ++panel) {
         const int64_t first = panel % layout.panels_per_group * layout.tile.nr;
         const int64_t n = std::min<int64_t>(layout.tile.nr, s.group_outputs() - first);
-        for_each_tile([&](int64_t at, int64_t m) {
-          tile_fn(Tile<T>{list, band.step, m, n, pixel + at, group * s.group_outputs() + first, panel, boxes + at, nullptr});
+        for_each_tile([&](int64_t t, int64_t at, int64_t m) {
+          tile_fn(Tile<T>{list, band.step, t, m, n, pixel + at, group * s.group_outputs() + first, panel, boxes + at, nullptr});
         });
       }
     }

@@ -47,6 +47,7 @@ template <typename T>
 struct Tile {
   const T* const* a;  // [taps][m], or [m] with a tap_step
   int64_t tap_step;
+  int64_t index;  // which tile of its panel, from the first of a block of pixels on
   int64_t m, n;
   int64_t row;      // first output pixel
   int64_t channel;  // first output channel
@@ -124,7 +125,7 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
           tile_fn(
-              Tile<T>{pointers + at * layout.taps, 0, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at, terms + at});
+              Tile<T>{pointers + at * layout.taps, 0, t, m, n, row + at, group * s.group_outputs() + first, panel, boxes + at, terms + at});
         }
       }
     }

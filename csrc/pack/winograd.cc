@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pack/ahead.h"
 #include "pack/arrange.h"
 #include "pack/low_bit.h"
 #include "pack/winograd_filter.h"
@@ -49,10 +50,7 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
   const kernels::WinogradKernels& transforms = FilterKernels(layer.set, layout.algorithm.winograd);
   const uint32_t taps = static_cast<uint32_t>(filter.taps), k = static_cast<uint32_t>(layout.k);
   const size_t nr = static_cast<size_t>(layout.tile.nr), position_bytes = taps * k * nr;
-  // The first calls of a position ask for the weights of the next one, each for a part: all at once they would come no faster, and keep
-  // the call's own loads waiting. Too few calls ask for nothing, which is faster than to ask for some.
-  const int64_t askers = static_cast<int64_t>(layout.tile.nr * layout.tile.kr / 64);
-  const size_t asked = position_bytes / static_cast<size_t>(askers);
+  const NextPanel next(layout.tile, position_bytes);
 
   kernels::WinogradOutput output = {};
   output.plane = offsets.sum_plane;
@@ -86,9 +84,10 @@ void RunWinograd(const WinogradLayer& layer, const ConvRun<uint8_t>& run, const 
         for (int64_t g = 0; g < groups; ++g) {
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;
           const int8_t* w = weights + position * position_bytes;
-          const int8_t* ahead = groups >= askers && g < askers ? w + position_bytes + static_cast<size_t>(g) * asked : w;
+          const int8_t* ahead = next.Ahead(w, g, groups);
           kernels.product[m - 1]({input.Rows(t), position * offsets.input.plane, taps, k, w, init + position * nr, terms + p * block + t,
-                                  layout.algorithm.depth, sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr, ahead});
+                                  layout.algorithm.depth, sums + position * offsets.sum_plane + static_cast<size_t>(t) * nr,
+                                  ahead != nullptr ? ahead : w});
         }
       }
       const int64_t channel = panel * layout.tile.nr;

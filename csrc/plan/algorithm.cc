@@ -111,6 +111,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
     best.reason = "as asked for";
     return best;
   }
+  if (options.algorithm == "auto" && !HasCosts(set.isa)) return best;  // direct, and nothing of the codes need be known
   const CodeRanges ranges = FindRanges(shape, weights);
   // "on" asks for the choices of a CPU that adds beside its dot products.
   const bool two_dot_ports = options.fip != "on" && CpuHasTwoDotPorts();
@@ -119,7 +120,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
   std::string refused;
   for (const Candidate& c : kCandidates) {
     const bool forced = options.algorithm == c.name;
-    if (!forced && (options.algorithm != "auto" || !HasCosts(set.isa) || !Allowed(c, options.fip))) continue;
+    if (!forced && (options.algorithm != "auto" || !Allowed(c, options.fip))) continue;
     if (!HasKernels(set, c)) {
       if (forced) return Unsupported(std::string("algorithm ") + c.name + ": " + IsaName(set.isa) + " has no kernel for it");
       continue;

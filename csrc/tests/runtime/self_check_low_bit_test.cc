@@ -12,64 +12,39 @@ namespace {
 
 using kernels::KernelSet;
 
+template <kernels::WinogradKernels KernelSet::* Filter>
+void BreakInput(KernelSet* s) {
+  (s->*Filter).input = [](const kernels::WinogradInput& t) noexcept {
+    (original->*Filter).input(t);
+    Spoil(t.v);
+  };
+}
+template <kernels::WinogradKernels KernelSet::* Filter>
+void BreakOutput(KernelSet* s) {
+  (s->*Filter).output = [](const kernels::WinogradOutput& t) noexcept {
+    (original->*Filter).output(t);
+    Spoil(t.epilogue.out);
+  };
+}
+// Only floats are wrong.
+template <kernels::WinogradKernels KernelSet::* Filter>
+void BreakFloatOutput(KernelSet* s) {
+  (s->*Filter).output = [](const kernels::WinogradOutput& t) noexcept {
+    (original->*Filter).output(t);
+    if (t.epilogue.output.f32) Spoil(t.epilogue.out);
+  };
+}
+
 TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
   const Breakage breakages[] = {
-      {"Winograd in one dimension",
-       [](KernelSet* s) {
-         s->winograd_1d.input = [](const kernels::WinogradInput& t) noexcept {
-           original->winograd_1d.input(t);
-           Spoil(t.v);
-         };
-       }},
-      {"Winograd in one dimension",
-       [](KernelSet* s) {
-         s->winograd_1d.output = [](const kernels::WinogradOutput& t) noexcept {
-           original->winograd_1d.output(t);
-           Spoil(t.epilogue.out);
-         };
-       }},
-      {"Winograd",
-       [](KernelSet* s) {
-         s->winograd_2d.input = [](const kernels::WinogradInput& t) noexcept {
-           original->winograd_2d.input(t);
-           Spoil(t.v);
-         };
-       }},
-      {"Winograd",
-       [](KernelSet* s) {
-         s->winograd_2d.output = [](const kernels::WinogradOutput& t) noexcept {
-           original->winograd_2d.output(t);
-           if (t.epilogue.output.f32) Spoil(t.epilogue.out);
-         };
-       }},
-      {"Winograd of four outputs",
-       [](KernelSet* s) {
-         s->winograd_1d4.input = [](const kernels::WinogradInput& t) noexcept {
-           original->winograd_1d4.input(t);
-           Spoil(t.v);
-         };
-       }},
-      {"Winograd of four outputs",
-       [](KernelSet* s) {
-         s->winograd_1d4.output = [](const kernels::WinogradOutput& t) noexcept {
-           original->winograd_1d4.output(t);
-           Spoil(t.epilogue.out);
-         };
-       }},
-      {"Winograd of 4x4 outputs",
-       [](KernelSet* s) {
-         s->winograd_4x4.input = [](const kernels::WinogradInput& t) noexcept {
-           original->winograd_4x4.input(t);
-           Spoil(t.v);
-         };
-       }},
-      {"Winograd of 4x4 outputs",
-       [](KernelSet* s) {
-         s->winograd_4x4.output = [](const kernels::WinogradOutput& t) noexcept {
-           original->winograd_4x4.output(t);
-           if (t.epilogue.output.f32) Spoil(t.epilogue.out);
-         };
-       }},
+      {"Winograd in one dimension", BreakInput<&KernelSet::winograd_1d>},
+      {"Winograd in one dimension", BreakOutput<&KernelSet::winograd_1d>},
+      {"Winograd of four outputs", BreakInput<&KernelSet::winograd_1d4>},
+      {"Winograd of four outputs", BreakOutput<&KernelSet::winograd_1d4>},
+      {"Winograd of 4x4 outputs", BreakInput<&KernelSet::winograd_4x4>},
+      {"Winograd of 4x4 outputs", BreakFloatOutput<&KernelSet::winograd_4x4>},
+      {"Winograd", BreakInput<&KernelSet::winograd_2d>},
+      {"Winograd", BreakFloatOutput<&KernelSet::winograd_2d>},
       {"inner products",
        [](KernelSet* s) {
          s->row_terms = [](const kernels::RowTerms& t) noexcept {
