@@ -1,4 +1,4 @@
-"""The same networks, quantized to 8 bits by the tools of other engines and run by those engines."""
+"""Networks of the methods experiment, quantized to 8 bits by the tools of other engines and run by those engines."""
 
 from __future__ import annotations
 

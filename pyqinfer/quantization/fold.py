@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from pyqinfer.quantization.graph import BATCH_NORM, LAYER_OPS, Layer, TracedModel, op_name
 
-# Behind a transposed convolution the engine folds it into the scales of the codes.
+# A BatchNorm behind a transposed convolution is left to the converter, which folds it into the scales of the weight codes.
 _FOLDED = LAYER_OPS - {"conv_transpose2d"}
 
 
@@ -25,7 +25,7 @@ def fold_batch_norm(traced: TracedModel) -> int:
         if not isinstance(layer, Node) or op_name(layer) not in _FOLDED or len(layer.users) != 1 or layer not in layers:
             continue
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
-            continue  # a linear layer's channels lie on the last axis, a BatchNorm's on axis 1
+            continue  # The linear layer's channels lie on the last axis, the BatchNorm's on axis 1.
         if any(user.target is not operator.getitem or user.args[1] != 0 for user in results):
             continue
         _fold(traced, layers[layer], node)

@@ -44,7 +44,7 @@ class Layer:
 
 
 def op_name(node: Node) -> str:
-    """ "conv2d" for aten.conv2d.default; "" for everything that is no aten op."""
+    """The op's name without namespace and overload, "conv2d" for aten.conv2d.default; "" for everything that is no aten op."""
     schema = getattr(node.target, "_schema", None)
     if node.op != "call_function" or schema is None or not schema.name.startswith("aten::"):
         return ""
@@ -52,7 +52,7 @@ def op_name(node: Node) -> str:
 
 
 def shared_source(node: Node) -> Node | None:
-    """The tensor that holds the elements of ``node``'s, where that only moves, copies or picks them."""
+    """The tensor whose elements ``node`` moves, copies or picks; None if it does anything else."""
     if op_name(node) in SHARING_OPS:
         return None if _pads_with_other_than_zero(node) else operand(node)
     if node.target is operator.getitem and op_name(operand(node)) in _SPLITS:
@@ -61,7 +61,7 @@ def shared_source(node: Node) -> Node | None:
 
 
 def _pads_with_other_than_zero(node: Node) -> bool:
-    """Zero has a code in every range."""
+    """Whether a pad writes numbers that may have no code in the input's range; zero has one in every range."""
     if op_name(node) not in ("pad", "constant_pad_nd"):
         return False
     return any(value not in (None, 0, 0.0, "constant", "reflect", "replicate", "circular") for value in node.args[2:])
@@ -118,7 +118,7 @@ class TracedModel:
                 name, weight = namer.name(node, op), self.constant(node.args[1])
                 if op == "conv_transpose2d":
                     if len(node.args) > 6 and node.args[6] != 1:
-                        continue  # a column of a grouped weight holds channels of several groups: no scale per channel
+                        continue  # A column of a grouped weight holds channels of several groups, so it has no scale per channel.
                     weight = weight.transpose(0, 1)
                 layers.append(Layer(name, op, node, weight))
         return layers
@@ -137,12 +137,12 @@ class TracedModel:
         return self.constant(node) if isinstance(node, Node) else None
 
     def replace_weight(self, layer: Layer, weight: Tensor) -> None:
-        """``weight``: like ``layer.weight``, output channels on axis 0."""
+        """Give a layer another float32 weight of the shape of ``layer.weight``, output channels on axis 0."""
         value = weight.transpose(0, 1).contiguous() if layer.axis == 1 else weight
         layer.node.update_arg(1, self.add_constant(f"{layer.name}.weight", value, layer.node))
 
     def replace_bias(self, layer: Layer, bias: Tensor) -> None:
-        """Also where there was none."""
+        """Give a layer the bias [channels], whether it had one or not."""
         arguments = list(layer.node.args) + [None] * (3 - len(layer.node.args))
         arguments[2] = self.add_constant(f"{layer.name}.bias", bias, layer.node)
         layer.node.args = tuple(arguments)

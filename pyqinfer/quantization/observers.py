@@ -1,6 +1,7 @@
 """Observers: what they see of an activation while calibrating, and the quantization parameters they give.
 
-No observer depends on how the calibration images are cut into batches, but for "average", which is about batches.
+Cutting the calibration images into other batches changes "average", which is about batches, and the quarter of each batch that "best"
+holds out; other observers stay where they are, to the width of a bin.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BINS = 8192  # over [-limit, limit]: at least 2048 over the range in use, also after the limit was doubled once too often
+# Bins over [-limit, limit]: at least 2048 lie in the range in use, even after the limit was doubled for a value just above it.
+_BINS = 8192
 _CANDIDATES = 100
-_SMALLEST_RANGE = 2.0**-40  # a tensor this small counts as zero: products of scales stay normal float32 numbers
+# A tensor this small counts as zero, so that products of scales stay normal float32 numbers.
+_SMALLEST_RANGE = 2.0**-40
 # A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-40 are one bin.
 _DROPPED_BITS = 15
 _FIRST_BIN = (127 - 40) << 8
@@ -25,7 +28,7 @@ _FIRST_BIN = (127 - 40) << 8
 
 @dataclass(frozen=True)
 class ActivationParams:
-    """Per-tensor parameters: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value."""
+    """Parameters of one tensor: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value."""
 
     scale: float
     zero_point: int
@@ -140,12 +143,12 @@ class _Histogram:
         return (-self._limit + (used + 0.5) * width).astype(np.float64), self._counts[used]
 
     def squared_error(self, params: ActivationParams) -> float:
-        """Of the values seen, each taken for its bin's centre."""
+        """The error that the parameters make on the values seen, each taken for its bin's centre."""
         return _squared_error(*self._bins(), params)
 
 
 class MSEObserver(_Histogram):
-    """Of 100 candidate ranges (fractions of the range seen) the one of least squared error."""
+    """The range of least squared error among 100 candidates, fractions of the range seen."""
 
     def params(self, bits: int) -> ActivationParams:
         full = self._range.params(bits)
@@ -209,7 +212,7 @@ class PercentileObserver:
 
 
 class BestObserver:
-    """All of the above; the one whose parameters do best on a quarter of the images, which they have not seen."""
+    """Runs every other observer and takes the one whose parameters do best on a quarter of the images, which it has not seen."""
 
     def __init__(self) -> None:
         self._candidates: list[Observer] = [make() for name, make in OBSERVERS.items() if name != "best"]
