@@ -49,14 +49,14 @@ class DigitsNet(nn.Module):
 
 @cache
 def data(split: str) -> tuple[Tensor, Tensor]:
-    """Digits drawn up to 16x16, and labels."""
+    """Digits enlarged to ``[N, 1, 16, 16]``, and labels."""
     images, labels = pq.zoo.digits(split)
     return F.interpolate(torch.from_numpy(images), size=16, mode="bilinear"), torch.from_numpy(labels)
 
 
 @cache
 def trained() -> DigitsNet:
-    """In evaluation mode, 99.4 % right on the test images. Do not change it."""
+    """The trained network in evaluation mode, 99.4 % right on the test images. Tests must leave it as it is."""
     return load("digits_net", DigitsNet())
 
 
@@ -68,14 +68,14 @@ def accuracy(model: Callable[[Tensor], Tensor]) -> float:
 
 
 def folded(model: nn.Module) -> TracedModel:
-    """Traced, with BatchNorm folded."""
+    """The model traced, with BatchNorm folded."""
     traced = TracedModel(model, (data("train")[0][:2],))
     fold_batch_norm(traced)
     return traced
 
 
 def imbalance(traced: TracedModel, seed: int = 0, decades: float = 1.5) -> None:
-    """The same function with channels between layers scaled by random factors ``10^U(-decades, decades)``."""
+    """Scale the channels between layers by random factors ``10^U(-decades, decades)``; the network stays the same function."""
     generator = torch.Generator().manual_seed(seed)
     for pair in find_pairs(traced):
         first, second = (next(layer for layer in traced.layers if layer.name == p.name) for p in (pair.first, pair.second))

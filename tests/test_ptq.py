@@ -90,7 +90,7 @@ BESIDE = {
 def test_a_percentile_is_that_of_all_values_whatever_outliers_lie_beside_them(
     percent: str, beside: str, outliers: tuple[float, ...]
 ) -> None:
-    """To a 256th, the width of a bin, and to a step of the 20 bits that it is read in. Of few values it is the largest, as in NumPy."""
+    """It is exact to a 256th, the width of a bin, and to a step of the 20 bits that it is read in. For few values it is the largest."""
     values, odd = BESIDE[beside], torch.tensor(outliers)
     low, high = ends(observed(f"percentile{percent}", values, odd).params(20))
     everything = torch.cat([values, odd]).double().numpy()
@@ -194,7 +194,7 @@ def test_corrected_channels_have_the_float_networks_means_on_the_calibration_ima
             mean = y.mean(0) if y.ndim == 2 else y.mean((0, 2, 3))
             differences.append(float((mean - wanted).abs().max() / y.std()))
         worst[corrected] = max(differences)
-    assert worst[True] < 3e-3  # of a standard deviation: codes behind the correction move a little
+    assert worst[True] < 3e-3  # standard deviations: codes behind the correction move a little
     assert worst[True] < 0.1 * worst[False]
 
 

@@ -129,7 +129,7 @@ def codes(rng: np.random.Generator, q: Any, *shape: int) -> np.ndarray:
 
 def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
     x = rng.standard_normal(shape).astype(np.float32) * np.float32(2) ** rng.integers(-6, 7, shape).astype(np.float32)
-    # Some with few bits (exact ties), some special.
+    # Some numbers have few bits, so that ties are exact, and some are special.
     short_bits = (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
     x = np.where(rng.random(shape) < 0.3, short_bits, x)
     return np.where(rng.random(shape) < 0.03, rng.choice(np.array(generate.SPECIAL, np.float32), shape), x)
