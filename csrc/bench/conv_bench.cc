@@ -5,7 +5,8 @@
 #include <random>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "pack/conv.h"
 
 namespace pqi::bench {

@@ -4,7 +4,9 @@
 #include <limits>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
+#include "kernels/reference/linear_dynamic.h"
 #include "pack/conv.h"
 #include "pack/linear_dynamic.h"
 

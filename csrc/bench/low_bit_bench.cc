@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "pack/conv.h"
 
 namespace pqi::bench {

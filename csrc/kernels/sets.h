@@ -1,7 +1,7 @@
 // Declarations of the kernel sets in list.inc, for the files that define and dispatch them.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 

@@ -30,7 +30,7 @@ const T* AtIf(bool present, const uint8_t* memory, size_t offset) {
 // Output rows whose products take longer than it costs to ask for weights.
 constexpr int64_t kRowsThatWait = 256;
 
-// sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract.h.
+// sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract/tile.h.
 void BoxSums(const uint8_t* const* a, int64_t tap_step, int64_t taps, int64_t k, int64_t m, int32_t zero_point, int32_t* box) {
   for (int64_t i = 0; i < m; ++i) {
     int32_t sum = 0;
@@ -60,8 +60,8 @@ double LargestResult(const ConvShape& s, const WeightsU8& w) {
   return largest;
 }
 
-// Sets Output::saturates and code_max (kernels/contract.h) where that is proved. Rounding keeps order, so a bound clamps like the code that
-// it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+// Sets Output::saturates and code_max (kernels/contract/output.h) where that is proved. Rounding keeps order, so a bound clamps like the
+// code that it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
 void ProveSaturation(const Residual& r, double largest, kernels::Output* output) {
   kernels::Output& o = *output;
   if (o.f32 || r.f32 != nullptr) return;

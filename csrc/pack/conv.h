@@ -5,7 +5,8 @@
 #include <cstdint>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/layout.h"
 #include "pack/pairs.h"

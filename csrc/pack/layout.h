@@ -6,7 +6,8 @@
 #include <cstdint>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 
 namespace pqi::pack {
@@ -57,7 +58,7 @@ struct WeightsF32 {
 // Everything of a layer is in one buffer. Its arrays are padded with zeros up to `channels`; offsets are in bytes, multiples of 64.
 //
 // With tiles, runs, lines and gather a panel is the nr channels that a kernel call computes; the last panel of each group is padded.
-// kernels/contract.h has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
+// kernels/contract/tile.h has the order inside a panel. depthwise: [taps][channels]. reference: the order of the file.
 struct ConvLayout {
   Method method = Method::kReference;
   Algorithm algorithm;

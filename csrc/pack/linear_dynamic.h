@@ -6,7 +6,8 @@
 #include <optional>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "pack/conv.h"
 #include "pack/narrow.h"
@@ -21,7 +22,7 @@ struct DynamicRun {
   void* y = nullptr;  // [rows][outputs]
 };
 
-// Panels of nr channels as in kernels/contract.h, groups of k-values in the place of taps; behind them, for each panel and group, nr
+// Panels of nr channels as in kernels/contract/tile.h, groups of k-values in the place of taps; behind them, for each panel and group, nr
 // scales, code sums and bases. Codes of 2 and 4 bits stay packed where the set has kernels for that. The reference set has no tiles, and
 // keeps the order of the file in one panel.
 class PackedLinearDynamic {

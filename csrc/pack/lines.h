@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/shapes.h"
 #include "pack/arrange.h"
 #include "pack/conv.h"

@@ -4,7 +4,8 @@
 #include <cstdint>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/layout.h"
 

@@ -1,11 +1,12 @@
-// A convolution or linear layer on matrix registers (kernels/contract.h, TileMatrixU8S8): bands of output rows, whose input is copied into
-// padded images first so that all windows are evenly spaced, or read in place for 1x1.
+// A convolution or linear layer on matrix registers (kernels/contract/matrix.h, TileMatrixU8S8): bands of output rows, whose input is
+// copied into padded images first so that all windows are evenly spaced, or read in place for 1x1.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "pack/conv.h"
 #include "pack/layout.h"
 

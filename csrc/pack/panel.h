@@ -1,10 +1,10 @@
-// The order of weights inside a panel (kernels/contract.h).
+// The order of weights inside a panel (kernels/contract/tile.h).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 
 namespace pqi::pack {
 

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/winograd.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/layout.h"
 

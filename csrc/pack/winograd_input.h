@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
 #include "pack/conv.h"
 #include "pack/layout.h"
 #include "pack/winograd.h"

@@ -5,7 +5,7 @@
 
 #include "base/isa.h"
 #include "base/status.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "pack/conv.h"
 
 namespace pqi::plan {

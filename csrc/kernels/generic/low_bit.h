@@ -12,11 +12,13 @@
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/low_bit.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {

@@ -4,12 +4,14 @@
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/contract/winograd.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
 #include "kernels/generic/low_bit.h"
 #include "kernels/generic/winograd_filters.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {

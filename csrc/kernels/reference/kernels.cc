@@ -1,4 +1,4 @@
-// The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/contract.h).
+// The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/kernel_set.h).
 #include "kernels/reference/elementwise.h"
 #include "kernels/reference/functions.h"
 #include "kernels/reference/linear_dynamic.h"

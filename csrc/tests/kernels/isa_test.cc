@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::test {
 namespace {

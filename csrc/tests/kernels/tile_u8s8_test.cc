@@ -30,7 +30,7 @@ std::string Describe(const Case& c) {
          " f32=" + std::to_string(c.output.f32);
 }
 
-// The panel of kernels/contract.h, written from its text.
+// The panel of kernels/contract/tile.h, written from its text.
 std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
   const int64_t blocks = (c.k + tile.kr - 1) / tile.kr;
   std::vector<int8_t> panel(static_cast<size_t>(c.taps * blocks * tile.nr * tile.kr));

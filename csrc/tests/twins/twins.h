@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/isa.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::test {
 

@@ -1,9 +1,9 @@
-// AVX2 + FMA primitives (kernels/generic/kernel_set.h says what they are for).
+// AVX2 + FMA primitives (kernels/generic/primitives.h says what they are for).
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/x86/interleave.h"
 

@@ -1,5 +1,5 @@
 // AVX-512 (F, BW, DQ, VL) primitives for CPUs without VNNI: those of AVX512-VNNI but for the u8 x s8 product, which is widened to 16 bits
-// as on AVX2 (kernels/generic/kernel_set.h says what they are for).
+// as on AVX2 (kernels/generic/primitives.h says what they are for).
 #pragma once
 
 #include "kernels/x86/avx512vnni/simd.h"

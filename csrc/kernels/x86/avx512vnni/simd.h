@@ -1,9 +1,9 @@
-// AVX-512 (F, BW, DQ, VL) + VNNI primitives (kernels/generic/kernel_set.h says what they are for).
+// AVX-512 (F, BW, DQ, VL) + VNNI primitives (kernels/generic/primitives.h says what they are for).
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/x86/avx512vnni/byte_table.h"
 #include "kernels/x86/interleave.h"

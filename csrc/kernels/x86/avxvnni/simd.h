@@ -1,4 +1,4 @@
-// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/kernel_set.h says what they are for).
+// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/primitives.h says what they are for).
 //
 // vpdpbusd on 256 bits has two encodings that do the same: VEX (AVX-VNNI: Alder Lake and later, Zen 5) and EVEX (AVX512-VNNI + VL).
 // Which one is compiled follows from the flags of the translation unit: VEX in the library, EVEX in the twin that tests run on machines

@@ -12,7 +12,8 @@
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/depthwise.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/binary.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise_columns.h"
@@ -24,6 +25,7 @@
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 #include "kernels/generic/winograd.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
