@@ -16,6 +16,7 @@
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/narrow_matrix.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/tile.h"
 #include "kernels/kernel_set.h"
 
@@ -238,11 +239,6 @@ constexpr void FillUnpackedTiles(NarrowKernels& kernels) {
   }
   if constexpr (MR > 1) FillUnpackedTiles<S, MR - 1>(kernels);
 }
-
-template <class S, class = void>
-struct HasNarrow : std::false_type {};
-template <class S>
-struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<S::kOffset == 0> {};
 
 template <class S>
 constexpr void FillNarrow(KernelSet& set) {

@@ -3,7 +3,7 @@
 #include "kernels/reference/functions.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "kernels/reference/quantize.h"
-#include "kernels/reference/rows.h"
+#include "kernels/reference/softmax_norm.h"
 #include "kernels/sets.h"
 
 namespace pqi::kernels {
@@ -32,7 +32,7 @@ constexpr KernelSet MakeKernelSet() {
   set.prelu = &PreluChannels;
   set.affine = &AffineChannels;
   set.clamp = &Clamp;
-  set.softmax = &SoftmaxRow;
+  set.softmax = &Softmax;
   set.normalize = &Normalize;
   set.table = &Table;
   set.max_u8 = &MaxU8;

@@ -5,6 +5,6 @@
 
 namespace pqi::kernels {
 
-constexpr KernelSet kAvx2Kernels = MakeKernelSet<Simd>(Isa::kAvx2);
+constexpr KernelSet kAvx2Kernels = MakeKernelSet<Avx2>(Isa::kAvx2);
 
 }  // namespace pqi::kernels

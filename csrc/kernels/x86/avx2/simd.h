@@ -10,7 +10,7 @@
 namespace pqi::kernels {
 namespace {
 
-struct Simd {
+struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kBytes = 32;
   // 4x16 of sixteen registers: 8 accumulators, 4 weights (two phases), the activation, its phase, a product, a mask.

@@ -5,6 +5,6 @@
 
 namespace pqi::kernels {
 
-constexpr KernelSet kAvx512VnniKernels = MakeKernelSet<Simd>(Isa::kAvx512Vnni);
+constexpr KernelSet kAvx512VnniKernels = MakeKernelSet<Avx512Vnni>(Isa::kAvx512Vnni);
 
 }  // namespace pqi::kernels
