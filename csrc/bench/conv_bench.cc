@@ -6,7 +6,8 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {

@@ -5,7 +5,8 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "linear/dynamic.h"
 
 namespace pqi::bench {

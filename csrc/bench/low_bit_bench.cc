@@ -5,7 +5,7 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {

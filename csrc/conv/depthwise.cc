@@ -2,13 +2,15 @@
 //
 // Two kernels run them. One takes any window, pixel by pixel, through a pointer per tap. The other takes square windows of 3 or 5 along
 // whole image rows, for plain codes without residual: bands of rows, whose lines stay in L1.
+#include "kernels/contract/depthwise.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "conv/method.h"
 #include "conv/window_cursor.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "pack/arrange.h"
 
 namespace pqi::conv {
@@ -32,7 +34,7 @@ struct BandScratch {
   }
 };
 
-// A band for the kernel (kernels::DepthwiseColumnsU8S8), and its first output pixel.
+// A band for the kernel (kernels/contract/depthwise.h), and its first output pixel.
 struct Band {
   const uint8_t* const* line;
   const uint8_t* padding;

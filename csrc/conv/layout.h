@@ -5,7 +5,8 @@
 #include <cstdint>
 
 #include "conv/product.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/panel.h"
 #include "pack/weights.h"

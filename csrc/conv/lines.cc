@@ -9,7 +9,8 @@
 #include "conv/copy_few.h"
 #include "conv/tile_calls.h"
 #include "conv/tiling.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "pack/arrange.h"
 
 namespace pqi::conv {

@@ -15,7 +15,8 @@
 #include "conv/layout.h"
 #include "conv/run.h"
 #include "conv/split.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/low_bit.h"
 #include "pack/pairs.h"
@@ -36,7 +37,7 @@ struct LayerU8 {
   const ConvLayout& layout;
   const Packed& packed;
   int32_t step, zero_point, qmin, qmax;  // pack::WeightsU8
-  // ConvRun::output with `saturates` proved where it holds (kernels/contract.h).
+  // ConvRun::output with `saturates` proved where it holds (kernels/contract/output.h).
   const kernels::Output& output;
 
   template <typename T>

@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::self_check {
 

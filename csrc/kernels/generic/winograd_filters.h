@@ -13,7 +13,8 @@
 //                     |n * acc| (|8 * acc|) < 2^31
 #pragma once
 
-#include "kernels/contract.h"
+#include <cstdint>
+
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {

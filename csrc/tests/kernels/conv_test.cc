@@ -1,11 +1,11 @@
 // Packed convolutions equal the plain reference for every method, shape and split into parts.
-#include "kernels/reference/conv.h"
-
 #include <numeric>
 
 #include "conv/packed_conv.h"
+#include "tests/kernels/asks_ahead.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
@@ -98,27 +98,10 @@ class ConvTest : public KernelTest {
       for (float special : {kNan, kInf, -kInf, 1e30f, -1e30f}) bias[static_cast<size_t>(random.Int(0, s.oc - 1))] = special;
     }
 
-    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
-    const Guarded<uint8_t> dense(count * element, place);
-    kernels::reference::ConvU8 conv;
-    conv.shape = s;
-    conv.x = x.data();
-    conv.zero_point = weights.zero_point;
-    conv.codes = codes.data();
-    conv.step = weights.step;
-    conv.base = weights.base;
-    conv.scale = scale.data();
-    conv.bias = weights.bias;
-    conv.residual = run.residual;
-    conv.residual.stride = static_cast<size_t>(s.oc);
-    conv.output = run.output;
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(s.oc);
-    kernels::reference::Conv2dU8(conv, 0, s.rows());
-
     const conv::PackedConvU8 packed(*set, s, weights);
     run.y_stride = Stride(s);
-    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+    const std::vector<uint8_t> want = ReferenceOutput(reference, run.y_stride, place);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
@@ -397,17 +380,13 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
   }
 }
 
-// What a tile was called with: its panel, and what it asks the cache for, nullptr if nothing.
-struct TileCall {
-  const int8_t *w, *ahead;
-};
-std::vector<TileCall> tile_calls;
+std::vector<KernelCall> tile_calls;
 const kernels::KernelSet* called_set;
 template <int M = kernels::kMaxMr>
 void RecordTiles(kernels::KernelSet* set) {
   if (set->u8s8_tile[M - 1] != nullptr) {
     set->u8s8_tile[M - 1] = [](const kernels::TileU8S8& t) noexcept {
-      tile_calls.push_back({t.w, t.ahead});
+      tile_calls.push_back({t.w, t.ahead, size_t{64} * t.taps * t.k / 4});
       called_set->u8s8_tile[M - 1](t);
     };
   }
@@ -425,37 +404,17 @@ TEST_P(ConvTest, TilesOfFewRowsAskForEachLineOfTheNextPanelOnce) {
     s.h = s.w = size;
     s.c = 64;
     s.oc = 100;
-    const std::vector<int8_t> codes(static_cast<size_t>(s.oc * s.c), 1);
-    const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
-    const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
-    std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
-    pack::WeightsU8 weights;
-    weights.codes = codes.data();
-    weights.scale = scale.data();
-    const conv::PackedConvU8 packed(recording, s, weights);
+    const LayerOfOnes layer(s);
+    const conv::PackedConvU8 packed(recording, s, layer.Weights());
     const conv::ConvLayout& layout = packed.layout();
     if (layout.method != &conv::kTilesMethod) GTEST_SKIP() << layout.method->name;
-    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-    conv::ConvRun<uint8_t> run;
-    run.shape = s;
-    run.x = x.data();
-    run.y = y.data();
-    run.y_stride = static_cast<size_t>(s.oc);
     tile_calls.clear();
-    packed.Run(run, {0, packed.OutputWork(s).rows, 0, layout.panels}, scratch.data());
-    const size_t part = static_cast<size_t>(64 * s.c / layout.tile.kr), parts = layout.panel_bytes / part;
-    const int8_t* last = tile_calls.back().w;
-    for (auto call = tile_calls.begin(); call != tile_calls.end();) {
-      const int8_t *w = call->w, *next = w + layout.panel_bytes;
-      size_t calls = 0;
-      for (; call != tile_calls.end() && call->w == w; ++call, ++calls) {
-        if (call->ahead == nullptr) continue;
-        ASSERT_EQ(call->ahead, next);
-        next += part;
-      }
-      const bool asks = size < 16 && parts > 0 && calls >= parts && w != last;
-      EXPECT_EQ(next - w, static_cast<ptrdiff_t>(asks ? 2 * layout.panel_bytes : layout.panel_bytes)) << size << ", " << calls << " tiles";
-    }
+    layer.Run(packed);
+    const size_t parts = layout.panel_bytes / static_cast<size_t>(64 * s.c / layout.tile.kr);
+    ForEachPanel(tile_calls, layout.panel_bytes, [&](const int8_t* w, size_t calls, size_t asked) {
+      const bool asks = size < 16 && parts > 0 && calls >= parts && w != tile_calls.back().w;
+      EXPECT_EQ(asked, asks ? layout.panel_bytes : 0) << size << ", " << calls << " tiles";
+    });
   }
 }
 
@@ -483,22 +442,14 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   run.shape = s;
   run.x = x.data();
   run.output = Floats();
-  std::vector<float> got(static_cast<size_t>(s.rows() * s.oc)), want(got.size());
+  const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+  const std::vector<uint8_t> want = ReferenceOutput(reference, static_cast<size_t>(s.oc), GuardedBytes::kAtEnd);
+  std::vector<uint8_t> got(want.size());
   run.y = got.data();
   run.y_stride = static_cast<size_t>(s.oc);
   const conv::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
   EXPECT_EQ(packed.layout().panels, 1);
   for (int i = 0; i < 3; ++i) packed.Run(run, {i * s.rows() / 3, (i + 1) * s.rows() / 3, 0, 1}, nullptr);
-  kernels::reference::ConvU8 conv;
-  conv.shape = s;
-  conv.x = x.data();
-  conv.zero_point = 17;
-  conv.codes = codes.data();
-  conv.scale = scale.data();
-  conv.output = run.output;
-  conv.y = want.data();
-  conv.y_stride = run.y_stride;
-  kernels::reference::Conv2dU8(conv, 0, s.rows());
   EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
 }
 

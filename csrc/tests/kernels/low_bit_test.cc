@@ -4,10 +4,11 @@
 
 #include "conv/packed_conv.h"
 #include "conv/winograd_filter.h"
-#include "kernels/reference/conv.h"
 #include "pack/winograd_codes.h"
+#include "tests/kernels/asks_ahead.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
@@ -137,28 +138,10 @@ class LowBitTest : public KernelTest {
     if (random.Coin()) run.residual.u8 = residual_u8.data();
     if (run.residual.u8 == nullptr && random.Coin()) run.residual.f32 = residual_f32.data();
     run.output = random.Pick(Outputs(0.05f));
-    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
-    const Guarded<uint8_t> dense(count * element, place);
-
-    kernels::reference::ConvU8 conv;
-    conv.shape = s;
-    conv.x = x.data();
-    conv.zero_point = weights.zero_point;
-    conv.codes = codes.data();
-    conv.step = weights.step;
-    conv.base = weights.base;
-    conv.scale = scale.data();
-    conv.bias = weights.bias;
-    conv.residual = run.residual;
-    conv.residual.stride = static_cast<size_t>(s.oc);
-    conv.output = run.output;
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(s.oc);
-    kernels::reference::Conv2dU8(conv, 0, s.rows());
-
     const conv::PackedConvU8 packed(*set, s, weights, algorithm);
     run.y_stride = static_cast<size_t>(s.oc + (random.Coin() ? random.Int(1, 70) : 0));
-    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+    const std::vector<uint8_t> want = ReferenceOutput(reference, run.y_stride, place);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     const int parts = static_cast<int>(random.Int(1, 4));
@@ -246,16 +229,11 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
   }
 }
 
-// What a product was called with: its panel, and [ahead, ahead + asked) that it asks the cache for.
-struct ProductCall {
-  const int8_t *w, *ahead;
-  size_t asked;
-};
-std::vector<ProductCall> product_calls;
+std::vector<KernelCall> product_calls;
 const kernels::KernelSet* called_set;
 template <int M>
 void RecordProduct(const kernels::ProductU8S8& t) noexcept {
-  product_calls.push_back({t.w, t.ahead, size_t{64} * t.taps * t.k / 4});
+  product_calls.push_back({t.w, t.ahead == t.w ? nullptr : t.ahead, size_t{64} * t.taps * t.k / 4});
   called_set->u8s8_dot.product[M - 1](t);
 }
 template <int M>
@@ -270,7 +248,7 @@ TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
   called_set = set;
   kernels::KernelSet recording = *set;
   RecordProducts<kernels::kMaxMr>(&recording);
-  const int64_t lines = set->u8s8.nr * 4 / 64;  // of a block
+  const size_t lines = static_cast<size_t>(set->u8s8.nr) * 4 / 64;  // of a block
   for (const conv::WinogradFilter* filter : conv::AllWinogradFilters()) {
     bool some = false;
     for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product of a position to many
@@ -280,38 +258,15 @@ TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
       s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
       s.c = 20;
       s.oc = 70;
-      const std::vector<int8_t> codes(static_cast<size_t>(s.oc * 9 * s.c), 1);
-      const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
-      const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
-      std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
-      pack::WeightsU8 weights;
-      weights.codes = codes.data();
-      weights.scale = scale.data();
-      weights.qmax = 1;
-      const conv::PackedConvU8 packed(recording, s, weights, {nullptr, filter, Product::kDot, 0});
-      AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-      conv::ConvRun<uint8_t> run;
-      run.shape = s;
-      run.x = x.data();
-      run.y = y.data();
-      run.y_stride = static_cast<size_t>(s.oc);
+      const LayerOfOnes layer(s);
+      const conv::PackedConvU8 packed(recording, s, layer.Weights(), {nullptr, filter, Product::kDot, 0});
       product_calls.clear();
-      packed.Run(run, {0, packed.OutputWork(s).rows, 0, packed.layout().panels}, scratch.data());
-      const int64_t positions = filter->positions();
-      const size_t bytes = packed.layout().panel_bytes / static_cast<size_t>(positions);
-      ASSERT_FALSE(product_calls.empty());
-      for (auto call = product_calls.begin(); call != product_calls.end();) {
-        const int8_t* w = call->w;
-        const int8_t* next = w + bytes;  // what nobody has asked for yet
-        int64_t calls = 0;
-        for (; call != product_calls.end() && call->w == w; ++call, ++calls) {
-          if (call->ahead == w) continue;
-          ASSERT_EQ(call->ahead, next);
-          next += call->asked;
-        }
-        EXPECT_EQ(next - w, static_cast<ptrdiff_t>(calls < lines ? bytes : 2 * bytes)) << "size " << size << ", " << calls << " products";
+      layer.Run(packed);
+      const size_t bytes = packed.layout().panel_bytes / static_cast<size_t>(filter->positions());
+      ForEachPanel(product_calls, bytes, [&](const int8_t*, size_t calls, size_t asked) {
+        EXPECT_EQ(asked, calls < lines ? 0 : bytes) << "size " << size << ", " << calls << " products";
         some = some || calls >= lines;
-      }
+      });
     }
     EXPECT_TRUE(some);
   }

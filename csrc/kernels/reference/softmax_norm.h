@@ -3,7 +3,8 @@
 
 #include <cstddef>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 
@@ -19,7 +20,7 @@ float Sum16(size_t n, Element&& element) {
 }
 
 // As KernelSet::softmax and KernelSet::normalize.
-void SoftmaxRow(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
+void Softmax(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
 void Normalize(const NormalizeGroup& g, const Output& o, void* y) noexcept;
 
 }  // namespace pqi::kernels::reference

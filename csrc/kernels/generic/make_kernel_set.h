@@ -1,18 +1,10 @@
-// The kernel set of an ISA, made from its primitives.
-//
-// S, a struct of static functions (see x86/avx2/simd.h), offers: kLanes int32/float lanes; kBytes byte lanes; tile shapes kU8S8, kF32;
-// types Int, Float, Mask, All; loads and stores that take All (whole vectors) or Mask (the first lanes only, no other byte touched);
-// and the arithmetic of docs/numerics.md, each operation rounded once. The u8 x s8 product is Dot over kPhases parts of a dword; kOffset is
-// KernelSet::u8s8_offset. ColumnDot is the product of depthwise_columns.h, which has no offset. Matrix is void, or matrix
-// registers that take the place of the u8 x s8 tile (matrix_tile.h) and run whole convs (matrix_band.h). For the elementary functions:
-// ShiftRight<n> (arithmetic), PowerOfTwo(n) = 2^n for n in [-126, 127], CopySign(magnitude, sign), SelectGreater(a, b, x, y) = a
-// > b ? x : y; and Wide, doubles of half as many lanes, with the same in binary64, PowerOfTwoWide(n) for whole n in [-1022, 1023],
-// SelectNegative(x, a, b) = x < 0 ? a : b. For epilogues: SetShort (16-bit lanes), PackBytes, StorePiece.
+// The kernel set of an ISA, made from its primitives (kernels/generic/primitives.h).
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/depthwise.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/binary.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/depthwise_columns.h"
@@ -20,10 +12,12 @@
 #include "kernels/generic/low_bit.h"
 #include "kernels/generic/matrix_band.h"
 #include "kernels/generic/narrow.h"
-#include "kernels/generic/rows.h"
+#include "kernels/generic/primitives.h"
+#include "kernels/generic/softmax_norm.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 #include "kernels/generic/winograd.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
@@ -50,6 +44,7 @@ constexpr void FillF32(KernelSet& set) {
 
 template <class S>
 constexpr KernelSet MakeKernelSet(Isa isa) {
+  static_assert(OffersPrimitives<S>(), "");
   static_assert(S::kU8S8.mr <= kMaxMr && S::kF32.mr <= kMaxMr && kDepthwisePad % S::kLanes == 0, "");
   KernelSet set = {};
   set.isa = isa;

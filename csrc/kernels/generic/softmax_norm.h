@@ -1,7 +1,8 @@
 // Softmax and normalization over an ISA's primitives: docs/numerics.md section "Rows".
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/functions.h"

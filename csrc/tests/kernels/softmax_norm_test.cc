@@ -1,5 +1,5 @@
 // Softmax and normalization equal the plain reference for every length, alignment and special value.
-#include "kernels/reference/rows.h"
+#include "kernels/reference/softmax_norm.h"
 
 #include <algorithm>
 
@@ -21,14 +21,14 @@ std::vector<int64_t> Lengths() {
   return lengths;
 }
 
-class RowsTest : public KernelTest {
+class SoftmaxNormTest : public KernelTest {
  protected:
   void ExpectSoftmax(const std::vector<float>& values, bool log, const Output& o, GuardedBytes::Placement place) {
     const size_t n = values.size();
     const Guarded<float> x(values, place), got_e(n, place), want_e(n, place);
     const Guarded<uint8_t> got(n * (o.f32 ? 4 : 1), place), want(got.size(), place);
     set->softmax(x.data(), n, log, o, got_e.data(), got.data());
-    kernels::reference::SoftmaxRow(x.data(), n, log, o, want_e.data(), want.data());
+    kernels::reference::Softmax(x.data(), n, log, o, want_e.data(), want.data());
     ExpectSame(o, got, want);
   }
   void ExpectNormalized(NormalizeGroup group, const std::vector<float>& values, const Output& o, GuardedBytes::Placement place) {
@@ -52,7 +52,7 @@ class RowsTest : public KernelTest {
   Random random{1};
 };
 
-TEST_P(RowsTest, SoftmaxOfEveryLength) {
+TEST_P(SoftmaxNormTest, SoftmaxOfEveryLength) {
   for (int64_t n : Lengths()) {
     for (GuardedBytes::Placement place : kPlacements) {
       const std::vector<float> values = random.Floats(n, -9, 9);
@@ -64,7 +64,7 @@ TEST_P(RowsTest, SoftmaxOfEveryLength) {
   }
 }
 
-TEST_P(RowsTest, SoftmaxOfSpecialValues) {
+TEST_P(SoftmaxNormTest, SoftmaxOfSpecialValues) {
   for (float special : {kNan, kInf, -kInf, 1e38f, -1e38f, 0.0f, -0.0f, 1e-40f}) {
     for (size_t at : {size_t{0}, size_t{15}, size_t{20}}) {
       std::vector<float> values = random.Floats(21, -200, 200);
@@ -76,15 +76,15 @@ TEST_P(RowsTest, SoftmaxOfSpecialValues) {
   }
 }
 
-TEST_P(RowsTest, SoftmaxMayUseItsOutputAsScratch) {
+TEST_P(SoftmaxNormTest, SoftmaxMayUseItsOutputAsScratch) {
   const std::vector<float> values = random.Floats(37, -5, 5);
   std::vector<float> got(37), want(37), e(37);
   set->softmax(values.data(), 37, false, Floats(), got.data(), got.data());
-  kernels::reference::SoftmaxRow(values.data(), 37, false, Floats(), e.data(), want.data());
+  kernels::reference::Softmax(values.data(), 37, false, Floats(), e.data(), want.data());
   EXPECT_EQ(FirstDifference(got.data(), want.data(), 37), -1);
 }
 
-TEST_P(RowsTest, NormalizesRowsOfEveryLength) {
+TEST_P(SoftmaxNormTest, NormalizesRowsOfEveryLength) {
   for (int64_t n : Lengths()) {
     for (GuardedBytes::Placement place : kPlacements) {
       NormalizeGroup row;
@@ -96,7 +96,7 @@ TEST_P(RowsTest, NormalizesRowsOfEveryLength) {
   }
 }
 
-TEST_P(RowsTest, NormalizesGroupsOfChannels) {
+TEST_P(SoftmaxNormTest, NormalizesGroupsOfChannels) {
   for (size_t length : {1, 3, 16, 17, 32}) {
     for (size_t pieces : {1, 2, 9, 20}) {
       NormalizeGroup group;
@@ -110,7 +110,7 @@ TEST_P(RowsTest, NormalizesGroupsOfChannels) {
   }
 }
 
-TEST_P(RowsTest, NormalizingWritesNothingBetweenThePieces) {
+TEST_P(SoftmaxNormTest, NormalizingWritesNothingBetweenThePieces) {
   NormalizeGroup group;
   group.length = 5;
   group.stride = 11;
@@ -126,7 +126,7 @@ TEST_P(RowsTest, NormalizingWritesNothingBetweenThePieces) {
   EXPECT_EQ(got[21], 7.0f);
 }
 
-TEST_P(RowsTest, NormalizesConstantAndSpecialRows) {
+TEST_P(SoftmaxNormTest, NormalizesConstantAndSpecialRows) {
   for (float special : {0.3f, kNan, kInf, 1e30f, 1e-40f}) {
     for (float eps : {0.0f, 1e-5f}) {
       NormalizeGroup row;
@@ -137,7 +137,7 @@ TEST_P(RowsTest, NormalizesConstantAndSpecialRows) {
   }
 }
 
-PQI_INSTANTIATE(RowsTest);
+PQI_INSTANTIATE(SoftmaxNormTest);
 
 }  // namespace
 }  // namespace pqi::test

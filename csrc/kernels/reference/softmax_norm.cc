@@ -1,4 +1,4 @@
-#include "kernels/reference/rows.h"
+#include "kernels/reference/softmax_norm.h"
 
 #include <cmath>
 #include <limits>
@@ -8,7 +8,7 @@
 
 namespace pqi::kernels::reference {
 
-void SoftmaxRow(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept {
+void Softmax(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept {
   // A NaN is skipped here and reaches every result through the sum.
   float largest = -std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
