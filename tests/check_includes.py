@@ -1,4 +1,5 @@
-"""Holds every #include between folders of csrc/ against the DEPS in CMake, and against the one-way order of the folders.
+"""Holds every #include between folders of csrc/ against the DEPS in CMake, and against the one-way order of the folders; looks for circles
+inside each folder.
 
 Run by `make lint`. Exit code 1 and one line per violation.
 """
@@ -36,6 +37,29 @@ def declared_deps() -> dict[str, set[str]]:
     return deps
 
 
+def circles(folder: Path) -> list[str]:
+    """One line per circle among the units of a folder: a unit is what has one name, x.h with x.cc."""
+    uses: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".h", ".cc"):
+            unit = str(path.relative_to(CSRC).with_suffix(""))
+            inner = {str(Path(i).with_suffix("")) for i in INCLUDE.findall(path.read_text()) if (CSRC / i).is_relative_to(folder)}
+            uses.setdefault(unit, set()).update(inner - {unit})
+    found: dict[frozenset[str], str] = {}
+
+    def follow(unit: str, trail: tuple[str, ...]) -> None:
+        if unit in trail:
+            circle = (*trail[trail.index(unit) :], unit)
+            found.setdefault(frozenset(circle), " -> ".join(circle))
+            return
+        for used in sorted(uses.get(unit, ())):
+            follow(used, (*trail, unit))
+
+    for unit in uses:
+        follow(unit, ())
+    return [f"csrc/{folder.name}: a circle of includes: {text}" for text in found.values()]
+
+
 def main() -> int:
     order = folder_order()
     deps = declared_deps()
@@ -53,7 +77,9 @@ def main() -> int:
             target = include.split("/")[0]
             if "/" in include and target in (*order, *TOP) and target != folder and target not in deps.get(folder, set()):
                 problems.append(f"{path.relative_to(CSRC.parent)}: includes {include}, but {target} is not in the DEPS of {folder}")
-    print("\n".join(problems) if problems else f"includes of {len(deps)} folders agree with their DEPS")
+    for folder in order:
+        problems += circles(CSRC / folder)
+    print("\n".join(problems) if problems else f"includes of {len(deps)} folders agree with their DEPS, and none goes round in a circle")
     return 1 if problems else 0
 
 

@@ -22,9 +22,9 @@ def direct_deps(deps: dict[str, set[str]]) -> dict[str, set[str]]:
     """Each folder with those of its dependencies that no other of its dependencies has in turn, so that a picture has few arrows."""
 
     def reachable(folder: str) -> set[str]:
-        return set().union(*(deps[d] | reachable(d) for d in deps[folder])) if deps[folder] else set()
+        return deps[folder].union(*(reachable(used) for used in deps[folder]))
 
-    return {folder: {d for d in deps[folder] if not any(d in reachable(other) for other in deps[folder] if other != d)} for folder in deps}
+    return {folder: used - set().union(*(reachable(other) for other in used)) for folder, used in deps.items()}
 
 
 def cpp_picture() -> str:

@@ -106,10 +106,7 @@ void ForEachPixel(const ConvRun<T>& run, const ConvPart& part, T padding_value, 
   }
 }
 
-bool Suits(const Request& request) {
-  const bool kernel = request.codes != nullptr ? request.set.u8s8_depthwise != nullptr : request.set.f32_depthwise != nullptr;
-  return kernel && request.shape.depthwise();
-}
+bool Suits(const Request& request) { return request.depthwise(); }
 
 void Layout(const Request& request, ConvLayout* layout) {
   const kernels::ConvShape& s = request.shape;
@@ -215,6 +212,7 @@ Words Describe(const ConvLayout&, int) { return {"-depthwise", "one input and on
 
 }  // namespace
 
-const ConvMethod kDepthwiseMethod = {"depthwise", Suits, Layout, PackU8, PackF32, ScratchBytes, RowWork, RunU8, RunF32, Describe, nullptr};
+extern const ConvMethod kDepthwiseMethod = {"depthwise", Suits, Layout, PackU8,   PackF32, ScratchBytes,
+                                            RowWork,     RunU8, RunF32, Describe, nullptr};
 
 }  // namespace pqi::conv

@@ -180,6 +180,6 @@ Words Describe(const ConvLayout& layout, int) {
 
 }  // namespace
 
-const ConvMethod kLinesMethod = {"lines", Suits, Layout, PackU8, PackF32, ScratchBytes, PixelWork, RunU8, RunF32, Describe, nullptr};
+extern const ConvMethod kLinesMethod = {"lines", Suits, Layout, PackU8, PackF32, ScratchBytes, PixelWork, RunU8, RunF32, Describe, nullptr};
 
 }  // namespace pqi::conv

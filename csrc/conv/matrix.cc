@@ -257,6 +257,7 @@ Words Describe(const ConvLayout& layout, int) {
 
 }  // namespace
 
-const ConvMethod kMatrixMethod = {"matrix", Suits, Layout, PackU8, nullptr, ScratchBytes, RowWork, RunU8, nullptr, Describe, nullptr};
+extern const ConvMethod kMatrixMethod = {"matrix", Suits, Layout,  PackU8,   nullptr, ScratchBytes,
+                                         RowWork,  RunU8, nullptr, Describe, nullptr};
 
 }  // namespace pqi::conv
