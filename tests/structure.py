@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from pathlib import Path
 
+import tomllib
 from check_includes import declared_deps, folder_order
 
 ROOT = Path(__file__).resolve().parent.parent
