@@ -54,7 +54,7 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
     if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {Winograd::k1d, Mode::kDeferred, sums}});
   }
   if (winograd_1d4) {
-    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // of positions 3 and 4; others have at most 10 and 3
+    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // bounds positions 3 and 4; others have at most 10 and 3
     out.push_back({"winograd_1d4", {Winograd::k1d4, Mode::kDot, 0}});
     if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {Winograd::k1d4, Mode::kDeferred, sums}});
   }
