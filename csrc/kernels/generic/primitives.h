@@ -245,8 +245,9 @@ constexpr bool OffersPrimitives() {
   return true;
 }
 
-// Depthwise convolutions along image rows (depthwise_columns.h). A register of a column holds, in each dword lane, the pixels of one channel
-// in up to four image lines. Vector j of Q vectors of channels holds, in its piece L of 128 bits, the four channels from (L * Q + j) * 4 on.
+// Depthwise convolutions along image rows (depthwise_columns.h). A register of a column holds, in each dword lane, the pixels of one
+// channel in up to four image lines. Vector j of Q vectors of channels holds, in its piece L of 128 bits, the four channels from
+// (L * Q + j) * 4 on.
 template <class S>
 constexpr bool OffersColumns() {
   PQI_CONSTANT(int, kColumnVectors, "Q of 3x3 windows, a power of two; narrower blocks have a half, a quarter, ... of it")
