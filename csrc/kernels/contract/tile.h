@@ -110,7 +110,7 @@ using TileU8S8PairsFn = void (*)(const TileU8S8Pairs&) noexcept;
 using TileF32Fn = void (*)(const TileF32&) noexcept;
 using ProductU8S8Fn = void (*)(const ProductU8S8&) noexcept;
 
-// One way to multiply u8 by s8. Each is exact under its own condition (csrc/plan/range.h), and panels lie as in TileU8S8:
+// One way to multiply u8 by s8. Each is exact under its own condition (csrc/conv/exact.h), and panels lie as in TileU8S8:
 //   dot            exact for any codes
 //   inner product  the panel holds shifted codes (pack/low_bit.h), sums get row terms, and k is a multiple of 8
 //   deferred       `depth` blocks of four k-values are added in 16 bits before they are widened

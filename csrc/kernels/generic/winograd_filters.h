@@ -12,9 +12,11 @@
 // The transformed input V consists of weighted sums of codes, at most 2, 10, 4 or 16 times qmax - qmin wide, which offsets bring into u8.
 // The transformed weights U have rows that are scaled until they are whole, and must fit s8. So n * acc = A^T (U . V) A comes out instead
 // of acc, with n = 2, 24, 4 or 16, exact modulo 2^32: bytes and sums wrap on purpose. A shift divides by n, as soon as |n * acc| < 2^31.
-// For n = 24 the factor 3 is divided out first, by its inverse modulo 2^32, so that |8 * acc| < 2^31 is enough. csrc/plan/range.h proves
+// For n = 24 the factor 3 is divided out first, by its inverse modulo 2^32, so that |8 * acc| < 2^31 is enough. csrc/conv/exact.h proves
 // these conditions for each layer.
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/generic/compiler.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/aligned.h"
-#include "pack/conv.h"
+#include "conv/packed_conv.h"
 
 namespace pqi::test {
 
@@ -34,15 +34,15 @@ class LayerOfOnes {
     return weights;
   }
   // The whole layer as one part.
-  void Run(const pack::PackedConvU8& packed) const {
+  void Run(const conv::PackedConvU8& packed) const {
     std::vector<uint8_t> y(static_cast<size_t>(shape_.rows() * shape_.oc));
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(shape_));
-    pack::ConvRun<uint8_t> run;
+    conv::ConvRun<uint8_t> run;
     run.shape = shape_;
     run.x = x_.data();
     run.y = y.data();
     run.y_stride = static_cast<size_t>(shape_.oc);
-    packed.Run(run, {0, pack::OutputUnits(packed.layout(), shape_), 0, packed.layout().panels}, scratch.data());
+    packed.Run(run, {0, packed.OutputWork(shape_).rows, 0, packed.layout().panels}, scratch.data());
   }
 
  private:
