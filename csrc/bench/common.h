@@ -1,4 +1,4 @@
-// What the suites share: the ISAs to run on, operands, and the counters of a result line.
+// The ISAs to run on, operands and counters of a result line, for all suites.
 #pragma once
 
 #include <benchmark/benchmark.h>

@@ -94,7 +94,7 @@ void Run(benchmark::State& state, const KernelSet* set, Product product, const C
   ReportMacs(state, set->isa, product, Macs(s));
 }
 
-// Codes as the weights of trained layers have them, most of them small: a Laplace distribution whose tail reaches the ends of int8.
+// Codes like those of trained layers, most of them small: a Laplace distribution whose tail reaches the ends of int8.
 AlignedBuffer<int8_t> TrainedCodes(int64_t n) {
   AlignedBuffer<int8_t> codes(static_cast<size_t>(n));
   std::minstd_rand engine(1);

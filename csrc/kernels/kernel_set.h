@@ -12,13 +12,13 @@
 
 namespace pqi::kernels {
 
-// The reference set has no tile or depthwise kernels, and 0 rows where a shape says how many: its convolutions are
+// The kernels of one ISA. The reference set has no tile and no depthwise kernels, and shapes of 0 rows: its convolutions are
 // kernels/reference/conv.h.
 struct KernelSet : TileSet, LowBitSet, NarrowSet, WinogradSet, MatrixSet, DepthwiseSet, ElementwiseSet {
   Isa isa;
 };
 
-// Lives on the stack while a thread calls the u8s8 tiles of a set, and holds nothing else.
+// Brackets the calls of a set's u8s8 tiles on one thread: the object lives on the stack while they run.
 class TileScope {
  public:
   explicit TileScope(const KernelSet& set) : set_(set) {
@@ -34,7 +34,7 @@ class TileScope {
   const KernelSet& set_;
 };
 
-// The set compiled for an ISA, or nullptr if this build has none. Never selects by the running CPU: see base/isa.h.
+// The set that was compiled for an ISA, or nullptr if this build has none. Whether the CPU can run it is another question (base/isa.h).
 const KernelSet* GetKernelSet(Isa isa);
 
 }  // namespace pqi::kernels

@@ -3,7 +3,7 @@
 
 #include "kernels/kernel_set.h"
 
-// A row's architecture: keeps what is made of the row, or drops it.
+// The architectures of rows: each macro keeps what is made of a row, or drops it.
 #define PQI_ANY(...) __VA_ARGS__
 #if defined(__x86_64__)
 #define PQI_X86(...) __VA_ARGS__

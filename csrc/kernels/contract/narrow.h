@@ -1,4 +1,9 @@
-// Linear layers whose codes lie packed, 2 or 4 bits each, over rows that were quantized at run time (kernels/generic/narrow.h).
+// Linear layers whose codes lie packed in 2 or 4 bits each, over rows that were quantized at run time (kernels/generic/narrow.h).
+//
+// A packed panel is nr channels, group after group of k-values. A group is a number of lines, one for every 4 * 8/bits k-values, and then
+// its nr scales. A line is nr * 4 bytes; its byte 4 * c + b holds, from the lowest bits on, the codes (two's complement) of channel c and
+// k-values b, 4 + b, 8 + b, ... The scales are divided by 2^NarrowKernels::shift, because kernels may multiply codes by that power to
+// extend their signs. k is a multiple of 4 * 8/bits: a group of fewer k-values is filled up with codes of 0, and rows with any bytes.
 #pragma once
 
 #include <cstddef>
@@ -9,68 +14,63 @@
 
 namespace pqi::kernels {
 
-// A packed panel is nr channels, group after group of k-values. A group: for every 4 * 8/bits k-values one line of nr * 4 bytes, of which
-// byte 4 * c + b has, from its lowest bits on, the codes (two's complement) of channel c and k-values b, 4 + b, 8 + b, ...; then the nr
-// scales of the group, divided by 2^NarrowKernels::shift because kernels may multiply codes by that to extend their signs. k is a multiple
-// of 4 * 8/bits: where a group is not, the codes that fill it up are 0. Rows lie likewise, with any bytes there.
+// The sums of m rows by the nr channels of a packed panel, acc = sum((q - z) * code).
 struct NarrowTile {
-  const uint8_t* a;  // rows of codes, a_stride bytes apart
-  size_t a_stride;
-  uint32_t k, groups;    // of a group, as packed
+  const uint8_t* a;      // rows of codes
+  size_t a_stride;       // bytes between rows
+  uint32_t k, groups;    // k-values of a group, filled up as in the panel
   const uint8_t* w;      // the panel, 64-byte aligned
   const int32_t* shift;  // [m] offset - z of each row
-  // [m][nr] with several groups, floats: sum over them in ascending order of f32(f32(acc) * scale); with one group, int32: acc.
-  // acc = sum((q - z) * code).
+  // [m][nr]. With several groups floats: the sum over them, in ascending order, of f32(f32(acc) * scale). With one group int32: acc.
   void* sums;
 };
 
-// 255 * 8 * k < 2^24.
+// At most so many k-values make a sum of codes times 255 that a float holds exactly: 255 * 8 * 8192 < 2^24.
 inline constexpr int kNarrowExact = 8192;
-// The same after a panel was unpacked (UnpackNarrow), for the groups of a piece of it.
+// The sums of m rows by a piece of a panel that was unpacked (UnpackNarrow): some groups of it.
 struct NarrowUnpacked {
-  const uint8_t* a;  // the first group's k-values of each row
+  const uint8_t* a;  // k-values of the piece's first group, of each row
   size_t a_stride;
   uint32_t k, groups;
   const int8_t* codes;  // 64-byte aligned
   size_t group_bytes;
-  const float* code_sum;  // [groups][nr] sum(code); at most kNarrowExact k-values make a sum that floats hold exactly
+  const float* code_sum;  // [groups][nr] sum(code)
   const float* scale;     // [groups][nr]
-  const float* shift;     // [m] as in NarrowTile
-  float* sums;            // [m][nr]
+  const float* shift;     // [m] offset - z of each row
+  float* sums;            // [m][nr], to which these groups are added
   bool first;             // there are no sums yet
 };
 
-// Whole groups of a packed panel to bytes: blocks of four k-values by nr channels, `block_stride` bytes apart, groups `group_stride` bytes.
+// Unpacks whole groups of a packed panel to bytes, in blocks of four k-values by nr channels.
 struct UnpackNarrow {
   const uint8_t* w;
   uint32_t k, groups;
   int8_t* codes;
-  size_t block_stride, group_stride;
-  // [groups][nr] sum(code), and the scales as they were before they were divided.
-  float* code_sum;
-  float* scale;
+  size_t block_stride, group_stride;  // bytes between blocks, and between groups
+  float* code_sum;                    // [groups][nr] sum(code)
+  float* scale;                       // [groups][nr], as they were before the packer divided them
 };
 
-// What is left to do for m rows by n channels after their sums (docs/numerics.md, "linear_dynamic").
+// What is left to do after the sums of m rows by n channels: scales, bias and output (docs/numerics.md, "linear_dynamic").
 struct FinishNarrow {
-  const void* sums;  // as in NarrowTile, rows `stride` elements apart
-  size_t stride;
+  const void* sums;  // floats or int32, as in NarrowTile
+  size_t stride;     // elements between rows of sums
   uint32_t m, n;
   const float* row_scale;  // [m]
-  const float* scale;      // [nr] of the weights with one group; nullptr: several groups
-  const float* bias;       // [nr]; nullptr = none
+  const float* scale;      // [nr] scales of the weights where there is one group; nullptr where sums have them already
+  const float* bias;       // [nr]; nullptr where there is none
   Output output;
   void* out;
-  size_t out_stride;
+  size_t out_stride;  // elements between rows
 };
 
-// Linear layers of packed codes. Entry [i] of an array is for i + 1 rows.
+// Kernels for packed codes. Entry [i] of an array is for i + 1 rows; [0] of a pair is for 2 bits, [1] for 4 bits.
 struct NarrowKernels {
-  int nr = 0;                   // channels of a packed panel; 0: the set has none of these
-  int mr = 0, unpacked_mr = 0;  // rows at most
-  int shift[2] = {};            // by which scales in the panel are too small; [0]: 2 bits, [1]: 4 bits, as below
-  // The unpacked tiles read groups of rows and codes up to the next multiple of `piece` k-values, of which the codes from k on are 0, and
-  // `reads` rows where m is less; what is in those they ignore.
+  int nr = 0;                   // channels of a packed panel; 0: the set has none of these kernels
+  int mr = 0, unpacked_mr = 0;  // most rows of a packed and of an unpacked tile
+  int shift[2] = {};            // scales in the panel are divided by 2^shift
+  // The unpacked tiles read groups of rows and of codes up to the next multiple of `piece` k-values, and `reads` rows where m is less, and
+  // ignore what they find there; the codes from k on must be 0.
   int piece = 0, reads = 0;
   void (*tile[2][kMaxMr])(const NarrowTile&) noexcept;
   void (*unpack[2])(const UnpackNarrow&) noexcept;

@@ -1,8 +1,11 @@
-// Winograd's transforms, before and after the products. A tile is
-//   2d    F(2x2,3x3): 2x2 outputs over 4x4 pixels, 16 positions
-//   4x4   F(4x4,3x3): 4x4 outputs over 6x6 pixels, 46 positions
-//   1d    F(2,3) along x: two neighbours over four pixels of one image row, 4 positions
-//   1d4   F(4,3) along x: four neighbours over six, 6 positions
+// Winograd's transforms, before and after the products (kernels/generic/winograd_filters.h). d is what a tile reads of one channel, m its
+// sums, one for each position, and n the factor by which A^T m A comes out too large.
+//
+//   filter  name               outputs              reads d            positions   n
+//   2d      F(2x2,3x3)         2x2                  4x4 pixels            16       4
+//   4x4     F(4x4,3x3)         4x4                  6x6 pixels            46      16
+//   1d      F(2,3) along x     2 in an image row    4 pixels of a row      4       2
+//   1d4     F(4,3) along x     4 in an image row    6 pixels of a row      6      24
 #pragma once
 
 #include <cstddef>
@@ -12,25 +15,25 @@
 
 namespace pqi::kernels {
 
-// Before: v[p*plane + t*stride + c] = byte p of B^T d B (B^T d) of channel c under tile t, plus offset[p], modulo 256. d is the 4x4 (6x6)
-// pixels from pixels[t*16] (t*36) on, row by row, or the four at pixels[t*2 + x] (six at t*4 + x), which tiles share. Rows of v are written
-// up to the next multiple of kWinogradPad channels.
+// The input transform: v[p*plane + t*stride + c] = byte p of B^T d B (along x alone: B^T d) of channel c under tile t, plus offset[p],
+// modulo 256. The 4x4 (6x6) pixels of tile t begin at pixels[t*16] (t*36), row by row. Along x tiles share pixels: those of tile t begin at
+// pixels[t*2] (t*4). Rows of v are written up to the next multiple of kWinogradPad channels.
 inline constexpr int kWinogradPad = 64;
 struct WinogradInput {
   const uint8_t* const* pixels;
   uint32_t tiles, channels;
   const uint8_t* offset;  // [positions]
-  uint8_t* v;             // 64-byte aligned, as are stride and plane
-  size_t stride, plane;
+  uint8_t* v;             // 64-byte aligned
+  size_t stride, plane;   // multiples of 64
 };
-// After: A^T m A / 4 (/ 16; A^T m / 2, / 24) of `tiles` neighbours in x, and then the epilogue. sums[p*plane + t*nr + j] belongs to
-// position p.
+// The output transform and the epilogue: (A^T m A) / n (along x alone: (A^T m) / n) of `tiles` neighbours in x. The sums of position p and
+// tile t are sums[p*plane + t*nr + j].
 struct WinogradOutput {
   const int32_t* sums;
   size_t plane;
-  uint32_t tiles, rows, columns;  // outputs that exist: 1 to 4 rows of `columns` pixels, at least one in every tile
-  TileU8S8 epilogue;              // of the upper row; a, taps, k, w, init are not read; no base
-  size_t row_pixels;              // pixels between the rows of the output, and of a residual
+  uint32_t tiles, rows, columns;  // outputs that exist: 1 to 4 rows of `columns` pixels, at least one pixel in every tile
+  TileU8S8 epilogue;              // the epilogue of the upper row; a, taps, k, w and init are not read, and there is no base
+  size_t row_pixels;              // pixels from row to row of the output, and of a residual
 };
 struct WinogradKernels {
   void (*input)(const WinogradInput&) noexcept;  // null: the set has no such kernels

@@ -1,4 +1,4 @@
-// Depthwise convolution of one output pixel: lanes are channels, one multiply-add per tap.
+// Depthwise convolution of one output pixel at a time: lanes are channels, and each tap takes one multiply-add.
 #pragma once
 
 #include "kernels/contract/depthwise.h"

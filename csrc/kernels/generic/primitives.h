@@ -76,61 +76,14 @@ struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<
 #define PQI_TEMPLATE(name, list, signature, meaning) PQI_CALL(name, signature, meaning, template name<PQI_LIST list>)
 
 // clang-format off
-// The matrix registers of an ISA (matrix_tile.h, matrix_band.h): eight, of 16 rows of 64 bytes each. S: its Matrix.
 template <class S>
-constexpr bool OffersMatrix() {
-  PQI_FUNCTION(Begin, void(), "of a Matrix: before all use on a thread, with all registers at full size")
-  PQI_FUNCTION(BeginPieces, void(uint32_t), "of a Matrix: the same with rows of n bytes in registers 4 and 5, and n / 4 rows in 6 and 7")
-  PQI_FUNCTION(End, void(), "of a Matrix: after all use, back to the state in which other code finds a thread")
-  PQI_TEMPLATE(Load, (0), void(const void*, ptrdiff_t), "of a Matrix: Load<r>(p, stride): rows of register r, `stride` bytes apart")
-  PQI_TEMPLATE(Store, (0), void(void*, ptrdiff_t), "of a Matrix: Store<r>(p, stride): rows of register r, `stride` bytes apart")
-  PQI_TEMPLATE(Zero, (0), void(), "of a Matrix: Zero<r>(): register r becomes 0")
-  PQI_TEMPLATE(Dot, (0, 4, 6), void(),
-      "of a Matrix: Dot<c, a, b>(): 32-bit sum j of row i of c grows by the products of row i of a, u8, and bytes 4j to 4j + 3 of every "
-      "row of b, s8; modulo 2^32")
-  return true;
-}
-
+constexpr bool OffersColumns();
 template <class S>
-constexpr bool OffersColumns() {
-  // Depthwise convolutions along image rows (depthwise_columns.h). A register of a column holds, in each dword lane, the pixels of one
-  // channel in up to four image lines. Vector j of Q vectors of channels holds, in its piece L of 128 bits, the four channels from
-  // (L * Q + j) * 4 on.
-  PQI_CONSTANT(int, kColumnVectors, "Q of 3x3 windows, a power of two; narrower blocks have a half, a quarter, ... of it")
-  PQI_CONSTANT(int, kColumnOutputs,
-      "rows of outputs from one column of registers: 1, or 2 where a dword of weights may move up by a byte")
-  PQI_CONSTANT(int, kRowsBeside, "image rows of few channels that a block may hold beside each other: 1, or 4, and then also 2")
-  PQI_FUNCTION(ColumnPhases, int(int), "constexpr: the registers that so many image lines of one vector of channels take")
-  constexpr int Q = S::kColumnVectors, kLines = 3, kPhases = S::ColumnPhases(kLines);
-  using Int = typename S::Int;
-  using All = typename S::All;
-  using ByteMask = typename S::ByteMask;
-  using Line = decltype(S::template Line<Q>(static_cast<const uint8_t*>(nullptr), All()));
-  PQI_TEMPLATE(Line, (Q), Line(const uint8_t*, ByteMask),
-      "Line<Q>(p, lanes): Q * kLanes bytes of an image line, in a type of the ISA's choice")
-  PQI_TEMPLATE(Columns, (Q), void(const Line (&)[kLines], Int (&)[kPhases][Q]),
-      "Columns<Q>(lines, out): the pixels of the lines, u8, to registers")
-  PQI_TEMPLATE(WeightColumns, (Q, kLines), void(const int8_t (*)[Q * S::kLanes], Int (&)[kPhases][Q]),
-      "WeightColumns<Q, kLines>(w, out): kLines lines of weights, s8, to registers in the same order")
-  PQI_FUNCTION(ColumnDot, Int(Int, Int, Int), "(sums, column, weights): sums plus the products of each lane's pixels and weights, exact")
-  PQI_TEMPLATE(StoreColumn, (Q), void(uint8_t*, const Int (&)[Q], Int, Int, All),
-      "StoreColumn<Q>(p, v, zero_point, top, lanes): packs as PackBytes does, puts the channels back in order and stores Q * kLanes "
-      "bytes")
-  PQI_TEMPLATE(StoreColumn, (Q), void(uint8_t*, const Int (&)[Q], Int, Int, ByteMask), "the same for the first bytes")
-  if constexpr (S::kRowsBeside > 1) {
-    [[maybe_unused]] constexpr auto at = [](int) { return static_cast<const uint8_t*>(nullptr); };
-    using At = decltype(at);
-    PQI_TEMPLATE(Beside, (2), Line(At, ByteMask),
-        "Beside<kRows>(at, lanes): Q * kLanes / kRows bytes from at(r) on for each of kRows = 2 or 4 rows r, as a Line")
-    PQI_TEMPLATE(StoreBeside, (2), void(uint8_t*, size_t, const Int (&)[Q], Int, Int, ByteMask),
-        "StoreBeside<kRows>(p, stride, v, zero_point, top, lanes): StoreColumn of kRows rows, `stride` bytes apart")
-  }
-  return true;
-}
+constexpr bool OffersMatrix();
 
 template <class S>
 constexpr bool OffersPrimitives() {
-  // Types.
+  // Types and sizes.
   PQI_TYPE(Int, "a vector of integers, or of 16-bit numbers or bytes")
   PQI_TYPE(Float, "a vector of kLanes floats")
   PQI_TYPE(Wide, "a vector of kLanes / 2 doubles")
@@ -151,7 +104,7 @@ constexpr bool OffersPrimitives() {
   PQI_CONSTANT(TileShape, kU8S8, "rows, channels (1, 2 or 4 vectors) and k-values (4) of the u8 x s8 tile")
   PQI_CONSTANT(TileShape, kF32, "rows, channels (1, 2 or 4 vectors) and k-values (1) of the float tile")
 
-  // Memory.
+  // Loads and stores.
   PQI_FUNCTION(LoadInt, Int(const int32_t*), "all lanes")
   PQI_FUNCTION(LoadInt, Int(const int32_t*, Mask), "the first lanes")
   PQI_FUNCTION(StoreInt, void(int32_t*, Int), "all lanes")
@@ -167,7 +120,7 @@ constexpr bool OffersPrimitives() {
   PQI_FUNCTION(StoreU8, void(uint8_t*, Int, Mask), "as many bytes as there are first lanes, from lanes 0..255")
   PQI_FUNCTION(LoadPanel, Int(const int8_t*), "kBytes bytes of a panel; the address is a multiple of kBytes")
 
-  // Integers.
+  // Arithmetic of integers.
   PQI_FUNCTION(SetInt, Int(int32_t), "a number in all lanes")
   PQI_FUNCTION(SetShort, Int(int32_t), "the lower 16 bits in all lanes of 16 bits")
   PQI_FUNCTION(SetBytes, Int(int8_t), "a byte in all bytes")
@@ -188,7 +141,7 @@ constexpr bool OffersPrimitives() {
   PQI_CONSTANT(int, kPairsRows, "rows of the tile that adds pairs of products in 16 bits (TileU8S8Pairs); 0: none, Dot is as fast")
   PQI_TYPE(Matrix, "void, or the matrix registers that take the place of Dot, see below")
 
-  // Epilogues.
+  // The end of epilogues (epilogue_registers.h).
   PQI_FUNCTION(PackBytes, Int(Int, Int, Int, Int, Int, Int),
       "(a, b, c, d, zero_point, top): the lanes of a, then b, c, d, saturated to 16 bits, plus zero_point (16 bits, saturating), "
       "saturated to bytes 0..255, of each the smaller one of it and top (bytes)")
@@ -196,7 +149,7 @@ constexpr bool OffersPrimitives() {
       "StorePiece<n>(p, v, i, lanes): bytes i * n to i * n + n - 1 of v, n = kLanes, 2 * kLanes or 4 * kLanes as tiles have vectors")
   PQI_TEMPLATE(StorePiece, (2 * S::kLanes), void(uint8_t*, Int, int, ByteMask), "the first bytes of that piece")
 
-  // Floats.
+  // Arithmetic of floats.
   PQI_FUNCTION(SetFloat, Float(float), "a number in all lanes")
   PQI_FUNCTION(AddF, Float(Float, Float), "a + b")
   PQI_FUNCTION(SubF, Float(Float, Float), "a - b")
@@ -215,9 +168,9 @@ constexpr bool OffersPrimitives() {
   PQI_FUNCTION(PowerOfTwo, Float(Int), "2^n, n in -126..127")
   PQI_FUNCTION(ToFloat, Float(Int), "rounded to the nearest float")
   PQI_FUNCTION(ToIntNearest, Int(Float), "rounded to the nearest integer, which fits 32 bits; NaN gives 0")
-  PQI_FUNCTION(ToIntPlain, Int(Float), "the same where the caller has proved that there is no NaN")
+  PQI_FUNCTION(ToIntPlain, Int(Float), "ToIntNearest where the caller has proved that there is no NaN")
 
-  // Doubles, for elementary functions (wide_functions.h).
+  // Arithmetic of doubles, for elementary functions (wide_functions.h).
   PQI_FUNCTION(WidenLow, Wide(Float), "the lower half of the lanes")
   PQI_FUNCTION(WidenHigh, Wide(Float), "the upper half of the lanes")
   PQI_FUNCTION(Narrow, Float(Wide, Wide), "(low, high): both halves, rounded to floats")
@@ -233,7 +186,7 @@ constexpr bool OffersPrimitives() {
   PQI_FUNCTION(PowerOfTwoWide, Wide(Wide), "2^n for whole n in -1022..1023")
   PQI_FUNCTION(SelectNegative, Wide(Wide, Wide, Wide), "x < 0 ? a : b")
 
-  // Bytes, for elementwise kernels (elementwise.h).
+  // Whole bytes, for elementwise kernels (elementwise.h).
   PQI_TYPE(ByteTable,
       "void where single loads are as fast, or a table of 256 bytes in registers: made of a pointer, LookUp(x, y) gives y[i] = "
       "table[x[i]] for kBytes bytes")
@@ -281,13 +234,67 @@ constexpr bool OffersPrimitives() {
     PQI_CONSTANT(int, kNarrowUnpackedRows, "rows at most of the tile over codes that were unpacked before")
     PQI_TEMPLATE(HighCode, (4, 1), Int(Int),
         "HighCode<bits, f>(v): of each byte, bits f * bits and up, as many as a code has, at its upper end; 0 below")
-    PQI_TEMPLATE(SignedCode, (4, 1), Int(Int), "SignedCode<bits, f>(v): the same code as a signed byte")
+    PQI_TEMPLATE(SignedCode, (4, 1), Int(Int), "SignedCode<bits, f>(v): the code that HighCode takes, as a signed byte")
   }
-  // Matrix registers (matrix_tile.h, matrix_band.h), an optional group: eight of them, 16 rows of 64 bytes each.
+  // Matrix registers, an optional group.
   if constexpr (!std::is_void_v<typename S::Matrix>) {
     static_assert(S::kLanes == 16 && OffersMatrix<typename S::Matrix>(), "matrix registers need vectors of 16 lanes");
   }
-  return OffersColumns<S>();
+  // Columns of pixels.
+  static_assert(OffersColumns<S>(), "");
+  return true;
+}
+
+// Depthwise convolutions along image rows (depthwise_columns.h). A register of a column holds, in each dword lane, the pixels of one
+// channel in up to four image lines. Vector j of Q vectors of channels holds, in its piece L of 128 bits, the four channels from
+// (L * Q + j) * 4 on.
+template <class S>
+constexpr bool OffersColumns() {
+  PQI_CONSTANT(int, kColumnVectors, "Q of 3x3 windows, a power of two; narrower blocks have a half, a quarter, ... of it")
+  PQI_CONSTANT(int, kColumnOutputs,
+      "rows of outputs from one column of registers: 1, or 2 where a dword of weights may move up by a byte")
+  PQI_CONSTANT(int, kRowsBeside, "image rows of few channels that a block may hold beside each other: 1, or 4, and then also 2")
+  PQI_FUNCTION(ColumnPhases, int(int), "constexpr: the registers that so many image lines of one vector of channels take")
+  constexpr int Q = S::kColumnVectors, kLines = 3, kPhases = S::ColumnPhases(kLines);
+  using Int = typename S::Int;
+  using All = typename S::All;
+  using ByteMask = typename S::ByteMask;
+  using Line = decltype(S::template Line<Q>(static_cast<const uint8_t*>(nullptr), All()));
+  PQI_TEMPLATE(Line, (Q), Line(const uint8_t*, ByteMask),
+      "Line<Q>(p, lanes): Q * kLanes bytes of an image line, in a type of the ISA's choice")
+  PQI_TEMPLATE(Columns, (Q), void(const Line (&)[kLines], Int (&)[kPhases][Q]),
+      "Columns<Q>(lines, out): the pixels of the lines, u8, to registers")
+  PQI_TEMPLATE(WeightColumns, (Q, kLines), void(const int8_t (*)[Q * S::kLanes], Int (&)[kPhases][Q]),
+      "WeightColumns<Q, kLines>(w, out): kLines lines of weights, s8, to registers in the same order")
+  PQI_FUNCTION(ColumnDot, Int(Int, Int, Int), "(sums, column, weights): sums plus the products of each lane's pixels and weights, exact")
+  PQI_TEMPLATE(StoreColumn, (Q), void(uint8_t*, const Int (&)[Q], Int, Int, All),
+      "StoreColumn<Q>(p, v, zero_point, top, lanes): packs as PackBytes does, puts the channels back in order and stores Q * kLanes "
+      "bytes")
+  PQI_TEMPLATE(StoreColumn, (Q), void(uint8_t*, const Int (&)[Q], Int, Int, ByteMask), "StoreColumn for the first bytes")
+  if constexpr (S::kRowsBeside > 1) {
+    [[maybe_unused]] constexpr auto at = [](int) { return static_cast<const uint8_t*>(nullptr); };
+    using At = decltype(at);
+    PQI_TEMPLATE(Beside, (2), Line(At, ByteMask),
+        "Beside<kRows>(at, lanes): Q * kLanes / kRows bytes from at(r) on for each of kRows = 2 or 4 rows r, as a Line")
+    PQI_TEMPLATE(StoreBeside, (2), void(uint8_t*, size_t, const Int (&)[Q], Int, Int, ByteMask),
+        "StoreBeside<kRows>(p, stride, v, zero_point, top, lanes): StoreColumn of kRows rows, `stride` bytes apart")
+  }
+  return true;
+}
+
+// The matrix registers of an ISA (matrix_tile.h, matrix_band.h): eight, of 16 rows of 64 bytes each. S: its Matrix.
+template <class S>
+constexpr bool OffersMatrix() {
+  PQI_FUNCTION(Begin, void(), "of a Matrix: before all use on a thread, with all registers at full size")
+  PQI_FUNCTION(BeginPieces, void(uint32_t), "of a Matrix: Begin with rows of n bytes in registers 4 and 5, and n / 4 rows in 6 and 7")
+  PQI_FUNCTION(End, void(), "of a Matrix: after all use, back to the state in which other code finds a thread")
+  PQI_TEMPLATE(Load, (0), void(const void*, ptrdiff_t), "of a Matrix: Load<r>(p, stride): rows of register r, `stride` bytes apart")
+  PQI_TEMPLATE(Store, (0), void(void*, ptrdiff_t), "of a Matrix: Store<r>(p, stride): rows of register r, `stride` bytes apart")
+  PQI_TEMPLATE(Zero, (0), void(), "of a Matrix: Zero<r>(): register r becomes 0")
+  PQI_TEMPLATE(Dot, (0, 4, 6), void(),
+      "of a Matrix: Dot<c, a, b>(): 32-bit sum j of row i of c grows by the products of row i of a, u8, and bytes 4j to 4j + 3 of every "
+      "row of b, s8; modulo 2^32")
+  return true;
 }
 // clang-format on
 

@@ -11,14 +11,15 @@
 namespace pqi::kernels {
 namespace {
 
-// The 16 lanes of sum16, in vectors. A masked load gives zeros, which change no lane: one that starts at +0 never is -0.
+// The 16 lanes of sum16 (docs/numerics.md) in vectors. A masked load gives zeros, which change no lane, because one that starts at +0 never
+// becomes -0.
 template <class S>
 struct Lanes16 {
   static constexpr size_t kVectors = 16 / S::kLanes;
   typename S::Float lane[kVectors];
 
   PQI_INLINE Lanes16() { PQI_UNROLL for (size_t v = 0; v < kVectors; ++v) lane[v] = S::SetFloat(0); }
-  // Adds element(i, lanes) for i in [0, n) in order; the first goes to lane 0. `element` gives 0 in the lanes it is not asked for.
+  // Adds element(i, lanes) for i in [0, n) in order, the first to lane 0. `element` gives 0 in the lanes that it is not asked for.
   template <class Element>
   PQI_INLINE void Add(size_t n, Element&& element) {
     size_t i = 0;
@@ -39,6 +40,7 @@ struct Lanes16 {
   }
 };
 
+// The largest of n floats, -inf for none.
 template <class S>
 PQI_INLINE float LargestOf(const float* x, size_t n) {
   typename S::Float best = S::SetFloat(-__builtin_inff());
@@ -70,11 +72,11 @@ void SoftmaxKernel(const float* x, size_t n, bool log, const Output& o, float* e
   ForEachVector<S>(n, [&](size_t i, auto lanes) { output.Put(S::DivF(S::LoadFloat(e + i, lanes), d), i, lanes); });
 }
 
-// sum16 over a group of f(x), f(x) = x - mean or its square.
+// sum16 over a group of x - mean, or of its square.
 template <class S, bool kSquare>
 PQI_INLINE float GroupSum(const NormalizeGroup& g, float mean) {
   const typename S::Float m = S::SetFloat(mean);
-  if (g.pieces > 1 && g.length % 16 != 0) {  // runs that begin in the middle of the lanes
+  if (g.pieces > 1 && g.length % 16 != 0) {  // runs would begin in the middle of the lanes
     float lane[16] = {};
     size_t at = 0;
     for (size_t p = 0; p < g.pieces; ++p) {
@@ -97,7 +99,7 @@ PQI_INLINE float GroupSum(const NormalizeGroup& g, float mean) {
     });
     const size_t whole = g.length / 16 * 16;
     if (whole == g.length) continue;
-    // The last lanes by way of memory, so that those beyond the row add 0 and not (0 - mean)^2.
+    // The last elements go over memory, so that lanes beyond the row add 0 and not (0 - mean)^2.
     float last[16] = {};
     for (size_t i = whole; i < g.length; ++i) {
       const float v = x[i] - mean;

@@ -19,7 +19,7 @@ float Sum16(size_t n, Element&& element) {
   return lane[0];
 }
 
-// As KernelSet::softmax and KernelSet::normalize.
+// What ElementwiseSet::softmax and ElementwiseSet::normalize compute.
 void Softmax(const float* x, size_t n, bool log, const Output& o, float* e, void* y) noexcept;
 void Normalize(const NormalizeGroup& g, const Output& o, void* y) noexcept;
 

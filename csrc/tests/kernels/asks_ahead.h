@@ -1,4 +1,4 @@
-// What kernels are told to ask the cache for: no result shows it, so tests record the calls of a layer.
+// Which weights a layer tells its kernels to ask the cache for. No result shows it, so tests record the calls of the kernels.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 namespace pqi::test {
 
-// A call of a kernel: its panel, and the bytes [ahead, ahead + asked) that it asks for. Nothing: ahead is nullptr.
+// A call of a kernel: its panel w, and the bytes [ahead, ahead + asked) that it asks for; `ahead` is nullptr if it asks for nothing.
 struct KernelCall {
   const int8_t *w, *ahead;
   size_t asked;
@@ -52,8 +52,8 @@ class LayerOfOnes {
   std::vector<uint8_t> x_;
 };
 
-// fn(panel, calls, asked) for each panel in turn: how many calls had it, and for how many bytes of the next panel, `panel_bytes` further
-// on, they asked, one piece behind the other.
+// Calls fn(panel, calls, asked) for each panel in turn: how many calls had this panel, and for how many bytes of the next one,
+// `panel_bytes` further on, they asked. Expects that they ask for one piece after another.
 template <typename Fn>
 void ForEachPanel(const std::vector<KernelCall>& calls, size_t panel_bytes, Fn&& fn) {
   ASSERT_FALSE(calls.empty());

@@ -1,5 +1,5 @@
-// Winograd, inner products and deferred sums equal the plain reference wherever the conditions of docs/numerics.md hold, at their extremes
-// too.
+// Winograd, inner products and deferred sums equal the plain reference wherever the conditions of docs/numerics.md hold, their extremes
+// included.
 #include "pack/low_bit.h"
 
 #include "conv/packed_conv.h"
@@ -28,7 +28,7 @@ enum class Fill { kRandom, kLargest, kLeast, kAlternating };
 
 class LowBitTest : public KernelTest {
  protected:
-  // Every algorithm of this ISA, with ranges on the edge of its condition.
+  // The algorithms of this ISA, each with ranges on the edge of its condition.
   std::vector<std::pair<Algorithm, Ranges>> Cases() const {
     std::vector<std::pair<Algorithm, Ranges>> cases;
     const bool winograd = set->winograd_2d.input != nullptr;
@@ -113,7 +113,7 @@ class LowBitTest : public KernelTest {
              Fill w_fill = Fill::kRandom) {
     const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
     pack::WeightsU8 weights;
-    // Only Winograd gains from a range that does not begin at 0.
+    // The least code counts for Winograd alone: for the other algorithms only the largest one does.
     weights.qmin = static_cast<int32_t>(IsWinograd(algorithm) ? random.Int(0, 255 - ranges.width) : 0);
     weights.qmax = weights.qmin + ranges.width;
     weights.zero_point = static_cast<int32_t>(random.Int(weights.qmin, weights.qmax));
@@ -194,7 +194,7 @@ TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
       Check(s, {nullptr, filter, Product::kDot, 0}, ranges);
     }
     s.c = 9;
-    for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, blocks are cut anywhere
+    for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, and blocks are cut anywhere
       s.n = 2;
       s.h = size;
       s.w = 27 - size;
@@ -203,7 +203,7 @@ TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
   }
 }
 
-// Blocks of tiles that hold many images, a piece of one row, or leave rows of the padded image for the next block.
+// The sizes give blocks of tiles that hold many images, or a piece of one row, or that leave rows of the padded image for the next block.
 TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
   if (set->winograd_1d.input == nullptr) GTEST_SKIP() << "no Winograd";
   struct Size {
@@ -222,7 +222,7 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
       Check(s, {nullptr, &conv::kWinograd1d, Product::kDot, 0}, {127, 42});
       Check(s, {nullptr, &conv::kWinograd1d4, Product::kDot, 0}, {25, 18});
     }
-    s.pad_top = 0;  // no padded row between images
+    s.pad_top = 0;  // images follow each other without a row of padding between them
     s.pad_bottom = 2;
     Check(s, {nullptr, &conv::kWinograd1d, Product::kDot, 0}, {127, 42});
     Check(s, {nullptr, &conv::kWinograd1d4, Product::kDot, 0}, {25, 18});
@@ -242,16 +242,15 @@ void RecordProducts(kernels::KernelSet* set) {
   if constexpr (M > 1) RecordProducts<M - 1>(set);
 }
 
-// No result shows what the cache was asked for.
 TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
   if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
   called_set = set;
   kernels::KernelSet recording = *set;
   RecordProducts<kernels::kMaxMr>(&recording);
-  const size_t lines = static_cast<size_t>(set->u8s8.nr) * 4 / 64;  // of a block
+  const size_t lines = static_cast<size_t>(set->u8s8.nr) * 4 / 64;  // cache lines of four k-values of a panel
   for (const conv::WinogradFilter* filter : conv::AllWinogradFilters()) {
     bool some = false;
-    for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product of a position to many
+    for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product for each position to many
       ConvShape s;
       s.h = s.w = size;
       s.kh = s.kw = 3;
@@ -272,17 +271,18 @@ TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
   }
 }
 
-// The transformed codes computed by hand for one kernel.
+// Transformed codes that were worked out by hand for one kernel.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   const std::pair<pack::TransformCodesFn, std::vector<int16_t>> expected[] = {
       {pack::TransformCodes2d, {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36}},
       {pack::TransformCodes1d, {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18}},
       {pack::TransformCodes1d4, {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9}},
-      {pack::TransformCodes4x4, {16,  24,  8,   48,  48,  45,  15,  72,  16,  15,  5,   24,  112, 96, 32, 144,  // all real
-                                 -8,  -8,  -16, -12, -30, -42, -4,  -10, -14, -8,  -32, -40,                    // complex in x
-                                 -24, -16, -40, -36, -30, -66, -12, -10, -22, -24, -24, -48,                    // in y
-                                 -10, 16,  6,   10,  8,   18}}};
+      {pack::TransformCodes4x4,
+       {16,  24,  8,   48,  48,  45,  15,  72,  16,  15,  5,   24,  112, 96, 32, 144,  // real in both dimensions
+        -8,  -8,  -16, -12, -30, -42, -4,  -10, -14, -8,  -32, -40,                    // complex in x, real in y
+        -24, -16, -40, -36, -30, -66, -12, -10, -22, -24, -24, -48,  // real in x, complex in y; the last line: complex in both
+        -10, 16,  6,   10,  8,   18}}};
   for (const auto& [transform, codes] : expected) {
     pack::CodeLanes u[pack::kMostPositions];
     transform(g, 1, 1, u);

@@ -1,4 +1,4 @@
-// The integer convolution of the plain reference, as the tests of tiles and of packed layers call it.
+// The integer convolution of the plain reference, which tests of tiles and of packed layers compare with.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace pqi::test {
 
-// All but the output's place. Weights: a struct with the layer's codes, step, base, scale, bias and zero point. A residual without a stride
-// is dense.
+// A convolution of the reference, complete but for the memory of its output. Weights is a struct with the layer's codes, step, base, scale,
+// bias and zero point. A residual without a stride is dense.
 template <typename Weights>
 kernels::reference::ConvU8 ReferenceConv(const kernels::ConvShape& shape, const uint8_t* x, const Weights& weights,
                                          const kernels::Residual& residual, const kernels::Output& output) {
@@ -30,7 +30,7 @@ kernels::reference::ConvU8 ReferenceConv(const kernels::ConvShape& shape, const 
   return conv;
 }
 
-// What memory that was GuardedBytes holds after the convolution has written its pixels, `stride` elements apart.
+// What memory filled by GuardedBytes holds after the convolution has written its pixels to it, `stride` elements apart.
 inline std::vector<uint8_t> ReferenceOutput(kernels::reference::ConvU8 conv, size_t stride, GuardedBytes::Placement place) {
   const size_t rows = static_cast<size_t>(conv.shape.rows()), element = conv.output.f32 ? sizeof(float) : 1;
   const size_t row_bytes = static_cast<size_t>(conv.shape.oc) * element;

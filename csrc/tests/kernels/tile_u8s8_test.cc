@@ -15,10 +15,10 @@ struct Case {
   int64_t m = 1, n = 1, taps = 1, k = 1;
   int32_t zero_point = 0, step = 1;
   bool bias = false, base = false;
-  bool even = false;  // pieces of a row equally far apart: TileU8S8::tap_step
+  bool even = false;  // pieces of a row are equally far apart (TileU8S8::tap_step)
   enum Rest { kNone, kU8, kF32 } residual = kNone;
   Output output;
-  // Operands; empty = random.
+  // Operands; random where empty.
   std::vector<uint8_t> x;     // [m][taps][k]
   std::vector<int8_t> codes;  // [n][taps][k]
 };
@@ -30,14 +30,14 @@ std::string Describe(const Case& c) {
          " f32=" + std::to_string(c.output.f32);
 }
 
-// The panel of kernels/contract/tile.h, written from its text.
+// A panel as kernels/contract/tile.h describes it, written from that text and not from the packer.
 std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
   const int64_t blocks = (c.k + tile.kr - 1) / tile.kr;
   std::vector<int8_t> panel(static_cast<size_t>(c.taps * blocks * tile.nr * tile.kr));
   for (int64_t t = 0; t < c.taps; ++t) {
     for (int64_t b = 0; b < blocks; ++b) {
       for (int64_t j = 0; j < c.n; ++j) {
-        const bool again = (b + 1) * tile.kr > c.k && c.k > tile.kr;  // a last block that begins with values of the block before
+        const bool again = (b + 1) * tile.kr > c.k && c.k > tile.kr;  // the last block begins with values of the one before
         for (int64_t i = 0; i < tile.kr; ++i) {
           const int64_t at = again ? c.k - tile.kr + i : b * tile.kr + i;
           if (at < b * tile.kr || at >= c.k) continue;
@@ -63,7 +63,7 @@ class TileU8S8Test : public KernelTest {
 
     std::vector<float> scale = random->Floats(tile.nr, 1e-4f, 1e-2f), bias = random->Floats(tile.nr, -3, 3);
     std::vector<int32_t> base = random->Ints<int32_t>(tile.nr, -20, 20), init(nr), box(m);
-    if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can do that
+    if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can make a scale negative
     for (size_t j = 0; j < n; ++j) {
       const auto first = c.codes.begin() + static_cast<ptrdiff_t>(j) * c.taps * c.k;
       init[j] = (set->u8s8_offset - c.zero_point) * std::accumulate(first, first + c.taps * c.k, int32_t{0});
@@ -75,7 +75,7 @@ class TileU8S8Test : public KernelTest {
     const std::vector<uint8_t> residual_u8 = random->Ints<uint8_t>(static_cast<int64_t>((m - 1) * stride + n), 0, 255);
     const std::vector<float> residual_f32 = random->Floats(static_cast<int64_t>((m - 1) * stride + n), -5, 5);
 
-    // The reference: m images of one row of `taps` pixels.
+    // For the reference these are m images of one row of `taps` pixels.
     kernels::ConvShape shape;
     shape.n = c.m;
     shape.w = shape.kw = c.taps;
@@ -98,7 +98,7 @@ class TileU8S8Test : public KernelTest {
     if (c.residual == Case::kF32) residual.f32 = residual_f32.data();
     const std::vector<uint8_t> want = ReferenceOutput(ReferenceConv(shape, c.x.data(), weights, residual, c.output), stride, place);
 
-    // The kernel: pieces, or rows of each tap, in a random order, so that each one is at some time next to a guard.
+    // The kernel gets its pieces, or the rows of each tap, in a random order, so that each one lies next to a guard at some time.
     const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
     std::vector<size_t> order(c.even ? m : m * taps);
     std::iota(order.begin(), order.end(), size_t{0});

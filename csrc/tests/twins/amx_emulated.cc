@@ -8,7 +8,7 @@
 namespace pqi::kernels {
 namespace {
 
-// What AmxTiles does, by the manual's pseudocode. Use outside of Begin and End, a fault on the CPU, is one here too.
+// Does what AmxTiles does, by the pseudocode of the manual. Use outside of Begin and End, a fault on the CPU, is one here too.
 struct EmulatedTiles {
   struct State {
     bool configured = false;

@@ -6,7 +6,7 @@
 namespace pqi::kernels {
 namespace {
 
-// M: the registers, native (tiles.h) or emulated (tests/twins).
+// M are the matrix registers, native (tiles.h) or emulated (tests/twins).
 template <class M>
 struct Amx : Avx512Vnni {
   using Matrix = M;

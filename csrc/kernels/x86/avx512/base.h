@@ -1,5 +1,5 @@
-// What all sets of 512-bit vectors share: AVX-512 F, BW, DQ and VL, and nothing that multiplies u8 by s8. kernels/generic/primitives.h says
-// what each name means.
+// The primitives that all ISAs of 512-bit vectors share: AVX-512 F, BW, DQ and VL, without the product of u8 and s8
+// (kernels/generic/primitives.h says what each name means).
 #pragma once
 
 #include <immintrin.h>
@@ -15,8 +15,8 @@ namespace {
 struct Avx512Base {
   static constexpr int kLanes = 16;
   static constexpr int kBytes = 64;
-  // 12x32 of 32 registers: 24 accumulators, 2 weights, 1 activation. Twelve row pointers, the panel, the offset and its end are all the
-  // general registers there are.
+  // 32 registers hold 12x32 as 24 accumulators, 2 weights and 1 activation. Twelve row pointers, the panel, the offset and its end are all
+  // the general registers there are.
   static constexpr TileShape kF32 = {12, 32, 1};
 
   using Int = __m512i;
@@ -26,14 +26,13 @@ struct Avx512Base {
 
   PQI_INLINE static Mask First(size_t n) { return static_cast<Mask>((1u << n) - 1); }
 
-  // Bytes.
+  // Loads and stores of bytes.
   PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   PQI_INLINE static Int LoadU8(const uint8_t* p, Mask m) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)); }
   PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-  // Converted in a register: the masked form that stores to memory is microcoded on Zen 4.
+  // The bytes are converted in a register, because the masked conversion to memory is microcoded on Zen 4.
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(v)); }
-  // The largest of kBytes bytes from `at` on, of `count` rows.
   using ByteTable = kernels::ByteTable;
   PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
     __m512i most = _mm512_loadu_si512(x[0] + at);
@@ -43,7 +42,7 @@ struct Avx512Base {
 
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
-  // Integers.
+  // Arithmetic of integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm512_set1_epi32(v); }
   PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return _mm512_loadu_si512(p); }
   PQI_INLINE static Int LoadInt(const int32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m, p); }
@@ -52,27 +51,26 @@ struct Avx512Base {
   PQI_INLINE static Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
   PQI_INLINE static Int SubInt(Int a, Int b) { return _mm512_sub_epi32(a, b); }
   PQI_INLINE static Int MulInt(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
-  // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
+  // The upper half-words of a, which is in 0..255, are 0, so vpmaddwd multiplies the lower ones (as signed 16 bits) and adds nothing.
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
 
-  // The u8 x s8 product, as far as no instruction multiplies.
+  // What products of u8 and s8 have in common.
   using Matrix = void;
   static constexpr int32_t kOffset = 0;
   static constexpr int kPairsRows = 0;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
 
-  // Whole bytes: Winograd's transforms, codes of few bits.
+  // Arithmetic of bytes, for Winograd's transforms and codes of few bits.
   PQI_INLINE static Int SetBytes(int8_t v) { return _mm512_set1_epi8(v); }
   PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
-  // The first n < 64 bytes, zero above.
   PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) { return _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p); }
   PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
-  // Codes of 2 and 4 bits (kernels/generic/narrow.h): 4 rows by 2 vectors are 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
-  // their packed form, a mask, ones, an activation; 6 rows by 2 after unpacking 12 sums of each kind, 2 weights, an activation.
+  // Codes of 2 and 4 bits (kernels/generic/narrow.h). 4 rows by 2 vectors take 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
+  // their packed form, a mask, ones and an activation. After unpacking, 6 rows by 2 vectors take 12 sums of each kind, 2 weights and an
+  // activation.
   static constexpr int kNarrowRows = 4, kNarrowUnpackedRows = 6;
-  // Code F of every byte times 2^(8 - Bits), and as it is.
   template <int Bits, int F>
   PQI_INLINE static Int HighCode(Int v) {
     constexpr int kShift = 8 - Bits * (F + 1);
@@ -85,7 +83,7 @@ struct Avx512Base {
     return SubBytes(_mm512_xor_si512(code, sign), sign);
   }
 
-  // Floats.
+  // Arithmetic of floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }
   PQI_INLINE static Float LoadFloat(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
@@ -121,21 +119,19 @@ struct Avx512Base {
   }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
-  // NaN gives 0.
+  // The conversion gives INT_MIN for NaN, so NaN is masked out.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
-  // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
 
-  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes of an epilogue to bytes (generic/epilogue_registers.h).
   PQI_INLINE static Int SetShort(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
   PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
     const Int ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
     const Int cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
+    // Packing works within pieces of 128 bits: piece L then holds dword L of a, b, c and d.
     const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(ab, cd), top);
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
   }
-  // Piece `piece` of `Bytes` bytes.
   template <int Bytes, class Lanes>
   PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
     if constexpr (Bytes == 32) {
@@ -157,7 +153,7 @@ struct Avx512Base {
     }
   }
 
-  // Doubles.
+  // Arithmetic of doubles.
   using Wide = __m512d;
   PQI_INLINE static Wide WidenLow(Float a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
   PQI_INLINE static Wide WidenHigh(Float a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
@@ -196,7 +192,7 @@ struct Avx512Base {
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
   PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, ByteMask m) { _mm_mask_storeu_epi8(p, static_cast<__mmask16>(m), v); }
 
-  // One vector of channels that stand in their order.
+  // Stores a column of one vector, whose channels are in their order already.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     static_assert(Q == 1, "");

@@ -1,4 +1,4 @@
-// A table of 256 bytes in registers: sixteen rows of sixteen, of which the upper half of an index chooses one.
+// A table of 256 bytes in sixteen registers, each with a row of sixteen bytes. The upper half of an index chooses the row.
 #pragma once
 
 #include <immintrin.h>
@@ -18,7 +18,7 @@ class ByteTable {
     }
   }
 
-  // y[i] = table[x[i]], i < 64. Every row is asked for the lower half of the index; bits 4 to 7 choose among the answers.
+  // y[i] = table[x[i]] for i < 64. Every row is looked up with the lower half of the index, and bits 4 to 7 choose among the answers.
   PQI_INLINE void LookUp(const uint8_t* x, uint8_t* y) const {
     const __m512i index = _mm512_loadu_si512(x), low = _mm512_and_si512(index, _mm512_set1_epi8(15));
     const auto bit = [&](int b) PQI_INLINE_LAMBDA { return _mm512_test_epi8_mask(index, _mm512_set1_epi8(static_cast<char>(1 << b))); };

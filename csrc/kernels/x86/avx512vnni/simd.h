@@ -8,23 +8,22 @@ namespace pqi::kernels {
 namespace {
 
 struct Avx512Vnni : Avx512Base {
-  // 12x32 of 32 registers: 24 accumulators, 2 weights, 1 activation. Per four k-values 24 dot products against 14 loads.
+  // 32 registers hold 12x32 as 24 accumulators, 2 weights and 1 activation. Four k-values take 24 dot products and 14 loads.
   static constexpr TileShape kU8S8 = {12, 32, 4};
 
-  // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
+  // vpdpbusd adds four products to each lane without saturation.
   static constexpr int kPhases = 1;
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_dpbusd_epi32(acc, x, w); }
 
-  // Inner products (kernels/generic/low_bit.h).
+  // Inner products (kernels/generic/low_bit.h): 8x32 takes 16 accumulators, 4 weights, 2 activations and 2 sums of bytes.
   static constexpr TileShape kInnerProduct = {8, 32, 4};
-  // Pairs of dwords (x0, x1) of row a and of row b: acc += x0 * (x1 - 128), row a's in even lanes, row b's in odd ones.
+  // A byte less 128 is the byte with its top bit flipped. One factor of either dot product is 0 in the lanes that belong to the other row.
   PQI_INLINE static Int AddPairs(Int acc, Int a, Int b) {
     const Int first = _mm512_xor_si512(_mm512_srli_epi64(a, 32), _mm512_set1_epi64(0x80808080));
     return Dot(Dot(acc, a, first), _mm512_slli_epi64(b, 32), _mm512_xor_si512(b, SetBytes(-128)));
   }
-  // Lane 2i: the sum of v[i]'s even lanes; lane 2i + 1: of its odd ones.
   PQI_INLINE static Int SumPairs(const Int (&v)[8]) {
     Int w[4];
     PQI_UNROLL for (int i = 0; i < 4; ++i) {
@@ -35,19 +34,21 @@ struct Avx512Vnni : Avx512Base {
     return halves(halves(w[0], w[1]), halves(w[2], w[3]));
   }
 
-  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four of one channel, the last ones 0 where lines end.
+  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four pixels of one channel, the last of them 0
+  // where lines end.
   static constexpr int kColumnVectors = 4;
   static constexpr int kColumnOutputs = 2;
   static constexpr int ColumnPhases(int lines) { return (lines + 3) / 4; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
 
-  // Eight bytes to the lower half of each 128-bit piece.
+  // Spreads 32 bytes over the lower halves of the four pieces of 128 bits.
   template <class Lanes>
   PQI_INLINE static Int Spread32(const void* p, Lanes lanes) {
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_zextsi256_si512(Bytes32(p, lanes)));
   }
 
-  // The bytes of lines a, b, c, d to dwords: of 64 channels, of 32 channels after Spread32, of 16 that are dwords already.
+  // Interleaves the bytes of lines a, b, c and d to dwords: of 64 channels, of 32 channels after Spread32, or of 16 channels that are
+  // dwords already.
   PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[4]) {
     const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
     const Int cd_lo = _mm512_unpacklo_epi8(c, d), cd_hi = _mm512_unpackhi_epi8(c, d);
@@ -66,14 +67,14 @@ struct Avx512Vnni : Avx512Base {
     out[0] = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
   }
 
-  // Back from the order in which Interleave leaves them.
+  // Packs codes in the order in which Interleave leaves channels, which brings them back in theirs.
   PQI_INLINE static Int ColumnBytes(const Int (&v)[4], Int zero_point, Int top) {
     const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
     const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
     return _mm512_min_epu8(_mm512_packus_epi16(low, high), top);
   }
 
-  // Few channels of two or four image rows beside each other in one vector. `at(r)`: the bytes of row r.
+  // Puts few channels of two or four image rows beside each other in one vector.
   static constexpr int kRowsBeside = 4;
   template <int kRows, class At, class Lanes>
   PQI_INLINE static Int Beside(At at, Lanes lanes) {
@@ -99,7 +100,7 @@ struct Avx512Vnni : Avx512Base {
     }
   }
 
-  // Q * 16 channels of a line, as Interleave takes them.
+  // A line as Interleave takes it.
   template <int Q, class Lanes>
   PQI_INLINE static Int Line(const void* p, Lanes lanes) {
     if constexpr (Q == 4) return Bytes64(p, lanes);
@@ -113,7 +114,6 @@ struct Avx512Vnni : Avx512Base {
       Interleave(line(4 * p), line(4 * p + 1), line(4 * p + 2), line(4 * p + 3), out[p]);
     }
   }
-  // Lines of weights, one behind the other in the array.
   template <int Q, int kLines>
   PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
     Int lines[kLines];
@@ -121,7 +121,6 @@ struct Avx512Vnni : Avx512Base {
     Columns<Q>(lines, out);
   }
 
-  // Codes less their zero point to bytes, in the order of Columns.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 4) {
