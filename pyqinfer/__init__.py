@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pyqinfer.allocation.api import allocate
     from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
-    from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
+    from pyqinfer.frontend.codes import FakeQuant
+    from pyqinfer.frontend.sources.fake_quant import register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
     "Budget": "pyqinfer.allocation.budget",
-    "FakeQuant": "pyqinfer.frontend.fake_quant",
+    "FakeQuant": "pyqinfer.frontend.codes",
     "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",
     "ZeroQ": "pyqinfer.methods.zeroq",
@@ -45,7 +46,7 @@ _LAZY = {
     "convert": "pyqinfer.conversion",
     "profile": "pyqinfer.measure.profile",
     "quantize": "pyqinfer.quantization",
-    "register_fake_quant": "pyqinfer.frontend.fake_quant",
+    "register_fake_quant": "pyqinfer.frontend.sources.fake_quant",
     "zoo": "pyqinfer.zoo",
 }
 

@@ -1,11 +1,10 @@
-"""Walks an FX graph of aten and quantized_decomposed ops and builds the IR; the ops themselves are in aten.py and quantized.py."""
+"""Walks an FX graph of torch operators and builds the IR. What an operator means is said by its handler, in ``aten`` or ``sources``."""
 
 from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,45 +16,7 @@ from torch.fx.node import map_arg
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, source_line
-
-
-class NotSupportedHere(Exception):
-    """Raised by a handler; the reader collects them all into one UnsupportedError."""
-
-
-@dataclass(frozen=True)
-class SymbolicSize:
-    """A size that is no number while converting; ``dim`` None: it is not one of the inputs' dimensions either."""
-
-    dim: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedConstant:
-    """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
-
-    codes: Tensor
-    scale: Tensor  # float64, [channels] or [1]
-    zero_point: Tensor
-    axis: int | None
-    quant_min: int
-    quant_max: int
-    value: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class RuntimeQuantized:
-    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
-
-    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
-    """
-
-    x: ir.Value
-    attrs: dict[str, ir.Attr]
-    quant_min: int
-    quant_max: int
-    stage: str
-
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
 
 Arguments = dict[str, Any]
 Handler = Callable[["GraphReader", Node, Arguments], Any]
@@ -76,17 +37,19 @@ _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operat
 
 
 class GraphReader:
-    """One import.
+    """Reads one graph.
 
-    ``handlers``: op name without overload ("conv2d") -> what builds its IR; ``call_module``: the same for submodules;
-    ``fold_weights``: recognizes quantized weights in ops of constants.
+    Args:
+        module: the graph.
+        handlers: what builds the IR of an op, by its name with namespace and without overload ("aten::conv2d").
+        call_module: what builds the IR of a call of a submodule.
+        fold_weights: recognizes quantized weights in aten ops of constants; None: the op is evaluated as it stands.
     """
 
     def __init__(
         self,
         module: GraphModule,
-        handlers: dict[str, Handler],
-        operator_namespaces: frozenset[str],
+        handlers: Mapping[str, Handler],
         call_module: ModuleHandler,
         fold_weights: WeightFolder,
     ) -> None:
@@ -94,7 +57,6 @@ class GraphReader:
         self.fold_weights = fold_weights
         self.call_module = call_module
         self.handlers = handlers
-        self.namespaces = operator_namespaces
         self.nodes: list[ir.Node] = []
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
@@ -190,7 +152,7 @@ class GraphReader:
         if op == "copy" and in_place and self._writes_back_to_input(node):
             return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
-        handler = self.handlers.get(op) if namespace in self.namespaces else None
+        handler = self.handlers.get(f"{namespace}::{op}")
         try:
             arguments = self._bind(node)
             if in_place and _all_constant(arguments):

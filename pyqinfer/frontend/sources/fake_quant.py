@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from pyqinfer.frontend.quantized import activation_quant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
-
-
-@dataclass(frozen=True)
-class FakeQuant:
-    """``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
-
-    ``scale``, ``zero_point``: numbers, or tensors with one element, or one per slice along ``axis`` (weights only).
-    """
-
-    scale: Any
-    zero_point: Any
-    quant_min: int
-    quant_max: int
-    axis: int | None = None
-
+from pyqinfer.frontend.codes import FakeQuant, activation_quant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.sources.stand_ins import QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 # User classes, latest first: see register_fake_quant.
 _REGISTERED: dict[type[nn.Module], Callable[[Any], FakeQuant | None]] = {}
@@ -108,12 +95,17 @@ def apply(reader: GraphReader, node: Node, x: Any, params: FakeQuant) -> Any:
     return reader.emit("dequantize", node, [codes], x.shape)
 
 
-def call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
+def _stand_in(module: nn.Module) -> nn.Module | None:
+    if not is_fake_quant(module):
+        return None
+    params = fake_quant_of(module)
+    return nn.Identity() if params is None else QuantizeDequantize(params)
+
+
+def _call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
     """A submodule that a quantizer put into a graph of torch.export: PT2E models that are prepared, not converted."""
     if not is_fake_quant(module):
-        if "Observer" in type(module).__name__:
-            raise NotSupportedHere("the model only observes: convert it (convert_pt2e) before it comes here")
-        raise NotSupportedHere(f"a call of a {type(module).__name__}; only graphs of torch.export are read")
+        return None
     params = fake_quant_of(module)
     return operands[0] if params is None else apply(reader, node, operands[0], params)
 
@@ -178,15 +170,52 @@ def _fused_functional(reader: GraphReader, node: Node, a: Arguments) -> tuple[An
     return (_fused(reader, node, a), None, a["running_min"], a["running_max"], a["scale"], a["zero_point"])
 
 
-HANDLERS: dict[str, Handler] = {
-    "fake_quantize_per_tensor_affine": _per_tensor,
-    "fake_quantize_per_tensor_affine_cachemask": _per_tensor_masked,
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _per_tensor_masked,
-    "fake_quantize_per_channel_affine": _per_channel,
-    "fake_quantize_per_channel_affine_cachemask": lambda r, n, a: (_per_channel(r, n, a), None),
-    "_fake_quantize_learnable_per_tensor_affine": _learnable(per_channel=False),
-    "_fake_quantize_learnable_per_channel_affine": _learnable(per_channel=True),
-    "fused_moving_avg_obs_fake_quant": _fused,
-    "_fused_moving_avg_obs_fq_helper": lambda r, n, a: (_fused(r, n, a), None),
-    "_fused_moving_avg_obs_fq_helper_functional": _fused_functional,
-}
+# -- torch's fake-quantize functions while a model is traced: torch has no shape function for them with a symbolic batch, so that their own
+# -- graphs would fix it ---
+
+
+def _call_per_tensor(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    return quantize_dequantize(input, scale, zero_point, quant_min, quant_max)
+
+
+def _call_per_channel(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
+    return quantize_dequantize(input, scale, zero_point.to(torch.int64), quant_min, quant_max, axis)
+
+
+def _call_learnable_per_tensor(
+    input: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, grad_factor: float = 1.0
+) -> Tensor:
+    zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=False)
+    return quantize_dequantize(input, scale, zero, quant_min, quant_max)
+
+
+def _call_learnable_per_channel(
+    input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int, grad_factor: float = 1.0
+) -> Tensor:
+    zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=True)
+    return quantize_dequantize(input, scale, zero, quant_min, quant_max, axis)
+
+
+SOURCE = Source(
+    "fake_quant",
+    stand_in=_stand_in,
+    functions={
+        torch.fake_quantize_per_tensor_affine: _call_per_tensor,
+        torch.fake_quantize_per_channel_affine: _call_per_channel,
+        torch._fake_quantize_learnable_per_tensor_affine: _call_learnable_per_tensor,
+        torch._fake_quantize_learnable_per_channel_affine: _call_learnable_per_channel,
+    },
+    call_module=_call_module,
+    handlers={
+        "aten::fake_quantize_per_tensor_affine": _per_tensor,
+        "aten::fake_quantize_per_tensor_affine_cachemask": _per_tensor_masked,
+        "aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _per_tensor_masked,
+        "aten::fake_quantize_per_channel_affine": _per_channel,
+        "aten::fake_quantize_per_channel_affine_cachemask": lambda r, n, a: (_per_channel(r, n, a), None),
+        "aten::_fake_quantize_learnable_per_tensor_affine": _learnable(per_channel=False),
+        "aten::_fake_quantize_learnable_per_channel_affine": _learnable(per_channel=True),
+        "aten::fused_moving_avg_obs_fake_quant": _fused,
+        "aten::_fused_moving_avg_obs_fq_helper": lambda r, n, a: (_fused(r, n, a), None),
+        "aten::_fused_moving_avg_obs_fq_helper_functional": _fused_functional,
+    },
+)

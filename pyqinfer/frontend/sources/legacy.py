@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
-from pyqinfer.frontend.fake_quant import FakeQuant
-from pyqinfer.frontend.reader import NotSupportedHere
-from pyqinfer.frontend.surrogates import CodedLinear, QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.codes import FakeQuant
+from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.values import NotSupportedHere
 
 _QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _RANGES = {torch.quint8: (0, 255), torch.qint8: (-128, 127)}
@@ -30,7 +31,7 @@ _MOVES = frozenset({"max_pool2d", "view", "reshape", "flatten", "squeeze", "unsq
 _ROUNDS = frozenset({"relu", "relu6", "hardtanh", "clamp", "avg_pool2d", "adaptive_avg_pool2d", "mean"})
 
 
-def is_legacy(model: nn.Module) -> bool:
+def _is_legacy(model: nn.Module) -> bool:
     """Converted eager or FX models."""
     return any(_is_quantized(module) for module in model.modules())
 
@@ -41,7 +42,7 @@ def _is_quantized(module: nn.Module) -> bool:
     return path.startswith(_QUANTIZED) and ".reference." not in path
 
 
-def traceable(model: nn.Module) -> nn.Module:
+def _plain(model: nn.Module) -> nn.Module | None:
     """A model whose own graph torch.export can read once its modules have stand-ins.
 
     An FX model that only observes is converted to torch's reference form; in a converted one the quantized functions are replaced.
@@ -50,12 +51,12 @@ def traceable(model: nn.Module) -> nn.Module:
         NotSupportedHere: quantized functions that have no stand-in, all of them.
     """
     if not isinstance(model, GraphModule):
-        return model
+        return None
     if _only_observes(model):
         from torch.ao.quantization.quantize_fx import _convert_to_reference_decomposed_fx
 
         return _convert_to_reference_decomposed_fx(copy.deepcopy(model))
-    return _with_plain_functions(model) if is_legacy(model) else model
+    return _with_plain_functions(model) if _is_legacy(model) else None
 
 
 def _only_observes(model: GraphModule) -> bool:
@@ -109,7 +110,7 @@ def _with_plain_functions(model: GraphModule) -> GraphModule:
     return GraphModule(model, graph)
 
 
-def stand_in(module: nn.Module) -> nn.Module | None:
+def _stand_in(module: nn.Module) -> nn.Module | None:
     """A plain module for a quantized one; None: not a quantized module.
 
     Raises:
@@ -230,8 +231,10 @@ class _Conv(nn.Module):
         return y
 
 
-def round_like_codes(module: GraphModule) -> None:
+def _round_like_codes(model: nn.Module, module: GraphModule) -> None:
     """In the exported graph of a converted model: quantize and dequantize behind ops that keep the parameters of their input."""
+    if not _is_legacy(model):
+        return
     parameters: dict[Node, Node] = {}  # a value -> the dequantize whose parameters its codes would have
     for node in list(module.graph.nodes):
         schema = getattr(node.target, "_schema", None)
@@ -259,3 +262,6 @@ def _requantize(graph: Graph, node: Node, like: Node) -> Node:
     for reader in readers:
         reader.replace_input_with(node, value)
     return value
+
+
+SOURCE = Source("legacy", plain=_plain, stand_in=_stand_in, refine=_round_like_codes)

@@ -1,4 +1,5 @@
-"""Linear layers whose weights torchao's ``quantize_`` made: codes are read from the tensor subclass, before torch.export sees it.
+"""Linear layers whose weights torchao's ``quantize_`` made: codes are read from the tensor subclass, before torch.export sees it, or from
+torchao's affine ops in an exported model.
 
 Weights in 8 or fewer bits, per row or per group. Activations of such a layer are float (weight only: the layer runs in float), quantized
 with fixed parameters (static), or with parameters computed from each row or the whole tensor (dynamic): these run in integers.
@@ -6,29 +7,33 @@ with fixed parameters (static), or with parameters computed from each row or the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 
-from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
-from pyqinfer.frontend.fake_quant import FakeQuant
-from pyqinfer.frontend.reader import NotSupportedHere
-from pyqinfer.frontend.surrogates import CodedLinear, QuantizeDequantize
+from pyqinfer.frontend.codes import FakeQuant, advance, runtime_quantized
+from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 
-def is_torchao_tensor(tensor: object) -> bool:
+def _is_torchao_tensor(tensor: object) -> bool:
     """Any of torchao's tensor subclasses. By name: it works, and costs nothing, where torchao is not installed."""
     return any(cls.__name__ == "TorchAOBaseTensor" and cls.__module__.startswith("torchao.") for cls in type(tensor).__mro__)
 
 
-def linear_stand_in(module: nn.Module) -> nn.Module | None:
+def _stand_in(module: nn.Module) -> nn.Module | None:
     """A plain module for a linear layer with torchao weights; None: another module.
 
     Raises:
         NotSupportedHere: torchao weights in another module than ``nn.Linear``, or of a kind that holds no integer codes.
     """
-    foreign = [name for name, parameter in module.named_parameters(recurse=False) if is_torchao_tensor(parameter)]
+    foreign = [name for name, parameter in module.named_parameters(recurse=False) if _is_torchao_tensor(parameter)]
     if not foreign:
         return None
     weight: Any = module._parameters["weight"] if foreign == ["weight"] else None
@@ -77,3 +82,54 @@ def _activation(weight: Any) -> nn.Module | None:
         raise NotSupportedHere("activations quantized per channel")
     zero_point = getattr(weight, "act_quant_zero_point", None)
     return QuantizeDequantize(FakeQuant(scale, 0 if zero_point is None else zero_point, low, high))
+
+
+def _choose_qparams(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    x = reader.activation(a["input"], "input")
+    block = list(a["block_size"])
+    if block[-1] != x.shape[-1] or any(size != 1 for size in block[:-1]):
+        raise NotSupportedHere(f"activations quantized in blocks of {block}; rows are read")
+    eps = a["eps"] if a["eps"] is not None else torch.finfo(torch.float32).smallest_normal
+    chosen = runtime_quantized(x, str(a["mapping_type"]).lower(), "row", int(a["quant_min"]), int(a["quant_max"]), eps, "parameters")
+    return (chosen, chosen)
+
+
+def _quantize(reader: GraphReader, node: Node, a: Arguments) -> RuntimeQuantized:
+    if not isinstance(a["scale"], RuntimeQuantized):
+        raise NotSupportedHere("activations with fixed parameters")
+    return advance(a, "codes")
+
+
+def _dequantize(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    codes, scale, zero_point = a["input"], a["scale"], a["zero_point"]
+    if isinstance(codes, RuntimeQuantized) and codes.stage == "codes":
+        return advance(a, "values")
+    if not isinstance(codes, Tensor) or not isinstance(scale, Tensor):
+        raise NotSupportedHere("dequantizes something that is neither a constant nor quantized at run time")
+    if isinstance(a["output_dtype"], torch.dtype) and a["output_dtype"] != torch.float32:  # where it is left out the schema gives a number
+        raise NotSupportedHere(f"dequantizes to {a['output_dtype']}")
+    value = node.target(**{name: operand for name, operand in a.items() if name != "output_dtype"})  # type: ignore[operator]
+    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+    lines, channels = _lines(codes, a["block_size"]), len(codes)
+    scale, zero_point = (t.double().reshape(channels, -1).squeeze(1) if lines else t.double().reshape(1) for t in (scale, zero_point))
+    return QuantizedConstant(codes, scale, zero_point, 0 if lines else None, int(a["quant_min"]), int(a["quant_max"]), value)
+
+
+def _lines(codes: Tensor, block: Sequence[int]) -> bool:
+    """Blocks are rows or groups of a row (True), or the whole tensor."""
+    if tuple(block) == tuple(codes.shape):
+        return False
+    if codes.ndim != 2 or block[0] != 1:
+        raise NotSupportedHere(f"weights of shape {tuple(codes.shape)} quantized in blocks of {list(block)}")
+    return True
+
+
+SOURCE = Source(
+    "torchao",
+    stand_in=_stand_in,
+    handlers={
+        "torchao::choose_qparams_affine": _choose_qparams,
+        "torchao::quantize_affine": _quantize,
+        "torchao::dequantize_affine": _dequantize,
+    },
+)
