@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import BitConfig
+from pyqinfer.budget import Budget
 from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
@@ -21,7 +22,6 @@ from pyqinfer.session import Session
 if TYPE_CHECKING:
     from pyqinfer import zoo
     from pyqinfer.allocation.api import allocate
-    from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.codes import FakeQuant
     from pyqinfer.frontend.sources.fake_quant import register_fake_quant
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
-    "Budget": "pyqinfer.allocation.budget",
     "FakeQuant": "pyqinfer.frontend.codes",
     "OMPQ": "pyqinfer.methods.ompq",
     "PTQ": "pyqinfer.methods.ptq",

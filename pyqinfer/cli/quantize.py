@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
+from pyqinfer.budget import Budget
 from pyqinfer.cli.common import (
     MODEL_HELP,
     InputOption,
@@ -25,8 +26,6 @@ from pyqinfer.model import Model, Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from pyqinfer.allocation.budget import Budget
 
 _METHODS = ("ptq", "zeroq", "ompq")
 # Those of pyqinfer.quantization.observers, which loads torch.
@@ -106,8 +105,6 @@ def command(
 
 
 def _budget(bops: float | None, mb: float | None, bits: float | None, ms: float | None, threads: int, isa: str) -> Budget | None:
-    from pyqinfer.allocation.budget import Budget
-
     if bops is mb is bits is ms is None:
         return None
     return Budget(bops=bops, size_mb=mb, avg_weight_bits=bits, latency_ms=ms, threads=threads, isa=isa)

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.choose import SOLVERS, Findings, Loss, Rules, build_plan, check_budget, finish
+from pyqinfer.allocation.choose import SOLVERS, Findings, Loss, Rules, build_plan, finish
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits
+from pyqinfer.budget import check_budget
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.nodes import QuantNode, entries, quantizable_nodes

@@ -13,9 +13,9 @@ from torch import nn
 from torch.fx import GraphModule
 
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.budget import Budget
-from pyqinfer.allocation.choose import Findings, Rules, check_budget, choose_bits, default_candidates, fixed_layers, layer_options
+from pyqinfer.allocation.choose import Findings, Rules, choose_bits, default_candidates, fixed_layers, layer_options
 from pyqinfer.bits import LayerBits, parse_bits
+from pyqinfer.budget import Budget, check_budget
 from pyqinfer.frontend.export import check_examples
 from pyqinfer.methods.ptq import PTQ
 from pyqinfer.quantization.api import Task
@@ -117,7 +117,7 @@ class ZeroQ(PTQ):
     def _candidates(self, budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits]) -> tuple[LayerBits, ...]:
         if self.candidates is not None:
             return tuple(parse_bits(bits) for bits in self.candidates)
-        if budget.bops is not None or budget.latency_ms is not None:
+        if any(cost.candidates for cost in budget.costs):
             return default_candidates(budget, nodes, fixed)
         return tuple(LayerBits(width, self.act_bits) for width in _WIDTHS)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from pyqinfer.bits import LayerBits
+from pyqinfer.budget import Budget
 from pyqinfer.frontend.export import check_examples
 
 
@@ -20,7 +21,7 @@ class Task:
     model: nn.Module
     example_inputs: tuple[Tensor, ...]
     calibration: Iterable[Any] | None = None
-    budget: Any = None
+    budget: Budget | None = None
     keep: Mapping[str, LayerBits | str] = field(default_factory=dict)
     train: Iterable[Any] | None = None
     val: Iterable[Any] | None = None
@@ -40,7 +41,7 @@ def quantize(
     *,
     example_inputs: Any,
     calibration: Iterable[Any] | None = None,
-    budget: Any = None,
+    budget: Budget | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | None = None,

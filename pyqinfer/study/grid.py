@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from pyqinfer.allocation.budget import Budget
 from pyqinfer.bits import LayerBits, parse_bits
+from pyqinfer.budget import COSTS, Budget, Cost
 
 FLOAT_METHOD = "fp32"
 # Methods of the grid: module and class. ZeroQ makes its own data; "zeroq+data" is given the calibration images instead.
@@ -21,8 +21,7 @@ _CLASSES = {
 METHODS = tuple(_CLASSES)
 # Those that choose bits under a budget.
 ALLOCATING = ("zeroq", "zeroq+data", "ompq")
-# Words of `--budgets` -> field of pq.Budget.
-_LIMITS = {"bops": "bops", "size": "size_mb", "bits": "avg_weight_bits", "latency": "latency_ms"}
+_COSTS: dict[str, Cost] = {cost.word: cost for cost in COSTS}
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Limit:
     """One budget of a grid.
 
     Args:
-        kind: ``bops``, ``size``, ``bits`` or ``latency``.
-        value: fraction of the float network's BOPs, MiB, bits per weight, ms; with `relative`, a fraction of the 8/8 network's latency.
+        kind: the word of a cost of :mod:`pyqinfer.budget`: ``bops``, ``size``, ``bits`` or ``latency``.
+        value: in the units of :class:`pyqinfer.Budget`; with `relative`, a fraction of what the 8/8 network takes.
     """
 
     kind: str
@@ -39,7 +38,7 @@ class Limit:
     relative: bool = False
 
     def __str__(self) -> str:
-        if self.relative or self.kind == "bops":
+        if self.relative or _COSTS[self.kind].percent == "float":
             return f"{self.kind}={100 * self.value:g}%"
         return f"{self.kind}={self.value:g}"
 
@@ -50,7 +49,7 @@ class Limit:
             if int8_ms is None:
                 raise ValueError(f"{self}: needs the latency of the 8/8 network")
             value *= int8_ms
-        return Budget(**{_LIMITS[self.kind]: value}, threads=threads, isa=isa)
+        return Budget(**{_COSTS[self.kind].name: value}, threads=threads, isa=isa)
 
 
 def parse_limit(text: str) -> Limit:
@@ -66,11 +65,10 @@ def parse_limit(text: str) -> Limit:
         number = float(value.removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         number = 0.0
-    if not separator or kind not in _LIMITS or not 0 < number < float("inf") or (percent and kind not in ("bops", "latency")):
-        raise ValueError(
-            f"budget {text!r}: expected bops=2%, size=0.15 (MiB), bits=4, latency=1.2 (ms) or latency=70% (of the 8/8 network)"
-        )
-    return Limit(kind, number, percent and kind == "latency")
+    cost = _COSTS.get(kind) if separator else None
+    if cost is None or not 0 < number < float("inf") or (percent and cost.percent is None):
+        raise ValueError(f"budget {text!r}: expected {', '.join(cost.examples for cost in COSTS)}")
+    return Limit(kind, number, percent and cost.percent == "8/8")
 
 
 @dataclass(frozen=True)
