@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +69,9 @@ class OMPQ(Settings):
         ValueError: values out of range.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"calibration", "budget"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "budget"})
+
     beta: float = 1.0
     objective: str = "noise"
     samples: int = 32
@@ -87,6 +91,11 @@ class OMPQ(Settings):
         if self.samples < 4:
             raise ValueError(f"samples: expected at least 4, got {self.samples}")
         _ = self._rules
+
+    @classmethod
+    def from_options(cls, *, observer: str, candidates: Sequence[str] | None) -> OMPQ:
+        """From options of ``pyqinfer quantize``."""
+        return cls(observer=observer, candidates=candidates)
 
     @property
     def _rules(self) -> Rules:

@@ -170,26 +170,26 @@ def _fused_functional(reader: GraphReader, node: Node, a: Arguments) -> tuple[An
     return (_fused(reader, node, a), None, a["running_min"], a["running_max"], a["scale"], a["zero_point"])
 
 
-# -- torch's fake-quantize functions while a model is traced: torch has no shape function for them with a symbolic batch, so that their own
-# -- graphs would fix it ---
+# What is traced in place of torch's fake-quantize functions: torch has no shape function for them with a symbolic batch, so that a graph
+# with their own ops would take the batch of the example inputs only.
 
 
-def _call_per_tensor(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+def _traced_per_tensor(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
     return quantize_dequantize(input, scale, zero_point, quant_min, quant_max)
 
 
-def _call_per_channel(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
+def _traced_per_channel(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
     return quantize_dequantize(input, scale, zero_point.to(torch.int64), quant_min, quant_max, axis)
 
 
-def _call_learnable_per_tensor(
+def _traced_learnable_per_tensor(
     input: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, grad_factor: float = 1.0
 ) -> Tensor:
     zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=False)
     return quantize_dequantize(input, scale, zero, quant_min, quant_max)
 
 
-def _call_learnable_per_channel(
+def _traced_learnable_per_channel(
     input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int, grad_factor: float = 1.0
 ) -> Tensor:
     zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=True)
@@ -200,10 +200,10 @@ SOURCE = Source(
     "fake_quant",
     stand_in=_stand_in,
     functions={
-        torch.fake_quantize_per_tensor_affine: _call_per_tensor,
-        torch.fake_quantize_per_channel_affine: _call_per_channel,
-        torch._fake_quantize_learnable_per_tensor_affine: _call_learnable_per_tensor,
-        torch._fake_quantize_learnable_per_channel_affine: _call_learnable_per_channel,
+        torch.fake_quantize_per_tensor_affine: _traced_per_tensor,
+        torch.fake_quantize_per_channel_affine: _traced_per_channel,
+        torch._fake_quantize_learnable_per_tensor_affine: _traced_learnable_per_tensor,
+        torch._fake_quantize_learnable_per_channel_affine: _traced_learnable_per_channel,
     },
     call_module=_call_module,
     handlers={
