@@ -18,6 +18,7 @@ from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.tracing import trace
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
+from pyqinfer.names import unique_name
 
 _ATEN: dict[str, Handler] = {f"aten::{op}": handler for op, handler in aten.HANDLERS.items()}
 _HANDLERS = _ATEN | {op: handler for source in SOURCES for op, handler in source.handlers.items()}
@@ -127,11 +128,8 @@ class _Symbols:
 
     def _name(self, key: Any, letter: str) -> str:
         if key not in self._by_key:
-            name, count = letter, 1
-            while name in self.names:
-                name, count = f"{letter}{count}", count + 1
-            self.names.append(name)
-            self._by_key[key] = name
+            self._by_key[key] = unique_name(letter, self.names.__contains__, separator="")
+            self.names.append(self._by_key[key])
         return self._by_key[key]
 
 
