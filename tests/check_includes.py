@@ -12,9 +12,16 @@ from pathlib import Path
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 LIBRARY = re.compile(r"pqi_object_library\(\s*(\w+)(.*?)\)", re.DOTALL)
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
-ORDER = re.search(r"foreach\(folder ([a-z ]+)\)", (CSRC / "CMakeLists.txt").read_text())
 # What stands on top of the libraries and may use any of them.
 TOP = ("api", "python", "tools", "tests", "bench", "fuzz")
+
+
+def folder_order() -> list[str]:
+    """The folders of csrc/ that are libraries, from the lowest to the highest."""
+    found = re.search(r"foreach\(folder ([a-z ]+)\)", (CSRC / "CMakeLists.txt").read_text())
+    if found is None:
+        raise SystemExit("csrc/CMakeLists.txt: the ordered list of folders is gone")
+    return found.group(1).split()
 
 
 def declared_deps() -> dict[str, set[str]]:
@@ -30,10 +37,7 @@ def declared_deps() -> dict[str, set[str]]:
 
 
 def main() -> int:
-    if ORDER is None:
-        print("csrc/CMakeLists.txt: the ordered list of folders is gone")
-        return 1
-    order = ORDER.group(1).split()
+    order = folder_order()
     deps = declared_deps()
     problems = [f"csrc/{folder}: not in the ordered list of csrc/CMakeLists.txt" for folder in deps if folder not in order]
     for folder in order:

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {

@@ -1,6 +1,7 @@
 // Tile kernels on operands that stay in L1 and L2: tile/<product>/<isa>/m<rows>/n<channels>/taps<t>/k<k>.
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {

@@ -1,7 +1,8 @@
 // Arithmetic of two operands, row by row, each codes, floats or one element per row.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 

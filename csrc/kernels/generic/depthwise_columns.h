@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/contract.h"
+#include "kernels/contract/depthwise.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/epilogue.h"

@@ -4,7 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 

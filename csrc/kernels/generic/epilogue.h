@@ -7,7 +7,8 @@
 // nothing compiled for one ISA can be picked by the linker for another.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {

@@ -7,7 +7,7 @@
 // Registers beside the sums: scale and bias of each column, 1/s, the zero point, four temporaries.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 

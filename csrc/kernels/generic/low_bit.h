@@ -1,4 +1,4 @@
-// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/plan/range.h has proved it.
+// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/conv/exact.h has proved it.
 //
 // Inner product (S. Winograd, 1968): x0*y0 + x1*y1 = (x0 + y1)(x1 + y0) - x0*x1 - y0*y1. One dot and two byte additions replace two dots,
 // which pays where additions run on ports that the dot product leaves idle (Zen 4, measured: 85 MAC per cycle against 64). The panel
@@ -10,13 +10,14 @@
 // before they must be widened to 32.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/contract.h"
+#include "kernels/contract/low_bit.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
@@ -188,22 +189,6 @@ constexpr void FillProducts(U8S8Kernels& kernels) {
   kernels.product[MR - 1] = &DotProductKernel<S, MR>;
   if constexpr (MR > 1) FillProducts<S, MR - 1>(kernels);
 }
-
-// An ISA has what it has primitives for, its own or inherited ones, where they fit its product: inner products where one instruction makes
-// a dot product, deferred sums where none does, Winograd where a panel is two vectors wide. All sums lie in rows of S::kU8S8.nr.
-template <class S, class = void>
-struct HasInnerProduct : std::false_type {};
-template <class S>
-struct HasInnerProduct<S, std::void_t<decltype(S::kInnerProduct)>>
-    : std::bool_constant<S::kPhases == 1 && S::kInnerProduct.nr == S::kU8S8.nr> {};
-template <class S, class = void>
-struct HasDeferred : std::false_type {};
-template <class S>
-struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::bool_constant<(S::kPhases > 1) && S::kDeferred.nr == S::kU8S8.nr> {};
-template <class S, class = void>
-struct HasWinograd : std::false_type {};
-template <class S>
-struct HasWinograd<S, std::void_t<decltype(sizeof(&S::SubBytes))>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
 
 template <class S>
 constexpr void FillLowBit(KernelSet& set) {

@@ -8,7 +8,8 @@
 // Exact: sums wrap as those of tile.h do.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/matrix.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"

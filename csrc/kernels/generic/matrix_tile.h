@@ -2,9 +2,9 @@
 //
 // M offers Begin() and End() around all use; Load<R>(p, stride), Store<R>(p, stride) of register R in 0..7, rows `stride` bytes apart, and
 // Dot<C, A, B>(): 32-bit sum j of row i of C grows by the 64 products of row i of A (unsigned) and the bytes 4j..4j+3 of every row of B
-// (signed): 16 rows by 16 channels by 64 k-values. The panel of kernels/contract.h holds four k-values of nr channels per block, so that 16
-// blocks are B as it has to lie in memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel serves 16
-// rows.
+// (signed): 16 rows by 16 channels by 64 k-values. The panel of kernels/contract/tile.h holds four k-values of nr channels per block, so
+// that 16 blocks are B as it has to lie in memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel
+// serves 16 rows.
 //
 // The k-values of all taps make one sequence, as in the panel. Where 64 of them lie in one tap and the 16 rows are evenly spaced they are
 // loaded in place; otherwise they are copied into a buffer of 1 KiB first.
@@ -12,7 +12,8 @@
 
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/matrix.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
@@ -54,8 +55,8 @@ class MatrixRows {
     if (at_ == t_.k) BeginTap(tap_ + 1);
   }
 
-  // The last block of each tap is filled as in the panel (kernels/contract.h), and the last tap with zeros up to 64. Rows from m on stay as
-  // they are: their sums go nowhere.
+  // The last block of each tap is filled as in the panel (kernels/contract/tile.h), and the last tap with zeros up to 64. Rows from m on
+  // stay as they are: their sums go nowhere.
   __attribute__((noinline)) void Stage() {
     uint32_t filled = 0;
     while (filled < kMatrixBytes && tap_ < t_.taps) {

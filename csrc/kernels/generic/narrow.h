@@ -1,4 +1,5 @@
-// Linear layers over codes of 2 and 4 bits that stay packed in memory, with rows quantized at run time (kernels/contract.h, NarrowTile).
+// Linear layers over codes of 2 and 4 bits that stay packed in memory, with rows quantized at run time (kernels/contract/narrow.h,
+// NarrowTile).
 //
 // A few rows: the panel is read once from memory and its codes are unpacked in registers, where every unpacked vector meets all rows. Signs
 // come for free when a code is moved to the upper end of its byte; sums are then too large by 2^(8 - bits), which the scales in the panel
@@ -11,11 +12,13 @@
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/narrow.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/narrow_matrix.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
@@ -236,11 +239,6 @@ constexpr void FillUnpackedTiles(NarrowKernels& kernels) {
   }
   if constexpr (MR > 1) FillUnpackedTiles<S, MR - 1>(kernels);
 }
-
-template <class S, class = void>
-struct HasNarrow : std::false_type {};
-template <class S>
-struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<S::kOffset == 0> {};
 
 template <class S>
 constexpr void FillNarrow(KernelSet& set) {

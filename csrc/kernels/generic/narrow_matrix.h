@@ -5,7 +5,7 @@
 // Rows beyond m are multiplied too, and go nowhere.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/narrow.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {

@@ -6,7 +6,7 @@
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
@@ -68,7 +68,7 @@ PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& 
   }
 }
 
-// The same for pairs of k-values that are added in 16 bits (kernels/contract.h, TileU8S8Pairs).
+// The same for pairs of k-values that are added in 16 bits (kernels/contract/tile.h, TileU8S8Pairs).
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void PairStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
   typename S::Int weights[NV];
@@ -153,8 +153,8 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i];
     if (t.k >= 4) {
-      // The last four values end with the last one, whatever k is (kernels/contract.h). One body for all of them: compilers merge several
-      // and then keep what they have in common in memory.
+      // The last four values end with the last one, whatever k is (kernels/contract/tile.h). One body for all of them: compilers merge
+      // several and then keep what they have in common in memory.
       const size_t last = from + t.k - 4;
       for (size_t at = from;; at = at + 4 < last ? at + 4 : last) {
         DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });

@@ -2,14 +2,14 @@
 // kBytes channels at a time before the products, a panel's channels after them.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/contract/winograd.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
-#include "kernels/generic/low_bit.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/winograd_filters.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {

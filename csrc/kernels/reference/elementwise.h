@@ -4,7 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 

@@ -3,7 +3,8 @@
 
 #include <cstddef>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 

@@ -4,9 +4,18 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
-namespace pqi::kernels::reference {
+namespace pqi::kernels {
+
+// How rows are quantized at run time (docs/numerics.md, "linear_dynamic").
+struct RowQuantizer {
+  bool symmetric = true;
+  int32_t qmin = 0, qmax = 255;
+  float eps = 0;
+};
+
+namespace reference {
 
 // lo = min(0, x...), hi = max(0, x...); NaN takes no part.
 void Range(const float* x, size_t n, float* lo, float* hi) noexcept;
@@ -28,4 +37,5 @@ struct DynamicLinear {
 // One row of codes with its parameters to `outputs` results, from element `at` of y on.
 void LinearDynamicRow(const DynamicLinear& layer, const uint8_t* q, const Affine& row, const Output& output, void* y, size_t at) noexcept;
 
-}  // namespace pqi::kernels::reference
+}  // namespace reference
+}  // namespace pqi::kernels

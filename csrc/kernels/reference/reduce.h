@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 

@@ -12,7 +12,8 @@
 #include <vector>
 
 #include "base/isa.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/quantize.h"
 #include "tests/twins/twins.h"
 

@@ -1,9 +1,9 @@
 // Every u8 x s8 tile kernel equals the plain reference, reads nothing but its operands and writes nothing but its outputs.
 #include <numeric>
 
-#include "kernels/reference/conv.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
@@ -30,7 +30,7 @@ std::string Describe(const Case& c) {
          " f32=" + std::to_string(c.output.f32);
 }
 
-// The panel of kernels/contract.h, written from its text.
+// The panel of kernels/contract/tile.h, written from its text.
 std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
   const int64_t blocks = (c.k + tile.kr - 1) / tile.kr;
   std::vector<int8_t> panel(static_cast<size_t>(c.taps * blocks * tile.nr * tile.kr));
@@ -75,31 +75,28 @@ class TileU8S8Test : public KernelTest {
     const std::vector<uint8_t> residual_u8 = random->Ints<uint8_t>(static_cast<int64_t>((m - 1) * stride + n), 0, 255);
     const std::vector<float> residual_f32 = random->Floats(static_cast<int64_t>((m - 1) * stride + n), -5, 5);
 
-    // The oracle: m images of one row of `taps` pixels.
-    kernels::reference::ConvU8 conv;
-    conv.shape.n = c.m;
-    conv.shape.w = conv.shape.kw = c.taps;
-    conv.shape.c = c.k;
-    conv.shape.oc = c.n;
-    conv.x = c.x.data();
-    conv.zero_point = c.zero_point;
-    conv.codes = c.codes.data();
-    conv.step = c.step;
-    conv.base = c.base ? base.data() : nullptr;
-    conv.scale = scale.data();
-    conv.bias = c.bias ? bias.data() : nullptr;
-    conv.residual.stride = stride;
-    conv.residual.zero_point = 7;
-    conv.residual.scale = 0.037f;
-    if (c.residual == Case::kU8) conv.residual.u8 = residual_u8.data();
-    if (c.residual == Case::kF32) conv.residual.f32 = residual_f32.data();
-    conv.output = c.output;
-    const size_t element = c.output.f32 ? 4 : 1;
-    std::vector<uint8_t> dense(m * n * element), want(((m - 1) * stride + n) * element, GuardedBytes::kFill);
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(conv.shape.oc);
-    kernels::reference::Conv2dU8(conv, 0, c.m);
-    for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride * element, dense.data() + i * n * element, n * element);
+    // The reference: m images of one row of `taps` pixels.
+    kernels::ConvShape shape;
+    shape.n = c.m;
+    shape.w = shape.kw = c.taps;
+    shape.c = c.k;
+    shape.oc = c.n;
+    struct Weights {
+      int32_t zero_point;
+      const int8_t* codes;
+      int32_t step;
+      const int32_t* base;
+      const float *scale, *bias;
+    };
+    const Weights weights = {
+        c.zero_point, c.codes.data(), c.step, c.base ? base.data() : nullptr, scale.data(), c.bias ? bias.data() : nullptr};
+    kernels::Residual residual;
+    residual.stride = stride;
+    residual.zero_point = 7;
+    residual.scale = 0.037f;
+    if (c.residual == Case::kU8) residual.u8 = residual_u8.data();
+    if (c.residual == Case::kF32) residual.f32 = residual_f32.data();
+    const std::vector<uint8_t> want = ReferenceOutput(ReferenceConv(shape, c.x.data(), weights, residual, c.output), stride, place);
 
     // The kernel: pieces, or rows of each tap, in a random order, so that each one is at some time next to a guard.
     const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
@@ -136,7 +133,7 @@ class TileU8S8Test : public KernelTest {
     t.step = c.step;
     t.base = c.base ? base_g.data() : nullptr;
     t.box = c.base ? box_g.data() : nullptr;
-    t.residual = conv.residual;
+    t.residual = residual;
     if (c.residual == Case::kU8) t.residual.u8 = residual_u8_g.data();
     if (c.residual == Case::kF32) t.residual.f32 = residual_f32_g.data();
     t.output = c.output;

@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/generic/kernel_set.h"
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/x86/amx/simd.h"
 
 namespace pqi::kernels {

@@ -1,4 +1,4 @@
-// Every kernel set that tests run: those of kernels/list.inc but the reference, which is the oracle, and twins.
+// Every kernel set that tests run: those of base/isa.inc but the reference, which is the oracle, and twins.
 //
 // A twin is a set of the library compiled for this machine, so that its loop nests, layouts and dispatch are tested where its CPU is not
 // at hand: "avxvnni_evex" is AVX-VNNI with vpdpbusd in the encoding of AVX512-VNNI, "amx_emulated" is AMX over tile registers in plain
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/isa.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::test {
 

@@ -1,6 +1,6 @@
 // The kernel set for NEON.
 #include "kernels/arm/neon/simd.h"
-#include "kernels/generic/kernel_set.h"
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/sets.h"
 
 namespace pqi::kernels {

@@ -1,4 +1,4 @@
-// Primitives of baseline aarch64 NEON (kernels/generic/kernel_set.h says what they are for).
+// Primitives of baseline aarch64 NEON (kernels/generic/primitives.h says what they are for).
 #pragma once
 
 #include <arm_neon.h>
@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "kernels/arm/neon/byte_table.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {

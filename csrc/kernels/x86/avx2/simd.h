@@ -1,16 +1,16 @@
-// AVX2 + FMA primitives (kernels/generic/kernel_set.h says what they are for).
+// AVX2 + FMA primitives (kernels/generic/primitives.h says what they are for).
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
 
-struct Simd {
+struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kBytes = 32;
   // 4x16 of sixteen registers: 8 accumulators, 4 weights (two phases), the activation, its phase, a product, a mask.

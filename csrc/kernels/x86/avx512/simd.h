@@ -1,13 +1,13 @@
-// AVX-512 (F, BW, DQ, VL) primitives for CPUs without VNNI: those of AVX512-VNNI but for the u8 x s8 product, which is widened to 16 bits
-// as on AVX2 (kernels/generic/kernel_set.h says what they are for).
+// AVX-512 (F, BW, DQ, VL) primitives for CPUs without VNNI: the u8 x s8 product is widened to 16 bits, as on AVX2
+// (kernels/generic/primitives.h says what each name means).
 #pragma once
 
-#include "kernels/x86/avx512vnni/simd.h"
+#include "kernels/x86/avx512/base.h"
 
 namespace pqi::kernels {
 namespace {
 
-struct Avx512 : Simd {
+struct Avx512 : Avx512Base {
   // 10x32 of 32 registers: 20 accumulators, 4 weights (two phases), the activation, its two phases, two products, a mask.
   static constexpr TileShape kU8S8 = {10, 32, 4};
 

@@ -1,4 +1,4 @@
-// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/kernel_set.h says what they are for).
+// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/primitives.h says what they are for).
 //
 // vpdpbusd on 256 bits has two encodings that do the same: VEX (AVX-VNNI: Alder Lake and later, Zen 5) and EVEX (AVX512-VNNI + VL).
 // Which one is compiled follows from the flags of the translation unit: VEX in the library, EVEX in the twin that tests run on machines
@@ -10,7 +10,7 @@
 namespace pqi::kernels {
 namespace {
 
-struct AvxVnni : Simd {
+struct AvxVnni : Avx2 {
   // 6x16 of sixteen registers: 12 accumulators, 2 weights, 1 activation.
   static constexpr TileShape kU8S8 = {6, 16, 4};
   static constexpr int kNarrowRows = 2, kNarrowUnpackedRows = 3;
@@ -83,7 +83,7 @@ struct AvxVnni : Simd {
       const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(words, words), top);
       PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
     } else {
-      Simd::StoreColumn<1>(p, v, zero_point, top, lanes);
+      Avx2::StoreColumn<1>(p, v, zero_point, top, lanes);
     }
   }
 };
