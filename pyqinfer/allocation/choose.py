@@ -128,7 +128,11 @@ def choose_bits(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules
 
 @dataclass(frozen=True)
 class Plan:
-    """``fixed``: layers that keep their bits. ``problem``: of those that choose. ``meter``: for budgets in ms, measures solutions."""
+    """What a task leaves to choose.
+
+    ``fixed``: layers that keep their bits, ``problem``: the choice of the others. For budgets in ms, ``meter`` measures solutions, and
+    ``kept_ms`` is what the layers that keep their bits take.
+    """
 
     fixed: BitConfig
     problem: Problem
@@ -199,7 +203,7 @@ def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules,
 def finish(
     task: Task, nodes: Sequence[QuantNode], fixed: BitConfig, problem: Problem, solution: Solution, findings: Findings
 ) -> Allocation:
-    """Bits of all layers, with the report."""
+    """A solution as an :class:`Allocation`: bits of all layers, with the report."""
     chosen = {**fixed, **solution.bits}
     config = BitConfig({node.name: chosen[node.name] for node in nodes})
     return Allocation(config, problem, solution, _report(nodes, config, fixed, problem, solution, check_budget(task.budget), findings))

@@ -3,7 +3,7 @@
 ===========  ==================================================================================================================
 neutral      size: weights of conv and linear layers; BOPs: MACs x weight bits x activation bits, each layer at its own bits (HAWQ,
              ZeroQ and this package's reports count so)
-saq          BOPs as above, with the first and the last layer at 8/8 whatever they are given (Liu et al. 2021, arXiv 2111.12273)
+saq          neutral BOPs, with the first and the last layer at 8/8 whatever they are given (Liu et al. 2021, arXiv 2111.12273)
 ompq         size with biases, gamma and beta at their layer's bits; BOPs with 5 operations more per output element of a convolution
              for BatchNorm and ReLU, linear layers at 2 operations per MAC and 1 for the bias, first and last layer at 8/8 (Ma et
              al. 2023, arXiv 2109.07865)

@@ -30,14 +30,14 @@ from pyqinfer.model import Model, Shapes
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Those of pyqinfer.quantization.observers, which loads torch.
+# The names in pyqinfer.quantization.observers, which this module does not import because it loads torch (a test compares them).
 OBSERVER_NAMES = ("mse", "minmax", "average", "percentile99.9", "percentile99.99", "best")
 _NOISE_SAMPLES = 32
 _DATA, _BITS, _BUDGET = "Data", "Bits", "Budget, for methods that choose bits per layer; several hold at once"
 _METHOD_HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS) + "."
 # Field of pq.Budget -> the option that sets it.
 BUDGET_OPTIONS = {"bops": "--budget-bops", "size_mb": "--budget-mb", "avg_weight_bits": "--budget-bits", "latency_ms": "--budget-ms"}
-# Options that say something to the method, by the name of their parameter here and of its parameter there.
+# Options that configure the method: parameter of this command and of the method's from_options -> option.
 _METHOD_OPTIONS = {"bits": "--bits", "bits_in": "--bits-in", "observer": "--observer", "candidates": "--candidates"}
 
 
@@ -55,11 +55,11 @@ def command(
         rich_help_panel=_DATA,
     ),
     batch_size: int = typer.Option(32, "--batch-size", help="Samples per calibration batch.", rich_help_panel=_DATA),
-    seed: int = typer.Option(0, "--seed", help="Of noise in place of --calib, and of images that a method makes.", rich_help_panel=_DATA),
+    seed: int = typer.Option(0, "--seed", help="Seed of noise in place of --calib, or of a method's images.", rich_help_panel=_DATA),
     observer: str = typer.Option(
         "mse", "--observer", help=f"How activation ranges are found: {', '.join(OBSERVER_NAMES)}.", rich_help_panel=_DATA
     ),
-    bits: str = typer.Option("8/8", "--bits", help="Of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
+    bits: str = typer.Option("8/8", "--bits", help="Bits of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
     keep: list[str] = typer.Option(
         [], "--keep", help="Layers that keep other bits: 'fc=8/8', 'stem.*=float'; repeatable.", rich_help_panel=_BITS
     ),
@@ -80,8 +80,8 @@ def command(
     budget_ms: float | None = typer.Option(
         None, BUDGET_OPTIONS["latency_ms"], help="Milliseconds of a run, by layers measured on this machine.", rich_help_panel=_BUDGET
     ),
-    threads: int = typer.Option(1, "--threads", help="Of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
-    isa: str = typer.Option("auto", "--isa", help="Instruction set of those runs.", rich_help_panel=_BUDGET),
+    threads: int = typer.Option(1, "--threads", help="Threads of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
+    isa: str = typer.Option("auto", "--isa", help="Instruction set of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
 ) -> None:
     """Quantize a torch model, convert it and show its layers."""
     from pyqinfer.conversion import convert
@@ -114,7 +114,7 @@ def command(
         budget=budget,
     )
     if (allocation := quantized.meta.get("allocation")) is not None:
-        # A machine that reads the result wants one document on stdout.
+        # A program that reads JSON or CSV wants one document on stdout.
         typer.echo(allocation.report.render(output.value) + "\n", err=output in (Style.json, Style.csv))
     converted = convert(quantized, example_inputs=examples)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
@@ -166,6 +166,6 @@ def _calibration(
 
 
 def _bits_of(model: Model, shapes: Shapes) -> BitConfig:
-    """The bits that run."""
+    """The bits with which each layer of a converted model runs."""
     layers = [cost for cost in model.layer_costs(shapes) if cost.macs]
     return BitConfig({cost.name: f"{cost.weight_bits}/{cost.act_bits}" if cost.integer else "float" for cost in layers})

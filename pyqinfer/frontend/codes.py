@@ -19,7 +19,7 @@ _SCALE_MIN, _SCALE_MAX = 2.0**-100, 2.0**100
 
 @dataclass(frozen=True)
 class FakeQuant:
-    """``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
+    """What a fake quantizer computes: ``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
 
     ``scale``, ``zero_point``: numbers, or tensors with one element, or one per slice along ``axis`` (weights only).
     """
@@ -93,7 +93,7 @@ def runtime_quantized(
 
 
 def advance(a: Arguments, following: str) -> RuntimeQuantized:
-    """The next stage of an activation that is quantized at run time, where all operands belong to the same one."""
+    """An activation at the next stage of its run-time quantizer, provided that scale, zero point and range are those of that quantizer."""
     chosen, operand = a["scale"], a["input"]
     x = operand.x if isinstance(operand, RuntimeQuantized) else operand
     same = isinstance(chosen, RuntimeQuantized) and a["zero_point"] is chosen and x is chosen.x
@@ -110,21 +110,22 @@ def weight_constant(reader: GraphReader, operand: Any) -> ir.Weight | ir.FloatAr
 
 
 def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
-    """None: another axis than 0, more than 8 bits, or zero points that are no multiple of 1/2."""
+    """A constant in the engine's form of weights; None where that cannot say it: scales along another axis than 0, more than 8 bits, or
+    zero points that are no multiple of 1/2."""
     channels = constant.codes.shape[0] if constant.codes.ndim else 0
     if constant.axis not in (0, None) or not channels:
         return None
     codes = constant.codes.to(torch.int64).numpy()
     low = min(constant.quant_min, int(codes.min(initial=0)))
     high = max(constant.quant_max, int(codes.max(initial=0)))
-    # An unsigned range moves down by half, codes and zero points alike.
+    # The engine's weight codes are signed: an unsigned range moves down by half, codes and zero points alike.
     shift = -(1 << (max(2, high.bit_length()) - 1)) if low >= 0 and high > 1 else 0
     bits = _signed_bits(low + shift, high + shift)
     lines = tuple(constant.scale.shape) if constant.scale.ndim == 2 else (channels,)
     zero = np.broadcast_to(constant.zero_point.numpy(), lines) + shift
     scale = np.broadcast_to(constant.scale.numpy(), lines)
     codes = codes + shift
-    # Weights that are all 0 have a scale of next to nothing in torchao, smaller than the engine's; any other is as good.
+    # torchao gives weights that are all 0 a scale below the least that the engine takes; with any other scale they are 0 as well.
     dead = (codes.reshape(scale.size, -1) == zero.reshape(-1, 1)).all(1).reshape(lines) & (np.abs(scale) < _SCALE_MIN)
     scale = np.where(dead, 1, scale)
     step = 1 if np.all(zero == np.round(zero)) else 2

@@ -119,7 +119,7 @@ class _Symbols:
 
     def dim(self, size: Any, axis: int, rank: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Dim:
         letter = "N" if axis == 0 else "CHW"[axis - 1] if rank == 4 else "D"
-        traced = isinstance(size, tuple)  # (the tracer's symbol, example size)
+        traced = isinstance(size, tuple)  # a traced size is a pair: the tracer's symbol and the example's size
         symbol, example = size if traced else (None, size)
         free_size = dynamic_size and rank == 4 and axis >= 2
         if not (traced and (axis > 0 or dynamic_batch)) and not free_size:
@@ -156,7 +156,7 @@ def _input_shape(node: Node, example: Tensor | None, free_size: bool) -> list[An
 
 
 def _output_names(module: GraphModule, count: int) -> list[str]:
-    """Keys where the model returns a dict, else "output" or "output_0", "output_1", ..."""
+    """Names of the outputs: the keys where the model returns a dict, else "output" or "output_0", "output_1", ..."""
     spec = getattr(module, "_out_spec", None)
     keys = getattr(spec, "context", None) if spec is not None and getattr(spec, "type", None) is dict else None
     if keys is not None and len(keys) == count:

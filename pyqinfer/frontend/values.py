@@ -10,12 +10,12 @@ from pyqinfer import ir
 
 
 class NotSupportedHere(Exception):
-    """Raised by a handler; the reader collects them all into one UnsupportedError."""
+    """Raised by a handler for what the engine cannot do; the reader collects all of them into one UnsupportedError."""
 
 
 @dataclass(frozen=True)
 class SymbolicSize:
-    """A size that is no number while converting; ``dim`` None: it is not one of the inputs' dimensions either."""
+    """A size that is no number while converting. ``dim``: the symbol of the input's dimension that it is; None: it is computed from one."""
 
     dim: str | None
 
@@ -25,7 +25,7 @@ class QuantizedConstant:
     """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
 
     codes: Tensor
-    scale: Tensor  # float64, [channels] or [1]
+    scale: Tensor  # float64; [1], or [channels], or [channels, groups]
     zero_point: Tensor
     axis: int | None
     quant_min: int
@@ -37,7 +37,8 @@ class QuantizedConstant:
 class RuntimeQuantized:
     """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
 
-    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
+    ``attrs`` are those of the IR's linear_dynamic. ``stage`` says which of the quantizer's results a node of torch's graph stands for:
+    "parameters", "codes" or "values".
     """
 
     x: ir.Value

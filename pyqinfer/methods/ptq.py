@@ -43,7 +43,7 @@ class PTQ(Settings):
 
     @classmethod
     def from_options(cls, *, bits: LayerBits, bits_in: BitConfig | None, observer: str) -> PTQ:
-        """From options of ``pyqinfer quantize``."""
+        """The configuration that options of ``pyqinfer quantize`` ask for."""
         return cls(weight_bits=bits.weight, act_bits=bits.act, observer=observer, bits=bits_in)
 
     def layer_bits(self, names: list[str], keep: Mapping[str, LayerBits | str]) -> BitConfig:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:  # the public classes as type checkers and editors see them
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method.
+    """One quantization method.
 
     What it reads of a task, and what it needs, are attributes of its class (:class:`pyqinfer.quantization.Method`); which options of
     ``pyqinfer quantize`` it takes are the keywords of the class's ``from_options``.
 
     Args:
-        name: of the class, under ``pyqinfer``.
-        word: its name on the command line and in studies, and of its file in this folder.
+        name: the class's name, under ``pyqinfer``.
+        word: what it is called on the command line and in studies, and what its file in this folder is called.
         summary: a few words for the command line's help.
     """
 

@@ -72,7 +72,7 @@ class ZeroQ(PTQ):
     def from_options(
         cls, *, bits: LayerBits, bits_in: BitConfig | None, observer: str, candidates: Sequence[str] | None = None, seed: int = 0
     ) -> ZeroQ:
-        """From options of ``pyqinfer quantize``; ``seed`` is that of the images."""
+        """The configuration that options of ``pyqinfer quantize`` ask for; ``seed`` is that of the distilled images."""
         return cls(
             weight_bits=bits.weight,
             act_bits=bits.act,

@@ -12,12 +12,12 @@ from pyqinfer.budget import COSTS, Budget, Cost
 from pyqinfer.methods.registry import METHODS, find_method
 
 FLOAT_METHOD = "fp32"
-_GIVEN_DATA = "+data"  # behind a method that makes its own data: it is given the calibration images instead
+_GIVEN_DATA = "+data"  # suffix of a method that could make its own data: it is given the calibration images
 _COSTS: dict[str, Cost] = {cost.word: cost for cost in COSTS}
 
 
 def method_class(name: str) -> Any:
-    """The class of a method in a grid."""
+    """The class behind a method's name in a grid."""
     return find_method(name.removesuffix(_GIVEN_DATA)).load()
 
 
@@ -60,7 +60,7 @@ class Limit:
         return f"{self.kind}={self.value:g}"
 
     def budget(self, int8_ms: float | None = None, threads: int = 1, isa: str = "auto") -> Budget:
-        """As :class:`pyqinfer.Budget`. `int8_ms`: latency of the 8/8 network, for a relative limit."""
+        """The limit as a :class:`pyqinfer.Budget`. `int8_ms`: latency of the 8/8 network, for a relative limit."""
         value = self.value
         if self.relative:
             if int8_ms is None:
@@ -94,7 +94,7 @@ class Entry:
 
     Args:
         method: ``fp32`` or one of :func:`method_names`.
-        bits: of every layer but the first and the last, which the method keeps at 8/8 by default.
+        bits: those of every layer but the first and the last, which the method keeps at 8/8 by default.
         limit: in place of `bits`, for methods that allocate.
         options: fields of the method's configuration, such as ``{"rounding": "learned"}``.
         label: printed behind the name, in place of the options.

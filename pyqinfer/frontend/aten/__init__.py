@@ -6,5 +6,5 @@ from pyqinfer.frontend.aten import activations, arithmetic, layers, masks, matmu
 from pyqinfer.frontend.reader import Handler
 
 FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, movement, resample)
-# By the op's name without namespace and overload: "conv2d". No two families have one name (a test).
+# Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

@@ -13,7 +13,7 @@ from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-# Functions without parameters, under one name in torch and in the engine.
+# Functions without parameters that have the same name in torch and in the engine.
 _FUNCTIONS = ("exp", "log", "sqrt", "rsqrt", "abs", "erf", "sigmoid", "tanh", "silu", "hardsigmoid", "hardswish")
 
 
@@ -34,7 +34,7 @@ def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """alpha * elu(x / alpha)"""
+    """celu is alpha * elu(x / alpha)."""
     alpha = float(a["alpha"])
     if alpha <= 0:
         raise NotSupportedHere(f"celu with alpha={alpha}")
@@ -44,7 +44,7 @@ def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _softplus(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """log(1 + e^(beta x)) / beta. From 20 on that is x in float32, so that a higher threshold changes nothing."""
+    """softplus is log(1 + e^(beta x)) / beta. From beta x = 20 on that is x in float32, so that a higher threshold changes nothing."""
     beta, threshold = float(a["beta"]), float(a["threshold"])
     if threshold < 20 or beta <= 0:
         raise NotSupportedHere(f"softplus with beta={beta}, threshold={threshold}")

@@ -18,7 +18,7 @@ from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
 
 
 def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
-    """Arguments of an add or sub whose second operand is multiplied by alpha already."""
+    """The arguments of an add or sub, with alpha multiplied into the second operand."""
     alpha, other = a.get("alpha", 1), a["other"]
     if alpha == 1:
         return a
@@ -103,7 +103,7 @@ def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
-    """The larger or smaller of two tensors; one number is a bound."""
+    """The larger or smaller of two tensors; where one of them is a single number, it bounds the other."""
     x, bound = a["self"], a["other"]
     if not isinstance(x, ir.Value):
         x, bound = bound, x

@@ -15,7 +15,7 @@ from pyqinfer.frontend.reader import Arguments, GraphReader
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 INFINITY = float("inf")
-TO_END = 2**31 - 1  # as the end of a slice: wherever the dimension ends
+TO_END = 2**31 - 1  # end of a slice that goes to the end of its dimension
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -38,7 +38,7 @@ def image_operand(reader: GraphReader, a: Arguments) -> ir.Value:
 
 
 def inner(value: ir.Value) -> ir.Value:
-    """A value that no single tensor of torch's graph stands for."""
+    """``value``, marked as equal to no single tensor of torch's graph, so that nobody compares it with one."""
     value.origin = ""
     return value
 
@@ -54,7 +54,7 @@ def reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.D
 
 
 def of_rank(reader: GraphReader, node: Node, x: ir.Value, rank: int) -> ir.Value:
-    """``x`` with leading dimensions of 1, as operands of broadcasting operations have them; itself where it has that rank."""
+    """``x`` with dimensions of 1 in front, so that it has the rank of what it is broadcast with; ``x`` itself where it has."""
     missing = rank - len(x.shape)
     return x if missing == 0 else inner(reshaped(reader, node, x, (1,) * missing + x.shape, "unsqueeze"))
 
@@ -67,7 +67,7 @@ def permuted(reader: GraphReader, node: Node, x: ir.Value, perm: Sequence[int]) 
 
 
 def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
-    """``x[start:end:step]`` along an axis; numbers are not negative, an end behind the dimension is its end."""
+    """``x[start:end:step]`` along an axis; ``start`` and ``end`` are not negative, and ``end`` may lie behind the dimension."""
     dim = x.shape[axis]
     if isinstance(dim, int):
         start, end = min(start, dim), min(end, dim)
@@ -81,7 +81,7 @@ def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, 
 
 
 def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operand") -> ir.Value:
-    """A float value of the graph; a constant becomes one."""
+    """``operand`` as a float value of the graph; a constant becomes a node."""
     if not isinstance(operand, (Tensor, QuantizedConstant)):
         return reader.activation(operand, what)
     value = reader.constant(operand, what)
@@ -107,7 +107,7 @@ def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.D
 
 
 def known_size(x: ir.Value, axis: int) -> int:
-    """A dimension that has to be a number."""
+    """The size of a dimension, which has to be known while converting."""
     dim = x.shape[axis]
     if not isinstance(dim, int):
         raise NotSupportedHere(f"splits dimension {axis}, which is not known while converting")
@@ -132,7 +132,7 @@ def clamped(reader: GraphReader, node: Node, x: ir.Value, lo: Any, hi: Any) -> i
 
 
 def scaled(reader: GraphReader, node: Node, x: ir.Value, factor: float) -> ir.Value:
-    """``x * factor``, a step of one of torch's operations."""
+    """``x * factor``, where an operation of torch's has such a step."""
     if factor == 1:
         return x
     other = np.full((1,) * len(x.shape), factor, np.float32)

@@ -37,7 +37,7 @@ def _convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right. For "same" torch pads the odd one at the bottom and right."""
+    """Padding as (top, left, bottom, right). Where "same" pads an odd number, torch puts one more at the bottom and right."""
     if padding == "valid":
         return (0, 0, 0, 0)
     if padding == "same":
@@ -69,14 +69,17 @@ def _conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _outputs_first(weight: Any, groups: int) -> Any:
-    """[I, O/groups, kh, kw] to [O, I/groups, kh, kw], as constants: a quantized one per tensor or with a scale per column of axis 1."""
+    """Weights of a transposed convolution, turned from [I, O/groups, kh, kw] to [O, I/groups, kh, kw], which is the order of other layers.
+
+    Quantized ones stay so with one scale for all, or a scale for each index of axis 1.
+    """
     if isinstance(weight, Tensor):
         return _turned(weight, groups)
     if not isinstance(weight, QuantizedConstant):
         return weight
     value = _turned(weight.value, groups)
     if weight.axis not in (None, 1):
-        return value  # a scale per input channel: no integer layer can say it
+        return value  # a scale for each input channel, which no integer layer has
     scale, zero_point = weight.scale, weight.zero_point
     if weight.axis == 1:
         scale, zero_point = scale.repeat(groups), zero_point.repeat(groups)
@@ -117,7 +120,7 @@ def _linear_dynamic(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Rows of a constant table; ``padding_idx`` and the like matter in training alone."""
+    """Rows of a constant table. The arguments left aside, such as ``padding_idx``, matter in training alone."""
     x = a["indices"]
     if isinstance(a["weight"], ir.Value):
         raise NotSupportedHere("its table is computed from the input")

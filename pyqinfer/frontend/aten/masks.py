@@ -16,7 +16,7 @@ from pyqinfer.frontend.aten.build import inner, summed
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
-# Stands for minus infinity, which a file cannot hold: added to a score it leaves nothing of it behind the softmax.
+# The lowest float32 stands for minus infinity, which a file cannot hold: a score that it is added to vanishes in the softmax.
 _LOWEST = np.finfo(np.float32).min
 _SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 
@@ -29,12 +29,12 @@ def hides_scores(node: Node, addend: Any) -> bool:
 
 
 def masked_sum(reader: GraphReader, node: Node, scores: ir.Value, mask: Any) -> ir.Value:
-    """Scores, with a mask of booleans or minus infinities in front of a softmax."""
+    """Scores plus a mask of booleans or minus infinities, in front of a softmax."""
     return summed(reader, node, scores, additive_mask(mask))
 
 
 def additive_mask(mask: Any) -> np.ndarray[Any, Any]:
-    """0 where a position is seen; what hides one is the lowest float32."""
+    """A mask as numbers to add to scores: 0 where a position is seen, the lowest float32 where it is hidden."""
     if not isinstance(mask, Tensor):
         raise NotSupportedHere("an attention mask that is quantized")
     added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask.to(torch.float32)

@@ -31,7 +31,7 @@ def _matmul(reader: GraphReader, node: Node, left: Any, right: Any) -> ir.Value:
 
 
 def _untransposed(y: ir.Value) -> tuple[ir.Value, bool]:
-    """A right operand as it is before its last two axes are exchanged, where they are: the engine reads either."""
+    """A right operand, and whether the engine is to read it transposed, in place of a transpose of its last two axes."""
     rank, source = len(y.shape), y.producer
     if source is not None and source.op == "transpose" and source.attrs["perm"] == (*range(rank - 2), rank - 1, rank - 2):
         return source.inputs[0], True

@@ -51,7 +51,7 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.activation(a["self"], "input")
     if "dim" not in a:
-        # Symbols stay: torch.export takes them for sizes other than 1.
+        # A symbolic dimension stays: torch.export has symbols for sizes other than 1 only.
         if None in x.shape:
             raise NotSupportedHere("squeeze of a dimension that is not known while converting")
         return reshaped(reader, node, x, [d for d in x.shape if d != 1], "squeeze")
@@ -97,7 +97,7 @@ def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _concat(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -> ir.Value:
-    values = [x for x in values if x.shape != (0,)]  # torch lets such a one stand anywhere
+    values = [x for x in values if x.shape != (0,)]  # torch allows empty tensors of rank 1 beside any others
     rank = len(values[0].shape)
     axis = dim % rank
     shape: ir.Shape | None = values[0].shape
@@ -105,7 +105,7 @@ def _concat(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -
         shape = None if shape is None or len(x.shape) != rank else shapes.merge(_without(shape, axis), _without(x.shape, axis))
     if shape is None:
         raise NotSupportedHere(f"concatenates shapes {', '.join(str(x.shape) for x in values)} along {axis}")
-    while len(values) > 64:  # what one node of the engine takes
+    while len(values) > 64:  # the most inputs of a concat in the engine
         values = [inner(_concat(reader, node, values[:64], axis)), *values[64:]]
     if len(values) == 1:
         return values[0]
@@ -131,7 +131,7 @@ def _narrow_end(a: Arguments) -> int:
 
 
 def _position(value: Any, dim: ir.Dim, default: int) -> int:
-    """A start or end as the engine has them: not negative."""
+    """A start or end of a slice without torch's negative numbers, which count from the end."""
     if value is None:
         return default
     if isinstance(value, SymbolicSize):
@@ -242,7 +242,7 @@ def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """A short dimension only: piece by piece."""
+    """A concatenation of slices of one element, last first; for short dimensions only."""
     x = operand(reader, a)
     for axis in {d % len(x.shape) for d in a["dims"]}:
         if known_size(x, axis) > 64:
@@ -260,7 +260,7 @@ def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
     before, after = [0] * len(x.shape), [0] * len(x.shape)
     for i in range(len(amounts) // 2):
         before[-1 - i], after[-1 - i] = int(amounts[2 * i]), int(amounts[2 * i + 1])
-    for axis in range(len(x.shape)):  # a negative amount cuts off
+    for axis in range(len(x.shape)):  # a negative amount of padding cuts elements off
         if min(before[axis], after[axis]) < 0:
             end = known_size(x, axis) + min(after[axis], 0) if after[axis] < 0 else TO_END
             x = inner(sliced(reader, node, x, axis, max(-before[axis], 0), end))

@@ -48,7 +48,7 @@ def _parameters(reader: GraphReader, a: Arguments) -> dict[str, ir.Constant]:
 
 
 def _layer_norm(reader: GraphReader, node: Node, a: Arguments, center: int) -> ir.Value:
-    """Several normalized dimensions become one."""
+    """The engine normalizes one dimension: several are flattened into one, and unflattened behind it."""
     x, rank = operand(reader, a), len(a["normalized_shape"])
     size = shapes.count(x.shape[len(x.shape) - rank :])
     if size is None:
@@ -75,7 +75,10 @@ def _instance_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int | None) -> ir.Value:
-    """The engine's form has rank 4; of other ranks the positions become one axis. ``groups``: None = each channel by itself."""
+    """Group norm in the engine's form, which has rank 4: the positions of an input of another rank become one axis.
+
+    ``groups`` None: every channel is a group by itself.
+    """
     x = operand(reader, a)
     channels = x.shape[1]
     if not isinstance(channels, int):

@@ -13,12 +13,12 @@ from pyqinfer import ir
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
-# What an argument over one dimension says about the other, of which there is one position.
+# What arguments of an op over one dimension become for the height, of which there is one position.
 _OF_HEIGHT = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0, "scale_factors": 1.0}
 
 
 def in_one_dimension(handler: Handler) -> Handler:
-    """A handler for [N, C, L] from the one for [N, C, H, W]."""
+    """A handler for [N, C, L] that hands an image one row high to the one for [N, C, H, W]."""
 
     def run(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         key = "input" if "input" in a else "self"
@@ -38,7 +38,7 @@ def in_one_dimension(handler: Handler) -> Handler:
 
 
 def in_one_or_two_dimensions(two: Handler) -> Handler:
-    """A handler whose op takes [N, C, L] as well as images."""
+    """A handler for an op that takes [N, C, L] as well as images."""
     one = in_one_dimension(two)
 
     def run(reader: GraphReader, node: Node, a: Arguments) -> Any:

@@ -1,6 +1,6 @@
 """A layer's output times, over, plus or minus one constant per channel: a BatchNorm in the IR, which folds into the layer.
 
-Quantization-aware training writes a BatchNorm behind a convolution so: ``conv(x, w*g) / g + b``.
+Quantization-aware training writes a BatchNorm behind a convolution as ``conv(x, w*g) / g + b``.
 """
 
 from __future__ import annotations
@@ -51,6 +51,6 @@ def _channels_of_layer(x: object) -> int:
 
 
 def _is_per_channel(constant: Tensor, shape: ir.Shape, channels: int) -> bool:
-    """Broadcasts along axis 1 only: [C, 1, 1], [1, C, 1, 1] or, for rank 2, [C] and [1, C]."""
+    """Whether a constant varies along axis 1 only: [C, 1, 1], [1, C, 1, 1] or, beside rank 2, [C] and [1, C]."""
     full = (1,) * (len(shape) - constant.ndim) + tuple(constant.shape)
     return len(full) == len(shape) and full[1] == channels and all(d == 1 for i, d in enumerate(full) if i != 1)

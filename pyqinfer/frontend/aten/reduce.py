@@ -13,7 +13,7 @@ from pyqinfer.frontend.values import NotSupportedHere
 
 
 def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
-    """Over the dimensions named, or all of them."""
+    """Reduces the dimensions that are named, or all of them where none is."""
     x = operand(reader, a)
     if a.get("dtype") not in (None, float32):
         raise NotSupportedHere(f"computes in {a['dtype']}")
@@ -35,10 +35,10 @@ def _mean(reader: GraphReader, node: Node, x: ir.Value, keep: bool) -> ir.Value:
 
 
 def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
-    """sum((x - mean)^2) / (n - correction), over dimensions whose sizes are known."""
+    """The variance, sum((x - mean)^2) / (n - correction), or its root, over dimensions whose sizes are known."""
     x = operand(reader, a)
     dims, keep = a.get("dim"), bool(a.get("keepdim", False))
-    # var(x, unbiased) says True for a correction of 1; var.correction has None for it.
+    # torch's var(x, unbiased) has True for a correction of 1, its var.correction has None.
     correction = a.get("correction", a.get("unbiased", 1))
     correction = 1.0 if correction is None else float(correction)
     rank = len(x.shape)
@@ -60,7 +60,7 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
 
 
 def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Of order 1, 2 or infinity."""
+    """The norm of order 1, 2 or infinity."""
     order = a.get("ord", a.get("p"))
     order = 2.0 if order is None else float(order)
     over = {"dim": a.get("dim"), "keepdim": a.get("keepdim", False), "dtype": a.get("dtype")}

@@ -1,1 +1,1 @@
-"""Where models come from: a file for each quantizer or flow says how what it leaves in a model is read."""
+"""Where models come from: each file knows one quantizer, or flow, and says how what it leaves in a model is read."""

@@ -1,6 +1,6 @@
 """Activations whose quantization parameters are computed from their values while the model runs.
 
-torch writes them as ``choose_qparams``, quantize and dequantize ops; the stand-ins of quantized modules as one op of our own,
+torch writes them as ``choose_qparams``, quantize and dequantize ops. Stand-ins of quantized modules have one op of our own for all three,
 ``pyqinfer::quantize_dequantize_dynamic``. Only linear layers with quantized weights read such activations (``linear_dynamic``).
 """
 
@@ -31,7 +31,7 @@ class DynamicQuantizer:
 
 
 class DynamicQuantizeDequantize(nn.Module):
-    """What a :class:`DynamicQuantizer` says, in an op that the graph reader knows."""
+    """Codes and back by a :class:`DynamicQuantizer`, in one op that the graph reader knows."""
 
     def __init__(self, quantizer: DynamicQuantizer) -> None:
         super().__init__()

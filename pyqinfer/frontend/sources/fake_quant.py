@@ -1,4 +1,5 @@
-"""Fake-quantize ops and modules to quantize/dequantize pairs: torch's own, learnable ones (LSQ), fused observers, and users' classes."""
+"""Fake-quantize ops, functions and modules become quantize/dequantize pairs: torch's own, learnable ones (LSQ), fused observers, and
+users' classes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.sources.stand_ins import QuantizeDequantize, quantize_dequantize
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
-# User classes, latest first: see register_fake_quant.
+# Users' classes: see register_fake_quant.
 _REGISTERED: dict[type[nn.Module], Callable[[Any], FakeQuant | None]] = {}
 
 
@@ -37,12 +38,16 @@ def register_fake_quant(cls: type[nn.Module], fn: Callable[[Any], FakeQuant | No
 
 
 def is_fake_quant(module: nn.Module) -> bool:
-    """A registered class, or one of the fake-quantize classes of torch.ao and torchao."""
+    """Whether a module is of a registered class, or of one of the fake-quantize classes of torch.ao and torchao."""
     return any(cls in _REGISTERED or _is_torchs(cls) for cls in type(module).__mro__)
 
 
 def fake_quant_of(module: nn.Module) -> FakeQuant | None:
-    """What a module for which :func:`is_fake_quant` holds does in evaluation; None: nothing. TypeError for a wrong registered function."""
+    """What a module for which :func:`is_fake_quant` holds does in evaluation; None: nothing.
+
+    Raises:
+        TypeError: a registered function returned something else.
+    """
     for cls in type(module).__mro__:
         if cls in _REGISTERED:
             found = _REGISTERED[cls](module)
@@ -53,12 +58,12 @@ def fake_quant_of(module: nn.Module) -> FakeQuant | None:
 
 
 def _is_torchs(cls: type) -> bool:
-    # By name: torch.ao and torchao each have such a class, and neither needs to be imported to look.
+    # The class is told by name: torch.ao and torchao each have one, and neither needs to be imported to look.
     return cls.__name__ == "FakeQuantizeBase" and cls.__module__.startswith(("torch.ao.", "torchao."))
 
 
 def _of_torch(module: Any) -> FakeQuant | None:
-    """Parameters as they stand: observers that would still move them in torch are taken as frozen."""
+    """The parameters of a module of torch's as they stand: an observer that would still move them in torch is taken as frozen."""
     if not bool(module.fake_quant_enabled[0]):
         return None
     # The learnable class holds its own range, the others use their observer's.
@@ -82,7 +87,7 @@ def learned_zero_point(zero_point: Tensor, low: int, high: int, per_channel: boo
 
 
 def apply(reader: GraphReader, node: Node, x: Any, params: FakeQuant) -> Any:
-    """A quantize and a dequantize of an activation, or a quantized constant. Raises NotSupportedHere, ValueError."""
+    """Quantize and dequantize an activation, or make a constant a quantized one. Raises NotSupportedHere, ValueError."""
     if isinstance(x, QuantizedConstant):
         x = x.value
     if isinstance(x, Tensor):
@@ -103,7 +108,7 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
 
 
 def _call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
-    """A submodule that a quantizer put into a graph of torch.export: PT2E models that are prepared, not converted."""
+    """PT2E models that are prepared and not converted call fake-quantize modules, which their quantizer put into the graph."""
     if not is_fake_quant(module):
         return None
     params = fake_quant_of(module)
@@ -126,7 +131,7 @@ def _of_constant(x: Tensor, params: FakeQuant) -> QuantizedConstant:
     s, z = scale.reshape(along), zero_point.reshape(along)
     if not bool((z == z.round()).all()):
         raise ValueError("a zero point that is no integer")
-    # One float32 product with the reciprocal, as in torch's kernels.
+    # torch's kernels multiply by the reciprocal of the scale, in one float32 product.
     codes = (torch.round(x.detach().float() * (1.0 / s.float().double()).float()).double() + z).clamp(params.quant_min, params.quant_max)
     value = ((codes - z).float() * s.float()).contiguous()
     return QuantizedConstant(codes.to(torch.int64), scale, zero_point, axis, params.quant_min, params.quant_max, value)

@@ -14,7 +14,7 @@ from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.values import QuantizedConstant
 
 _RANGES = {torch.int8: (-128, 127), torch.uint8: (0, 255)}
-# A zero point written in float32 is this close to a number of codes.
+# A zero point that was written in float32 is this close to a whole number of codes.
 _TOLERANCE = 1e-3
 
 

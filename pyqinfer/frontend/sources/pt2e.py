@@ -27,7 +27,8 @@ def _graph_of(model: object) -> GraphModule | None:
 
 
 def _is_exported(module: GraphModule) -> bool:
-    """A graph of operators, as torch.export makes them; submodules only where a PT2E quantizer put them or torch guards shapes."""
+    """Whether a graph is made of operators, as those of torch.export are; submodules are called only where a PT2E quantizer put them, or
+    torch guards shapes."""
     if any(node.op == "call_method" for node in module.graph.nodes):
         return False
     called = [

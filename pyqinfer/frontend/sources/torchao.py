@@ -23,7 +23,7 @@ from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, Runtim
 
 
 def _is_torchao_tensor(tensor: object) -> bool:
-    """Any of torchao's tensor subclasses. By name: it works, and costs nothing, where torchao is not installed."""
+    """Whether this is any of torchao's tensor subclasses. They are told by name, so that torchao need not be installed."""
     return any(cls.__name__ == "TorchAOBaseTensor" and cls.__module__.startswith("torchao.") for cls in type(tensor).__mro__)
 
 
@@ -54,20 +54,20 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
 
 
 def _code_range(weight: Any) -> tuple[int, int]:
-    """From ``target_dtype`` (torch.int4 and so on), else all of int8."""
+    """The least and the largest code: from ``target_dtype`` (torch.int4 and so on), else all of int8."""
     name = str(getattr(weight, "target_dtype", torch.int8)).removeprefix("torch.")
     bits = int(name.removeprefix("int")) if name.removeprefix("int").isdigit() else 8
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
 
 def _activation(weight: Any) -> nn.Module | None:
-    """What the layer does to its input; None: nothing."""
-    how = getattr(weight, "activation_quantization", None)  # of IntxUnpackedToInt8Tensor
+    """What quantizes the layer's input; None: nothing does."""
+    how = getattr(weight, "activation_quantization", None)  # IntxUnpackedToInt8Tensor has this one
     if how is not None:
         if getattr(how, "value", how) != "int8_asym_per_token":
             raise NotSupportedHere(f"activations quantized as {how}")
         return DynamicQuantizeDequantize(DynamicQuantizer("asymmetric", "row", -128, 127, torch.finfo(torch.float32).smallest_normal))
-    kwargs = getattr(weight, "act_quant_kwargs", None)  # of Int8Tensor
+    kwargs = getattr(weight, "act_quant_kwargs", None)  # Int8Tensor has these
     if kwargs is None:
         return None
     low, high = (-64, 63) if getattr(kwargs, "reduce_range", False) else (-128, 127)
@@ -106,7 +106,7 @@ def _dequantize(reader: GraphReader, node: Node, a: Arguments) -> Any:
         return advance(a, "values")
     if not isinstance(codes, Tensor) or not isinstance(scale, Tensor):
         raise NotSupportedHere("dequantizes something that is neither a constant nor quantized at run time")
-    if isinstance(a["output_dtype"], torch.dtype) and a["output_dtype"] != torch.float32:  # where it is left out the schema gives a number
+    if isinstance(a["output_dtype"], torch.dtype) and a["output_dtype"] != torch.float32:  # the schema's default is a number
         raise NotSupportedHere(f"dequantizes to {a['output_dtype']}")
     value = node.target(**{name: operand for name, operand in a.items() if name != "output_dtype"})  # type: ignore[operator]
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
@@ -116,7 +116,7 @@ def _dequantize(reader: GraphReader, node: Node, a: Arguments) -> Any:
 
 
 def _lines(codes: Tensor, block: Sequence[int]) -> bool:
-    """Blocks are rows or groups of a row (True), or the whole tensor."""
+    """True: blocks are rows, or groups of a row; False: the only block is the whole tensor."""
     if tuple(block) == tuple(codes.shape):
         return False
     if codes.ndim != 2 or block[0] != 1:
