@@ -6,6 +6,8 @@ import re
 
 from torch.fx import Node
 
+from pyqinfer.names import unique_name
+
 # Ops whose node is named like the module that holds them, even when the module is not one of torch's.
 _LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "linear_dynamic"})
 # Quantizers put these into a graph; the metadata they carry is that of a neighbour.
@@ -26,9 +28,8 @@ class Namer:
         return self.unique(base)
 
     def unique(self, base: str) -> str:
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
+        """``base``, with a number behind it where the name is taken."""
+        name = unique_name(base, self._taken.__contains__)
         self._taken.add(name)
         return name
 

@@ -7,19 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.movement import inner, of_rank
-from pyqinfer.frontend.quantized import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
-
-# Stands for minus infinity, which a file cannot hold: added to a score it leaves nothing of it behind the softmax.
-_LOWEST = np.finfo(np.float32).min
-_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
+from pyqinfer.frontend.aten.build import inner, of_rank, scaled, summed
+from pyqinfer.frontend.aten.masks import additive_mask, hides_scores
+from pyqinfer.frontend.codes import weight_constant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 
 def _matmul(reader: GraphReader, node: Node, left: Any, right: Any) -> ir.Value:
@@ -34,7 +31,7 @@ def _matmul(reader: GraphReader, node: Node, left: Any, right: Any) -> ir.Value:
 
 
 def _untransposed(y: ir.Value) -> tuple[ir.Value, bool]:
-    """A right operand as it is before its last two axes are exchanged, where they are: the engine reads either."""
+    """A right operand, and whether the engine is to read it transposed, in place of a transpose of its last two axes."""
     rank, source = len(y.shape), y.producer
     if source is not None and source.op == "transpose" and source.attrs["perm"] == (*range(rank - 2), rank - 1, rank - 2):
         return source.inputs[0], True
@@ -80,30 +77,10 @@ def _addmm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         return y
     if isinstance(addend, ir.Value):
         addend = reader.activation(addend, "addend")
-        return _sum(reader, node, inner(y), addend if beta == 1 else inner(scaled(reader, node, addend, beta)))
+        return summed(reader, node, inner(y), addend if beta == 1 else inner(scaled(reader, node, addend, beta)))
     if beta == 1 and hides_scores(node, addend):
-        return _sum(reader, node, inner(y), _additive_mask(addend))
-    return _sum(reader, node, inner(y), reader.constant(addend, "addend") * np.float32(beta))
-
-
-def scaled(reader: GraphReader, node: Node, x: ir.Value, factor: float) -> ir.Value:
-    """``x * factor``, a step of one of torch's operations."""
-    if factor == 1:
-        return x
-    other = np.full((1,) * len(x.shape), factor, np.float32)
-    return reader.emit("binary", node, [x], x.shape, {"function": "mul"}, {"other": other}, name=reader.namer.name(node, "scale"))
-
-
-def _sum(reader: GraphReader, node: Node, x: ir.Value, other: ir.Value | np.ndarray[Any, Any]) -> ir.Value:
-    """``x + other``, which broadcasts to the shape of ``x``."""
-    rank, name = len(x.shape), reader.namer.name(node, "add")
-    padded = (1,) * (rank - len(other.shape)) + tuple(other.shape)
-    shape = shapes.broadcast(x.shape, padded)
-    if shape is None:
-        raise NotSupportedHere(f"adds shapes {x.shape} and {padded}")
-    if isinstance(other, ir.Value):
-        return reader.emit("binary", node, [x, of_rank(reader, node, other, rank)], shape, {"function": "add"}, name=name)
-    return reader.emit("binary", node, [x], shape, {"function": "add"}, {"other": other.reshape(padded)}, name=name)
+        return summed(reader, node, inner(y), additive_mask(addend))
+    return summed(reader, node, inner(y), reader.constant(addend, "addend") * np.float32(beta))
 
 
 def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -126,54 +103,11 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     scores = inner(_product(reader, node, query, key, True))
     if a["attn_mask"] is not None:
         mask = a["attn_mask"]
-        scores = inner(_sum(reader, node, scores, mask if isinstance(mask, ir.Value) else _additive_mask(mask)))
+        scores = inner(summed(reader, node, scores, mask if isinstance(mask, ir.Value) else additive_mask(mask)))
     causal = bool(a["is_causal"])
     attrs: dict[str, ir.Attr] = {"axis": len(scores.shape) - 1, "causal": int(causal), "log": 0}
     weights = inner(reader.emit("softmax", node, [scores], scores.shape, attrs, name=reader.namer.name(node, "softmax")))
     return _product(reader, node, weights, value, False)
-
-
-def hides_scores(node: Node, addend: Any) -> bool:
-    """Whether a constant that is added here hides positions from the softmax that reads the sum."""
-    if not isinstance(addend, Tensor) or not (addend == -math.inf).any():
-        return False
-    return all(getattr(getattr(user.target, "_schema", None), "name", "") in _SOFTMAX for user in node.users)
-
-
-def masked_sum(reader: GraphReader, node: Node, scores: ir.Value, mask: Any) -> ir.Value:
-    """Scores, with a mask of booleans or minus infinities in front of a softmax."""
-    return _sum(reader, node, scores, _additive_mask(mask))
-
-
-def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x, mask, value = reader.activation(a["self"], "input"), a["mask"], a["value"]
-    if not isinstance(mask, Tensor) or isinstance(value, ir.Value):
-        raise NotSupportedHere("a mask or value that is computed from the input")
-    filled = torch.zeros(mask.shape).masked_fill(mask, float(value))
-    if hides_scores(node, filled):
-        return masked_sum(reader, node, x, filled)
-    if not math.isfinite(float(value)):
-        raise NotSupportedHere(f"fills in {float(value)} where no softmax alone reads the result")
-    kept, rank = (~mask).to(torch.float32).numpy(), len(x.shape)
-    kept = kept.reshape((1,) * (rank - kept.ndim) + kept.shape)
-    shape = shapes.broadcast(x.shape, kept.shape)
-    if shape is None:
-        raise NotSupportedHere(f"a mask of shape {kept.shape} for {x.shape}")
-    y = reader.emit("binary", node, [x], shape, {"function": "mul"}, {"other": kept}, name=reader.namer.name(node, "mask"))
-    return _sum(reader, node, inner(y), filled.numpy())
-
-
-def _additive_mask(mask: Any) -> np.ndarray[Any, Any]:
-    """0 where a position is seen; what hides one is the lowest float32."""
-    if not isinstance(mask, Tensor):
-        raise NotSupportedHere("an attention mask that is quantized")
-    added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask.to(torch.float32)
-    if added.isnan().any() or (added == math.inf).any():
-        raise ValueError("the attention mask holds NaN or infinity")
-    if (added <= float(_LOWEST)).all(-1).any():
-        raise NotSupportedHere("an attention mask that hides every position from a row")
-    array: np.ndarray[Any, Any] = added.clamp(min=float(_LOWEST)).numpy()
-    return array
 
 
 HANDLERS: dict[str, Handler] = {
@@ -183,5 +117,4 @@ HANDLERS: dict[str, Handler] = {
     "addmm": _addmm,
     "baddbmm": _addmm,
     "scaled_dot_product_attention": _attention,
-    "masked_fill": _masked_fill,
 }

@@ -1,11 +1,9 @@
 """A layer's output times, over, plus or minus one constant per channel: a BatchNorm in the IR, which folds into the layer.
 
-Quantization-aware training writes a BatchNorm behind a convolution so: ``conv(x, w*g) / g + b``.
+Quantization-aware training writes a BatchNorm behind a convolution as ``conv(x, w*g) / g + b``.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +11,14 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 
 _LAYERS = ir.WEIGHT_OPS | {"batch_norm"}
 
 
-def over(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
-    """The same handlers, which see an elementwise op of a layer and per-channel constants last."""
-    return {**handlers, **{op: _first_per_channel(op, handlers.get(op)) for op in ("mul", "div", "add", "sub")}}
+def or_per_channel(op: str, otherwise: Handler) -> Handler:
+    """A handler of "mul", "div", "add" or "sub" that leaves all but a layer's output and a constant per channel to ``otherwise``."""
 
-
-def _first_per_channel(op: str, otherwise: Handler | None) -> Handler:
     def handler(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         x, constant = a["self"], a["other"]
         if isinstance(x, Tensor) and op in ("mul", "add"):
@@ -35,8 +30,6 @@ def _first_per_channel(op: str, otherwise: Handler | None) -> Handler:
                 raise ValueError("divides by 0")
             scale, shift = _scale_and_shift(op, values)
             return reader.emit("batch_norm", node, [x], x.shape, {}, {"scale": scale, "shift": shift})
-        if otherwise is None:
-            raise NotSupportedHere("no such operation in the engine")
         result: ir.Value = otherwise(reader, node, a)
         return result
 
@@ -58,6 +51,6 @@ def _channels_of_layer(x: object) -> int:
 
 
 def _is_per_channel(constant: Tensor, shape: ir.Shape, channels: int) -> bool:
-    """Broadcasts along axis 1 only: [C, 1, 1], [1, C, 1, 1] or, for rank 2, [C] and [1, C]."""
+    """Whether a constant varies along axis 1 only: [C, 1, 1], [1, C, 1, 1] or, beside rank 2, [C] and [1, C]."""
     full = (1,) * (len(shape) - constant.ndim) + tuple(constant.shape)
     return len(full) == len(shape) and full[1] == channels and all(d == 1 for i, d in enumerate(full) if i != 1)

@@ -1,28 +1,76 @@
-"""PT2E graphs to the IR: a GraphModule of aten ops with quantized_decomposed ops around them, from whatever quantizer."""
+"""Torch models to the IR: a model that is a graph is read as it is, a module is traced."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.ao.quantization.fx._decomposed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import aten, dynamic, fake_quant, nncf, per_channel, quantized, torchao_ops
-from pyqinfer.frontend.export import INDEX_TYPES
-from pyqinfer.frontend.reader import GraphReader
+from pyqinfer.frontend import aten
+from pyqinfer.frontend.export import INDEX_TYPES, check_examples
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.sources.registry import SOURCES
+from pyqinfer.frontend.tracing import trace
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
+from pyqinfer.names import unique_name
 
-_HANDLERS = {**per_channel.over(aten.HANDLERS), **quantized.HANDLERS, **fake_quant.HANDLERS, **dynamic.HANDLERS, **torchao_ops.HANDLERS}
-_NAMESPACES = frozenset({"aten", "quantized_decomposed", "pyqinfer", "torchao"})
+_ATEN: dict[str, Handler] = {f"aten::{op}": handler for op, handler in aten.HANDLERS.items()}
+_HANDLERS = _ATEN | {op: handler for source in SOURCES for op, handler in source.handlers.items()}
+
+
+def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False) -> ir.Graph:
+    """The IR of a torch model.
+
+    Args:
+        model: ``nn.Module`` (exported here; modules that torch.export cannot read are exchanged for stand-ins meanwhile),
+            ``ExportedProgram``, or a ``GraphModule`` of aten and quantized_decomposed ops.
+        example_inputs: tuple of float32 CPU tensors; may be left out for an ExportedProgram and for a GraphModule that torch.export made.
+        dynamic_batch: dimension 0 becomes a symbol where the model was traced with one.
+        dynamic_size: dimensions 2 and 3 of inputs of rank 4 become symbols.
+
+    Raises:
+        TypeError: another kind of object (files are never opened). UnsupportedError: all ops that cannot be converted.
+    """
+    graphs = (source.graph_of(model) for source in SOURCES)
+    graph = next((graph for graph in graphs if graph is not None), None)
+    if graph is not None:
+        examples = None if example_inputs is None else check_examples(example_inputs)
+        return import_graph(graph, examples, dynamic_batch, dynamic_size)
+    if isinstance(model, nn.Module):
+        if example_inputs is None:
+            raise TypeError("example_inputs: needed to trace an nn.Module, e.g. example_inputs=(torch.zeros(1, 3, 224, 224),)")
+        examples = check_examples(example_inputs)
+        return import_graph(trace(model, examples, dynamic_batch), examples, dynamic_batch, dynamic_size)
+    raise TypeError(
+        f"model: expected nn.Module, GraphModule or ExportedProgram, got {type(model).__name__}"
+        " (model files can run code when they are opened: load them yourself and pass the module)"
+    )
+
+
+def _call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
+    for source in SOURCES:
+        result = source.call_module(reader, node, module, operands)
+        if result is not None:
+            return result
+    if "Observer" in type(module).__name__:
+        raise NotSupportedHere("the model only observes: convert it (convert_pt2e) before it comes here")
+    raise NotSupportedHere(f"a call of a {type(module).__name__}; only graphs of torch.export are read")
+
+
+def _fold_weights(op: str, arguments: Arguments) -> QuantizedConstant | None:
+    found = (source.fold_weights(op, arguments) for source in SOURCES)
+    return next((weights for weights in found if weights is not None), None)
 
 
 def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynamic_batch: bool, dynamic_size: bool) -> ir.Graph:
-    """The IR of a graph; see :func:`pyqinfer.frontend.import_module`."""
-    reader = GraphReader(module, _HANDLERS, _NAMESPACES, fake_quant.call_module, nncf.fold)
+    """The IR of a graph of aten ops and of those that sources have handlers for. Arguments and errors as in :func:`import_module`."""
+    reader = GraphReader(module, _HANDLERS, _call_module, _fold_weights)
     symbols = _Symbols()
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -71,7 +119,7 @@ class _Symbols:
 
     def dim(self, size: Any, axis: int, rank: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Dim:
         letter = "N" if axis == 0 else "CHW"[axis - 1] if rank == 4 else "D"
-        traced = isinstance(size, tuple)  # (the tracer's symbol, example size)
+        traced = isinstance(size, tuple)  # a traced size is a pair: the tracer's symbol and the example's size
         symbol, example = size if traced else (None, size)
         free_size = dynamic_size and rank == 4 and axis >= 2
         if not (traced and (axis > 0 or dynamic_batch)) and not free_size:
@@ -80,11 +128,8 @@ class _Symbols:
 
     def _name(self, key: Any, letter: str) -> str:
         if key not in self._by_key:
-            name, count = letter, 1
-            while name in self.names:
-                name, count = f"{letter}{count}", count + 1
-            self.names.append(name)
-            self._by_key[key] = name
+            self._by_key[key] = unique_name(letter, self.names.__contains__, separator="")
+            self.names.append(self._by_key[key])
         return self._by_key[key]
 
 
@@ -111,7 +156,7 @@ def _input_shape(node: Node, example: Tensor | None, free_size: bool) -> list[An
 
 
 def _output_names(module: GraphModule, count: int) -> list[str]:
-    """Keys where the model returns a dict, else "output" or "output_0", "output_1", ..."""
+    """Names of the outputs: the keys where the model returns a dict, else "output" or "output_0", "output_1", ..."""
     spec = getattr(module, "_out_spec", None)
     keys = getattr(spec, "context", None) if spec is not None and getattr(spec, "type", None) is dict else None
     if keys is not None and len(keys) == count:

@@ -1,20 +1,34 @@
-"""Handlers of quantized_decomposed ops, and what their parameters mean in the engine (docs/numerics.md, "Quantized values")."""
+"""What torch's quantization parameters mean in the engine (docs/numerics.md, "Quantized values" and "linear_dynamic")."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant, RuntimeQuantized
+from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 _SCALE_MIN, _SCALE_MAX = 2.0**-100, 2.0**100
+
+
+@dataclass(frozen=True)
+class FakeQuant:
+    """What a fake quantizer computes: ``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
+
+    ``scale``, ``zero_point``: numbers, or tensors with one element, or one per slice along ``axis`` (weights only).
+    """
+
+    scale: Any
+    zero_point: Any
+    quant_min: int
+    quant_max: int
+    axis: int | None = None
 
 
 def activation_quant(scale: Any, zero_point: Any, quant_min: Any, quant_max: Any, dtype: torch.dtype) -> tuple[ir.Quant, int]:
@@ -23,7 +37,7 @@ def activation_quant(scale: Any, zero_point: Any, quant_min: Any, quant_max: Any
     Raises:
         NotSupportedHere: parameters computed from the input, or more than 8 bits. ValueError: parameters that mean nothing.
     """
-    scale, zero_point, low, high = (_scalar(v) for v in (scale, zero_point, quant_min, quant_max))
+    scale, zero_point, low, high = (scalar(v) for v in (scale, zero_point, quant_min, quant_max))
     scale32 = float(np.float32(scale)) if abs(scale) < 1e38 else scale
     if not (math.isfinite(scale32) and _SCALE_MIN <= scale32 <= _SCALE_MAX):
         raise ValueError(f"activation scale {scale!r} is not a positive float32 in [2^-100, 2^100]")
@@ -50,7 +64,7 @@ def _signed_bits(low: int, high: int) -> int:
     return max(2, max(-low - 1, high).bit_length() + 1)
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     if isinstance(value, Tensor) and value.numel() == 1:
         return value.item()
     if isinstance(value, (int, float)):
@@ -58,8 +72,28 @@ def _scalar(value: Any) -> Any:
     raise NotSupportedHere("quantization parameters computed from another tensor than the one they quantize")
 
 
+def runtime_quantized(
+    x: ir.Value, mapping: str, granularity: str, quant_min: int, quant_max: int, eps: float, stage: str
+) -> RuntimeQuantized:
+    """``x`` through a quantizer with torch's codes in [quant_min, quant_max].
+
+    Raises:
+        NotSupportedHere: more than 8 bits, another mapping than "symmetric" and "asymmetric", symmetric codes around another zero point.
+    """
+    if mapping not in ("symmetric", "asymmetric"):
+        raise NotSupportedHere(f"activations quantized {mapping}")
+    shift = code_shift(quant_min, quant_max)
+    low, high = quant_min + shift, quant_max + shift
+    if not 0 <= low < high <= 255:
+        raise NotSupportedHere(f"activations of more than 8 bits (range [{quant_min}, {quant_max}])")
+    if mapping == "symmetric" and (low + high + 1) // 2 != (quant_min + quant_max + 1) // 2 + shift:
+        raise NotSupportedHere(f"symmetric codes in [{quant_min}, {quant_max}]")
+    attrs: dict[str, ir.Attr] = {"mapping": mapping, "granularity": granularity, "qmin": low, "qmax": high, "eps": float(eps)}
+    return RuntimeQuantized(x, attrs, quant_min, quant_max, stage)
+
+
 def advance(a: Arguments, following: str) -> RuntimeQuantized:
-    """The next stage of an activation that is quantized at run time, where all operands belong to the same one."""
+    """An activation at the next stage of its run-time quantizer, provided that scale, zero point and range are those of that quantizer."""
     chosen, operand = a["scale"], a["input"]
     x = operand.x if isinstance(operand, RuntimeQuantized) else operand
     same = isinstance(chosen, RuntimeQuantized) and a["zero_point"] is chosen and x is chosen.x
@@ -69,65 +103,6 @@ def advance(a: Arguments, following: str) -> RuntimeQuantized:
     return result
 
 
-def _quantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | RuntimeQuantized:
-    if isinstance(a["scale"], RuntimeQuantized) and isinstance(a["input"], ir.Value):
-        return advance(a, "codes")
-    x = reader.activation(a["input"], "input")
-    quant, _ = activation_quant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["dtype"])
-    return reader.emit("quantize", node, [x], x.shape, quant=quant)
-
-
-def _dequantize_per_tensor(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    codes = a["input"]
-    if isinstance(codes, RuntimeQuantized) and codes.stage == "codes":
-        return advance(a, "values")
-    if isinstance(codes, Tensor):
-        scale, zero_point = (torch.as_tensor(_scalar(a[k]), dtype=torch.float64).reshape(1) for k in ("scale", "zero_point"))
-        return _constant(node, a, codes, scale, zero_point, None)
-    if not isinstance(codes, ir.Value) or codes.quant is None:
-        raise NotSupportedHere("dequantizes something that no quantize op wrote")
-    quant, _ = activation_quant(a["scale"], a["zero_point"], a["quant_min"], a["quant_max"], a["dtype"])
-    if quant != codes.quant:
-        raise NotSupportedHere(f"dequantizes with other parameters ({quant}) than the codes were quantized with ({codes.quant})")
-    return reader.emit("dequantize", node, [codes], codes.shape)
-
-
-def _quantize_per_channel(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    raise NotSupportedHere("activations quantized per channel")
-
-
-def _dequantize_per_channel(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    codes, scales = a["input"], a["scales"]
-    if not isinstance(codes, Tensor) or not isinstance(scales, Tensor):
-        raise NotSupportedHere("activations quantized per channel")
-    zero_points = a["zero_points"] if a["zero_points"] is not None else torch.zeros_like(scales)
-    return _constant(node, a, codes, scales.double(), zero_points.double(), int(a["axis"]))
-
-
-def _dequantize_per_channel_group(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    """Weights with a scale per group of neighbouring inputs: scale and zero point are [O, G]."""
-    codes, scales, zero_points = a["input"], a["scales"], a["zero_points"]
-    if not isinstance(codes, Tensor) or not isinstance(scales, Tensor):
-        raise NotSupportedHere("activations quantized per group")
-    value = node.target(*a.values())  # type: ignore[operator]
-    zero_points = torch.zeros_like(scales) if zero_points is None else zero_points
-    scale, zero_point = (t.double().reshape(codes.shape[0], -1) for t in (scales, zero_points))
-    return QuantizedConstant(codes, scale, zero_point, 0, int(a["quant_min"]), int(a["quant_max"]), value)
-
-
-def _constant(node: Node, a: Arguments, codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> QuantizedConstant:
-    value = node.target(*node_arguments(a))  # type: ignore[operator]
-    low, high = int(_scalar(a["quant_min"])), int(_scalar(a["quant_max"]))
-    return QuantizedConstant(codes, scale, zero_point, axis, low, high, value)
-
-
-def node_arguments(a: Arguments) -> list[Any]:
-    """The positional arguments of a dequantize op (``out_dtype`` is keyword-only and float32 by default)."""
-    if a.get("out_dtype") not in (None, torch.float32):
-        raise NotSupportedHere(f"dequantizes to {a['out_dtype']}")
-    return [value for name, value in a.items() if name != "out_dtype"]
-
-
 def weight_constant(reader: GraphReader, operand: Any) -> ir.Weight | ir.FloatArray:
     """Weights of a conv or linear layer: quantized where the engine's form can say it exactly, else float32."""
     weight = _as_weight(operand) if isinstance(operand, QuantizedConstant) else None
@@ -135,21 +110,22 @@ def weight_constant(reader: GraphReader, operand: Any) -> ir.Weight | ir.FloatAr
 
 
 def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
-    """None: another axis than 0, more than 8 bits, or zero points that are no multiple of 1/2."""
+    """A constant in the engine's form of weights; None where that cannot say it: scales along another axis than 0, more than 8 bits, or
+    zero points that are no multiple of 1/2."""
     channels = constant.codes.shape[0] if constant.codes.ndim else 0
     if constant.axis not in (0, None) or not channels:
         return None
     codes = constant.codes.to(torch.int64).numpy()
     low = min(constant.quant_min, int(codes.min(initial=0)))
     high = max(constant.quant_max, int(codes.max(initial=0)))
-    # An unsigned range moves down by half, codes and zero points alike.
+    # The engine's weight codes are signed: an unsigned range moves down by half, codes and zero points alike.
     shift = -(1 << (max(2, high.bit_length()) - 1)) if low >= 0 and high > 1 else 0
     bits = _signed_bits(low + shift, high + shift)
     lines = tuple(constant.scale.shape) if constant.scale.ndim == 2 else (channels,)
     zero = np.broadcast_to(constant.zero_point.numpy(), lines) + shift
     scale = np.broadcast_to(constant.scale.numpy(), lines)
     codes = codes + shift
-    # Weights that are all 0 have a scale of next to nothing in torchao, smaller than the engine's; any other is as good.
+    # torchao gives weights that are all 0 a scale below the least that the engine takes; with any other scale they are 0 as well.
     dead = (codes.reshape(scale.size, -1) == zero.reshape(-1, 1)).all(1).reshape(lines) & (np.abs(scale) < _SCALE_MIN)
     scale = np.where(dead, 1, scale)
     step = 1 if np.all(zero == np.round(zero)) else 2
@@ -168,12 +144,3 @@ def _as_weight(constant: QuantizedConstant) -> ir.Weight | None:
         bits=2 if ternary else bits,
         ternary=ternary,
     )
-
-
-HANDLERS: dict[str, Handler] = {
-    "quantize_per_tensor": _quantize_per_tensor,
-    "dequantize_per_tensor": _dequantize_per_tensor,
-    "quantize_per_channel": _quantize_per_channel,
-    "dequantize_per_channel": _dequantize_per_channel,
-    "dequantize_per_channel_group": _dequantize_per_channel_group,
-}

@@ -9,14 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyqinfer.frontend.reader import Arguments, QuantizedConstant
+from pyqinfer.frontend.reader import Arguments
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.values import QuantizedConstant
 
 _RANGES = {torch.int8: (-128, 127), torch.uint8: (0, 255)}
-# A zero point written in float32 is this close to a number of codes.
+# A zero point that was written in float32 is this close to a whole number of codes.
 _TOLERANCE = 1e-3
 
 
-def fold(op: str, arguments: Arguments) -> QuantizedConstant | None:
+def _fold(op: str, arguments: Arguments) -> QuantizedConstant | None:
     """A quantized constant where ``op`` of constants has that form, else None: it is evaluated as it stands."""
     if op == "mul":
         return _scaled(arguments["self"], arguments["other"])
@@ -60,3 +62,6 @@ def _axis(parameter: Tensor, codes: Tensor) -> int | None:
     full = (1,) * (codes.ndim - parameter.ndim) + tuple(parameter.shape)
     varying = [i for i, size in enumerate(full) if size != 1]
     return varying[0] if len(full) == codes.ndim and len(varying) == 1 and full[varying[0]] == codes.shape[varying[0]] else -1
+
+
+SOURCE = Source("nncf", fold_weights=_fold)

@@ -1,62 +1,14 @@
-"""Stand-ins for modules that torch.export cannot trace, or would trace into something else than quantize and dequantize ops.
-
-The model itself is used, with some of its submodules exchanged while it is exported and put back afterwards.
-"""
+"""Modules in ops that torch.export can trace and the graph reader knows, for sources to put in the place of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, nn
 
-from pyqinfer.frontend.fake_quant import FakeQuant
-
-Replacement = Callable[[str, nn.Module], nn.Module | None]
-
-
-@contextmanager
-def swapped(model: nn.Module, replacement: Replacement) -> Iterator[nn.Module]:
-    """``model`` with every module for which ``replacement(name, module)`` gives another one exchanged while the context lasts.
-
-    A module that is reached by several names gets one stand-in, made for the first name.
-    """
-    whole = replacement("", model)
-    if whole is not None:
-        yield whole
-        return
-    changed: list[tuple[nn.Module, str, nn.Module]] = []
-    try:
-        _swap_children(model, "", replacement, {}, changed)
-        yield model
-    finally:
-        for parent, name, module in changed:
-            parent._modules[name] = module
-
-
-def _swap_children(
-    parent: nn.Module,
-    path: str,
-    replacement: Replacement,
-    seen: dict[nn.Module, nn.Module | None],
-    changed: list[tuple[nn.Module, str, nn.Module]],
-) -> None:
-    for name, child in list(parent._modules.items()):
-        if child is None:
-            continue
-        full = f"{path}.{name}" if path else name
-        first = child not in seen
-        if first:
-            seen[child] = replacement(full, child)
-        stand_in = seen[child]
-        if stand_in is not None:
-            changed.append((parent, name, child))
-            parent._modules[name] = stand_in
-        elif first:
-            _swap_children(child, full, replacement, seen, changed)
+from pyqinfer.frontend.codes import FakeQuant
 
 
 class QuantizeDequantize(nn.Module):

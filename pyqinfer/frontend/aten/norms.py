@@ -1,4 +1,4 @@
-"""Handlers of aten ops over rows: softmax and normalization."""
+"""Handlers of aten ops that normalize: batch, layer, group and instance norm, and softmax."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.movement import inner, reshaped
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere
+from pyqinfer.frontend.aten.build import inner, operand, reshaped
+from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere
 
 
-def _operand(reader: GraphReader, a: Arguments) -> ir.Value:
-    return reader.activation(a.get("self", a.get("input")), "input")
+def _batch_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a.get("training"):
+        raise NotSupportedHere("batch norm in training mode; call model.eval() before exporting")
+    x = reader.activation(a["input"], "input")
+    if len(x.shape) not in (2, 4):
+        raise NotSupportedHere(f"batch norm over rank {len(x.shape)}")
+    mean, variance = (reader.constant(a[key], key).astype(np.float64) for key in ("running_mean", "running_var"))
+    gamma = reader.constant(a["weight"], "weight").astype(np.float64) if a["weight"] is not None else np.ones_like(mean)
+    beta = reader.constant(a["bias"], "bias").astype(np.float64) if a["bias"] is not None else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + float(a["eps"]))
+    return reader.emit("batch_norm", node, [x], x.shape, {}, {"scale": scale, "shift": beta - mean * scale})
+
+
+def _batch_norm_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    return (in_one_or_two_dimensions(_batch_norm)(reader, node, a), None, None)
 
 
 def _softmax(reader: GraphReader, node: Node, a: Arguments, log: int) -> ir.Value:
-    x = _operand(reader, a)
+    x = operand(reader, a)
     if a.get("dtype") not in (None, torch.float32):
         raise NotSupportedHere(f"computes in {a['dtype']}")
     if not x.shape:
@@ -33,8 +48,8 @@ def _parameters(reader: GraphReader, a: Arguments) -> dict[str, ir.Constant]:
 
 
 def _layer_norm(reader: GraphReader, node: Node, a: Arguments, center: int) -> ir.Value:
-    """Several normalized dimensions become one."""
-    x, rank = _operand(reader, a), len(a["normalized_shape"])
+    """The engine normalizes one dimension: several are flattened into one, and unflattened behind it."""
+    x, rank = operand(reader, a), len(a["normalized_shape"])
     size = shapes.count(x.shape[len(x.shape) - rank :])
     if size is None:
         raise NotSupportedHere("normalizes a dimension that is not known while converting")
@@ -60,8 +75,11 @@ def _instance_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int | None) -> ir.Value:
-    """The engine's form has rank 4; of other ranks the positions become one axis. ``groups``: None = each channel by itself."""
-    x = _operand(reader, a)
+    """Group norm in the engine's form, which has rank 4: the positions of an input of another rank become one axis.
+
+    ``groups`` None: every channel is a group by itself.
+    """
+    x = operand(reader, a)
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise NotSupportedHere("a normalization of a number of channels that is not known while converting")
@@ -75,13 +93,15 @@ def _groups(reader: GraphReader, node: Node, a: Arguments, groups: int | None) -
 
 
 HANDLERS: dict[str, Handler] = {
-    "softmax": lambda r, n, a: _softmax(r, n, a, 0),
-    "_softmax": lambda r, n, a: _softmax(r, n, a, 0),
-    "log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
-    "_log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
+    "batch_norm": in_one_or_two_dimensions(_batch_norm),
+    "_native_batch_norm_legit_no_training": _batch_norm_tuple,
     "layer_norm": lambda r, n, a: _layer_norm(r, n, a, 1),
     "native_layer_norm": _layer_norm_tuple,
     "rms_norm": lambda r, n, a: _layer_norm(r, n, a, 0),
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
+    "softmax": lambda r, n, a: _softmax(r, n, a, 0),
+    "_softmax": lambda r, n, a: _softmax(r, n, a, 0),
+    "log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
+    "_log_softmax": lambda r, n, a: _softmax(r, n, a, 1),
 }

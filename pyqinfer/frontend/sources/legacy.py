@@ -16,33 +16,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
-from pyqinfer.frontend.fake_quant import FakeQuant
-from pyqinfer.frontend.reader import NotSupportedHere
-from pyqinfer.frontend.surrogates import CodedLinear, QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.codes import FakeQuant
+from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.values import NotSupportedHere
 
 _QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _RANGES = {torch.quint8: (0, 255), torch.qint8: (-128, 127)}
 _UNSIGNED = (0, 255)
 _SMALLEST_DYNAMIC_SCALE = 6.1e-5  # torch's SMALL_SCALE_THRESHOLD
-# Between a dequantize and the next quantize these pick elements; those in _ROUNDS compute, and torch rounds to the input's parameters.
+# Ops between a dequantize and the next quantize: those in _MOVES pick elements; those in _ROUNDS compute, and torch rounds their results
+# to the parameters of the input.
 _MOVES = frozenset({"max_pool2d", "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"})
 _ROUNDS = frozenset({"relu", "relu6", "hardtanh", "clamp", "avg_pool2d", "adaptive_avg_pool2d", "mean"})
 
 
-def is_legacy(model: nn.Module) -> bool:
-    """Converted eager or FX models."""
+def _is_legacy(model: nn.Module) -> bool:
+    """Whether a model was converted, in eager mode or by FX."""
     return any(_is_quantized(module) for module in model.modules())
 
 
 def _is_quantized(module: nn.Module) -> bool:
-    """Of a class that computes on codes; those of torch's reference form compute on floats."""
+    """Whether the module's class computes on codes; the classes of torch's reference form compute on floats."""
     path = type(module).__module__
     return path.startswith(_QUANTIZED) and ".reference." not in path
 
 
-def traceable(model: nn.Module) -> nn.Module:
-    """A model whose own graph torch.export can read once its modules have stand-ins.
+def _plain(model: nn.Module) -> nn.Module | None:
+    """For an FX model that observes or was converted: one whose own graph torch.export can read once its modules have stand-ins.
 
     An FX model that only observes is converted to torch's reference form; in a converted one the quantized functions are replaced.
 
@@ -50,16 +52,16 @@ def traceable(model: nn.Module) -> nn.Module:
         NotSupportedHere: quantized functions that have no stand-in, all of them.
     """
     if not isinstance(model, GraphModule):
-        return model
+        return None
     if _only_observes(model):
         from torch.ao.quantization.quantize_fx import _convert_to_reference_decomposed_fx
 
         return _convert_to_reference_decomposed_fx(copy.deepcopy(model))
-    return _with_plain_functions(model) if is_legacy(model) else model
+    return _with_plain_functions(model) if _is_legacy(model) else None
 
 
 def _only_observes(model: GraphModule) -> bool:
-    """Prepared for post-training quantization (models prepared for training hold fake-quantize modules instead)."""
+    """Whether a model is prepared for post-training quantization; those prepared for training hold fake-quantize modules instead."""
     calls = [model.get_submodule(str(n.target)) for n in model.graph.nodes if n.op == "call_module"]
     return "_observed_graph_module_attrs" in model.meta and any(type(m).__name__.endswith("Observer") for m in calls)
 
@@ -109,7 +111,7 @@ def _with_plain_functions(model: GraphModule) -> GraphModule:
     return GraphModule(model, graph)
 
 
-def stand_in(module: nn.Module) -> nn.Module | None:
+def _stand_in(module: nn.Module) -> nn.Module | None:
     """A plain module for a quantized one; None: not a quantized module.
 
     Raises:
@@ -149,7 +151,7 @@ class _Dequantize(nn.Module):
 
 
 class _Output(nn.Module):
-    """An activation, and codes with the parameters of a quantized module."""
+    """The end of a quantized module: its ReLU, where it has one, and codes with its parameters."""
 
     def __init__(self, module: Any, kind: str) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class _Functional(nn.Module):
 
 
 def _weight(module: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes, scales and zero points, one per output channel."""
+    """A module's weights: codes, and a scale and a zero point for each output channel."""
     weight = module.weight()
     if weight.qscheme() == torch.per_tensor_affine:
         scale, zero = torch.tensor([weight.q_scale()]), torch.tensor([weight.q_zero_point()])
@@ -230,8 +232,10 @@ class _Conv(nn.Module):
         return y
 
 
-def round_like_codes(module: GraphModule) -> None:
-    """In the exported graph of a converted model: quantize and dequantize behind ops that keep the parameters of their input."""
+def _round_like_codes(model: nn.Module, module: GraphModule) -> None:
+    """In the exported graph of a converted model, put quantize and dequantize behind ops that keep the parameters of their input."""
+    if not _is_legacy(model):
+        return
     parameters: dict[Node, Node] = {}  # a value -> the dequantize whose parameters its codes would have
     for node in list(module.graph.nodes):
         schema = getattr(node.target, "_schema", None)
@@ -248,7 +252,7 @@ def round_like_codes(module: GraphModule) -> None:
 
 
 def _requantize(graph: Graph, node: Node, like: Node) -> Node:
-    """Every reader of ``node`` reads it through codes; returns the dequantize."""
+    """Let every reader of ``node`` read it through codes, with the parameters of the dequantize ``like``; returns the new dequantize."""
     codes_of = like.args[0]
     assert isinstance(codes_of, Node)
     readers = list(node.users)
@@ -259,3 +263,6 @@ def _requantize(graph: Graph, node: Node, like: Node) -> Node:
     for reader in readers:
         reader.replace_input_with(node, value)
     return value
+
+
+SOURCE = Source("legacy", plain=_plain, stand_in=_stand_in, refine=_round_like_codes)

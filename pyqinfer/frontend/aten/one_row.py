@@ -1,4 +1,4 @@
-"""Convolutions, pools and BatchNorm over [N, C, L]: those over images one row high."""
+"""Ops over [N, C, L], by the handlers of those over [N, C, H, W]: the input becomes an image one row high, the output loses its height."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
-# What an argument over one dimension says about the other, of which there is one position.
+# What arguments of an op over one dimension become for the height, of which there is one position.
 _OF_HEIGHT = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1, "output_size": 1, "output_padding": 0, "scale_factors": 1.0}
 
 
-def over_rows(handler: Handler) -> Handler:
-    """A handler for [N, C, L] from the one for [N, C, H, W]."""
+def in_one_dimension(handler: Handler) -> Handler:
+    """A handler for [N, C, L] that hands an image one row high to the one for [N, C, H, W]."""
 
     def run(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         key = "input" if "input" in a else "self"
@@ -36,9 +37,9 @@ def over_rows(handler: Handler) -> Handler:
     return run
 
 
-def either(two: Handler) -> Handler:
-    """A handler whose op takes [N, C, L] as well as images."""
-    one = over_rows(two)
+def in_one_or_two_dimensions(two: Handler) -> Handler:
+    """A handler for an op that takes [N, C, L] as well as images."""
+    one = in_one_dimension(two)
 
     def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
         x = a.get("input", a.get("self"))

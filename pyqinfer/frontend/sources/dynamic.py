@@ -1,6 +1,6 @@
 """Activations whose quantization parameters are computed from their values while the model runs.
 
-torch writes them as ``choose_qparams``, quantize and dequantize ops; the stand-ins of quantized modules as one op of our own,
+torch writes them as ``choose_qparams``, quantize and dequantize ops. Stand-ins of quantized modules have one op of our own for all three,
 ``pyqinfer::quantize_dequantize_dynamic``. Only linear layers with quantized weights read such activations (``linear_dynamic``).
 """
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from pyqinfer import ir
-from pyqinfer.frontend.quantized import code_shift, weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, RuntimeQuantized
+from pyqinfer.frontend.codes import runtime_quantized
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.values import NotSupportedHere, RuntimeQuantized
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class DynamicQuantizer:
 
 
 class DynamicQuantizeDequantize(nn.Module):
-    """What a :class:`DynamicQuantizer` says, in an op that the graph reader knows."""
+    """Codes and back by a :class:`DynamicQuantizer`, in one op that the graph reader knows."""
 
     def __init__(self, quantizer: DynamicQuantizer) -> None:
         super().__init__()
@@ -64,41 +65,6 @@ def _(x: Tensor, mapping: str, granularity: str, quant_min: int, quant_max: int,
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def linear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """``aten.linear`` whose input is quantized at run time."""
-    operand, weight = a["input"], weight_constant(reader, a["weight"])
-    assert isinstance(operand, RuntimeQuantized)
-    if operand.stage != "values":
-        raise NotSupportedHere("its input is integer codes without a dequantize op in front")
-    if not isinstance(weight, ir.Weight):
-        raise NotSupportedHere("its activations are quantized at run time, its weights are not quantized")
-    constants: dict[str, ir.Constant] = {"weight": weight}
-    if a["bias"] is not None:
-        constants["bias"] = reader.constant(a["bias"], "bias")
-    x = operand.x
-    return reader.emit("linear_dynamic", node, [x], (*x.shape[:-1], weight.codes.shape[0]), dict(operand.attrs), constants)
-
-
-def runtime_quantized(
-    x: ir.Value, mapping: str, granularity: str, quant_min: int, quant_max: int, eps: float, stage: str
-) -> RuntimeQuantized:
-    """``x`` through a quantizer with torch's codes in [quant_min, quant_max].
-
-    Raises:
-        NotSupportedHere: more than 8 bits, another mapping than "symmetric" and "asymmetric", symmetric codes around another zero point.
-    """
-    if mapping not in ("symmetric", "asymmetric"):
-        raise NotSupportedHere(f"activations quantized {mapping}")
-    shift = code_shift(quant_min, quant_max)
-    low, high = quant_min + shift, quant_max + shift
-    if not 0 <= low < high <= 255:
-        raise NotSupportedHere(f"activations of more than 8 bits (range [{quant_min}, {quant_max}])")
-    if mapping == "symmetric" and (low + high + 1) // 2 != (quant_min + quant_max + 1) // 2 + shift:
-        raise NotSupportedHere(f"symmetric codes in [{quant_min}, {quant_max}]")
-    attrs: dict[str, ir.Attr] = {"mapping": mapping, "granularity": granularity, "qmin": low, "qmax": high, "eps": float(eps)}
-    return RuntimeQuantized(x, attrs, quant_min, quant_max, stage)
-
-
 def _quantize_dequantize(reader: GraphReader, node: Node, a: Arguments) -> RuntimeQuantized:
     x = reader.activation(a["x"], "input")
     return runtime_quantized(x, a["mapping"], a["granularity"], a["quant_min"], a["quant_max"], a["eps"], "values")
@@ -116,8 +82,11 @@ def _choose_qparams(mapping: str) -> Handler:
     return handler
 
 
-HANDLERS: dict[str, Handler] = {
-    "quantize_dequantize_dynamic": _quantize_dequantize,
-    "choose_qparams": _choose_qparams("asymmetric"),
-    "choose_qparams_symmetric": _choose_qparams("symmetric"),
-}
+SOURCE = Source(
+    "dynamic",
+    handlers={
+        "pyqinfer::quantize_dequantize_dynamic": _quantize_dequantize,
+        "quantized_decomposed::choose_qparams": _choose_qparams("asymmetric"),
+        "quantized_decomposed::choose_qparams_symmetric": _choose_qparams("symmetric"),
+    },
+)

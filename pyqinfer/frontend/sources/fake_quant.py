@@ -1,34 +1,22 @@
-"""Fake-quantize ops and modules to quantize/dequantize pairs: torch's own, learnable ones (LSQ), fused observers, and users' classes."""
+"""Fake-quantize ops, functions and modules become quantize/dequantize pairs: torch's own, learnable ones (LSQ), fused observers, and
+users' classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from pyqinfer.frontend.quantized import activation_quant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler, NotSupportedHere, QuantizedConstant
+from pyqinfer.frontend.codes import FakeQuant, activation_quant
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.sources.source import Source
+from pyqinfer.frontend.sources.stand_ins import QuantizeDequantize, quantize_dequantize
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
-
-@dataclass(frozen=True)
-class FakeQuant:
-    """``(clamp(round(x/scale) + zero_point, quant_min, quant_max) - zero_point) * scale``.
-
-    ``scale``, ``zero_point``: numbers, or tensors with one element, or one per slice along ``axis`` (weights only).
-    """
-
-    scale: Any
-    zero_point: Any
-    quant_min: int
-    quant_max: int
-    axis: int | None = None
-
-
-# User classes, latest first: see register_fake_quant.
+# Users' classes: see register_fake_quant.
 _REGISTERED: dict[type[nn.Module], Callable[[Any], FakeQuant | None]] = {}
 
 
@@ -50,12 +38,16 @@ def register_fake_quant(cls: type[nn.Module], fn: Callable[[Any], FakeQuant | No
 
 
 def is_fake_quant(module: nn.Module) -> bool:
-    """A registered class, or one of the fake-quantize classes of torch.ao and torchao."""
+    """Whether a module is of a registered class, or of one of the fake-quantize classes of torch.ao and torchao."""
     return any(cls in _REGISTERED or _is_torchs(cls) for cls in type(module).__mro__)
 
 
 def fake_quant_of(module: nn.Module) -> FakeQuant | None:
-    """What a module for which :func:`is_fake_quant` holds does in evaluation; None: nothing. TypeError for a wrong registered function."""
+    """What a module for which :func:`is_fake_quant` holds does in evaluation; None: nothing.
+
+    Raises:
+        TypeError: a registered function returned something else.
+    """
     for cls in type(module).__mro__:
         if cls in _REGISTERED:
             found = _REGISTERED[cls](module)
@@ -66,12 +58,12 @@ def fake_quant_of(module: nn.Module) -> FakeQuant | None:
 
 
 def _is_torchs(cls: type) -> bool:
-    # By name: torch.ao and torchao each have such a class, and neither needs to be imported to look.
+    # The class is told by name: torch.ao and torchao each have one, and neither needs to be imported to look.
     return cls.__name__ == "FakeQuantizeBase" and cls.__module__.startswith(("torch.ao.", "torchao."))
 
 
 def _of_torch(module: Any) -> FakeQuant | None:
-    """Parameters as they stand: observers that would still move them in torch are taken as frozen."""
+    """The parameters of a module of torch's as they stand: an observer that would still move them in torch is taken as frozen."""
     if not bool(module.fake_quant_enabled[0]):
         return None
     # The learnable class holds its own range, the others use their observer's.
@@ -95,7 +87,7 @@ def learned_zero_point(zero_point: Tensor, low: int, high: int, per_channel: boo
 
 
 def apply(reader: GraphReader, node: Node, x: Any, params: FakeQuant) -> Any:
-    """A quantize and a dequantize of an activation, or a quantized constant. Raises NotSupportedHere, ValueError."""
+    """Quantize and dequantize an activation, or make a constant a quantized one. Raises NotSupportedHere, ValueError."""
     if isinstance(x, QuantizedConstant):
         x = x.value
     if isinstance(x, Tensor):
@@ -108,12 +100,17 @@ def apply(reader: GraphReader, node: Node, x: Any, params: FakeQuant) -> Any:
     return reader.emit("dequantize", node, [codes], x.shape)
 
 
-def call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
-    """A submodule that a quantizer put into a graph of torch.export: PT2E models that are prepared, not converted."""
+def _stand_in(module: nn.Module) -> nn.Module | None:
     if not is_fake_quant(module):
-        if "Observer" in type(module).__name__:
-            raise NotSupportedHere("the model only observes: convert it (convert_pt2e) before it comes here")
-        raise NotSupportedHere(f"a call of a {type(module).__name__}; only graphs of torch.export are read")
+        return None
+    params = fake_quant_of(module)
+    return nn.Identity() if params is None else QuantizeDequantize(params)
+
+
+def _call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
+    """PT2E models that are prepared and not converted call fake-quantize modules, which their quantizer put into the graph."""
+    if not is_fake_quant(module):
+        return None
     params = fake_quant_of(module)
     return operands[0] if params is None else apply(reader, node, operands[0], params)
 
@@ -134,7 +131,7 @@ def _of_constant(x: Tensor, params: FakeQuant) -> QuantizedConstant:
     s, z = scale.reshape(along), zero_point.reshape(along)
     if not bool((z == z.round()).all()):
         raise ValueError("a zero point that is no integer")
-    # One float32 product with the reciprocal, as in torch's kernels.
+    # torch's kernels multiply by the reciprocal of the scale, in one float32 product.
     codes = (torch.round(x.detach().float() * (1.0 / s.float().double()).float()).double() + z).clamp(params.quant_min, params.quant_max)
     value = ((codes - z).float() * s.float()).contiguous()
     return QuantizedConstant(codes.to(torch.int64), scale, zero_point, axis, params.quant_min, params.quant_max, value)
@@ -178,15 +175,52 @@ def _fused_functional(reader: GraphReader, node: Node, a: Arguments) -> tuple[An
     return (_fused(reader, node, a), None, a["running_min"], a["running_max"], a["scale"], a["zero_point"])
 
 
-HANDLERS: dict[str, Handler] = {
-    "fake_quantize_per_tensor_affine": _per_tensor,
-    "fake_quantize_per_tensor_affine_cachemask": _per_tensor_masked,
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _per_tensor_masked,
-    "fake_quantize_per_channel_affine": _per_channel,
-    "fake_quantize_per_channel_affine_cachemask": lambda r, n, a: (_per_channel(r, n, a), None),
-    "_fake_quantize_learnable_per_tensor_affine": _learnable(per_channel=False),
-    "_fake_quantize_learnable_per_channel_affine": _learnable(per_channel=True),
-    "fused_moving_avg_obs_fake_quant": _fused,
-    "_fused_moving_avg_obs_fq_helper": lambda r, n, a: (_fused(r, n, a), None),
-    "_fused_moving_avg_obs_fq_helper_functional": _fused_functional,
-}
+# What is traced in place of torch's fake-quantize functions: torch has no shape function for them with a symbolic batch, so that a graph
+# with their own ops would take the batch of the example inputs only.
+
+
+def _traced_per_tensor(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    return quantize_dequantize(input, scale, zero_point, quant_min, quant_max)
+
+
+def _traced_per_channel(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
+    return quantize_dequantize(input, scale, zero_point.to(torch.int64), quant_min, quant_max, axis)
+
+
+def _traced_learnable_per_tensor(
+    input: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, grad_factor: float = 1.0
+) -> Tensor:
+    zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=False)
+    return quantize_dequantize(input, scale, zero, quant_min, quant_max)
+
+
+def _traced_learnable_per_channel(
+    input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int, grad_factor: float = 1.0
+) -> Tensor:
+    zero = learned_zero_point(zero_point, quant_min, quant_max, per_channel=True)
+    return quantize_dequantize(input, scale, zero, quant_min, quant_max, axis)
+
+
+SOURCE = Source(
+    "fake_quant",
+    stand_in=_stand_in,
+    functions={
+        torch.fake_quantize_per_tensor_affine: _traced_per_tensor,
+        torch.fake_quantize_per_channel_affine: _traced_per_channel,
+        torch._fake_quantize_learnable_per_tensor_affine: _traced_learnable_per_tensor,
+        torch._fake_quantize_learnable_per_channel_affine: _traced_learnable_per_channel,
+    },
+    call_module=_call_module,
+    handlers={
+        "aten::fake_quantize_per_tensor_affine": _per_tensor,
+        "aten::fake_quantize_per_tensor_affine_cachemask": _per_tensor_masked,
+        "aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": _per_tensor_masked,
+        "aten::fake_quantize_per_channel_affine": _per_channel,
+        "aten::fake_quantize_per_channel_affine_cachemask": lambda r, n, a: (_per_channel(r, n, a), None),
+        "aten::_fake_quantize_learnable_per_tensor_affine": _learnable(per_channel=False),
+        "aten::_fake_quantize_learnable_per_channel_affine": _learnable(per_channel=True),
+        "aten::fused_moving_avg_obs_fake_quant": _fused,
+        "aten::_fused_moving_avg_obs_fq_helper": lambda r, n, a: (_fused(r, n, a), None),
+        "aten::_fused_moving_avg_obs_fq_helper_functional": _fused_functional,
+    },
+)
