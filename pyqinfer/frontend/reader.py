@@ -17,6 +17,7 @@ from torch.fx.node import map_arg
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, source_line
+from pyqinfer.ops import OPS
 
 
 class NotSupportedHere(Exception):
@@ -118,7 +119,7 @@ class GraphReader:
         name: str | None = None,
     ) -> ir.Value:
         """Append an IR node; returns its output."""
-        assert op in ir.TORCH_OPS, op
+        assert OPS[op].from_frontend, op
         label = name or self.namer.name(node, op)
         value = ir.Value(label, shape, quant, origin=node.name)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))

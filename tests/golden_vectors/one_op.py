@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pyqinfer.ops import OPS, Reads
+
 _CONSTANT_TYPES = {"int8": "code", "float32": "f32", "int32": "i32", "uint8": "u8"}
-# Ops that write what they read; so does an upsample of mode nearest.
-_SAME_QUANT = ("transpose", "reshape", "max_pool2d", "slice", "pad", "pixel_shuffle", "expand")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class OneOp:
                 {
                     "op": self.op,
                     "name": "op",
-                    "inputs": [] if self.op == "constant" else list(range(len(self.inputs))),
+                    "inputs": [] if OPS[self.op].reads is Reads.NOTHING else list(range(len(self.inputs))),
                     "outputs": [len(self.inputs)],
                     "constants": {key: list(named).index(f"op.{key}") for key in self.constants},
                     "attrs": self.attrs,
@@ -79,7 +79,7 @@ class OneOp:
 
     @property
     def _same_quant(self) -> bool:
-        return self.op in _SAME_QUANT or self.attrs.get("mode") == "nearest"
+        return OPS[self.op].picks_with(self.attrs)
 
     def _named_constants(self) -> dict[str, np.ndarray]:
         named = {f"op.{key}": array for key, array in self.constants.items()}
