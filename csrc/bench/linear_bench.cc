@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "bench/common.h"
+#include "conv/packed_conv.h"
 #include "kernels/contract.h"
-#include "pack/conv.h"
-#include "pack/linear_dynamic.h"
+#include "linear/dynamic.h"
 
 namespace pqi::bench {
 namespace {
@@ -47,9 +47,9 @@ void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
   weights.scale = scale.data();
   weights.bias = bias.data();
   weights.zero_point = 128;
-  const pack::PackedConvU8 packed(*set, shape, weights);
+  const conv::PackedConvU8 packed(*set, shape, weights);
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(shape));
-  pack::ConvRun<uint8_t> run;
+  conv::ConvRun<uint8_t> run;
   run.shape = shape;
   run.x = x.data();
   run.output = Floats();
@@ -86,9 +86,9 @@ void RunDynamic(benchmark::State& state, const KernelSet* set, Size s, int64_t g
   AlignedBuffer<float> y(static_cast<size_t>(s.rows * s.outputs));
   const kernels::reference::DynamicLinear layer = {s.inputs, s.outputs, groups, codes.data(), 1, scale.data(), nullptr, bias.data()};
   const kernels::RowQuantizer quantizer = {false, 0, 255, std::numeric_limits<float>::epsilon()};
-  const pack::PackedLinearDynamic packed(*set, layer, quantizer);
+  const linear::PackedLinearDynamic packed(*set, layer, quantizer);
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-  pack::DynamicRun run;
+  linear::DynamicRun run;
   run.x = x.data();
   run.output = Floats();
   run.y = y.data();

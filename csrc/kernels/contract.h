@@ -333,7 +333,7 @@ struct Unary {
   float alpha = 0;
 };
 
-// A way to multiply u8 by s8, each exact under its own condition (csrc/plan/range.h). Entry [i] is for i + 1 rows; shape.mr = 0: the ISA
+// A way to multiply u8 by s8, each exact under its own condition (csrc/conv/exact.h). Entry [i] is for i + 1 rows; shape.mr = 0: the ISA
 // has none. Panels lie as in TileU8S8.
 //   dot            any codes
 //   inner product  the panel holds shifted codes (pack/low_bit.h), sums get row terms; k a multiple of 8

@@ -1,5 +1,5 @@
 // matmul: products of the matrices in the last two axes, both computed by the graph; codes by codes, or float by float.
-#include "pack/matmul.h"
+#include "linear/matmul.h"
 
 #include <algorithm>
 #include <array>
@@ -88,7 +88,7 @@ class MatmulStep : public Step {
   }
 
   size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const override {
-    return pack::MatmulScratchBytes(set_, integer_, ShapeOf(in, out));
+    return linear::MatmulScratchBytes(set_, integer_, ShapeOf(in, out));
   }
 
   void Run(const RunArgs& args) const noexcept override {
@@ -119,7 +119,7 @@ class MatmulStep : public Step {
   Work Divide(const MatrixShape& shape, int64_t outputs, int threads) const {
     Work w;
     w.shape = shape;
-    w.panels = pack::MatmulPanels(set_, integer_, shape.n);
+    w.panels = linear::MatmulPanels(set_, integer_, shape.n);
     const int64_t products = outputs / (shape.m * shape.n);
     w.blocks = std::clamp<int64_t>(threads / (products * w.panels), 1, shape.m / kLeastRows + 1);
     w.units = products * w.blocks * w.panels;
@@ -137,11 +137,11 @@ class MatmulStep : public Step {
     const int64_t b = ProductIndex(*args.in[1].shape, *args.out.shape, product) * s.k * s.n;
     void* y = OutputAt(args.out.data, output_, product * s.m * s.n);
     if (integer_) {
-      const pack::MatmulU8 run{s, args.in[0].u8() + a, args.in[1].u8() + b, zero_a_, zero_b_, scale_, output_, y};
-      pack::RunMatmul(set_, run, panel, begin, end, scratch);
+      const linear::MatmulU8 run{s, args.in[0].u8() + a, args.in[1].u8() + b, zero_a_, zero_b_, scale_, output_, y};
+      linear::RunMatmul(set_, run, panel, begin, end, scratch);
     } else {
-      const pack::MatmulF32 run{s, args.in[0].f32() + a, args.in[1].f32() + b, static_cast<float*>(y)};
-      pack::RunMatmul(set_, run, panel, begin, end, scratch);
+      const linear::MatmulF32 run{s, args.in[0].f32() + a, args.in[1].f32() + b, static_cast<float*>(y)};
+      linear::RunMatmul(set_, run, panel, begin, end, scratch);
     }
   }
 

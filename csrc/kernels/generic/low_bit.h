@@ -1,4 +1,4 @@
-// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/plan/range.h has proved it.
+// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/conv/exact.h has proved it.
 //
 // Inner product (S. Winograd, 1968): x0*y0 + x1*y1 = (x0 + y1)(x1 + y0) - x0*x1 - y0*y1. One dot and two byte additions replace two dots,
 // which pays where additions run on ports that the dot product leaves idle (Zen 4, measured: 85 MAC per cycle against 64). The panel

@@ -1,5 +1,5 @@
 // Winograd's filters: the transforms of one tile, between which the product kernels stand (kernels/generic/winograd.h has the loops, and
-// csrc/plan/range.h proves for each layer that u8 x s8 is exact). Bytes and sums wrap on purpose.
+// csrc/conv/exact.h proves for each layer that u8 x s8 is exact). Bytes and sums wrap on purpose.
 //   F(2,3) along x    two neighbours take 4 products per channel and kernel row instead of 6; the products of the three kernel rows are
 //   summed
 //                     before the output transform

@@ -1,9 +1,9 @@
 // Packed convolutions equal the plain reference for every method, shape and split into parts.
-#include "pack/conv.h"
+#include "kernels/reference/conv.h"
 
 #include <numeric>
 
-#include "kernels/reference/conv.h"
+#include "conv/packed_conv.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
 
@@ -59,7 +59,7 @@ class ConvTest : public KernelTest {
     const int parts = static_cast<int>(random.Int(1, 5));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
-      packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), run.shape), parts, i), scratch.data());
+      packed.Run(run, conv::Split(packed.OutputWork(run.shape), parts, i), scratch.data());
     }
   }
 
@@ -85,7 +85,7 @@ class ConvTest : public KernelTest {
     weights.bias = random.Coin() ? bias.data() : nullptr;
     weights.base = coin() ? base.data() : nullptr;
     weights.zero_point = static_cast<int32_t>(random.Int(0, 255));
-    pack::ConvRun<uint8_t> run;
+    conv::ConvRun<uint8_t> run;
     run.shape = s;
     run.x = x.data();
     run.residual.zero_point = 9;
@@ -116,13 +116,13 @@ class ConvTest : public KernelTest {
     conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dU8(conv, 0, s.rows());
 
-    const pack::PackedConvU8 packed(*set, s, weights);
+    const conv::PackedConvU8 packed(*set, s, weights);
     run.y_stride = Stride(s);
     const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << packed.layout().method->name << " " << Describe(s);
   }
 
   void CheckF32(const ConvShape& s) {
@@ -134,7 +134,7 @@ class ConvTest : public KernelTest {
     pack::WeightsF32 weights;
     weights.weights = values.data();
     weights.bias = random.Coin() ? bias.data() : nullptr;
-    pack::ConvRun<float> run;
+    conv::ConvRun<float> run;
     run.shape = s;
     run.x = x.data();
     if (random.Coin()) run.residual.f32 = residual.data();
@@ -153,14 +153,14 @@ class ConvTest : public KernelTest {
     conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dF32(conv, 0, s.rows());
 
-    const pack::PackedConvF32 packed(*set, s, weights);
+    const conv::PackedConvF32 packed(*set, s, weights);
     run.y_stride = Stride(s);
     const size_t row = static_cast<size_t>(s.oc) * sizeof(float), stride = run.y_stride * sizeof(float);
     const std::vector<uint8_t> want = Spaced(reinterpret_cast<const uint8_t*>(dense.data()), static_cast<size_t>(s.rows()), row, stride);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << packed.layout().method->name << " " << Describe(s);
   }
 
   Random random{1};
@@ -231,9 +231,9 @@ TEST_P(ConvTest, LinesEqualReferenceForFewChannels) {
       s.pad_right = std::max<int64_t>(s.kw - s.w - s.pad_left, random.Int(0, s.kw));
       if (s.depthwise()) continue;
       if (set->u8s8_matrix == nullptr || s.groups > 1) {
-        EXPECT_EQ(pack::LayoutConvU8(*set, s, false, false).method, pack::Method::kLines) << Describe(s);
+        EXPECT_EQ(conv::LayoutConvU8(*set, s, {}).method, &conv::kLinesMethod) << Describe(s);
       }
-      EXPECT_EQ(pack::LayoutConvF32(*set, s, false).method, pack::Method::kLines) << Describe(s);
+      EXPECT_EQ(conv::LayoutConvF32(*set, s, {}).method, &conv::kLinesMethod) << Describe(s);
       CheckU8(s);
       CheckF32(s);
     }
@@ -339,7 +339,7 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
     s.kh = s.kw = k;
     s.groups = groups;
     s.dilation_w = dilation;
-    return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
+    return std::string(conv::PackedConvU8(*set, s, weights).layout().method->name);
   };
   EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
   EXPECT_EQ(method(64, 64, 3, 16), "lines");
@@ -374,18 +374,18 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       weights.codes = codes.data();
       weights.scale = scale.data();
       std::vector<float> got(static_cast<size_t>(s.n * s.oc));
-      pack::ConvRun<uint8_t> run;
+      conv::ConvRun<uint8_t> run;
       run.shape = s;
       run.x = x.data();
       run.output = Floats();
       run.y = got.data();
       run.y_stride = static_cast<size_t>(s.oc);
-      const pack::PackedConvU8 packed(*set, s, weights);
+      const conv::PackedConvU8 packed(*set, s, weights);
       if (pairs && (k > 7 || code == 64 || code == -64)) {
         EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
       }
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
-      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
+      packed.Run(run, {0, packed.OutputWork(s).rows, 0, packed.layout().panels}, scratch.data());
       for (int64_t row = 0; row < s.n; ++row) {
         for (int64_t c = 0; c < s.oc; ++c) {
           const auto first = codes.begin() + c * k;
@@ -432,17 +432,17 @@ TEST_P(ConvTest, TilesOfFewRowsAskForEachLineOfTheNextPanelOnce) {
     pack::WeightsU8 weights;
     weights.codes = codes.data();
     weights.scale = scale.data();
-    const pack::PackedConvU8 packed(recording, s, weights);
-    const pack::ConvLayout& layout = packed.layout();
-    if (layout.method != pack::Method::kTiles) GTEST_SKIP() << pack::MethodName(layout.method);
+    const conv::PackedConvU8 packed(recording, s, weights);
+    const conv::ConvLayout& layout = packed.layout();
+    if (layout.method != &conv::kTilesMethod) GTEST_SKIP() << layout.method->name;
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-    pack::ConvRun<uint8_t> run;
+    conv::ConvRun<uint8_t> run;
     run.shape = s;
     run.x = x.data();
     run.y = y.data();
     run.y_stride = static_cast<size_t>(s.oc);
     tile_calls.clear();
-    packed.Run(run, {0, pack::OutputUnits(layout, s), 0, layout.panels}, scratch.data());
+    packed.Run(run, {0, packed.OutputWork(s).rows, 0, layout.panels}, scratch.data());
     const size_t part = static_cast<size_t>(64 * s.c / layout.tile.kr), parts = layout.panel_bytes / part;
     const int8_t* last = tile_calls.back().w;
     for (auto call = tile_calls.begin(); call != tile_calls.end();) {
@@ -479,14 +479,14 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   weights.codes = codes.data();
   weights.scale = scale.data();
   weights.zero_point = 17;
-  pack::ConvRun<uint8_t> run;
+  conv::ConvRun<uint8_t> run;
   run.shape = s;
   run.x = x.data();
   run.output = Floats();
   std::vector<float> got(static_cast<size_t>(s.rows() * s.oc)), want(got.size());
   run.y = got.data();
   run.y_stride = static_cast<size_t>(s.oc);
-  const pack::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
+  const conv::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
   EXPECT_EQ(packed.layout().panels, 1);
   for (int i = 0; i < 3; ++i) packed.Run(run, {i * s.rows() / 3, (i + 1) * s.rows() / 3, 0, 1}, nullptr);
   kernels::reference::ConvU8 conv;
@@ -502,8 +502,8 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
 }
 
-pack::Work Grid(int64_t rows, int64_t panels) {
-  pack::Work work;
+conv::Work Grid(int64_t rows, int64_t panels) {
+  conv::Work work;
   work.rows = rows;
   work.panels = panels;
   work.macs = 1000;
@@ -515,14 +515,14 @@ TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
     for (int64_t panels : {1, 2, 3, 16}) {
       for (int64_t grain : {1, 7, 16, 300}) {
         for (int64_t panel_bytes : {0, 1 << 20}) {
-          pack::Work work = Grid(rows, panels);
+          conv::Work work = Grid(rows, panels);
           work.grain = grain;
           work.panel_bytes = panel_bytes;
           work.row_bytes = 64;
           for (int parts = 1; parts <= 9; ++parts) {
             std::vector<int> hits(static_cast<size_t>(rows * panels));
             for (int i = 0; i < parts; ++i) {
-              const pack::ConvPart p = pack::Split(work, parts, i);
+              const conv::ConvPart p = conv::Split(work, parts, i);
               if (p.row_begin < p.row_end) {
                 ASSERT_EQ(p.row_begin % grain, 0);
               }
@@ -539,28 +539,28 @@ TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
 }
 
 TEST(Split, SplitsPanelsWhereRowsAreFew) {
-  const pack::ConvPart p = pack::Split(Grid(1, 16), 4, 3);
+  const conv::ConvPart p = conv::Split(Grid(1, 16), 4, 3);
   EXPECT_EQ(p.row_end - p.row_begin, 1);
   EXPECT_EQ(p.panel_end - p.panel_begin, 4);
 }
 
 TEST(Split, SplitsWhatWouldBeReadTwice) {
-  pack::Work work = Grid(196, 16);
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);  // the same work either way: rows
+  conv::Work work = Grid(196, 16);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 16);  // the same work either way: rows
   work.panel_bytes = 100 << 10;
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 8);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 8);
   work.row_bytes = 100 << 10;
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 16);
 }
 
 TEST(Split, CountsWholeGrains) {
-  pack::Work work = Grid(49, 16);  // 25 rows are 2 blocks, 49 are 4
+  conv::Work work = Grid(49, 16);  // 25 rows are 2 blocks, 49 are 4
   work.grain = 16;
-  EXPECT_EQ(pack::Split(work, 2, 0).row_end, 32);
+  EXPECT_EQ(conv::Split(work, 2, 0).row_end, 32);
   work.panels = 15;  // 2 * 15 blocks by rows, 4 * 8 by panels
-  EXPECT_EQ(pack::Split(work, 2, 1).row_begin, 32);
+  EXPECT_EQ(conv::Split(work, 2, 1).row_begin, 32);
   work.rows = 48;  // 2 * 15 against 3 * 8
-  EXPECT_EQ(pack::Split(work, 2, 1).panel_begin, 8);
+  EXPECT_EQ(conv::Split(work, 2, 1).panel_begin, 8);
 }
 
 }  // namespace

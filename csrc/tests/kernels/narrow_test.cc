@@ -1,11 +1,10 @@
 // Linear layers over packed codes of 2 and 4 bits: every kernel set gives the reference's bits, for all tails, numbers of rows, groups and
 // extremes, and touches no byte that is not its own.
-#include "pack/narrow.h"
-
 #include <cmath>
 
 #include "kernels/reference/linear_dynamic.h"
-#include "pack/linear_dynamic.h"
+#include "linear/dynamic.h"
+#include "pack/narrow_panels.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
 
@@ -58,11 +57,11 @@ class NarrowTest : public KernelTest {
       }
       kernels::reference::LinearDynamicRow(layer, q.data(), p, o, want.data(), static_cast<size_t>(row * l.outputs));
     }
-    const pack::PackedLinearDynamic packed(*set, layer, quantizer);
+    const linear::PackedLinearDynamic packed(*set, layer, quantizer);
     // Rows are quantized into scratch memory: its end is guarded too.
     const size_t scratch_bytes = (packed.ScratchBytes() + kAlignment - 1) / kAlignment * kAlignment;
     const Guarded<uint8_t> scratch(scratch_bytes);
-    pack::DynamicRun run;
+    linear::DynamicRun run;
     run.x = input.data();
     run.output = o;
     run.y = got.data();
@@ -188,7 +187,7 @@ TEST_P(NarrowTest, CodesTakeNoMoreMemoryThanTheirBits) {
   if (set->narrow.nr == 0) GTEST_SKIP() << "no kernels for packed codes";
   const auto bytes = [&](int lo, int hi) {
     const Layer l = RandomLayer(32, 8, 128, lo, hi);
-    return pack::PackedLinearDynamic(*set, l.linear(), asymmetric).bytes();
+    return linear::PackedLinearDynamic(*set, l.linear(), asymmetric).bytes();
   };
   constexpr size_t kCodes = 32 * 8 * 128, kRest = 2048;  // scales of the groups, bias and the like
   EXPECT_LE(bytes(-8, 7), kCodes / 2 + 128 * 8 * sizeof(float) + kRest);
