@@ -1,4 +1,4 @@
-"""Engine graphs of a single node, as the golden vectors and the property tests use them."""
+"""Engine graphs of a single node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class OneOp:
     """One node: input arrays with their parameters (None: float32, or int32 indices), constants (int8 = codes), attributes,
     output parameters."""
 
-    name: str
     op: str
     inputs: list[tuple[np.ndarray, Quant | None]]
     output: Quant | None = None
