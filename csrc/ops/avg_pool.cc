@@ -1,6 +1,5 @@
 // avg_pool2d, adaptive_avg_pool2d and mean over NHWC images: averages over windows, integer or float input, code or float output.
 #include <algorithm>
-#include <limits>
 
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
@@ -123,8 +122,7 @@ class AverageStep : public Step {
         adaptive_(adaptive),
         is_u8_(view.input(0).dtype == DType::kU8),
         affine_(AffineOf(view.graph, view.input(0))) {
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     global_ = adaptive && shape.out_h == 1 && shape.out_w == 1;
     const bool vectorized = is_u8_ && global_ && set.isa != Isa::kReference;
     info_ = {vectorized ? ElementwiseName(set) : "reference", vectorized ? "one window over the image" : "", 0};

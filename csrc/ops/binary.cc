@@ -1,7 +1,6 @@
 // binary: arithmetic of two operands of one rank that broadcast, codes or float in any mix; the second may be a constant.
 #include <algorithm>
 #include <array>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -12,8 +11,6 @@ namespace {
 
 using kernels::BinaryFunction;
 using kernels::BinaryOperand;
-
-constexpr size_t kMostDims = 8;  // kMaxRank
 
 bool HasConstant(const NodeView& view) { return view.node.inputs.size() == 1; }
 
@@ -58,7 +55,7 @@ struct Axes {
     int64_t length = 1;
     int64_t step[2] = {0, 0};  // elements of each operand between neighbours; 0 where it repeats
   };
-  std::array<Axis, kMostDims> axis{};
+  std::array<Axis, kMaxRank> axis{};
   size_t count = 1;  // at least 1, then of length 1
 
   Axes(const ConcreteShape& out, const int64_t* const (&dims)[2]) {
@@ -99,8 +96,7 @@ class BinaryStep : public Step {
   BinaryStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
     AttrReader attrs(view);
     function_ = ReadFunction(&attrs);
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    output_ = OutputOf(view);
     for (size_t i = 0; i < view.node.inputs.size(); ++i) {
       is_u8_[i] = view.input(i).dtype == DType::kU8;
       affine_[i] = AffineOf(view.graph, view.input(i));
@@ -162,15 +158,11 @@ class BinaryStep : public Step {
   bool is_u8_[2] = {};
   kernels::Affine affine_[2];
   Span<const float> constant_;  // in the model's file
-  std::array<int64_t, kMostDims> constant_shape_{};
+  std::array<int64_t, kMaxRank> constant_shape_{};
 };
-
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<BinaryStep>(context.view, context.kernels));
-}
 
 }  // namespace
 
-const Op kBinary = {{"binary", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kBinary = {{"binary", Check, Infer, nullptr}, PrepareStep<BinaryStep>, nullptr};
 
 }  // namespace pqi::ops

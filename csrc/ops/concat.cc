@@ -58,7 +58,7 @@ class ConcatStep : public Step {
     tables_.resize(view.node.inputs.size());
     info_ = {"copy", "data movement", 0};
     if (element_size_ != 1) return;
-    const kernels::Output output = OutputOf(view, {});
+    const kernels::Output output = OutputOf(view);
     const Quant& target = QuantOf(view.graph, view.output(0));
     for (size_t i = 0; i < tables_.size(); ++i) {
       const Quant& source = QuantOf(view.graph, view.input(i));
@@ -140,12 +140,8 @@ class ConcatStep : public Step {
   std::vector<std::vector<uint8_t>> tables_;  // by input; empty where codes are copied
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ConcatStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kConcat = {{"concat", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kConcat = {{"concat", Check, Infer, nullptr}, PrepareStep<ConcatStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -31,12 +31,8 @@ class ConstantStep : public Step {
   Span<const float> value_;  // in the model's file
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ConstantStep>(context.view));
-}
-
 }  // namespace
 
-const Op kConstant = {{"constant", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kConstant = {{"constant", Check, Infer, nullptr}, PrepareStep<ConstantStep>, nullptr};
 
 }  // namespace pqi::ops

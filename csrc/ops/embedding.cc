@@ -99,7 +99,7 @@ Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
   if (view.output(0).dtype == DType::kU8) {
     PQI_ASSIGN_OR_RETURN(const std::vector<float> floats, FloatWeights(view));
     std::vector<uint8_t> codes(floats.size());
-    context.kernels.quantize(floats.data(), codes.data(), floats.size(), OutputOf(view, {}));
+    context.kernels.quantize(floats.data(), codes.data(), floats.size(), OutputOf(view));
     return std::unique_ptr<Step>(std::make_unique<CopyStep>(view, weight.bytes, std::move(codes)));
   }
   if (weight.type == ConstType::kF32) return std::unique_ptr<Step>(std::make_unique<CopyStep>(view, weight.bytes, std::vector<uint8_t>()));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "base/isa.h"
 #include "base/parallel.h"
@@ -95,6 +96,16 @@ struct PrepareContext {
   const kernels::KernelSet& kernels;  // of the session's ISA
   const plan::Options& plan;
 };
+
+// The `prepare` of an op whose step is made from the node, and from the session's kernels where it runs any.
+template <typename S>
+Result<std::unique_ptr<Step>> PrepareStep(const PrepareContext& context) {
+  if constexpr (std::is_constructible_v<S, const NodeView&, const kernels::KernelSet&>) {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view, context.kernels));
+  } else {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view));
+  }
+}
 
 struct Op {
   OpDef def;

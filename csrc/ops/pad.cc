@@ -39,9 +39,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
   if (a.before.size() != a.after.size()) attrs.Fail("'before' and 'after' must have one number for each axis");
@@ -167,12 +165,8 @@ class PadStep : public Step {
   size_t last_ = 0;  // the last axis with padding
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<PadStep>(context.view));
-}
-
 }  // namespace
 
-const Op kPad = {{"pad", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kPad = {{"pad", Check, Infer, nullptr}, PrepareStep<PadStep>, nullptr};
 
 }  // namespace pqi::ops

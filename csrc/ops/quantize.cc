@@ -2,7 +2,6 @@
 #include "kernels/reference/quantize.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -42,8 +41,7 @@ Status InferConversion(const NodeView& view, const std::vector<Shape>& inputs, s
 class QuantizeStep : public Step {
  public:
   QuantizeStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), to_nhwc_(ChangesLayout(view)) {
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     info_ = {ElementwiseName(set), to_nhwc_ ? "NCHW planes to NHWC pixels" : "", 0};
   }
 
@@ -103,17 +101,9 @@ class DequantizeStep : public Step {
   kernels::Affine affine_;
 };
 
-Result<std::unique_ptr<Step>> PrepareQuantize(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<QuantizeStep>(context.view, context.kernels));
-}
-
-Result<std::unique_ptr<Step>> PrepareDequantize(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<DequantizeStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kQuantize = {{"quantize", CheckQuantize, InferConversion, nullptr}, PrepareQuantize, nullptr};
-const Op kDequantize = {{"dequantize", CheckDequantize, InferConversion, nullptr}, PrepareDequantize, nullptr};
+const Op kQuantize = {{"quantize", CheckQuantize, InferConversion, nullptr}, PrepareStep<QuantizeStep>, nullptr};
+const Op kDequantize = {{"dequantize", CheckDequantize, InferConversion, nullptr}, PrepareStep<DequantizeStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -1,10 +1,8 @@
 // reduce: mean, sum or largest element over any axes, integer or float input, code or float output.
 #include "kernels/reference/reduce.h"
 
-#include <limits>
-
 #include "ops/families.h"
-#include "ops/rows.h"
+#include "ops/parts.h"
 #include "ops/schema.h"
 
 namespace pqi::ops {
@@ -72,16 +70,15 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 class ReduceStep : public Step {
  public:
   explicit ReduceStep(const NodeView& view) : is_u8_(view.input(0).dtype == DType::kU8), affine_(AffineOf(view.graph, view.input(0))) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
     AttrReader attrs(view);
     attributes_ = Read(&attrs);
-    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    output_ = OutputOf(view);
     info_ = {"reference", "", 0};
   }
 
   void Run(const RunArgs& args) const noexcept override {
     const Reduction r = Bind(*args.in[0].shape);
-    ForEachRowPart(args.pool, r.outputs(), r.elements(), [&](int64_t begin, int64_t end, size_t) {
+    ForEachPart(args.pool, r.outputs(), r.elements(), [&](int64_t begin, int64_t end, size_t) {
       if (is_u8_) {
         kernels::reference::ReduceU8(r, args.in[0].u8(), affine_, output_, args.out.data, begin, end);
       } else {
@@ -112,12 +109,8 @@ class ReduceStep : public Step {
   kernels::Output output_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ReduceStep>(context.view));
-}
-
 }  // namespace
 
-const Op kReduce = {{"reduce", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kReduce = {{"reduce", Check, Infer, nullptr}, PrepareStep<ReduceStep>, nullptr};
 
 }  // namespace pqi::ops

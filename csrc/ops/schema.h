@@ -3,6 +3,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -57,20 +58,23 @@ class AttrReader {
 struct Bounds {
   float lo = 0, hi = 0;
 };
+inline constexpr Bounds kNoActivation{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
 // Reads `activation`, `lo`, `hi`.
 Bounds ReadActivation(AttrReader* attrs);
 // Reads `lo`, `hi`.
 Bounds ReadClamp(AttrReader* attrs);
 
-// inputs within [min, max], exactly one output, all f32 or u8.
+// The number of inputs lies in [min_inputs, max_inputs], there is exactly one output, and all of these are f32 or u8.
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs);
-// The same for an op that reads indices: its inputs may be i32.
+// CheckArity for an op that reads indices: its inputs may be i32.
 Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs);
-// Constants are `required` plus any of `optional`, nothing else.
+// The node's constants are those of `required` and any of `optional`, nothing else.
 Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*> required,
                          std::initializer_list<const char*> optional = {});
-// Element type of a constant, and its shape if `shape` is not empty.
+// A constant that the node has is of this element type, and of this shape if `shape` is not empty.
 Status CheckConstant(const NodeView& view, const char* key, ConstType type, const std::vector<int64_t>& shape);
+// A constant that the node has is f32 of one dimension, which is at least 1.
+Status CheckVector(const NodeView& view, const char* key);
 // Shape rules are part of infer, not of check: while a file is being written the shapes are not known before.
 Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t rank);
 // Refuses a fixed dimension other than `want`. A symbol or "?" passes: the session checks it with the caller's shapes.
@@ -89,6 +93,18 @@ Span<const T> Elements(const NodeView& view, const char* key) {
 // Output 0 has the dtype and the very quant of input 0.
 Status CheckSameType(const NodeView& view);
 Status CheckDType(const NodeView& view, const Value& value, const char* role, DType dtype);
+
+// Ops that move elements: at least one input and at most `max_inputs`, no constants, the type of the input for the output.
+Status CheckMovement(const NodeView& view, size_t max_inputs = 1);
+// Functions of floats: one input, which is f32.
+Status CheckFloatInput(const NodeView& view);
+// Functions of floats without an epilogue: one input, and it and the output are f32.
+Status CheckFloats(const NodeView& view);
+
+// The output has the shape of input 0.
+Status InferSame(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs);
+// The output has the shape of input 0, whose last dimension must be `channels`.
+Status InferChannels(const NodeView& view, const std::vector<Shape>& inputs, int64_t channels, std::vector<Shape>* outputs);
 
 const Quant& QuantOf(const Graph& graph, const Value& value);
 

@@ -31,9 +31,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
   if (a.start >= a.end) attrs.Fail("'start' must be below 'end', got " + std::to_string(a.start) + " and " + std::to_string(a.end));
@@ -92,12 +90,8 @@ class SliceStep : public Step {
   Attributes a_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<SliceStep>(context.view));
-}
-
 }  // namespace
 
-const Op kSlice = {{"slice", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kSlice = {{"slice", Check, Infer, nullptr}, PrepareStep<SliceStep>, nullptr};
 
 }  // namespace pqi::ops

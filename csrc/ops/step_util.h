@@ -19,7 +19,7 @@ kernels::Affine AffineOf(const Quant& q);
 // Of a u8 value; the default for f32.
 kernels::Affine AffineOf(const Graph& graph, const Value& value);
 // How results reach the node's output 0, after an activation with these bounds.
-kernels::Output OutputOf(const NodeView& view, const Bounds& activation);
+kernels::Output OutputOf(const NodeView& view, const Bounds& activation = kNoActivation);
 
 // "elementwise-avx2", or "reference".
 std::string ElementwiseName(const kernels::KernelSet& set);
@@ -27,6 +27,16 @@ std::string ElementwiseName(const kernels::KernelSet& set);
 // A pool's geometry, and the same with the image of a run.
 kernels::PoolShape PoolShapeOf(const WindowAxis& rows, const WindowAxis& columns);
 kernels::PoolShape BindPool(const kernels::PoolShape& shape, const ConcreteShape& in, const ConcreteShape& out);
+
+// Calls fn(x, y) with input 0 and the output as arrays of floats, or of bytes: `element_size` is 4 or 1. For steps that move elements.
+template <typename Fn>
+void ByElementSize(const RunArgs& args, size_t element_size, Fn&& fn) {
+  if (element_size == sizeof(float)) {
+    fn(args.in[0].f32(), args.out.mutable_f32());
+  } else {
+    fn(args.in[0].u8(), args.out.mutable_u8());
+  }
+}
 
 // Address of element i of an output that is codes or float32.
 inline void* OutputAt(void* y, const kernels::Output& o, int64_t i) {

@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -80,8 +79,7 @@ class UpsampleStep : public Step {
       : set_(set), is_u8_(view.input(0).dtype == DType::kU8), affine_(AffineOf(view.graph, view.input(0))) {
     AttrReader attrs(view);
     a_ = ReadAttributes(&attrs);
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     info_ = {a_.bilinear ? ElementwiseName(set) : "copy", a_.bilinear ? "" : "data movement", 0};
   }
 
@@ -150,12 +148,8 @@ class UpsampleStep : public Step {
   Attributes a_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<UpsampleStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kUpsample = {{"upsample", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kUpsample = {{"upsample", Check, Infer, nullptr}, PrepareStep<UpsampleStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -269,11 +269,18 @@ py::dict CpuInfo() {
   return info;
 }
 
+py::list OpNames() {
+  py::list names;
+  for (const ops::Op* op : ops::AllOps()) names.append(op->def.name);
+  return names;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = PQI_VERSION;
   m.def("cpu_info", CpuInfo);
+  m.def("op_names", OpNames);
   m.def("write_model", WriteModel, py::arg("graph_json"), py::arg("constants"), py::arg("producer"));
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from op_rows.drawing import one_of
 from op_rows.exact import dequantize, fill, sum16
 from op_rows.exact_scalar import mul, quotient, round_f32
-from op_rows.family import Case, Draw, Family, Kind, Shape
+from op_rows.family import Case, Draw, Family, Kind, Refusal, Shape
 from op_rows.one_op import OneOp, Quant
 from op_rows.random_nodes import generator, maybe_quants, sizes, tensor
 from op_rows.stream import U8, U8B, Stream
@@ -92,5 +92,6 @@ FAMILY = Family(
     exact={"reduce": _reduce},
     cases=[case for function in ("mean", "sum", "amax") for case in _cases(function)],
     nodes=_nodes(),
+    refused=[Refusal("Call(torch.sum, 1, dtype=torch.float64)", (2, 3), "computes in torch.float64")],
     kinds=[Kind("reduce", ("reduce", "mean"), (3, 4), _draw_reduce)],
 )

@@ -11,7 +11,7 @@ import numpy as np
 from pyqinfer.ir import Graph, Node, Shape, Value
 
 
-def keep_rows_as_images(graph: Graph) -> None:
+def keep_as_images(graph: Graph) -> None:
     """Rewrite the graph in place; reshapes that nobody reads any more are dropped."""
     image_of: dict[Value, Value] = {}  # [N, C, L] -> the same as [N, C, 1, L]
     same: dict[Value, Value] = {}
