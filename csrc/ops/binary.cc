@@ -15,7 +15,7 @@ using kernels::BinaryOperand;
 bool HasConstant(const NodeView& view) { return view.node.inputs.size() == 1; }
 
 BinaryFunction ReadFunction(AttrReader* attrs) {
-  // In the order of the enumerators.
+  // The names are in the order of the enumerators.
   return static_cast<BinaryFunction>(attrs->Choice("function", {"add", "sub", "mul", "div", "rsub", "rdiv", "maximum", "minimum"}));
 }
 
@@ -53,10 +53,10 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 struct Axes {
   struct Axis {
     int64_t length = 1;
-    int64_t step[2] = {0, 0};  // elements of each operand between neighbours; 0 where it repeats
+    int64_t step[2] = {0, 0};  // distance of neighbours in each operand, 0 where it repeats an element
   };
   std::array<Axis, kMaxRank> axis{};
-  size_t count = 1;  // at least 1, then of length 1
+  size_t count = 1;  // at least 1: a result of one element has one axis of length 1
 
   Axes(const ConcreteShape& out, const int64_t* const (&dims)[2]) {
     int64_t size[2] = {1, 1};
@@ -80,7 +80,7 @@ struct Axes {
       first = false;
     }
   }
-  // Where operand i's row begins, rows being numbered over all axes but the innermost.
+  // Gives the element at which operand i's row begins. Rows are numbered over all axes but the innermost.
   int64_t Offset(size_t i, int64_t row) const {
     int64_t offset = 0;
     for (size_t d = 1; d < count; ++d) {
@@ -122,7 +122,7 @@ class BinaryStep : public Step {
     }
     const int64_t rows = axes.axis[1].length;
     ParallelFor(args.pool, args.out.count() / n, kGrain / n + 1, [&](int64_t begin, int64_t end) {
-      while (begin < end) {  // rows along the second axis have one distance
+      while (begin < end) {  // a call takes rows along the second axis, which are evenly spaced
         const int64_t count = std::min(end - begin, rows - begin % rows);
         Compute(args, axes, axes.Offset(0, begin), axes.Offset(1, begin), count, n, begin * n);
         begin += count;
@@ -157,7 +157,7 @@ class BinaryStep : public Step {
   bool has_constant_ = false;
   bool is_u8_[2] = {};
   kernels::Affine affine_[2];
-  Span<const float> constant_;  // in the model's file
+  Span<const float> constant_;  // elements of the model's file
   std::array<int64_t, kMaxRank> constant_shape_{};
 };
 

@@ -74,7 +74,7 @@ class ConcatStep : public Step {
     }
   }
 
-  // Rows of the output are pieces of all inputs where the axis is the last one; else a row lies in one input.
+  // A row of the output is made of pieces of all inputs where the axis is the last one; else it lies in one input.
   bool SpacesRows() const override { return last_axis_; }
 
   Joint joint() const override {
@@ -113,7 +113,8 @@ class ConcatStep : public Step {
       const int64_t piece = args.in[i].dim(axis_) * inner;
       const bool in_place = args.in[i].data == args.out.mutable_u8() + first * static_cast<int64_t>(element_size_);
       if (piece > 0 && !in_place) {
-        // One input after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among threads.
+        // Inputs are copied one after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among
+        // threads.
         ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
           for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
         });
@@ -137,7 +138,7 @@ class ConcatStep : public Step {
   size_t element_size_;
   size_t axis_ = 0;
   bool last_axis_ = false;
-  std::vector<std::vector<uint8_t>> tables_;  // by input; empty where codes are copied
+  std::vector<std::vector<uint8_t>> tables_;  // one per input, empty where codes are copied
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ class ConstantStep : public Step {
   void Run(const RunArgs& args) const noexcept override { std::memcpy(args.out.data, value_.data(), value_.size() * sizeof(float)); }
 
  private:
-  Span<const float> value_;  // in the model's file
+  Span<const float> value_;  // elements of the model's file
 };
 
 }  // namespace

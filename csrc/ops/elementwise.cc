@@ -69,7 +69,7 @@ class AffineStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const float> scale_, shift_;  // in the model's file
+  Span<const float> scale_, shift_;  // elements of the model's file
 };
 
 // ---- table
@@ -85,7 +85,7 @@ Status CheckTable(const NodeView& view) {
   return AttrReader(view).Finish();
 }
 
-// Tables of the last axis' channels, or one for all.
+// There is a table for each channel of the last axis, or one for all.
 Status InferTable(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   const std::vector<int64_t>& shape = view.constant("table")->shape;
   return shape.size() == 1 ? InferSame(view, inputs, outputs) : InferChannels(view, inputs, shape[0], outputs);
@@ -128,7 +128,7 @@ class TableStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const uint8_t> table_;  // in the model's file; 256 entries for each channel
+  Span<const uint8_t> table_;  // elements of the model's file, 256 for each channel
   int64_t channels_ = 1;
 };
 

@@ -22,7 +22,7 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// The dimension of the second input that is the symbol of this name.
+// Finds the dimension of the second input that is the symbol of this name.
 Status Named(const NodeView& view, const std::vector<Shape>& inputs, const std::string& name, Dim* out) {
   const auto& symbols = view.graph.symbols;
   const Shape& stored = view.input(1).shape;
@@ -41,7 +41,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   for (size_t i = 0; i < list.size(); ++i) {
     Dim target;
     if (const uint64_t* v = std::get_if<uint64_t>(&list[i])) {
-      if (*v == 0) continue;  // kept
+      if (*v == 0) continue;  // the dimension stays as it is
       target = Dim::Fixed(static_cast<int64_t>(*v));
     } else {
       PQI_RETURN_IF_ERROR(Named(view, inputs, std::get<std::string>(list[i]), &target));
@@ -65,7 +65,7 @@ class ExpandStep : public Step {
   }
 
  private:
-  // The longest run of axes at the end that are not repeated is one axis.
+  // The walk over the input. Axes at the end that are not repeated become one.
   static Walk Bind(const ConcreteShape& in, const ConcreteShape& out) {
     size_t axes = out.size();
     int64_t block = 1;

@@ -28,7 +28,7 @@ Status CheckNorm(const NodeView& view) {
   return {};
 }
 
-// The last dimension is that of weight and bias, and not 0.
+// The last dimension is the length of weight and bias.
 Status InferNorm(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
   const size_t last = inputs[0].size() - 1;
@@ -55,7 +55,7 @@ class NormStep : public Step {
   }
 
   const kernels::KernelSet& set_;
-  const float* weight_;  // in the model's file
+  const float* weight_;  // in the model's file, as is `bias_`; nullptr where there is none
   const float* bias_;
   kernels::Output output_;
 };

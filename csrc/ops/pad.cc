@@ -11,7 +11,7 @@
 namespace pqi::ops {
 namespace {
 
-enum class Mode { kConstant, kReflect, kReplicate };  // in the order of docs/format.md
+enum class Mode { kConstant, kReflect, kReplicate };  // their order is that of docs/format.md
 
 struct Attributes {
   Mode mode = Mode::kConstant;
@@ -116,7 +116,7 @@ class PadStep : public Step {
   }
 
  private:
-  // Where position `i` of the padded axis `d` comes from; -1: from nowhere.
+  // Gives the position of the input that position `i` of the padded axis `d` comes from, -1 if there is none.
   int64_t Source(int64_t i, size_t d, int64_t length) const {
     const int64_t at = i - a_.before[d];
     if (at >= 0 && at < length) return at;

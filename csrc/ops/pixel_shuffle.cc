@@ -1,4 +1,4 @@
-// pixel_shuffle: channels of an NHWC image become pixels between its pixels, less a border. What a transposed convolution ends with.
+// pixel_shuffle: channels of an NHWC image become pixels between its pixels, less a border. Transposed convolutions end with one.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -13,7 +13,7 @@ namespace {
 struct Attributes {
   std::array<int64_t, 2> factor{};
   std::array<int64_t, 4> crop{};  // top, left, bottom, right
-  bool pixel_major = false;       // the channels of one new pixel are neighbours, else the pixels of one channel are
+  bool pixel_major = false;       // whether the channels of one new pixel are neighbours; else the pixels of one channel are
 };
 
 Attributes ReadAttributes(AttrReader* attrs) {

@@ -10,7 +10,7 @@
 namespace pqi::ops {
 namespace {
 
-// Index of the layout attribute: 0 = same, 1 = the other one.
+// Gives the index of the layout attribute: 0 for "same", 1 for the other one.
 int ReadLayout(AttrReader* attrs, const char* other) { return attrs->Choice("layout", {"same", other}); }
 
 Status CheckConversion(const NodeView& view, DType from, DType to, const char* other_layout) {
@@ -55,7 +55,7 @@ class QuantizeStep : public Step {
     }
     const int64_t channels = args.in[0].dim(1), plane = args.in[0].dim(2) * args.in[0].dim(3);
     ParallelFor(args.pool, args.in[0].dim(0) * plane, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      while (begin < end) {  // a range may cross images
+      while (begin < end) {  // a part may end in another image than it begins in
         const int64_t image = begin / plane, first = begin % plane;
         const int64_t pixels = std::min(end - begin, plane - first);
         set_.quantize_to_nhwc(x + image * channels * plane + first, static_cast<size_t>(plane), static_cast<size_t>(channels),

@@ -29,7 +29,7 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Product of fixed dimensions, and how many others there are.
+// The product of fixed dimensions, and how many others there are.
 struct Extent {
   int64_t fixed = 1;
   int open = 0;
@@ -45,7 +45,7 @@ struct Extent {
 };
 
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  // Each symbol of the target takes the place of one dimension of the input, whatever its size is in this call: so a batch of 0 works.
+  // Each symbol of the target takes the place of one dimension of the input, whatever its size is in this call, so that a batch of 0 works.
   Shape rest = inputs[0];
   const bool symbolic = std::any_of(rest.begin(), rest.end(), [](const Dim& d) { return !d.fixed(); });
   Shape stored = symbolic ? rest : view.input(0).shape;

@@ -13,7 +13,7 @@ struct Attributes {
   size_t axis = 0;
   int64_t start = 0, end = 0, step = 1;
 
-  // Elements taken of a dimension; an end behind it is the dimension's end, as in torch.
+  // How many elements are taken of a dimension; an end behind it is the dimension's end, as in torch.
   int64_t Count(int64_t length) const {
     const int64_t first = std::min(start, length), last = std::min(end, length);
     return last > first ? (last - first - 1) / step + 1 : 0;
@@ -65,7 +65,7 @@ class SliceStep : public Step {
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
     int64_t outer = 1;
-    size_t inner = element_size_;  // bytes
+    size_t inner = element_size_;  // bytes of one element along the axis, with all that lies in it
     for (size_t d = 0; d < a_.axis; ++d) outer *= shape[d];
     for (size_t d = a_.axis + 1; d < shape.size(); ++d) inner *= static_cast<size_t>(shape[d]);
     const size_t length = static_cast<size_t>(args.in[0].dim(a_.axis)), count = static_cast<size_t>(shape[a_.axis]);

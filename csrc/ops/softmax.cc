@@ -66,7 +66,7 @@ class SoftmaxStep : public Step {
   }
 
  private:
-  // 0, or its code.
+  // Writes 0, or its code, for columns that a row does not see.
   void Hide(void* y, int64_t n) const {
     if (output_.f32) {
       std::fill_n(static_cast<float*>(y), n, 0.0f);

@@ -15,7 +15,7 @@ using kernels::UnaryFunction;
 
 Unary ReadUnary(AttrReader* attrs) {
   Unary f;
-  // In the order of the enumerators.
+  // The names are in the order of the enumerators.
   f.function =
       static_cast<UnaryFunction>(attrs->Choice("function", {"exp", "sigmoid", "tanh", "erf", "silu", "gelu", "gelu_tanh", "hardsigmoid",
                                                             "hardswish", "elu", "leaky_relu", "sqrt", "rsqrt", "abs", "log", "softplus"}));
@@ -81,7 +81,7 @@ class PreluStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const float> slope_;  // in the model's file
+  Span<const float> slope_;  // elements of the model's file
 };
 
 }  // namespace
