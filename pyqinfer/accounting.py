@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from pyqinfer.ops import OPS
+
 BOPS_CONVENTION = "mac*bw*ba/v1"
-MAC_OPS = ("conv2d", "linear", "linear_dynamic")
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
     constants, values, quants = graph["constants"], graph["values"], graph["quants"]
     costs = []
     for node in graph["nodes"]:
-        x = values[(node["inputs"] or node["outputs"])[0]]
-        if node["op"] == "linear_dynamic":  # quantizes its input itself
+        x, traits = values[(node["inputs"] or node["outputs"])[0]], OPS[node["op"]]
+        if traits.quantizes_input:
             act_bits = int(node["attrs"]["qmax"]).bit_length()
         else:
             act_bits = quants[x["quant"]]["bits"] if x["dtype"] == "u8" else 32
         output_shape = tuple(shapes[node["outputs"][0]])
-        weight = constants[node["constants"]["weight"]] if node["op"] in MAC_OPS else None
+        weight = constants[node["constants"]["weight"]] if traits.is_layer else None
         weight_bits = macs = params = 0
         if weight is not None:
             weight_bits = weight["bits"] if weight["dtype"] == "code" and act_bits < 32 else 32
@@ -63,7 +64,7 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
 
 def float_reason(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
     """Why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
-    if node["op"] == "linear_dynamic" or graph["values"][node["inputs"][0]]["dtype"] == "u8":
+    if OPS[node["op"]].quantizes_input or graph["values"][node["inputs"][0]]["dtype"] == "u8":
         return ""
     quantized_weights = graph["constants"][node["constants"]["weight"]]["dtype"] == "code"
     return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"

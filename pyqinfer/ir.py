@@ -1,7 +1,7 @@
 """The typed graph between frontends and lowering: torch's meaning (NCHW activations, OIHW weights), no torch objects.
 
-A frontend builds it with the ops of :data:`TORCH_OPS`. The passes of ``pyqinfer.lower`` rewrite it, step by step, into the
-ops of docs/format.md, which ``lower.emit`` writes down.
+A frontend builds it with the ops of ``pyqinfer.ops`` that have ``from_frontend``. The passes of ``pyqinfer.lower`` rewrite it, step by
+step, into the ops of docs/format.md, which ``lower.emit`` writes down.
 """
 
 from __future__ import annotations
@@ -13,27 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer.ops import OPS, OpTraits
+
 # A number, the name of a symbol, or None: known only once the inputs' shapes are.
 Dim = int | str | None
 Shape = tuple[Dim, ...]
-
-# What frontends emit: `conv_transpose2d` has weights [O, I/groups, kh, kw];
-# `constant` has no inputs and one constant `value`; `expand` may have a second input, of which only the shape counts.
-# `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1);
-# `unary` has the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
-# it computes.
-# `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
-# `linear_dynamic` has Weight and the attributes of docs/format.md. `embedding` has a `weight` and reads indices.
-QUANT_OPS = frozenset({"quantize", "dequantize"})
-WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
-DYNAMIC_OPS = frozenset({"linear_dynamic"})
-POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
-MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
-ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
-_OTHER_OPS = frozenset({"matmul", "reduce", "concat", "constant", "expand", "embedding"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | _OTHER_OPS
 
 FloatArray = NDArray[np.float32]
 
@@ -119,6 +103,21 @@ class Node:
     def __post_init__(self) -> None:
         self.output.producer = self
 
+    @property
+    def traits(self) -> OpTraits:
+        """The row of the node's op."""
+        return OPS[self.op]
+
+    @property
+    def picks_elements(self) -> bool:
+        """The node writes elements of its first operand as they are."""
+        return self.traits.picks_with(self.attrs)
+
+    @property
+    def absorbs_quantize(self) -> bool:
+        """A quantize behind the node becomes part of it."""
+        return self.traits.absorbs_quantize_with(self.attrs)
+
     def describe(self) -> str:
         """For messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
         return f"{self.name} ({self.op}{', ' + self.source if self.source else ''})"
@@ -168,11 +167,6 @@ def real(node: Node, key: str) -> float:
     value = node.attrs[key]
     assert isinstance(value, float)
     return value
-
-
-def computes(node: Node) -> bool:
-    """An ``upsample`` that takes its pixels between neighbours; all others of MOVE_OPS pick elements."""
-    return node.op == "upsample" and node.attrs["mode"] == "bilinear"
 
 
 def numbers(node: Node, key: str) -> tuple[int, ...]:

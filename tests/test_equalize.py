@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pyqinfer as pq
+from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.equalize import equalize, find_pairs
-from pyqinfer.quantization.graph import TracedModel, op_name
+from pyqinfer.quantization.graph import TracedModel
 
 X = torch.randn(4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
 

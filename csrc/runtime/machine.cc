@@ -8,7 +8,8 @@
 namespace pqi {
 namespace {
 
-// Asked again only for a set that is wrong. No lock: two threads may check at once, and a fork in the middle leaves nothing locked.
+// Remembers which sets are right, so that only a wrong one is checked again. There is no lock: two threads may check at once, and a fork in
+// the middle leaves nothing locked.
 std::string WrongKernel(const kernels::KernelSet& set) {
   static std::atomic<const kernels::KernelSet*> good[kIsaCount] = {};
   std::atomic<const kernels::KernelSet*>& known = good[static_cast<int>(set.isa)];

@@ -7,11 +7,8 @@ import re
 from torch.fx import Node
 
 from pyqinfer.names import unique_name
+from pyqinfer.ops import OPS
 
-# Ops whose node is named like the module that holds them, even when the module is not one of torch's.
-_LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "linear_dynamic"})
-# Quantizers put these into a graph; the metadata they carry is that of a neighbour.
-_BORROWED = frozenset({"quantize", "dequantize"})
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -23,7 +20,11 @@ class Namer:
 
     def name(self, node: Node, op: str) -> str:
         path, module_class = module_of(node)
-        is_leaf = (module_class.startswith("torch.nn.") or op in _LAYER_OPS) and op not in _BORROWED
+        traits = OPS.get(op)  # `op` may be torch's name for it, or a function's
+        # A layer is named like the module that holds it, even when that is not one of torch's.
+        is_leaf = module_class.startswith("torch.nn.") or (traits is not None and traits.is_layer)
+        if traits is not None and traits.is_quantizer:
+            is_leaf = False  # quantizers were put into the graph, with the metadata of a neighbour
         base = path if path and is_leaf else f"{path}.{op}" if path else op
         return self.unique(base)
 

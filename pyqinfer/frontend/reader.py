@@ -17,6 +17,7 @@ from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, source_line
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.ops import OPS
 
 Arguments = dict[str, Any]
 # Given a node and its arguments by schema name: appends IR nodes, returns what the node stands for.
@@ -81,7 +82,7 @@ class GraphReader:
         name: str | None = None,
     ) -> ir.Value:
         """Append an IR node; returns its output."""
-        assert op in ir.TORCH_OPS, op
+        assert OPS[op].from_frontend, op
         label = name or self.namer.name(node, op)
         value = ir.Value(label, shape, quant, origin=node.name)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))

@@ -9,8 +9,8 @@ from pyqinfer.lower.fold import fold_batch_norm, fold_pads
 from pyqinfer.lower.fuse import fuse
 from pyqinfer.lower.images import take_images
 from pyqinfer.lower.layout import assign_layouts
+from pyqinfer.lower.one_d import keep_as_images
 from pyqinfer.lower.propagate import propagate
-from pyqinfer.lower.rows import keep_rows_as_images
 from pyqinfer.lower.transposed import expand_transposed
 
 __all__ = ["EngineGraph", "lower"]
@@ -19,7 +19,7 @@ __all__ = ["EngineGraph", "lower"]
 def lower(graph: Graph, images: Mapping[str, ImageInput] | None = None) -> EngineGraph:
     """Rewrite the IR into the ops of docs/format.md and write it down. The IR is used up. ``images``: inputs that become u8 NHWC."""
     take_images(graph, images or {})
-    keep_rows_as_images(graph)
+    keep_as_images(graph)
     fold_batch_norm(graph)
     propagate(graph)
     fuse(graph)

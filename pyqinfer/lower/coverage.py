@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyqinfer.accounting import MAC_OPS, float_reason
+from pyqinfer.accounting import float_reason
+from pyqinfer.ops import OPS
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
     """One entry per conv and linear node of a graph as docs/format.md describes it."""
     result = []
     for node in graph["nodes"]:
-        if node["op"] not in MAC_OPS:
+        if not OPS[node["op"]].is_layer:
             continue
         reason = float_reason(graph, node)
         result.append(LayerCoverage(node["name"], not reason, reason))

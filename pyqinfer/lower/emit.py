@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 from pyqinfer.names import unique_name
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
-_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
-_PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class _Emitter:
 
     def _node(self, node: Node) -> dict[str, Any]:
         inputs = [self.value_ids[value] for value in node.inputs]
-        name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
+        name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.traits.is_plumbing else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
         if node.output.nhwc:
@@ -172,25 +170,16 @@ def float_bits(value: float) -> int:
 
 
 def _attrs(node: Node) -> dict[str, Any]:
-    attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
-    if node.op == "unary":
-        attrs["alpha"] = float_bits(real(node, "alpha"))
-    elif node.op in ("layer_norm", "group_norm"):
-        attrs["eps"] = float_bits(real(node, "eps"))
-    elif node.op == "clamp":
-        attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
-    elif node.op in _WITH_ACTIVATION:
+    bounds = ("lo", "hi") if node.traits.has_activation else ()
+    attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in bounds}
+    if bounds:
         lo, hi = _bound(node, "lo"), _bound(node, "hi")
         activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
         clamped = activation == "clamp"
         attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
-    elif node.op == "pad":
+    if node.op == "pad":
         attrs["value"] = _pad_value(node)
-    elif node.op == "upsample":
-        attrs["step"] = [float_bits(value) for value in attrs["step"]]
-    if node.op in DYNAMIC_OPS:
-        attrs["eps"] = float_bits(real(node, "eps"))
-    if node.op in {"conv2d", "linear", "embedding"} | DYNAMIC_OPS:
+    if node.traits.has_weights:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs
@@ -211,7 +200,10 @@ def _bound(node: Node, key: str) -> float:
     return value
 
 
-def _attr(value: Attr) -> Any:
+def _attr(value: Attr | None) -> Any:
+    """docs/format.md, "Nodes": an unknown dimension is a text, a float is its bit pattern."""
     if isinstance(value, tuple):
-        return ["?" if d is None else d for d in value]
-    return value
+        return [_attr(element) for element in value]
+    if value is None:
+        return "?"
+    return float_bits(value) if isinstance(value, float) else value

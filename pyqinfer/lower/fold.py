@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, numbers, real
+from pyqinfer.ir import Graph, Node, Value, Weight, numbers, real
+from pyqinfer.ops import Layout
 
 # Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
 _SMALLEST_SCALE = 2.0**-100
@@ -47,10 +48,10 @@ def fold_pads(graph: Graph) -> None:
 
 
 def _can_fold(layer: Node, batch_norm: Node) -> bool:
-    if layer.op not in WEIGHT_OPS | DYNAMIC_OPS:
+    if not layer.traits.is_layer:
         return False
     # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
-    return layer.op != "linear" or len(batch_norm.output.shape) == 2
+    return layer.traits.layout is not Layout.COLUMNS or len(batch_norm.output.shape) == 2
 
 
 def _take_over(graph: Graph, output: Value, layer: Node) -> None:

@@ -11,13 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight, numbers
+from pyqinfer.ops import Layout
 
-_SPATIAL_OPS = frozenset(
-    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "group_norm", "upsample", "pixel_shuffle"}
-)
-_FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
-_MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
-_LINEAR_OPS = frozenset({"linear", "linear_dynamic"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
 _STORED_AXIS = (0, 3, 1, 2)  # where an axis of NCHW lies in NHWC
@@ -40,33 +35,34 @@ class _Layouts:
         self.merged: set[Node] = set()
 
     def run(self) -> None:
+        rules = {
+            Layout.TORCH: self._in_torch_order,
+            Layout.COLUMNS: self._in_torch_order,
+            Layout.SPATIAL: self._spatial,
+            Layout.ELEMENTWISE: self._follow,
+            Layout.ALONG_AXES: self._along_axes,
+            Layout.REDUCES: self._reduce,
+            Layout.LAST_AXIS: self._along_last_axis,
+            Layout.RESHAPES: self._reshape,
+            Layout.PERMUTES: self._permute,
+        }
         for node in self.graph.nodes:
-            if node in self.merged:
-                continue
-            if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
-                self._spatial(node)
-            elif node.op == "reduce":
-                self._reduce(node)
-            elif node.op == "softmax":
-                self._softmax(node)
-            elif node.op == "reshape":
-                self._reshape(node)
-            elif node.op in _FOLLOWING_OPS:
-                self._follow(node)
-            elif node.op in _MOVING_OPS:
-                self._move(node)
-            elif node.op == "transpose":
-                self._permute(node)
-            else:
-                node.inputs = [self._as_torch(value) for value in node.inputs]
-                self.nodes.append(node)
+            if node not in self.merged:
+                rules[node.traits.layout](node)
         # _as_torch appends to self.nodes, so the outputs come before the list is taken over.
         self.graph.outputs = [(name, self._as_torch(value)) for name, value in self.graph.outputs]
         self.graph.nodes = self.nodes
         for value in self.nhwc:
             value.nhwc = True
 
+    def _in_torch_order(self, node: Node) -> None:
+        node.inputs = [self._as_torch(value) for value in node.inputs]
+        self.nodes.append(node)
+
     def _spatial(self, node: Node) -> None:
+        if len(node.inputs[0].shape) != 4:
+            self._in_torch_order(node)
+            return
         node.inputs = [self._as_nhwc(value) for value in node.inputs]
         if len(node.output.shape) == 4:
             self.nhwc.add(node.output)
@@ -80,7 +76,7 @@ class _Layouts:
         elif node.op == "dequantize" and node.inputs[0] in self.nhwc and node.output in self.outputs and not self.users.get(node.output):
             node.attrs["layout"] = "to_nchw"
         else:
-            if node.op in ("quantize", "dequantize"):
+            if node.traits.is_quantizer:
                 node.attrs["layout"] = "same"
             if any(value in self.nhwc for value in node.inputs):
                 node.inputs = [self._as_nhwc(value) for value in node.inputs]
@@ -102,8 +98,8 @@ class _Layouts:
             node.inputs = [self._as_torch(x)]
         self.nodes.append(node)
 
-    def _softmax(self, node: Node) -> None:
-        """The engine's is over the last axis in memory, which in NHWC is the channels'."""
+    def _along_last_axis(self, node: Node) -> None:
+        """In the engine the axis is the last one in memory, which in NHWC is the channels'."""
         axis, last = node.attrs.pop("axis"), len(node.inputs[0].shape) - 1
         if len(node.inputs[0].shape) == 4 and axis == 1:
             self._spatial(node)
@@ -119,11 +115,11 @@ class _Layouts:
         perm: Shape = tuple(order)
         moved, y = (Value(f"{node.name}.{side}", x.shape, quant) for side, quant in (("last", x.quant), ("rows", node.output.quant)))
         self.nodes.append(Node("transpose", moved.name, [x], moved, {"perm": perm}))
-        self.nodes.append(Node("softmax", node.name, [moved], y, node.attrs, {}, node.source))
+        self.nodes.append(Node(node.op, node.name, [moved], y, node.attrs, {}, node.source))
         self.nodes.append(Node("transpose", y.name, [y], node.output, {"perm": perm}))
 
-    def _move(self, node: Node) -> None:
-        """Along an axis that lies elsewhere in NHWC."""
+    def _along_axes(self, node: Node) -> None:
+        """The axes that the attributes name lie elsewhere in NHWC."""
         if any(value in self.nhwc for value in node.inputs):
             node.inputs = [self._as_nhwc(value) for value in node.inputs]
             self.nhwc.add(node.output)
@@ -151,9 +147,9 @@ class _Layouts:
         if len(value.shape) != 4:
             return False
         for reader in self.users.get(value, []):
-            if reader.op in _SPATIAL_OPS:
+            if reader.traits.layout is Layout.SPATIAL:
                 return True
-            if reader.op in _FOLLOWING_OPS or reader.op in _MOVING_OPS:
+            if reader.traits.layout in (Layout.ELEMENTWISE, Layout.ALONG_AXES):
                 return self._wants_nhwc(reader.output)
         return False
 
@@ -220,7 +216,7 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
     if is_output or not readers or reshape.output.shape not in ((batch, flat), (None, flat)):
         return False
     if any(
-        reader.op not in _LINEAR_OPS
+        reader.traits.layout is not Layout.COLUMNS
         or _grouped(reader)
         or reader.inputs.index(reshape.output) != 0
         or reader.inputs[1:] == [reshape.output]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value, computes, real
+from pyqinfer.ir import Graph, Node, Quant, Value, real
 from pyqinfer.lower.tables import code_of, code_table, has_table
 
 
@@ -131,7 +131,7 @@ def _moves_codes(node: Node) -> bool:
     """Whether a node picks elements, and gives the same on the codes of its operands: what a pad adds must have a code."""
     if node.op == "concat":
         return _have_one_quant(node.inputs)
-    codes = _codes_of(node.inputs[0]) if node.op in MOVE_OPS and not computes(node) else None
+    codes = _codes_of(node.inputs[0]) if node.picks_elements and not node.traits.reads_shape else None
     if codes is None or codes.quant is None:
         return False
     return node.op != "pad" or node.attrs["mode"] != "constant" or code_of(real(node, "value"), codes.quant) is not None

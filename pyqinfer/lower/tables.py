@@ -45,12 +45,8 @@ _ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 
 def has_table(node: Node) -> bool:
     """Whether a node maps each element by itself, so that it can be part of a table."""
-    return node.op in ("clamp", "unary") or _is_scalar_arithmetic(node)
-
-
-def _is_scalar_arithmetic(node: Node) -> bool:
     other = node.constants.get("other")
-    return node.op == "binary" and isinstance(other, np.ndarray) and other.size == 1
+    return node.traits.has_table and len(node.inputs) == 1 and (other is None or (isinstance(other, np.ndarray) and other.size == 1))
 
 
 def code_of(value: float, quant: Quant) -> int | None:

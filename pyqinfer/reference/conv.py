@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, activation, centred, dequantize, store
 from pyqinfer.reference.rounding import F32, F64, f32, fma
 from pyqinfer.reference.windows import patches, row_blocks
@@ -115,3 +115,10 @@ def _float_weight(weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], s
     if "base" in constants:
         value = value + constants["base"].astype(np.int64).reshape(-1, 1)
     return f32(f32(value) * f32(constants["scale"]).reshape(-1, 1)).reshape(weight.shape)
+
+
+OPS: Mapping[str, Op] = {
+    "conv2d": conv2d,
+    "linear": linear,
+    "embedding": embedding,
+}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer.reference import wide_functions as wide
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, clamp, float_attribute, store
 from pyqinfer.reference.rounding import F32, f32, fma
 
@@ -140,3 +140,9 @@ def unary(node: NodeArgs) -> Tensor:
 def prelu(node: NodeArgs) -> Tensor:
     x = node.inputs[0].data
     return Tensor(f32(np.where(x > 0, x, x * node.constants["slope"])))
+
+
+OPS: Mapping[str, Op] = {
+    "unary": unary,
+    "prelu": prelu,
+}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, activation, float_attribute, store
 from pyqinfer.reference.rounding import F32, F64, f32
 
@@ -69,3 +69,8 @@ def _scaled_sums(centred: F64, weight: NDArray[Any], constants: Mapping[str, NDA
         total = term if total is None else total + term
     assert total is not None
     return f32(total * row_scale)
+
+
+OPS: Mapping[str, Op] = {
+    "linear_dynamic": linear_dynamic,
+}

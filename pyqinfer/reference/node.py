@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,3 +20,7 @@ class NodeArgs:
     attrs: Mapping[str, Any]
     output: Quant | None
     symbols: Mapping[str, int]
+
+
+# One op of the twin. Each file of ops ends in its table, OPS.
+Op = Callable[[NodeArgs], Tensor]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, centred, store
 from pyqinfer.reference.rounding import F32, f32
 from pyqinfer.reference.windows import count, patches
@@ -117,3 +117,12 @@ def sum16(elements: F32) -> F32:
     for half in (8, 4, 2, 1):
         lanes = lanes[:, :half] + lanes[:, half : 2 * half]
     return lanes[:, 0]
+
+
+OPS: Mapping[str, Op] = {
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "mean": mean,
+    "reduce": reduce,
+}

@@ -13,8 +13,6 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 
-_LAYERS = ir.WEIGHT_OPS | {"batch_norm"}
-
 
 def or_per_channel(op: str, otherwise: Handler) -> Handler:
     """A handler of "mul", "div", "add" or "sub" that leaves all but a layer's output and a constant per channel to ``otherwise``."""
@@ -44,9 +42,11 @@ def _scale_and_shift(op: str, values: NDArray[np.float64]) -> tuple[NDArray[np.f
 
 def _channels_of_layer(x: object) -> int:
     """Channels of the output of a conv, linear or BatchNorm layer whose channels lie on axis 1, else 0."""
-    if not isinstance(x, ir.Value) or x.producer is None or x.producer.op not in _LAYERS or len(x.shape) not in (2, 4):
+    layer = x.producer if isinstance(x, ir.Value) else None
+    if layer is None or not (layer.op == "batch_norm" or (layer.traits.is_layer and not layer.traits.quantizes_input)):
         return 0
-    channels = x.shape[1]
+    shape = layer.output.shape
+    channels = shape[1] if len(shape) in (2, 4) else None
     return channels if isinstance(channels, int) else 0
 
 

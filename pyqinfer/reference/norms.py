@@ -1,14 +1,16 @@
-"""Softmax, normalization and products of matrices (docs/numerics.md, "Rows" and "matmul")."""
+"""softmax, layer_norm and group_norm (docs/numerics.md, "Rows")."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from pyqinfer.reference.functions import exp, log
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.pool import sum16
-from pyqinfer.reference.quantize import Tensor, centred, float_attribute, store
-from pyqinfer.reference.rounding import F32, f32, fma
+from pyqinfer.reference.quantize import Tensor, float_attribute, store
+from pyqinfer.reference.rounding import F32, f32
 
 _MINUS_INFINITY = np.float32(-np.inf)
 
@@ -35,23 +37,10 @@ def group_norm(node: NodeArgs) -> Tensor:
     x = f32(node.inputs[0].data)
     n, h, w, c = x.shape
     groups = node.attrs["groups"]
-    rows = x.reshape(n, h * w, groups, c // groups).transpose(0, 2, 1, 3)
-    y = _normalize(rows.reshape(n, groups, h * w * (c // groups)), node, True)
+    members = x.reshape(n, h * w, groups, c // groups).transpose(0, 2, 1, 3)
+    y = _normalize(members.reshape(n, groups, h * w * (c // groups)), node, True)
     y = y.reshape(n, groups, h * w, c // groups).transpose(0, 2, 1, 3).reshape(x.shape)
     return store(_affine(node, y), node.output)
-
-
-def matmul(node: NodeArgs) -> Tensor:
-    a, b = node.inputs
-    right = b.data.swapaxes(-1, -2) if node.attrs["transpose_b"] else b.data
-    if a.quant is None or b.quant is None:
-        left, right = a.data.astype(np.float64), right.astype(np.float64)
-        total = np.zeros((*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1]))
-        for k in range(left.shape[-1]):
-            total = fma(left[..., :, k, None], right[..., None, k, :], total)
-        return Tensor(f32(total))
-    acc = np.matmul(centred(a).astype(np.int64), centred(Tensor(right, b.quant)).astype(np.int64))
-    return store(f32(acc) * np.float32(a.quant.scale * b.quant.scale), node.output)
 
 
 def _row_sums(x: F32) -> F32:
@@ -73,3 +62,10 @@ def _affine(node: NodeArgs, y: F32) -> F32:
     if "weight" in node.constants:
         y = y * f32(node.constants["weight"])
     return y + f32(node.constants["bias"]) if "bias" in node.constants else y
+
+
+OPS: Mapping[str, Op] = {
+    "softmax": softmax,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+}

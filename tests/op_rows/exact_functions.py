@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from exact_scalar import add, clamp, divide, fma, mul, round_f32, square_root
+from op_rows.exact_scalar import add, clamp, divide, fma, mul, round_f32, square_root
 
 _HEX = float.fromhex
 _LOG2_E, _LN2_HIGH, _LN2_LOW = map(_HEX, ("0x1.715476p+0", "0x1.62e4p-1", "0x1.7f7d1cp-20"))

@@ -10,10 +10,8 @@ import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value
 
-_ELEMENTWISE = frozenset({"clamp", "unary", "add", "binary", "quantize", "dequantize", "concat"})
 
-
-def keep_rows_as_images(graph: Graph) -> None:
+def keep_as_images(graph: Graph) -> None:
     """Rewrite the graph in place; reshapes that nobody reads any more are dropped."""
     image_of: dict[Value, Value] = {}  # [N, C, L] -> the same as [N, C, 1, L]
     same: dict[Value, Value] = {}
@@ -24,7 +22,7 @@ def keep_rows_as_images(graph: Graph) -> None:
         if node.op == "reshape" and x in image_of and y.shape == _as_image(x.shape):
             same[y] = image_of[x]
             continue
-        if node.op in _ELEMENTWISE and all(value in image_of for value in node.inputs):
+        if node.traits.on_images and all(value in image_of for value in node.inputs):
             image = Value(y.name, _as_image(y.shape), y.quant)
             nodes.append(_over_images(node, [image_of[value] for value in node.inputs], image))
             node = Node("reshape", f"{node.name}.reshape", [image], y, {"shape": y.shape}, {}, node.source)

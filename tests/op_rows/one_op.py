@@ -1,4 +1,4 @@
-"""Engine graphs of a single node, as the golden vectors and the property tests use them."""
+"""Engine graphs of a single node."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pyqinfer.ops import OPS, Reads
+
 _CONSTANT_TYPES = {"int8": "code", "float32": "f32", "int32": "i32", "uint8": "u8"}
-# Ops that write what they read; so does an upsample of mode nearest.
-_SAME_QUANT = ("transpose", "reshape", "max_pool2d", "slice", "pad", "pixel_shuffle", "expand")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class OneOp:
     """One node: input arrays with their parameters (None: float32, or int32 indices), constants (int8 = codes), attributes,
     output parameters."""
 
-    name: str
     op: str
     inputs: list[tuple[np.ndarray, Quant | None]]
     output: Quant | None = None
@@ -60,7 +59,7 @@ class OneOp:
                 {
                     "op": self.op,
                     "name": "op",
-                    "inputs": [] if self.op == "constant" else list(range(len(self.inputs))),
+                    "inputs": [] if OPS[self.op].reads is Reads.NOTHING else list(range(len(self.inputs))),
                     "outputs": [len(self.inputs)],
                     "constants": {key: list(named).index(f"op.{key}") for key in self.constants},
                     "attrs": self.attrs,
@@ -79,7 +78,7 @@ class OneOp:
 
     @property
     def _same_quant(self) -> bool:
-        return self.op in _SAME_QUANT or self.attrs.get("mode") == "nearest"
+        return OPS[self.op].picks_with(self.attrs)
 
     def _named_constants(self) -> dict[str, np.ndarray]:
         named = {f"op.{key}": array for key, array in self.constants.items()}
