@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.ops import OPS, Agreement

@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 from pyqinfer import zoo
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.methods import PTQ
+from pyqinfer.methods.ptq import PTQ
 from pyqinfer.ops import OPS, Agreement
 from pyqinfer.quantization import quantize
 from pyqinfer.session import Session

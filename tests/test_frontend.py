@@ -17,8 +17,8 @@ from pyqinfer import ir
 from pyqinfer.conversion import convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module, shapes
-from pyqinfer.frontend.quantized import activation_quant
-from pyqinfer.frontend.reader import NotSupportedHere
+from pyqinfer.frontend.codes import activation_quant
+from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.session import Session
 
 ops = torch.ops.quantized_decomposed

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from pyqinfer.lower.coverage import layer_coverage
 
 _BATCH = 2

@@ -6,7 +6,8 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
@@ -93,7 +94,7 @@ void Run(benchmark::State& state, const KernelSet* set, Product product, const C
   ReportMacs(state, set->isa, product, Macs(s));
 }
 
-// Codes as the weights of trained layers have them, most of them small: a Laplace distribution whose tail reaches the ends of int8.
+// Codes like those of trained layers, most of them small: a Laplace distribution whose tail reaches the ends of int8.
 AlignedBuffer<int8_t> TrainedCodes(int64_t n) {
   AlignedBuffer<int8_t> codes(static_cast<size_t>(n));
   std::minstd_rand engine(1);

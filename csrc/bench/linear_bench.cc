@@ -5,7 +5,8 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "linear/dynamic.h"
 
 namespace pqi::bench {
@@ -28,7 +29,7 @@ kernels::Output Floats() {
 void Report(benchmark::State& state, const KernelSet* set, const Size& s) {
   ReportMacs(state, set->isa, Product::kU8S8, s.rows * s.inputs * s.outputs);
 }
-// A single row reads every weight once.
+// With one row every weight is read once, so that the figure can be compared with the bandwidth of memory.
 void ReportBytes(benchmark::State& state, const Size& s, size_t bytes) {
   if (s.rows == 1) state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
 }
@@ -62,7 +63,7 @@ void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
   ReportBytes(state, s, packed.WeightBytes());
 }
 
-// Eight independent chains over whole cache lines, vectorized by the compiler.
+// Reads memory and adds it up in eight independent chains, which the compiler vectorizes.
 void RunRead(benchmark::State& state, Size s) {
   const size_t words = static_cast<size_t>(s.inputs * s.outputs * 5 / 8) / sizeof(uint64_t);
   AlignedBuffer<uint64_t> memory(words);
@@ -102,7 +103,7 @@ void RunDynamic(benchmark::State& state, const KernelSet* set, Size s, int64_t g
 
 }  // namespace
 
-// Layers of large language models.
+// Shapes of layers of large language models.
 void RegisterPacked(const KernelSet* set) {
   for (const int64_t outputs : {4096, 14336}) {
     for (const int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512}) {

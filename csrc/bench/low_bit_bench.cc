@@ -1,11 +1,12 @@
 // Low-bit layers by every algorithm that is exact for them, one thread, relu and requantization included:
 // lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>/<layer>. GMAC/s count the multiplications of a direct convolution, and of_peak
-// is their share of the dot-product peak, so Winograd and inner products can pass 1. csrc/plan/cost.h is derived from these rows.
+// is their share of the dot-product peak, so Winograd and inner products can pass 1. The costs of csrc/plan/cost.cc are fitted to these
+// rows.
 #include <limits>
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
@@ -36,7 +37,7 @@ struct Candidate {
   Algorithm algorithm;
 };
 
-// What is exact for these bits; the conditions are those of csrc/conv/exact.h for the largest codes.
+// The algorithms that are exact for these bits, by the conditions of csrc/conv/exact.h for the largest codes.
 std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
   std::vector<Candidate> out = {{"direct", {}}};
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
@@ -52,7 +53,7 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
     if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {nullptr, &conv::kWinograd1d, Mode::kDeferred, sums}});
   }
   if (winograd_1d4) {
-    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // more than the 10 and 3 of other positions
+    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // bounds positions 3 and 4; others have at most 10 and 3
     out.push_back({"winograd_1d4", {nullptr, &conv::kWinograd1d4, Mode::kDot, 0}});
     if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {nullptr, &conv::kWinograd1d4, Mode::kDeferred, sums}});
   }

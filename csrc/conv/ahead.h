@@ -1,10 +1,10 @@
-// Which calls of a kernel ask the cache for the weights of the next panel, and for which part of them (kernels/contract.h, `ahead`).
+// Which calls of a kernel ask the cache for the weights of the next panel, and for which part of them (kernels/contract/tile.h, `ahead`).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 
 namespace pqi::conv {
 

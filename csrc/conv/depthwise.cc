@@ -2,13 +2,15 @@
 //
 // Two kernels run them. One takes any window, pixel by pixel, through a pointer per tap. The other takes square windows of 3 or 5 along
 // whole image rows, for plain codes without residual: bands of rows, whose lines stay in L1.
+#include "kernels/contract/depthwise.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "conv/method.h"
 #include "conv/window_cursor.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "pack/arrange.h"
 
 namespace pqi::conv {
@@ -32,7 +34,7 @@ struct BandScratch {
   }
 };
 
-// A band for the kernel (kernels::DepthwiseColumnsU8S8), and its first output pixel.
+// A band for the kernel (kernels/contract/depthwise.h), and its first output pixel.
 struct Band {
   const uint8_t* const* line;
   const uint8_t* padding;
@@ -104,10 +106,7 @@ void ForEachPixel(const ConvRun<T>& run, const ConvPart& part, T padding_value, 
   }
 }
 
-bool Suits(const Request& request) {
-  const bool kernel = request.codes != nullptr ? request.set.u8s8_depthwise != nullptr : request.set.f32_depthwise != nullptr;
-  return kernel && request.shape.depthwise();
-}
+bool Suits(const Request& request) { return request.depthwise(); }
 
 void Layout(const Request& request, ConvLayout* layout) {
   const kernels::ConvShape& s = request.shape;
@@ -213,6 +212,7 @@ Words Describe(const ConvLayout&, int) { return {"-depthwise", "one input and on
 
 }  // namespace
 
-const ConvMethod kDepthwiseMethod = {"depthwise", Suits, Layout, PackU8, PackF32, ScratchBytes, RowWork, RunU8, RunF32, Describe, nullptr};
+extern const ConvMethod kDepthwiseMethod = {"depthwise", Suits, Layout, PackU8,   PackF32, ScratchBytes,
+                                            RowWork,     RunU8, RunF32, Describe, nullptr};
 
 }  // namespace pqi::conv

@@ -5,7 +5,8 @@
 #include <cstdint>
 
 #include "conv/product.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/panel.h"
 #include "pack/weights.h"
@@ -35,6 +36,8 @@ struct Request {
   int64_t element_bytes() const { return codes != nullptr ? 1 : 4; }
   // Are codes multiplied as they are? Only then may a method bring kernels of its own.
   bool direct() const { return algorithm.filter == nullptr && algorithm.product == Product::kDot; }
+  // Are there as many groups as input and output channels, and kernels for that?
+  bool depthwise() const { return shape.depthwise() && (codes != nullptr ? set.u8s8_depthwise != nullptr : set.f32_depthwise != nullptr); }
   // The tile of the kernels that multiply; mr is 0 where the set has none.
   kernels::TileShape tile() const {
     if (codes == nullptr) return set.f32;
@@ -67,10 +70,5 @@ struct ConvLayout : pack::PanelGrid {
   size_t weights = 0, scale = 0, bias = 0, init = 0, base = 0;
   size_t bytes = 0;
 };
-
-// Chooses the method and computes every size and offset; nothing changes them afterwards.
-ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
-                        const Algorithm& algorithm = {});
-ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsF32& weights);
 
 }  // namespace pqi::conv

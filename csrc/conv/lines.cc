@@ -9,7 +9,8 @@
 #include "conv/copy_few.h"
 #include "conv/tile_calls.h"
 #include "conv/tiling.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "pack/arrange.h"
 
 namespace pqi::conv {
@@ -179,6 +180,6 @@ Words Describe(const ConvLayout& layout, int) {
 
 }  // namespace
 
-const ConvMethod kLinesMethod = {"lines", Suits, Layout, PackU8, PackF32, ScratchBytes, PixelWork, RunU8, RunF32, Describe, nullptr};
+extern const ConvMethod kLinesMethod = {"lines", Suits, Layout, PackU8, PackF32, ScratchBytes, PixelWork, RunU8, RunF32, Describe, nullptr};
 
 }  // namespace pqi::conv

@@ -1,16 +1,19 @@
-// Convolutions and linear layers on matrix registers (kernels/contract.h, TileMatrixU8S8): a convolution is a matrix product over padded
+// Convolutions and linear layers on matrix registers (kernels/contract/matrix.h): a convolution is a matrix product over padded
 // rows.
 //
 // A register holds 16 rows that are evenly spaced in memory. Bands of the input are copied into a padded image whose rows run on, so that
 // output positions are a constant stride apart, across the ends of image rows too; the few positions that fall between two rows are
 // computed and thrown away. 1x1 layers are read in place. Grouped layers and weights with a base go to the tiles.
+#include "kernels/contract/matrix.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "conv/method.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "pack/arrange.h"
 #include "pack/matrix_panel.h"
 
@@ -254,6 +257,7 @@ Words Describe(const ConvLayout& layout, int) {
 
 }  // namespace
 
-const ConvMethod kMatrixMethod = {"matrix", Suits, Layout, PackU8, nullptr, ScratchBytes, RowWork, RunU8, nullptr, Describe, nullptr};
+extern const ConvMethod kMatrixMethod = {"matrix", Suits, Layout,  PackU8,   nullptr, ScratchBytes,
+                                         RowWork,  RunU8, nullptr, Describe, nullptr};
 
 }  // namespace pqi::conv

@@ -1,7 +1,7 @@
 // A method is a way to run a convolution: how it reads windows, in which order it lays weights, what it computes at a time. All methods
 // give the same bits, so a layer's method is a matter of time only.
 //
-// A new method is one file that defines its row, and the row's name in methods.cc (docs/architecture.md, "Adding a convolution method").
+// A new method is one file that defines its row, and one line of list.inc (docs/architecture.md, "Adding").
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@
 #include "conv/layout.h"
 #include "conv/run.h"
 #include "conv/split.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/low_bit.h"
 #include "pack/pairs.h"
@@ -36,7 +37,7 @@ struct LayerU8 {
   const ConvLayout& layout;
   const Packed& packed;
   int32_t step, zero_point, qmin, qmax;  // pack::WeightsU8
-  // ConvRun::output with `saturates` proved where it holds (kernels/contract.h).
+  // ConvRun::output with `saturates` proved where it holds (kernels/contract/output.h).
   const kernels::Output& output;
 
   template <typename T>
@@ -108,13 +109,10 @@ Span<const ConvMethod* const> AllMethods();
 // The first that suits; there is always one.
 const ConvMethod& MethodFor(const Request& request);
 
-// The rows of the table. Each is defined in the file of its family.
-extern const ConvMethod kReferenceMethod;                          // reference.cc: the set has no kernels, the plain loops run
-extern const ConvMethod kMatrixMethod;                             // matrix.cc: matrix registers over padded images
-extern const ConvMethod kDepthwiseMethod;                          // depthwise.cc: groups = channels = outputs
-extern const ConvMethod kWinogradMethod;                           // winograd.cc: weights and activations are transformed
-extern const ConvMethod kLinesMethod;                              // lines.cc: few channels, windows read in padded lines
-extern const ConvMethod kRunsMethod, kGatherMethod, kTilesMethod;  // tiles.cc: windows read through pointers
+// Chooses the method and computes every size and offset; nothing changes them afterwards.
+ConvLayout LayoutConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
+                        const Algorithm& algorithm = {});
+ConvLayout LayoutConvF32(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsF32& weights);
 
 // The rows of tiles that run: `layout.tile.mr`, or those of the kernels for pairs.
 inline int TileRows(const kernels::KernelSet& set, const ConvLayout& layout, const Packed& packed) {

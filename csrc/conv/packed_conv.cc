@@ -9,8 +9,8 @@ namespace {
 using kernels::ConvShape;
 using kernels::KernelSet;
 
-// Sets Output::saturates and code_max (kernels/contract.h) where that is proved. Rounding keeps order, so a bound clamps like the code that
-// it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
+// Sets Output::saturates and code_max (kernels/contract/output.h) where that is proved. Rounding keeps order, so a bound clamps like the
+// code that it rounds to; float32 arithmetic can pass the exact bound by a few parts in 2^24 only, and 2^30 leaves half the room of int32.
 void ProveSaturation(const kernels::Residual& r, double largest, kernels::Output* output) {
   kernels::Output& o = *output;
   if (o.f32 || r.f32 != nullptr) return;

@@ -8,7 +8,7 @@
 #include "conv/method.h"
 #include "conv/run.h"
 #include "conv/split.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 
 namespace pqi::conv {

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::conv {
 

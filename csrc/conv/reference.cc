@@ -46,7 +46,7 @@ Words Describe(const ConvLayout&, int) { return {"", "the reference instruction 
 
 }  // namespace
 
-const ConvMethod kReferenceMethod = {"reference", Suits, Layout, PackU8,   PackF32, ScratchBytes,
-                                     PixelWork,   RunU8, RunF32, Describe, nullptr};
+extern const ConvMethod kReferenceMethod = {"reference", Suits, Layout, PackU8,   PackF32, ScratchBytes,
+                                            PixelWork,   RunU8, RunF32, Describe, nullptr};
 
 }  // namespace pqi::conv

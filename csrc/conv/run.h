@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 #include "kernels/shapes.h"
 
 namespace pqi::conv {

@@ -47,7 +47,7 @@ class TileCallsU8 {
 
   int64_t mr() const { return mr_; }
 
-  // box[i] = sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract.h.
+  // box[i] = sum(q_a - z_a) over `taps` pieces of k codes of each of m rows; a and tap_step as in kernels/contract/tile.h.
   void BoxSums(const uint8_t* const* a, int64_t tap_step, int64_t taps, int64_t k, int64_t m, int32_t* box) const {
     for (int64_t i = 0; i < m; ++i) {
       int32_t sum = 0;

@@ -122,7 +122,7 @@ Span<const Alternative> ListProducts() {
 bool HasKernels(const kernels::KernelSet& set, const Algorithm& algorithm) { return KernelsOf(set, algorithm.product).shape.mr > 0; }
 
 std::string Misfit(const Request& request) {
-  if (kDepthwiseMethod.suits(request)) return "a depthwise layer";
+  if (request.depthwise()) return "a depthwise layer";
   if (request.algorithm.product != Product::kInnerProduct) return "";
   return InnerProductMisfit(LayoutConvU8(request.set, request.shape, *request.codes, request.algorithm).k);
 }
@@ -133,11 +133,11 @@ constexpr Alternatives kOtherProducts = {ListProducts, HasKernels, Misfit, Prove
 
 }  // namespace
 
-const ConvMethod kRunsMethod = {"runs",    SuitsRuns, LayoutRuns, PackU8,       PackF32, ScratchBytes,
-                                PixelWork, RunU8,     RunF32,     DescribeRuns, nullptr};
-const ConvMethod kGatherMethod = {"gather",  SuitsGather, LayoutGather, PackU8,         PackF32, ScratchBytes,
-                                  PixelWork, RunU8,       RunF32,       DescribeGather, nullptr};
-const ConvMethod kTilesMethod = {"tiles",   SuitsTiles, Layout, PackU8,        PackF32,        ScratchBytes,
-                                 PixelWork, RunU8,      RunF32, DescribeTiles, &kOtherProducts};
+extern const ConvMethod kRunsMethod = {"runs",    SuitsRuns, LayoutRuns, PackU8,       PackF32, ScratchBytes,
+                                       PixelWork, RunU8,     RunF32,     DescribeRuns, nullptr};
+extern const ConvMethod kGatherMethod = {"gather",  SuitsGather, LayoutGather, PackU8,         PackF32, ScratchBytes,
+                                         PixelWork, RunU8,       RunF32,       DescribeGather, nullptr};
+extern const ConvMethod kTilesMethod = {"tiles",   SuitsTiles, Layout, PackU8,        PackF32,        ScratchBytes,
+                                        PixelWork, RunU8,      RunF32, DescribeTiles, &kOtherProducts};
 
 }  // namespace pqi::conv

@@ -12,6 +12,9 @@
 #include "pack/winograd_codes.h"
 
 namespace pqi::conv {
+
+extern const ConvMethod kWinogradMethod;
+
 namespace {
 
 using kernels::ConvShape;
@@ -172,7 +175,7 @@ bool HasKernels(const kernels::KernelSet& set, const Algorithm& algorithm) {
 }
 
 std::string Misfit(const Request& request) {
-  if (kDepthwiseMethod.suits(request)) return "a depthwise layer";
+  if (request.depthwise()) return "a depthwise layer";
   if (!HasWinogradShape(request.shape)) return "not 3x3 with stride 1, dilation 1 and one group";
   if (request.has_base()) return "weights with a base need the sums of whole windows";
   return request.algorithm.product == Product::kInnerProduct ? InnerProductMisfit(request.shape.c) : "";
@@ -186,7 +189,7 @@ constexpr Alternatives kFilters = {ListFilters, HasKernels, Misfit, Prove};
 
 }  // namespace
 
-const ConvMethod kWinogradMethod = {"winograd", Suits, Layout,  PackU8,   nullptr,  ScratchBytes,
-                                    TileWork,   RunU8, nullptr, Describe, &kFilters};
+extern const ConvMethod kWinogradMethod = {"winograd", Suits, Layout,  PackU8,   nullptr,  ScratchBytes,
+                                           TileWork,   RunU8, nullptr, Describe, &kFilters};
 
 }  // namespace pqi::conv

@@ -4,7 +4,8 @@
 #include <cstdint>
 
 #include "base/span.h"
-#include "kernels/contract.h"
+#include "kernels/contract/winograd.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/low_bit.h"
 #include "pack/winograd_codes.h"

@@ -7,7 +7,6 @@
 #include "conv/layout.h"
 #include "conv/method.h"
 #include "conv/winograd_filter.h"
-#include "kernels/contract.h"
 
 namespace pqi::conv {
 

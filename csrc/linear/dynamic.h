@@ -6,7 +6,8 @@
 #include <variant>
 
 #include "conv/split.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "pack/dynamic_panels.h"
 #include "pack/narrow_panels.h"

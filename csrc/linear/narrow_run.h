@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 #include "pack/narrow_panels.h"
 
 namespace pqi::linear {

@@ -75,7 +75,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 Status Prove(const NodeView& view) {
   const Attributes a = Read(view);
   const int64_t width = a.quantizer.qmax - a.quantizer.qmin;
-  // A symmetric zero point lies in the middle, an asymmetric one at either end in the worst case.
+  // A symmetric zero point lies in the middle of the codes, an asymmetric one at either end in the worst case.
   return ProveGroups(view, a.quantizer.symmetric ? (width + 1) / 2 : width);
 }
 

@@ -32,10 +32,10 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Largest |q - z|.
+// The largest |q - z| that codes of a tensor can have.
 int64_t Reach(const Quant& q) { return std::max(q.zero_point - q.qmin, q.qmax - q.zero_point); }
 
-// |acc| <= 2^31 - 1 whatever the codes are. Where the length is not known yet the shapes of a run are held to it.
+// Proves |acc| <= 2^31 - 1 whatever the codes are. Where the length is not known yet, the shapes of each run are held to the same bound.
 Status CheckAccumulator(const NodeView& view, const Dim& length) {
   if (!IsInteger(view) || !length.fixed()) return {};
   const int64_t product = Reach(QuantOf(view.graph, view.input(0))) * Reach(QuantOf(view.graph, view.input(1)));
@@ -69,7 +69,7 @@ Status Prove(const NodeView& view) {
   return NodeError(view, "the product of the inputs' scales is not a normal float32");
 }
 
-// Rows worth packing a panel again for another thread.
+// With fewer rows than these a second thread would spend more time on packing the panel again than on its products.
 constexpr int64_t kLeastRows = 64;
 
 class MatmulStep : public Step {
@@ -145,7 +145,7 @@ class MatmulStep : public Step {
     }
   }
 
-  // Which of an operand's matrices goes into product `index` of the output: dimensions of 1 repeat.
+  // The operand's matrix that goes into product `index` of the output. Dimensions of 1 are used again for every index.
   static int64_t ProductIndex(const ConcreteShape& operand, const ConcreteShape& out, int64_t index) {
     int64_t at = 0, step = 1;
     for (size_t i = out.size() - 2; i-- > 0;) {

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 
 namespace pqi::ops {

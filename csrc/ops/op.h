@@ -10,7 +10,7 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "graph/op_def.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "plan/algorithm.h"
 
 namespace pqi::ops {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "graph/op_def.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "ops/op.h"
 #include "ops/schema.h"

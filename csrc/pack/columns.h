@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/reference/matmul.h"
 #include "pack/arrange.h"
 #include "pack/panel.h"

@@ -5,14 +5,15 @@
 #include <cstdint>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "pack/arrange.h"
 
 namespace pqi::pack {
 
-// Panels of nr channels as in kernels/contract.h, groups of k-values in the place of taps. Behind them lie, for each panel and group, nr
-// scales, code sums and bases. A set without tiles keeps the order of the file, in one panel.
+// Panels of nr channels as in kernels/contract/tile.h, groups of k-values in the place of taps. Behind them lie, for each panel and group,
+// nr scales, code sums and bases. A set without tiles keeps the order of the file, in one panel.
 class DynamicPanels {
  public:
   // Throws std::bad_alloc. Pointers of the layer are not kept.

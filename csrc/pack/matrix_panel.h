@@ -1,4 +1,4 @@
-// Panels for matrix registers (kernels/contract.h, TileMatrixU8S8).
+// Panels for matrix registers (kernels/contract/matrix.h).
 //
 // A tap's k-values are cut into pieces of 64, what a row of a matrix register holds. The last piece is moved back so that it ends with the
 // tap, and what it shares with the piece before has weight 0; a tap of fewer k-values is one shorter piece.
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/matrix.h"
 #include "pack/arrange.h"
 #include "pack/panel.h"
 

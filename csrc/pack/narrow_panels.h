@@ -1,11 +1,11 @@
-// Weights of a linear layer over rows quantized at run time that stay packed in 2 or 4 bits (kernels/contract.h, NarrowTile).
+// Weights of a linear layer over rows quantized at run time that stay packed in 2 or 4 bits (kernels/contract/narrow.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "pack/arrange.h"
 

@@ -1,11 +1,12 @@
-// Codes for the tile kernels that add pairs of products in 16 bits (kernels/contract.h, TileU8S8Pairs).
+// Codes for the tile kernels that add pairs of products in 16 bits (kernels/contract/tile.h, TileU8S8Pairs).
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "base/aligned.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 #include "pack/panel.h"
 
 namespace pqi::pack {

@@ -1,4 +1,4 @@
-// Panels: the order in which tile kernels read weights (kernels/contract.h).
+// Panels: the order in which tile kernels read weights (kernels/contract/tile.h).
 //
 // A panel holds the weights of the nr output channels that one kernel call computes. A layer has as many as its channels need, group by
 // group; the last panel of a group is filled up with zeros.
@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/shapes.h"
 #include "pack/arrange.h"
 

@@ -118,7 +118,7 @@ Result<CodePlan> Force(const kernels::KernelSet& set, const conv::Request& layer
   plan.algorithm = request.algorithm;
   plan.algorithm.depth = proof.depth;
   plan.reason = c.name() + " is exact (" + proof.numbers + ")";
-  if (HasCosts(set.isa)) {
+  if (IsaHasCosts(set.isa)) {
     const Estimate estimate(set, layer.shape, *layer.codes, options.fip);
     plan.reason += Times(estimate({}) / estimate(plan.algorithm));
   }
@@ -152,7 +152,7 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
   const conv::Request layer = {set, shape, &weights, weights.bias != nullptr, {}};
   if (options.algorithm == "auto") {
     // Without costs the layer runs the direct way, and nothing of its codes need be known.
-    return HasCosts(set.isa) ? Choose(set, layer, options) : plan;
+    return IsaHasCosts(set.isa) ? Choose(set, layer, options) : plan;
   }
   for (const Candidate& c : AllCandidates()) {
     if (c.name() == options.algorithm) return Force(set, layer, options, c);

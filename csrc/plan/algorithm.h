@@ -5,7 +5,7 @@
 
 #include "base/status.h"
 #include "conv/layout.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "pack/weights.h"
 
 namespace pqi::plan {

@@ -23,7 +23,7 @@ std::string WrongKernel(const kernels::KernelSet& set) {
 
 std::vector<Isa> AvailableIsas() {
   std::vector<Isa> out;
-  for (int i = 0; i < kIsaCount; ++i) {
+  for (int i = 0; i < kIsaCount; ++i) {  // in order of preference (base/isa.inc)
     const Isa isa = static_cast<Isa>(i);
     if (CpuSupports(isa) && kernels::GetKernelSet(isa)) out.push_back(isa);
   }

@@ -7,7 +7,7 @@
 #include "base/isa.h"
 #include "base/span.h"
 #include "base/status.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi {
 

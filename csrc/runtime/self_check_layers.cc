@@ -14,7 +14,7 @@ namespace {
 using kernels::ConvShape;
 using kernels::KernelSet;
 
-// Activations up to qmax, codes from least to largest.
+// Activation codes lie in [0, qmax], weight codes in [least, largest].
 struct Ranges {
   int qmax = 255, least = -128, largest = 127;
 };
@@ -101,7 +101,7 @@ std::string FindWrongConv(const KernelSet& set) {
   // Matrix registers take layers of one group; tiles are still there for all others.
   const int64_t groups = set.u8s8_matrix != nullptr ? 2 : 1;
   for (int m = 1; m <= set.u8s8.mr; ++m) {                 // a whole panel and a narrow one
-    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // one loop nest for all of these
+    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // a set with matrix registers has one loop nest for all of these
     if (!check.Codes(Linear(m, 21 * groups, (set.u8s8.nr + 3) * groups, groups), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2),
                      m % 3 == 0)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
@@ -132,7 +132,7 @@ std::string FindWrongConv(const KernelSet& set) {
   return "";
 }
 
-// The ways to multiply codes of few bits, at the ends of what they are exact for.
+// Every way to multiply codes of few bits, with the largest activations and codes for which it is exact.
 std::string FindWrongLowBit(const KernelSet& set) {
   struct Way {
     const char* name;
@@ -160,7 +160,7 @@ std::string FindWrongLowBit(const KernelSet& set) {
   return "";
 }
 
-// Linear layers over packed codes: the first rows of one result of the reference for every number of rows.
+// Linear layers over packed codes. The reference runs once; each number of rows is compared with as many of its first rows.
 class PackedLinearCheck {
  public:
   PackedLinearCheck(const KernelSet& set, int64_t rows, int64_t groups, int bits)

@@ -6,6 +6,7 @@ import re
 
 from torch.fx import Node
 
+from pyqinfer.names import unique_name
 from pyqinfer.ops import OPS
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -28,9 +29,8 @@ class Namer:
         return self.unique(base)
 
     def unique(self, base: str) -> str:
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
+        """``base``, with a number behind it where the name is taken."""
+        name = unique_name(base, self._taken.__contains__)
         self._taken.add(name)
         return name
 

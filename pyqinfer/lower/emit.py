@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
+from pyqinfer.names import unique_name
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
@@ -92,9 +93,7 @@ class _Emitter:
         )
 
     def _unique(self, base: str) -> str:
-        name, count = base, 1
-        while name in self.names:
-            name, count = f"{base}_{count}", count + 1
+        name = unique_name(base, self.names.__contains__)
         self.names.add(name)
         return name
 

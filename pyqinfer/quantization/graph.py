@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
+from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
 
 
@@ -138,10 +139,7 @@ class TracedModel:
 
     def add_constant(self, name: str, tensor: Tensor, before: Node) -> Node:
         """Register a buffer (``name`` gets a number behind it if taken) and read it in front of ``before``."""
-        base = name.replace(".", "_")
-        unique, count = base, 1
-        while hasattr(self.module, unique):
-            unique, count = f"{base}_{count}", count + 1
+        unique = unique_name(name.replace(".", "_"), lambda taken: hasattr(self.module, taken))
         self.module.register_buffer(unique, tensor)
         with self.module.graph.inserting_before(before):
             return self.module.graph.get_attr(unique)

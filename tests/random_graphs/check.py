@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
 from pyqinfer.frontend.export import export_functional
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from random_graphs.net import Net
 
 _CALIBRATION = 4

@@ -7,15 +7,8 @@
 
 #include "tests/format/test_files.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::Bytes;
-using testing::DataPart;
-using testing::FileAround;
-using testing::HeaderText;
-using testing::Replaced;
-using testing::ToBytes;
 
 // Tensors "a" (U8[3], then padding ~p0), "b" (F32[2,16], 128 bytes), "c" (I32[1], then ~p1).
 Bytes SmallFile() {
@@ -30,7 +23,7 @@ Bytes SmallFile() {
 
 // Structure, then hashes: what the loader calls in this order.
 Status Read(const Bytes& file) {
-  const AlignedBuffer<uint8_t> own = testing::ToBuffer(file);
+  const AlignedBuffer<uint8_t> own = ToBuffer(file);
   const Result<Container> container = ReadContainer(own.span());
   return container.ok() ? CheckTensorHashes(container.value()) : container.status();
 }
@@ -313,7 +306,7 @@ TEST(Container, RefusesBadSizesAndHeaderLengths) {
          f->insert(f->end(), copy.begin(), copy.end());
        }},
       {"F25 wrong ~hdr", [](Bytes* f) { f->back() ^= 1; }, Code::kIntegrity},
-      {"F7 N one block short", [](Bytes* f) { SetN(f, testing::HeaderEnd(*f) - 8 - 64); }, Code::kIntegrity},
+      {"F7 N one block short", [](Bytes* f) { SetN(f, HeaderEnd(*f) - 8 - 64); }, Code::kIntegrity},
   };
   for (size_t keep = 1; keep < kPreludeBytes; ++keep) rows.push_back({"F2 too short", [keep](Bytes* f) { f->resize(keep); }});
   for (size_t extra : {1, 64, 4096}) {
@@ -334,7 +327,7 @@ TEST(Container, RefusesBadSizesAndHeaderLengths) {
 TEST(Container, RefusesTrailingBytesEvenWhenTheyEndInAHash) {  // F6
   Bytes file = SmallFile();
   file.resize(file.size() + 64);
-  testing::PutHeaderHash(&file, testing::HeaderEnd(file));
+  PutHeaderHash(&file, HeaderEnd(file));
   EXPECT_EQ(Read(file).code(), Code::kModelFormat);
 }
 
@@ -347,10 +340,10 @@ TEST(Container, RefusesAHeaderThatIsTooLongOrEndsBetweenBlocks) {  // F7, F21: b
   EXPECT_NE(too_long.message().find("larger than 16 MiB"), std::string::npos) << too_long.message();
 
   Bytes shifted = FileAround(header, DataPart(file));
-  const size_t end = testing::HeaderEnd(shifted);
+  const size_t end = HeaderEnd(shifted);
   shifted.insert(shifted.begin() + static_cast<std::ptrdiff_t>(end), ' ');
   SetN(&shifted, end - 8 + 1);
-  testing::PutHeaderHash(&shifted, end + 1);
+  PutHeaderHash(&shifted, end + 1);
   const Status between = Read(shifted);
   EXPECT_EQ(between.code(), Code::kModelFormat);
   EXPECT_NE(between.message().find("no multiple of 64"), std::string::npos) << between.message();
@@ -444,4 +437,4 @@ TEST(Container, MessagesRepeatHostileNamesSafely) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

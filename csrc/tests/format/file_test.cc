@@ -19,12 +19,10 @@
 #include "format/container.h"
 #include "tests/format/test_files.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Bytes;
-using testing::ToBytes;
 
 Bytes ModelOf(size_t payload, uint8_t fill) {
   const Bytes bytes(payload, fill);
@@ -316,4 +314,4 @@ TEST_F(FileTest, TwoProcessesMaySaveTheSamePathWhileAThirdReads) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -6,7 +6,7 @@
 #include <random>
 #include <string>
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 std::string Repeat(const std::string& piece, size_t n) {
@@ -171,4 +171,4 @@ TEST(Json, AgreesWithNlohmannOnMutatedTexts) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -10,7 +10,7 @@
 #include "base/span.h"
 #include "format/xxh64.h"
 
-namespace pqi::testing {
+namespace pqi::test {
 
 using Bytes = std::vector<uint8_t>;
 
@@ -57,4 +57,4 @@ inline std::string Replaced(const std::string& text, const std::string& from, co
   return text.substr(0, at) + to + text.substr(at + from.size());
 }
 
-}  // namespace pqi::testing
+}  // namespace pqi::test

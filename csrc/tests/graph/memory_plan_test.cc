@@ -7,7 +7,7 @@
 
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 struct Case {
@@ -239,4 +239,4 @@ TEST(MemoryPlan, AHugeGraphIsPlannedSoundly) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -10,7 +10,7 @@
 #include "graph/write.h"
 #include "tests/format/test_files.h"
 
-namespace pqi::testing {
+namespace pqi::test {
 
 // copy: t -> t, same everything. join: t, t, ... of one shape -> t. code: f32 -> u8.
 // dense: u8 [..., I] -> f32 [..., O] with weight code[O, I], scale f32[O]; proves sum |weight| * qmax <= 10000 per row.
@@ -54,4 +54,4 @@ std::string F32Value(const std::string& name, const std::string& shape);
 std::string NodeText(const std::string& op, const std::string& name, const std::string& inputs, const std::string& outputs,
                      const std::string& attrs = "");
 
-}  // namespace pqi::testing
+}  // namespace pqi::test

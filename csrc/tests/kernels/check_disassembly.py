@@ -16,23 +16,17 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(
     r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTileBy|DotProductKernel|PairsTileBy|FloatTile|InnerProductTile|DeferredTile"
     r"|NarrowTileKernel|NarrowUnpackedKernel|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
 )
+ISA_LIST = Path(__file__).resolve().parents[2] / "base" / "isa.inc"
+ISA_ROW = re.compile(r'^PQI_ISA\(\w+, "(\w+)", \w+, PQI_(X86|ARM), .*, "(\w+)"\)$', re.MULTILINE)
 # The product that the kernels of a folder are for.
-PRODUCTS = {
-    "x86/avx2": "vpmaddwd",
-    "x86/avxvnni": "vpdpbusd",
-    "x86/avx512": "vpmaddwd",
-    "x86/avx512vnni": "vpdpbusd",
-    "x86/amx": "tdpbusd",
-    "arm/neon": "smull",
-    "arm/dotprod": "sdot",
-    "arm/i8mm": "usdot",
-}
+PRODUCTS = {f"{architecture.lower()}/{name}": product for name, architecture, product in ISA_ROW.findall(ISA_LIST.read_text())}
 # A part of a vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
 BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")

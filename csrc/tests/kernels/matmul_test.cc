@@ -10,7 +10,7 @@ namespace {
 
 using kernels::MatrixShape;
 
-// Around the tiles of every ISA, and blocks of k with every remainder.
+// Sizes below, at and above the tiles of every ISA, and lengths with every remainder of a block of k.
 constexpr int64_t kRows[] = {1, 5, 12, 13, 31}, kColumns[] = {1, 8, 16, 17, 32, 33, 70}, kLengths[] = {0, 1, 3, 4, 7, 40};
 
 class MatmulTest : public KernelTest {
@@ -25,7 +25,7 @@ class MatmulTest : public KernelTest {
       }
     }
   }
-  // Every panel, in two pieces of the rows.
+  // Runs all panels, each in two calls for half of the rows.
   template <typename Run>
   void RunAll(const Run& run, bool integer) {
     const MatrixShape& s = run.shape;

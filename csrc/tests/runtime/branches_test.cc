@@ -125,7 +125,7 @@ TEST(Branches, EveryAlgorithmGivesTheReferencesBits) {
       }
     }
   }
-  if (CpuSupports(Isa::kAvx2)) EXPECT_GT(ran, 0u);
+  EXPECT_TRUE(ran > 0 || !CpuSupports(Isa::kAvx2));
 }
 
 TEST(Branches, NeitherThePlanOfMemoryNorWhatACallerAsksForMatters) {

@@ -16,7 +16,7 @@
 #include "base/fork.h"
 #include "base/fpenv.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 // By arithmetic: fegetround reads the x87 control word on x86, which is not what vector code obeys. 2^-24 is half a step at 1.
@@ -210,4 +210,4 @@ TEST(Fork, TheChildWorksAloneAndLetsTheParentsThreadsBe) {
 TEST(UsableCpus, IsAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test
