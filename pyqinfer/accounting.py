@@ -18,13 +18,13 @@ BOPS_CONVENTION = "mac*bw*ba/v1"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One node of the graph. ``bytes``: constants of the node in the file."""
+    """What one node of the graph costs. ``bytes``: what its constants take in the file."""
 
     name: str
     op: str
     output_shape: tuple[int, ...]
-    weight_bits: int  # 32 for float; 0 where the op has no weights
-    act_bits: int  # 32 for float
+    weight_bits: int  # 32 for float weights, 0 for an op that is no layer
+    act_bits: int  # 32 for a float input
     macs: int
     params: int
     bytes: int
@@ -40,7 +40,7 @@ class LayerCost:
 
 
 def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], constant_bytes: Sequence[int]) -> list[LayerCost]:
-    """Costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
+    """Give the costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
     constants, values, quants = graph["constants"], graph["values"], graph["quants"]
     costs = []
     for node in graph["nodes"]:
@@ -63,7 +63,7 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
 
 
 def float_reason(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
-    """Why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
+    """Say why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
     if OPS[node["op"]].quantizes_input or graph["values"][node["inputs"][0]]["dtype"] == "u8":
         return ""
     quantized_weights = graph["constants"][node["constants"]["weight"]]["dtype"] == "code"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyqinfer.ops import OPS, OpTraits
 
-# A number, the name of a symbol, or None: known only once the inputs' shapes are.
+# A dimension is a number, the name of a symbol, or None if it is known only once the inputs' shapes are.
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 
@@ -33,13 +33,13 @@ class Quant:
 
     @property
     def bits(self) -> int:
-        """Smallest b with qmax < 2^b, at least 2."""
+        """The smallest b >= 2 with qmax < 2^b."""
         return max(2, self.qmax.bit_length())
 
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0, or of linear layers a group of inputs.
+    """Quantized weights ``scale[c] * (step*code + base[c])``; c is a channel on axis 0, or in linear layers a group of inputs of one.
 
     ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of that shape or None (all 0); ``step``: 1 or 2;
     ``bits``: declared width, 2 where ``ternary``.
@@ -53,7 +53,7 @@ class Weight:
     ternary: bool
 
     def expand(self) -> FloatArray:
-        """Float weights, each operation rounded once (docs/numerics.md)."""
+        """Give float weights, each operation rounded once (docs/numerics.md)."""
         values = self.codes.astype(np.int32).reshape(self.scale.size, -1) * self.step
         if self.base is not None:
             values = values + self.base.reshape(-1, 1)
@@ -61,7 +61,7 @@ class Weight:
 
     @property
     def grouped(self) -> bool:
-        """Scales per group of inputs."""
+        """Whether the scales are those of groups of inputs."""
         return self.scale.ndim == 2
 
 
@@ -110,22 +110,22 @@ class Node:
 
     @property
     def picks_elements(self) -> bool:
-        """The node writes elements of its first operand as they are."""
+        """Whether the node writes elements of its first operand as they are."""
         return self.traits.picks_with(self.attrs)
 
     @property
     def absorbs_quantize(self) -> bool:
-        """A quantize behind the node becomes part of it."""
+        """Whether a quantize behind the node becomes part of it."""
         return self.traits.absorbs_quantize_with(self.attrs)
 
     def describe(self) -> str:
-        """For messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
+        """Name the node for messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
         return f"{self.name} ({self.op}{', ' + self.source if self.source else ''})"
 
 
 @dataclass(eq=False)
 class Graph:
-    """``nodes`` are in topological order; every value is a graph input or the output of one node."""
+    """A network: ``nodes`` are in topological order; every value is a graph input or the output of one node."""
 
     symbols: list[str]
     inputs: list[Value]
@@ -133,7 +133,7 @@ class Graph:
     nodes: list[Node]
 
     def users(self) -> dict[Value, list[Node]]:
-        """Value -> the nodes that read it, once per read, in order."""
+        """Give for each value the nodes that read it, once per read, in order."""
         result: dict[Value, list[Node]] = defaultdict(list)
         for node in self.nodes:
             for value in node.inputs:
@@ -155,7 +155,7 @@ class Graph:
 
 
 def clamp_bounds(node: Node) -> tuple[float, float]:
-    """``lo``, ``hi`` of a node with an activation."""
+    """Give ``lo`` and ``hi`` of a node with an activation."""
     lo, hi = node.attrs["lo"], node.attrs["hi"]
     assert isinstance(lo, float)
     assert isinstance(hi, float)
@@ -163,19 +163,19 @@ def clamp_bounds(node: Node) -> tuple[float, float]:
 
 
 def real(node: Node, key: str) -> float:
-    """An attribute that is a float."""
+    """Give an attribute that is a float."""
     value = node.attrs[key]
     assert isinstance(value, float)
     return value
 
 
 def numbers(node: Node, key: str) -> tuple[int, ...]:
-    """An attribute that is a list of integers."""
+    """Give an attribute that is a list of integers."""
     value = node.attrs[key]
     assert isinstance(value, tuple)
     return tuple(int(v) for v in value if v is not None)
 
 
 def quants_of(values: Iterable[Value]) -> list[Quant]:
-    """The distinct quantization parameters, in order of appearance."""
+    """Give the distinct quantization parameters, in order of appearance."""
     return list(dict.fromkeys(value.quant for value in values if value.quant is not None))

@@ -11,11 +11,14 @@ from pathlib import Path
 import op_rows
 import pytest
 import torch
-from op_rows.family import Refusal
-from random_graphs.net import make_module
+from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis import strategies as st
+from op_rows.family import Kind, Refusal
+from random_graphs.net import Net, Step, make_module
 
 import pyqinfer as pq
 from pyqinfer import _core
+from pyqinfer.conversion import build_engine_graph
 from pyqinfer.ops import OPS, Reads
 from pyqinfer.reference.executor import OPS as TWIN
 
@@ -71,8 +74,27 @@ def test_frontends_emit_the_ops_that_are_marked_so() -> None:
     assert set(emitted()) == {op for op, traits in OPS.items() if traits.from_frontend}
 
 
-def test_kinds_of_random_networks_name_ops_of_the_engine() -> None:
-    assert {op for kind in op_rows.KINDS for op in kind.ops} <= set(_core.op_names())
+@st.composite
+def modules(draw: st.DrawFn, kind: Kind) -> Net | None:
+    """A network of one node of this kind, None where it has nothing for the shapes drawn."""
+    shape = (2, 4, 6, 6)[: draw(st.sampled_from(kind.ranks))]
+    module = kind.module(draw, shape)
+    if module is None:
+        return None
+    partners = [other for other in (shape, (2, 1, *shape[2:])) if kind.second is not None and kind.second(shape, other)]
+    inputs = (shape, *partners[:1])
+    return Net(inputs, (Step(module, tuple(range(len(inputs)))),), (len(inputs),))
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.export
+@pytest.mark.parametrize("kind", op_rows.KINDS, ids=lambda kind: kind.name)
+def test_a_kind_of_random_networks_becomes_ops_that_it_names(kind: Kind) -> None:
+    assert set(kind.ops) <= set(_core.op_names())
+    quiet = settings(database=None, derandomize=True, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
+    net = find(modules(kind), lambda found: found is not None, settings=quiet)
+    assert net is not None
+    engine = build_engine_graph(net.build(), net.examples())
+    assert set(kind.ops) & {node["op"] for node in engine.graph["nodes"]}
 
 
 # ---- the traits say what the golden cases show, which the engine, the twin and the exact route agree on ------------------
@@ -111,4 +133,4 @@ def test_traits_agree_with_the_golden_cases(op: str) -> None:
 def test_the_converter_refuses(refusal: Refusal) -> None:
     module = torch.nn.Sequential(make_module(refusal.module)).eval()
     with pytest.raises(pq.UnsupportedError, match=re.escape(refusal.message)):
-        pq.convert(module, example_inputs=(torch.zeros(refusal.shape),))
+        pq.convert(module, example_inputs=(torch.zeros(refusal.shape, dtype=refusal.dtype),))

@@ -35,9 +35,9 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     )
 
 
-def run_core(graph: dict[str, Any], constants: list[np.ndarray], inputs: dict[str, np.ndarray]) -> np.ndarray:
+def run_core(graph: dict[str, Any], constants: list[np.ndarray], inputs: dict[str, np.ndarray], isa: str = "reference") -> np.ndarray:
     data = _core.write_model(json.dumps(graph), constants, "test")
-    return _core.Session(_core.Model.from_bytes(data), 1, "reference").run(inputs, [])["y"]
+    return _core.Session(_core.Model.from_bytes(data), 1, isa).run(inputs, [])["y"]
 
 
 # ---- golden vectors -------------------------------------------------------------------------------------------------
@@ -65,10 +65,13 @@ def test_twin_meets_the_golden_vector(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_cpp_reference_meets_the_golden_vector(case: dict[str, Any]) -> None:
+def test_every_isa_meets_the_golden_vector(case: dict[str, Any]) -> None:
+    constants = [op_rows.decode(entry) for entry in case["constants"]]
     inputs = {name: op_rows.decode(entry) for name, entry in case["inputs"].items()}
-    y = run_core(case["graph"], [op_rows.decode(entry) for entry in case["constants"]], inputs)
-    assert same_bits(y, op_rows.decode(case["output"]))
+    expected = op_rows.decode(case["output"])
+    isas = _core.cpu_info()["isas"]
+    assert isas[0] == "reference"
+    assert [isa for isa in isas if not same_bits(run_core(case["graph"], constants, inputs, isa), expected)] == []
 
 
 # ---- fma ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,6 @@
 namespace pqi::ops {
 namespace {
 
-size_t ReadAxis(AttrReader* attrs) { return static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1)); }
-
 Status Check(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckArity(view, 1, kMaxInputs));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
@@ -21,20 +19,18 @@ Status Check(const NodeView& view) {
     PQI_RETURN_IF_ERROR(CheckDType(view, view.input(i), "input", view.output(0).dtype));
   }
   AttrReader attrs(view);
-  ReadAxis(&attrs);
+  attrs.Axis();
   return attrs.Finish();
 }
 
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   AttrReader attrs(view);
-  const size_t axis = ReadAxis(&attrs);
+  const size_t axis = attrs.Axis();
   Shape out;
   bool known = true;
   int64_t length = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (axis >= inputs[i].size()) {
-      return NodeError(view, "axis " + std::to_string(axis) + " of an input of shape " + ShapeText(view.graph, inputs[i]));
-    }
+    PQI_RETURN_IF_ERROR(CheckAxis(view, inputs[i], axis));
     Shape others = inputs[i];
     known &= others[axis].fixed();
     length += others[axis].value;  // at most kMaxInputs * 2^31
@@ -53,7 +49,7 @@ class ConcatStep : public Step {
  public:
   ConcatStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), element_size_(DTypeSize(view.output(0).dtype)) {
     AttrReader attrs(view);
-    axis_ = ReadAxis(&attrs);
+    axis_ = attrs.Axis();
     last_axis_ = axis_ + 1 == view.output(0).shape.size();
     tables_.resize(view.node.inputs.size());
     info_ = {"copy", "data movement", 0};

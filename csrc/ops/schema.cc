@@ -186,6 +186,11 @@ Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t 
                              std::to_string(rank) + ", got " + ShapeText(view.graph, inputs[input]));
 }
 
+Status CheckAxis(const NodeView& view, const Shape& input, size_t axis) {
+  if (axis < input.size()) return {};
+  return NodeError(view, "axis " + std::to_string(axis) + " of an input of shape " + ShapeText(view.graph, input));
+}
+
 Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want) {
   const Dim& d = inputs[input][dim];
   if (!d.fixed() || d.value == want) return {};

@@ -31,6 +31,8 @@ class AttrReader {
   int64_t Uint(const char* name, uint64_t min, uint64_t max);
   bool Flag(const char* name) { return Uint(name, 0, 1) != 0; }
   float FloatBits(const char* name);
+  // Reads the attribute `axis`.
+  size_t Axis() { return static_cast<size_t>(Uint("axis", 0, kMaxRank - 1)); }
   // Reads a text, and gives its index in `allowed`.
   int Choice(const char* name, std::initializer_list<const char*> allowed);
   template <size_t N>
@@ -75,8 +77,10 @@ Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*
 Status CheckConstant(const NodeView& view, const char* key, ConstType type, const std::vector<int64_t>& shape);
 // Refuses a constant (which the node has) that is not f32 of one dimension, at least 1 long.
 Status CheckVector(const NodeView& view, const char* key);
-// The next four are parts of shape rules, so of infer and not of check: while a file is being written the shapes are not known before.
+// The next five are parts of shape rules, so of infer and not of check: while a file is being written the shapes are not known before.
 Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t rank);
+// Refuses an input that has no such axis.
+Status CheckAxis(const NodeView& view, const Shape& input, size_t axis);
 // Refuses a fixed dimension other than `want`. A symbol or "?" passes: the session checks it with the caller's shapes.
 Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want);
 // Gives the shape that both must have: of each pair of dimensions the fixed one, else the symbol. Refuses ranks or fixed dimensions that

@@ -23,7 +23,7 @@ struct Attributes {
 
 Attributes ReadAttributes(AttrReader* attrs) {
   Attributes a;
-  a.axis = static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1));
+  a.axis = attrs->Axis();
   a.start = attrs->Uint("start", 0, kMaxDim);
   a.end = attrs->Uint("end", 0, kMaxDim);
   a.step = attrs->Uint("step", 1, kMaxDim);
@@ -41,9 +41,7 @@ Status Check(const NodeView& view) {
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
-  if (a.axis >= inputs[0].size()) {
-    return NodeError(view, "axis " + std::to_string(a.axis) + " of an input of shape " + ShapeText(view.graph, inputs[0]));
-  }
+  PQI_RETURN_IF_ERROR(CheckAxis(view, inputs[0], a.axis));
   outputs->assign(1, inputs[0]);
   Dim& dim = outputs->front()[a.axis];
   if (dim.fixed()) {

@@ -1,4 +1,4 @@
-"""The IR to the engine's graph: fold, propagate, fuse, layout, emit. One pass per file; each takes the graph and changes it in place."""
+"""From the IR to the engine's graph. Each pass has a file of its own, takes the graph and changes it in place; ``lower`` is their order."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ __all__ = ["EngineGraph", "lower"]
 
 
 def lower(graph: Graph, images: Mapping[str, ImageInput] | None = None) -> EngineGraph:
-    """Rewrite the IR into the ops of docs/format.md and write it down. The IR is used up. ``images``: inputs that become u8 NHWC."""
+    """Rewrite the IR into the ops of docs/format.md and write it down, which uses the IR up. ``images``: inputs that become u8 NHWC."""
     take_images(graph, images or {})
     keep_as_images(graph)
     fold_batch_norm(graph)

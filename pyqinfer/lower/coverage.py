@@ -1,4 +1,4 @@
-"""Which conv and linear layers run in integers, and why the others do not: read off the engine's graph."""
+"""Reads off the engine's graph which conv and linear layers run in integers, and why the others do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyqinfer.ops import OPS
 
 @dataclass(frozen=True)
 class LayerCoverage:
-    """``reason``: why the layer runs in float, "" where it runs in integers."""
+    """How one layer runs. ``reason``: why it runs in float, "" where it runs in integers."""
 
     name: str
     integer: bool
@@ -20,7 +20,7 @@ class LayerCoverage:
 
 
 def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
-    """One entry per conv and linear node of a graph as docs/format.md describes it."""
+    """Give one entry per conv and linear node of a graph as docs/format.md describes it."""
     result = []
     for node in graph["nodes"]:
         if not OPS[node["op"]].is_layer:

@@ -20,7 +20,9 @@ _INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class EngineGraph:
-    """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
+    """A model on its way into a file.
+
+    ``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
     ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
@@ -35,7 +37,7 @@ class EngineGraph:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
 
     def with_sample(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> EngineGraph:
-        """The same graph with one more stored pair of inputs and outputs."""
+        """Give this graph with one more stored pair of inputs and outputs."""
         entries, constants = list(self.graph["constants"]), list(self.constants)
         number = len(self.graph["samples"])
         sample: dict[str, dict[str, int]] = {"inputs": {}, "outputs": {}}
@@ -49,7 +51,7 @@ class EngineGraph:
 
 
 def emit(graph: Graph) -> EngineGraph:
-    """Raises ValueError, naming the layer, for constants that are not finite."""
+    """Write the graph down. Raises ValueError, naming the layer, for constants that are not finite."""
     return _Emitter(graph).run()
 
 
@@ -105,7 +107,7 @@ class _Emitter:
         self.values.append(entry)
 
     def _is_alias(self, node: Node) -> bool:
-        """The layout pass's "alias" is its input under another shape in torch: the engine has one value."""
+        """Whether a node is the layout pass's "alias": its operand under another shape in torch, and the same value in the engine."""
         if node.op == "alias":
             self.value_ids[node.output] = self.value_ids[node.inputs[0]]
         return node.op == "alias"
@@ -154,7 +156,7 @@ class _Emitter:
 
 
 def _to_engine_order(node: Node, weight: NDArray[Any]) -> NDArray[Any]:
-    """OIHW to O, kh, kw, I for convolutions."""
+    """Turn the weights of convolutions from OIHW to O, kh, kw, I."""
     return weight.transpose(0, 2, 3, 1) if node.op == "conv2d" else weight
 
 
@@ -165,7 +167,7 @@ def _packing(weight: Weight) -> str:
 
 
 def float_bits(value: float) -> int:
-    """The float32 bit pattern of a number, as docs/format.md writes float attributes."""
+    """Give the float32 bit pattern of a number, as docs/format.md writes float attributes."""
     return int(np.array([value], np.float32).view(np.uint32)[0])
 
 
@@ -201,7 +203,7 @@ def _bound(node: Node, key: str) -> float:
 
 
 def _attr(value: Attr | None) -> Any:
-    """docs/format.md, "Nodes": an unknown dimension is a text, a float is its bit pattern."""
+    """Write an attribute as docs/format.md has it: an unknown dimension is a text, a float its bit pattern."""
     if isinstance(value, tuple):
         return [_attr(element) for element in value]
     if value is None:

@@ -1,4 +1,4 @@
-"""BatchNorm into the conv or linear layer in front of it; one that stands alone becomes an ``affine``. Zero padding into convolutions."""
+"""Folds a BatchNorm into the conv or linear layer in front of it, or makes it an ``affine``, and zero padding into convolutions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pyqinfer.ops import Layout
 
 # Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
 _SMALLEST_SCALE = 2.0**-100
-_LARGEST_PADDING = 65535  # that docs/format.md allows
+_LARGEST_PADDING = 65535  # the limit of docs/format.md
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    """y = x*scale + shift of the only reader of a layer goes into its weights (float), or its scales and bias (quantized)."""
+    """Where y = x*scale + shift is a layer's only reader, put it into float weights, or into the scales and bias of quantized ones."""
     users = graph.users()
     outputs = graph.output_values()
     folded: set[Node] = set()
@@ -34,7 +34,7 @@ def fold_batch_norm(graph: Graph) -> None:
 
 
 def fold_pads(graph: Graph) -> None:
-    """A pad of H and W with zeros (codes: the zero point) in front of a conv2d becomes the conv2d's own: the same bits, and no copy."""
+    """Make a pad of H and W with zeros (for codes the zero point) in front of a conv2d the conv2d's own: the same bits without a copy."""
     for node in graph.nodes:
         pad = node.inputs[0].producer if node.op == "conv2d" else None
         if pad is None or pad.op != "pad" or pad.attrs["mode"] != "constant" or real(pad, "value") != 0:
@@ -55,7 +55,7 @@ def _can_fold(layer: Node, batch_norm: Node) -> bool:
 
 
 def _take_over(graph: Graph, output: Value, layer: Node) -> None:
-    """``layer`` writes ``output`` itself from now on."""
+    """Let ``layer`` write ``output`` itself."""
     layer.output = output
     output.producer = layer
 

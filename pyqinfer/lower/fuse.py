@@ -34,7 +34,7 @@ class _Fusion:
         self.graph.nodes = sorted((n for n in self.graph.nodes if n not in self.absorbed), key=lambda n: place[n])
 
     def _residual_owner(self, add: Node) -> Node | None:
-        """The layer that an add becomes the residual of: of its operands' layers the last in execution order."""
+        """Find the layer that an add becomes the residual of: the last in execution order of the layers that write its operands."""
         left, right = add.inputs
         if left is right:
             return None
@@ -43,7 +43,7 @@ class _Fusion:
 
     def _fuse(self, node: Node, owners: dict[Node, Node]) -> int:
         _read_codes(node)
-        # A layer and a product of floats write floats.
+        # With float operands a layer or product writes floats, and absorbs no quantize.
         integer = node.traits.reads is not Reads.ALIKE or node.inputs[0].quant is not None
         last = node
         reader = self._sole_reader(node.output)
@@ -72,13 +72,13 @@ class _Fusion:
 
 
 def _is_integer(layer: Node) -> bool:
-    """Quantized weights and an input that is codes, or the dequantized form of codes."""
+    """Whether a layer has quantized weights and an input that is codes, or the dequantized form of codes."""
     x, weight = layer.inputs[0], layer.constants["weight"]
     return isinstance(weight, Weight) and not weight.grouped and _codes_or_self(x).quant is not None
 
 
 def _read_codes(node: Node) -> None:
-    """Read codes in place of what a dequantize makes of them, where the engine has an integer form."""
+    """Let a node read codes in place of what a dequantize makes of them, where the engine has an integer form."""
     codes = [_codes_or_self(value) for value in node.inputs]
     if node.traits.reads is Reads.EITHER:
         node.inputs = codes

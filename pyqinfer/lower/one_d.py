@@ -13,7 +13,7 @@ from pyqinfer.ir import Graph, Node, Shape, Value
 
 def keep_as_images(graph: Graph) -> None:
     """Rewrite the graph in place; reshapes that nobody reads any more are dropped."""
-    image_of: dict[Value, Value] = {}  # [N, C, L] -> the same as [N, C, 1, L]
+    image_of: dict[Value, Value] = {}  # a value [N, C, L] -> the value with the same elements as [N, C, 1, L]
     same: dict[Value, Value] = {}
     nodes: list[Node] = []
     for node in graph.nodes:

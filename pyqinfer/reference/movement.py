@@ -93,7 +93,7 @@ def _nearest(out: int, step: np.float32, length: int) -> NDArray[np.int64]:
 
 
 def _at_most(at: F32, last: int) -> NDArray[np.int64]:
-    """``min(floor(at), last)``, compared as floats."""
+    """Compute ``min(floor(at), last)``, compared as floats."""
     inside = at < np.float32(last)
     return np.where(inside, np.where(inside, at, 0).astype(np.int64), last)
 

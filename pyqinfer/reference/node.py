@@ -1,4 +1,4 @@
-"""What an operation of the twin gets to see of its node."""
+"""A node as an operation of the twin sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyqinfer.reference.quantize import Quant, Tensor
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """Inputs in order, constants and attributes by name, the output's parameters (None: float32), values of the symbols."""
+    """One node: inputs in order, constants and attributes by name, the output's parameters (None: float32), values of the symbols."""
 
     inputs: list[Tensor]
     constants: Mapping[str, NDArray[Any]]

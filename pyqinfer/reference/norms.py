@@ -44,13 +44,13 @@ def group_norm(node: NodeArgs) -> Tensor:
 
 
 def _row_sums(x: F32) -> F32:
-    """sum16 over the last axis, which stays with length 1."""
+    """Take sum16 over the last axis, which stays with length 1."""
     rows = x.reshape(-1, x.shape[-1], 1)
     return sum16(rows).reshape(*x.shape[:-1], 1)
 
 
 def _normalize(x: F32, node: NodeArgs, center: bool) -> F32:
-    """Over the last axis."""
+    """Divide by the standard deviation over the last axis (the root mean square without ``center``)."""
     n = np.float32(x.shape[-1])
     d = x - _row_sums(x) / n if center else x
     variance = _row_sums(d * d) / n

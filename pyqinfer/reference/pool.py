@@ -14,14 +14,14 @@ from pyqinfer.reference.quantize import Tensor, centred, store
 from pyqinfer.reference.rounding import F32, f32
 from pyqinfer.reference.windows import count, patches
 
-# Along one axis: [first, last) of the positions that lie in the image, and how many positions count.
+# A window along one axis: [first, last) of its positions that lie in the image, and how many positions count.
 Window = tuple[int, int, int]
 
 
 def max_pool2d(node: NodeArgs) -> Tensor:
     x = node.inputs[0]
     a = node.attrs
-    # Padding does not take part: no code is below 0, and nothing is greater than -inf by being -inf.
+    # Padding does not take part: no code is below 0, and a float is greater than -inf or changes nothing.
     fill = np.float32(-np.inf) if x.quant is None else np.uint8(0)
     view = patches(x.data, tuple(a["kernel"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), bool(a["ceil_mode"]), fill)
     best = np.full_like(view[:, :, :, 0, 0], fill)
@@ -62,7 +62,7 @@ def reduce(node: NodeArgs) -> Tensor:
     n, function = elements.shape[1], node.attrs["function"]
     if function == "amax":
         largest: NDArray[Any] = elements[:, 0]
-        for i in range(1, n):  # the first of equal ones: zeros have signs
+        for i in range(1, n):  # of equal elements the first one stays, because zeros have signs
             v = elements[:, i]
             largest = np.where((v > largest) | np.isnan(v), v, largest)
         y = f32(largest) if x.quant is None else f32(largest) * x.quant.scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 
 from op_rows.one_op import OneOp
@@ -52,11 +53,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A module (an expression, as in Kind) that the converter refuses for an input of this shape; ``message``: what the error says."""
+    """A module (an expression, as in Kind) that the converter refuses for an input of zeros; ``message``: what the error says."""
 
     module: str
     shape: Shape
     message: str
+    dtype: torch.dtype = torch.float32  # of the input
 
 
 @dataclass(frozen=True)
