@@ -164,6 +164,7 @@ OPS: Mapping[str, OpTraits] = {
     # Of two operands that broadcast, or of one and the constant `other`; with a single number it has a table.
     "binary": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_table=True, on_images=True),
     "reduce": _average(Layout.REDUCES),
+    "cumsum": OpTraits(Layout.ALONG_AXES, Reads.FLOATS, Agreement.SUMS, on_images=True),
     "softmax": _function(Layout.LAST_AXIS),  # has an `axis`
     "matmul": OpTraits(Layout.TORCH, Reads.ALIKE, Agreement.SUMS, has_epilogue=True),
     "layer_norm": _function(Layout.TORCH),
