@@ -1,4 +1,5 @@
-// Random small graphs over every op: all instruction sets, thread counts and memory plans give the bits of the reference.
+// Random small graphs of the ops that convolutional networks have: all instruction sets, thread counts and memory plans give the bits of
+// the reference. Random networks of all other ops are drawn in tests/random_graphs.
 #include <gtest/gtest.h>
 
 #include <array>
