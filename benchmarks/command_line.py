@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def commit() -> str | None:
-    """Of the source tree, with ``-dirty`` where files differ from it; None outside a repository."""
+    """The source tree's commit, with ``-dirty`` behind it where files were changed; None outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()

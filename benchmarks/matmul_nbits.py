@@ -60,7 +60,7 @@ def theirs(codes: NDArray[np.int8], scale: NDArray[np.float32], threads: int) ->
 
 
 def race(runs: Sequence[Run], x: NDArray[np.float32], rounds: int, seconds: float) -> list[float]:
-    """Seconds of one call of each."""
+    """How long one call of each takes, in seconds."""
     medians: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for run, found in zip(runs, medians, strict=True):
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=integers, default=[1])
     parser.add_argument("--bits", type=integers, default=[4], help="4, or 2: ternary")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=0.1, help="of each block of calls")
+    parser.add_argument("--seconds", type=float, default=0.1, help="how long a block of calls lasts")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     results = []

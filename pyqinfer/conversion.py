@@ -34,7 +34,8 @@ def convert(
 
     Args:
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
-            with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager).
+            with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager);
+            docs/sources.md has the list.
         example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64 or int32 indices of an embedding.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.

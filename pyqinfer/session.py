@@ -37,9 +37,8 @@ class Session:
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
             Results do not depend on it.
         algorithm: of convolutions and linear layers on codes. ``"auto"``: for each layer the fastest that is proved exact; ``"direct"``,
-            ``"fip"``, ``"deferred"``, ``"winograd"`` (F(2x2,3x3)), ``"winograd_4x4"``, ``"winograd_1d"`` (F(2,3) along image rows),
-            ``"winograd_1d4"`` (F(4,3)), and these with ``"_fip"`` (not 4x4) or ``"_deferred"``: that one for every layer whose shape it
-            fits. Results do not depend on it.
+            the plain products; or an algorithm by name, such as ``"winograd"`` or ``"deferred"``, for every layer whose shape it fits. The
+            error for an unknown name lists them all, docs/numerics.md describes them. Results do not depend on it.
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
             CPU where it pays) or ``"off"``.
 

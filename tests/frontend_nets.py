@@ -49,5 +49,5 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4)).eval()
 
 
-# Name -> the network in evaluation mode and the shape of its input.
+# For each name: the network in evaluation mode, and the shape of its input.
 FAMILIES = {"resnet": (resnet, (2, 3, 64, 64)), "mlp": (mlp, (8, 64))}

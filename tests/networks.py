@@ -27,9 +27,12 @@ class TwoHeaded(nn.Module):
 
 @dataclass(frozen=True)
 class Network:
-    """``size``, ``other``: height and width of the first and of the second run of one session; ``other`` None: the size is fixed.
+    """A network to test, and with what.
 
-    ``share``: the least share of MACs that PTQ must leave in integers.
+    Args:
+        size: height and width of the images in a session's first run.
+        other: height and width in the session's second run; None where the network takes one size only.
+        share: the least share of MACs that PTQ must leave in integers.
     """
 
     name: str

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.quantization.nodes import QuantNode, entries
 
-# OMPQ, post-training, ResNet-18: budget in MiB -> bits, and the list's own size.
+# OMPQ's lists for post-training quantization: for each budget in MiB the bits, and the size in MiB of the list itself.
 OMPQ_RESNET18 = {
     3.0: ("434444434422222222", 2.9983),
     3.5: ("433444444433432223", 3.4988),
@@ -22,14 +22,17 @@ OMPQ_MOBILENET_V2 = {
     1.1: ("4" * 41 + "334334334222", 1.0908),
     0.9: ("4" * 21 + "34334334334" + "324224224224224224222", 0.8953),
 }
-# Body only; stem and classifier at 8 bits.
+# These lists name the layers of the body only; stem and classifier have 8 bits.
 OMPQ_RESNET18_QAT = "8888788884684444"
 SAQ_RESNET20 = "542" + "4" * 15
 SAQ_RESNET18 = "4332332333433332"
 
 
 def listed(nodes: Sequence[QuantNode], digits: str, act: int | None = None, ends: str | None = None) -> BitConfig:
-    """The bits of a list. ``act``: activation bits, None: equal to the weights'. ``ends``: what first and last layer have beside it."""
+    """The bits that a list gives to every layer.
+
+    ``act``: activation bits; the weights' bits if None. ``ends``: bits of first and last layer where the list leaves these out.
+    """
     groups = entries(nodes)
     config = BitConfig({groups[0][0].name: ends, groups[-1][0].name: ends} if ends is not None else {})
     body = groups[1:-1] if ends is not None else groups

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-# What each CPU of the emulator has at most.
+# The strongest instruction set of each CPU that qemu emulates here.
 CPUS = {"cortex-a72": "neon", "neoverse-n1": "dotprod", "max": "i8mm"}
 
 

@@ -23,7 +23,7 @@ from pyqinfer.quantization import quantize
 from pyqinfer.reference import functions, wide_functions
 from pyqinfer.session import Session
 
-# Function, exact value, interval, largest error in units of the last place (docs/numerics.md).
+# For each function: its exact value, an interval, and the largest error in units of the last place (docs/numerics.md).
 ACCURACY: list[tuple[Callable[[Any], Any], Callable[[Any], Any], float, float, float]] = [
     (functions.exp, np.exp, -104, 88.7, 1.1),
     (functions.expm1, np.expm1, -20, 0, 1.0),
@@ -131,7 +131,7 @@ def test_ptq_quantizes_once_behind_the_activation_of_a_layer(module: nn.Module) 
 
 
 class Gate(nn.Module):
-    """Squeeze and excitation."""
+    """A squeeze-and-excitation block: channels multiplied by a gate that is computed from their means."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -84,7 +84,7 @@ def test_the_integer_program_is_exact_under_several_limits(seed: int, costs: int
 
 
 def test_the_integer_program_keeps_a_limit_that_the_solvers_tolerance_would_not() -> None:
-    """The best choice exceeds the limit by less than HiGHS's tolerance."""
+    """Without the limit the best choice would win; it exceeds it by less than HiGHS's tolerance."""
     rows = ((0.5, 1.0),) * 2
     problem = Problem(("a", "b"), (CANDIDATES[:2],) * 2, ((1.0, 0.0), (2.0, 0.0)), {"c": rows}, {"c": 2.0 - 1e-8})
     solution = milp.solve(problem)

@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
 
 class CausalBlock(nn.Module):
-    """As nanoGPT has it: one layer for query, key and value, chunks, and a mask written into the scores."""
+    """nanoGPT's block: one layer for query, key and value, chunks of it, and a mask written into the scores."""
 
     def __init__(self) -> None:
         super().__init__()

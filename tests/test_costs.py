@@ -18,7 +18,7 @@ from pyqinfer.quantization.nodes import QuantNode, edge_groups, entries, quantiz
 
 
 class CifarInvertedResidual(nn.Module):
-    """With a 1x1 convolution as the shortcut where only the channels change."""
+    """An inverted residual with a 1x1 convolution as the shortcut where only the channels change."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def test_macs_agree_with_the_engines_count() -> None:
     assert {n.name: n.macs for n in nodes} == engine
 
 
-# Giga BOPs; for the CIFAR networks mega.
+# The papers print giga BOPs, and mega BOPs for the CIFAR networks.
 @pytest.mark.parametrize(
     ("name", "unit", "fp32", "by_bits"),
     [
@@ -175,7 +175,7 @@ def test_the_ompq_papers_mobilenet_total_leaves_batch_norm_out() -> None:
 
 
 def test_the_ompq_papers_resnet50_counts_one_layer_at_the_wrong_resolution() -> None:
-    """Its body is 4.062224 G with layer1.0.conv1 at 112x112; at its real 56x56 it is a quarter of that layer less."""
+    """The paper's body is 4.062224 G with layer1.0.conv1 at 112x112; at its real 56x56 that layer has a quarter of these MACs."""
     nodes = nodes_of("resnet50")
     operations = {n.name: layer_bops(n, parse_bits("8/8"), "ompq") // 64 for n in nodes[1:-1]}
     assert round((sum(operations.values()) + 3 * operations["layer1.0.conv1"]) / 1e9, 6) == 4.062224

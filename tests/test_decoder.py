@@ -58,7 +58,7 @@ class DecoderBlock(nn.Module):
         return x + self.down(F.silu(self.gate(h)) * self.up(h)), keys, values
 
 
-# Name -> configuration of torchao's and the bits in which the codes stay in memory.
+# For each name: torchao's configuration, and the bits in which the codes stay in memory.
 WEIGHTS: dict[str, tuple[Any, int]] = {
     "int4 in groups of 32": (functools.partial(ao.Int8DynamicActivationIntxWeightConfig, torch.int4, granularity.PerGroup(32)), 4),
     "int4 per channel": (functools.partial(ao.Int8DynamicActivationIntxWeightConfig, torch.int4, granularity.PerAxis(0)), 4),

@@ -16,7 +16,7 @@ from pyqinfer.quantization.distilled import Distilled
 
 
 def trained_on(net: nn.Module, *inputs: Tensor) -> nn.Module:
-    """Running statistics are those of the inputs."""
+    """``net`` in evaluation mode, with the inputs' statistics as its running statistics."""
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
@@ -99,7 +99,7 @@ class Shared(nn.Module):
 
 
 def test_a_batch_norm_that_runs_twice_is_compared_with_the_average_of_its_calls() -> None:
-    """Which is what training accumulates: data that made the running statistics has no loss."""
+    """Training accumulates that average, so that data which made the running statistics has no loss."""
     x = torch.randn(16, 3, 9, 9)
     net = trained_on(Shared(), x)
     assert statistics_loss(net, x, "batch") == pytest.approx(by_hand(nn.BatchNorm2d(3), x, "batch"), abs=1e-3)

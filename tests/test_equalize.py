@@ -30,7 +30,7 @@ class Joined(nn.Module):
 
 
 def spread_out(net: nn.Module) -> nn.Module:
-    """With channels of very different ranges on both sides."""
+    """``net`` in evaluation mode, its layers' output channels scaled to very different ranges."""
     torch.manual_seed(0)
     with torch.no_grad():
         for module in net.modules():
@@ -43,7 +43,7 @@ def conv(inputs: int = 8, **options: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, 8, 3, **options)
 
 
-# What stands between the layers, and the layer behind.
+# For each pair: what stands between the two layers, and the layer behind.
 PAIRS = {
     "nothing": (lambda x: x, conv()),
     "relu": (F.relu, conv()),
@@ -166,7 +166,7 @@ def test_every_pair_of_an_imbalanced_network_ends_with_equal_ranges(imbalanced: 
         torch.testing.assert_close(digits_net.run(equalized)(images), digits_net.run(imbalanced)(images), rtol=0, atol=1e-4)
 
 
-# Weights only, as in docs/methods.md: per tensor or per channel, bits, and the least or most accuracy.
+# Only weights are rounded (docs/methods.md). The network, bits, whether each channel has its range, and a bound of the accuracy in %.
 STUDY = [
     ("folded", 8, False, ">", 98),
     ("imbalanced", 8, False, "<", 25),

@@ -77,7 +77,7 @@ def inputs_in_torch(model: nn.Module, x: Tensor) -> dict[str, NDArray[np.float32
 
 
 def inputs_in_engine(model: Model, x: Tensor) -> dict[str, NDArray[np.float32]]:
-    """The same of the engine's layers that read what a node wrote."""
+    """What each of the engine's dynamic linear layers reads that reads what a node wrote."""
     nodes = model.graph["nodes"]
     writers = {node["outputs"][0]: node["name"] for node in nodes}
     sources = {n["name"]: writers[n["inputs"][0]] for n in nodes if n["op"] == "linear_dynamic" and n["inputs"][0] in writers}

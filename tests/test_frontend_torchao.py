@@ -27,7 +27,7 @@ ao = pytest.importorskip("torchao.quantization")
 granularity = pytest.importorskip("torchao.quantization.granularity")
 X = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
 
-# Name -> configuration, bits of the weights in the file, and the reason the coverage gives.
+# For each name: the configuration, the bits of the weights in the file, and the reason the coverage gives.
 WEIGHT_ONLY: dict[str, tuple[Callable[[], Any], int, str]] = {
     "int8": (lambda: ao.Int8WeightOnlyConfig(), 8, "its weights are quantized but its input is not"),
     "int4 per row": (lambda: ao.IntxWeightOnlyConfig(torch.int4, granularity.PerAxis(0)), 4, "its weights are quantized"),

@@ -29,7 +29,7 @@ FOUR, EIGHT = LayerBits(4, 4), LayerBits(8, 8)
 
 
 def problem(limit: str, share: float) -> Problem:
-    """``share``: of the way from all 4 bit to all 8 bit."""
+    """Layers of 4 or 8 bits under one limit, which lies ``share`` of the way from all at 4 bits to all at 8."""
     sizes = np.array(WEIGHTS) / 2**20
     bops = np.array(MACS) / 1e6
     table = {"size_mb": (sizes / 2, sizes), "bops": (bops / 64, bops / 16)}

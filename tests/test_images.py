@@ -29,7 +29,7 @@ def pixels() -> np.ndarray:
 
 
 def normalized(image: np.ndarray) -> Tensor:
-    """torchvision's ToTensor and Normalize."""
+    """The pixels as torchvision's ToTensor and Normalize give them."""
     x = torch.from_numpy(image).permute(0, 3, 1, 2).to(torch.float32).div(255)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     return (x - mean).div(std).contiguous()

@@ -189,7 +189,7 @@ def test_tied_layers_take_the_same_weight_bits(net: nn.Module, images: Tensor) -
 
 
 def test_counting_noise_spreads_bits_less_than_counting_bits(net: nn.Module, images: Tensor) -> None:
-    """Linear in the bits, the sum is best with some layers at the lowest candidate; noise grows fourfold with each bit less."""
+    """A sum that is linear in the bits is best with some layers at the lowest candidate; noise grows fourfold with each bit less."""
     widths = tuple(f"{bits}/8" for bits in (2, 3, 4, 5, 6, 8))
     noise, bits = (
         allocate(net, images, pq.Budget(avg_weight_bits=4), OMPQ(objective=objective, candidates=widths)) for objective in ("noise", "bits")

@@ -33,11 +33,11 @@ def quantized(module: nn.Module) -> torch.fx.GraphModule:
 
 
 def quantizers(graph: torch.fx.GraphModule) -> dict[str, tuple[float, ...]]:
-    """Name of the float tensor -> scale, zero point, quant_min, quant_max."""
+    """Scale, zero point, quant_min and quant_max of each quantizer, by the name of the float tensor in front of it."""
     return {n.args[0].name: tuple(n.args[1:5]) for n in graph.graph.nodes if n.name.startswith("quantize_per_tensor")}
 
 
-# What stands between the layers, the channels behind it, the tensors quantized, and whether they share one quantizer.
+# For each case: what stands between the layers, the channels behind it, the tensors quantized, and whether they share one quantizer.
 CASES = {
     "nearest": (lambda x: F.interpolate(x, scale_factor=2), 8, {"relu", "upsample_nearest2d"}, True),
     "bilinear": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), 8, {"relu", "upsample_bilinear2d"}, False),

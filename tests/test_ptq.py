@@ -74,6 +74,33 @@ def test_a_percentile_cuts_off_its_share_however_the_images_are_batched(name: st
     assert ends(parts) == pytest.approx((low, high), abs=step)
 
 
+OUTLIERS = [(), (1e6,), (-1e6,), (1e30,), (-1e30,), (1e6, -1e30), (3.4e38, -3.4e38)]
+BESIDE = {
+    "normal": torch.randn(200_000, generator=torch.Generator().manual_seed(0)),
+    "small": 1e-6 * torch.rand(50_000, generator=torch.Generator().manual_seed(1)),
+    "negative": -torch.rand(50_000, generator=torch.Generator().manual_seed(2)),
+    "constant": torch.full((30_000,), 2.5),
+    "few": torch.tensor([-3.0, -1.0, 0.0, 0.5, 2.0, 7.0]),
+    "one": torch.tensor([-4.0]),
+}
+
+
+@pytest.mark.parametrize("outliers", OUTLIERS, ids=str)
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("percent", ["99.9", "99.99"])
+def test_a_percentile_is_that_of_all_values_whatever_outliers_lie_beside_them(
+    percent: str, beside: str, outliers: tuple[float, ...]
+) -> None:
+    """It is exact to a 256th, the width of a bin, and to a step of the 20 bits that it is read in. For few values it is the largest."""
+    values, odd = BESIDE[beside], torch.tensor(outliers)
+    low, high = ends(observed(f"percentile{percent}", values, odd).params(20))
+    everything = torch.cat([values, odd]).double().numpy()
+    wanted_low, wanted_high = (max(float(np.percentile(x, float(percent), method="inverted_cdf")), 0) for x in (-everything, everything))
+    step = 2 * (wanted_low + wanted_high) / 2**20
+    assert wanted_low - step <= -low <= wanted_low * (1 + 1 / 256) + step
+    assert wanted_high - step <= high <= wanted_high * (1 + 1 / 256) + step
+
+
 def test_a_percentile_of_rectified_values_starts_at_zero() -> None:
     x = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).relu()
     assert observed("percentile99.9", x).params(8).zero_point == 0
@@ -168,7 +195,7 @@ def test_corrected_channels_have_the_float_networks_means_on_the_calibration_ima
             mean = y.mean(0) if y.ndim == 2 else y.mean((0, 2, 3))
             differences.append(float((mean - wanted).abs().max() / y.std()))
         worst[corrected] = max(differences)
-    assert worst[True] < 3e-3  # of a standard deviation: codes behind the correction move a little
+    assert worst[True] < 3e-3  # standard deviations: codes behind the correction move a little
     assert worst[True] < 0.1 * worst[False]
 
 

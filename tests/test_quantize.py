@@ -85,7 +85,7 @@ def quantized(net: nn.Module, batches: list[Tensor], method: PTQ | None = None, 
 
 
 def quantizers(module: GraphModule) -> dict[str, tuple[float, int, int, int]]:
-    """Name of the float tensor -> scale, zero point, quant_min, quant_max."""
+    """Scale, zero point, quant_min and quant_max of each quantizer, by the name of the float tensor in front of it."""
     return {n.args[0].name: tuple(n.args[1:5]) for n in module.graph.nodes if "quantize_per_tensor" in n.name and "de" not in n.name[:2]}
 
 
@@ -161,7 +161,8 @@ def test_weight_search_is_no_worse_than_the_largest_magnitude_on_every_channel(b
 def test_quantizers_stand_behind_fused_layers_and_once_per_tensor(net: SmallNet, batches: list[Tensor]) -> None:
     module = quantized(net, batches)
     counts = Counter(name.rstrip("0123456789").rstrip("_") for name in quantizers(module))
-    # input; relu of the stem, of two conv1, of two sums; the conv beside the last one; max-pool and flatten share; the pool has its own.
+    # Quantized are the input, the ReLU of the stem, of two conv1 and of two sums, and the projection beside the last sum. Max-pool and
+    # flatten keep their input's parameters, the average pool has its own.
     assert counts == {"x": 1, "relu": 5, "conv2d": 1, "max_pool2d": 1, "adaptive_avg_pool2d": 1, "view": 1}
     found = quantizers(module)
     assert found["max_pool2d"] == found["relu"]

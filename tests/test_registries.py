@@ -67,6 +67,8 @@ def test_every_family_of_operators_is_in_the_table() -> None:
 
 def test_every_method_has_a_file_and_a_row() -> None:
     assert sorted(row.word for row in METHODS) == sorted(files("pyqinfer/methods"))
+    text = (ROOT / "pyqinfer" / "methods" / "registry.py").read_text()
+    assert [row.name for row in METHODS if f"import {row.name} as {row.name}\n" not in text] == []  # for type checkers
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.word)

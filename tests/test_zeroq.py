@@ -63,7 +63,7 @@ def quantized_tensors(module: GraphModule) -> list[str]:
 
 
 def weight_bits(module: GraphModule) -> list[int]:
-    """Of every layer, from the range of its codes."""
+    """The weight bits of every layer, from the range of its codes."""
     ranges = [n.args[4:6] for n in module.graph.nodes if n.name.startswith("dequantize_per_channel")]
     return [int(high - low + 2).bit_length() - 1 for low, high in ranges]
 

@@ -36,7 +36,7 @@ def macs(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
 
 # Totals as counted from torchvision's topologies (BOPs at 32x32 bits are 1024 times the MACs).
 IMAGENET_TOTALS = [
-    # builder, conv+fc layers, MACs at 224x224, parameters, conv+fc weights
+    # The builder, and the number of conv and fc layers, of MACs at 224x224, of parameters, and of weights of these layers.
     ("resnet18", 21, 1_814_073_344, 11_689_512, 11_678_912),
     ("resnet50", 54, 4_089_184_256, 25_557_032, 25_502_912),
     ("mobilenet_v2", 53, 300_774_272, 3_504_872, 3_469_760),
@@ -53,8 +53,8 @@ def test_sizes_are_those_of_torchvision(name: str, layers: int, mac_count: int, 
     assert macs(model, (1, 3, 224, 224)) == mac_count
 
 
-# 3x3 stem, three stages of three blocks, 1x1 projections in layer2.0 and layer3.0; 28x28, one channel, 26 classes.
-# MobileNetV2 of half width: the stem and the first two stages keep the resolution, three stages halve it.
+# ResNet-20 has a 3x3 stem, three stages of three blocks, and 1x1 projections in layer2.0 and layer3.0; here for 26 classes, 1x28x28.
+# In the small MobileNetV2 of half width the stem and the first two stages keep the resolution, and three stages halve it.
 SMALL_TOTALS = [
     ("resnet20", 273_226, 31_022_976),
     ("resnet20_wide", 1_086_074, 123_862_784),
@@ -278,7 +278,7 @@ def test_checkpoints_are_small() -> None:
     assert all(path.stat().st_size < 5_000_000 for path in WEIGHTS.iterdir())
 
 
-# Images enough to tell a checkpoint that was loaded wrongly; the wide network sees 64x64 pixels.
+# The numbers of images are enough to tell a checkpoint that was loaded wrongly; the wide network sees 64x64 pixels.
 TRAINED = [("resnet20_glyphs", 2000), ("mobilenet_v2_small_glyphs", 1000), ("resnet20_wide_glyphs", 500)]
 
 

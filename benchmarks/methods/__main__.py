@@ -28,7 +28,7 @@ from pyqinfer.study.pareto_report import draw, study_report
 
 _CALIBRATION_IMAGES = 512
 _QUICK_IMAGES = 1000
-# Where the budget of more than one network is swept.
+# The network on which more budgets are tried.
 _DENSE = "resnet20_wide_glyphs"
 _STAGES = ("tables", "rows", "latency")
 

@@ -12,8 +12,12 @@ from pyqinfer.study.rows import Row
 
 @dataclass(frozen=True)
 class Claim:
-    """``holds``: None where the rows that it needs are missing, or where it is a measurement without a bound. ``paired``: of two rows'
-    images, how many only the first classes right and how many only the second."""
+    """One sentence about results, as a number.
+
+    Args:
+        holds: whether the number keeps its bound; None where rows that it needs are missing, or where it has no bound.
+        paired: where two rows are compared, how many images only the first classes right and how many only the second.
+    """
 
     network: str
     text: str
@@ -24,7 +28,7 @@ class Claim:
 
 
 def claims(network: str, rows: Sequence[Row], isas: Sequence[str]) -> list[Claim]:
-    """Of one network."""
+    """All claims about one network's rows."""
     by_name = {row.name: row for row in rows if row.ok and row.accuracy is not None}
     found = list(_differences(network, by_name))
     found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _agreement(rows)]
@@ -37,8 +41,8 @@ _STEPS = "steps of an 8-bit output"
 _Found = Iterator[tuple[str, float | None, str, bool | None]]
 
 
-# (a, b, least difference of a's top-1 to b's): 0.2 points are about the standard error of 10,920 images at 95 %. None: not behind by more
-# than that error. Of a budget and uniform bits, the two are calibrated on the same data.
+# (a, b, least difference of a's top-1 to b's). None stands for that standard error: a may be behind b by no more. 0.2 points are about the
+# standard error of 10,920 images at 95 %. Where a budget is compared with uniform bits, both were calibrated on the same data.
 _PAIRS = (
     ("ptq 8/8", "fp32", -0.2),
     ("ptq 8/8", "NNCF 8/8 (OpenVINO)", None),
@@ -122,7 +126,7 @@ def _top1(row: Row) -> float:
 
 
 def _standard_error(row: Row) -> float:
-    """Of an accuracy, in points."""
+    """Standard error of a row's accuracy, in points."""
     assert row.accuracy is not None
     share = row.accuracy.top1 / 100
     return 100 * sqrt(share * (1 - share) / row.accuracy.images)

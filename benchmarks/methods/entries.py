@@ -36,9 +36,9 @@ _UNIFORM = (
     fixed("zeroq", "4/8"),
     fixed("zeroq", "4/4"),
 )
-# The last: as many BOPs as uniform 4/4 with first and last layer at 8/8, or a little less.
+# 1.58 % of the float network's BOPs are as many as uniform 4/4 has with first and last layer at 8/8, or a little less.
 _BUDGETS = ("bits=4", "bits=3", "bops=3%", "bops=2%", "bops=1.58%")
-# On the network where a latency budget is compared with BOPs budgets that give the same measured latency.
+# On one network latency budgets are compared with BOPs budgets that give the same measured latency.
 _LATENCIES = ("latency=85%", "latency=70%", "latency=55%")
 _BOPS = ("bops=5%", "bops=4%", "bops=2.5%")
 

@@ -21,12 +21,16 @@ _CALIBRATION_BATCH = 64
 
 @dataclass(frozen=True)
 class Network:
-    """
+    """A network of the experiment with its data.
+
     Args:
-        name: short, printed. title: of tables and pictures.
-        model: in float, eval mode. calibration: batches of images without labels. data: labelled test images.
-        torch_images: how many of them torch runs as well; None for all.
-        record: how it was trained, for the JSON.
+        name: short name, printed.
+        title: heading of tables and pictures.
+        model: float model in eval mode.
+        calibration: batches of images without labels.
+        data: labelled test images.
+        torch_images: how many of the test images torch runs as well; None for all.
+        record: how the network was trained, for the JSON.
     """
 
     name: str
@@ -44,7 +48,7 @@ class Network:
 
 @dataclass(frozen=True)
 class _Glyphs:
-    """``torch_images``: as in `Network`. ``calibration``: how many images."""
+    """``torch_images``: that of `Network`. ``calibration``: number of calibration images."""
 
     title: str
     torch_images: int | None = None
@@ -60,7 +64,7 @@ GLYPHS = {
 
 
 def glyph_network(name: str, images: int | None) -> Network:
-    """A checkpoint of the zoo. `images`: of the test set, from the first; None for all. Calibration images are of the training fonts."""
+    """A checkpoint of the zoo with the first `images` of its test set, or all if None. Calibration images are of the training fonts."""
     record, settings = zoo.training_record(name), GLYPHS[name]
     size = int(record["data"]["size"])
     test = Arrays(*zoo.glyphs("test", size)).first(images)

@@ -1,4 +1,4 @@
-"""The same networks, quantized to 8 bits by the tools of other engines and run by those engines."""
+"""Networks of the methods experiment, quantized to 8 bits by the tools of other engines and run by those engines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Peer(ABC):
     """One quantizer with its engine.
 
     Attributes:
-        name: printed. method: of its rows. packages: distributions it needs.
+        name: the row's name, printed.
+        method: the row's method, and the name of its folder.
+        packages: distributions it needs.
     """
 
     name: str
@@ -38,14 +40,14 @@ class Peer(ABC):
 
     @abstractmethod
     def quantize(self, network: Network, folder: Path) -> list[Path]:
-        """Write the 8-bit network into `folder`; the files that one would ship."""
+        """Write the 8-bit network into `folder`; returns the files that one would ship."""
 
     @abstractmethod
     def open(self, folder: Path, threads: int, shape: tuple[int, ...] | None) -> Run:
         """What :meth:`quantize` made, ready to run: for any batch, or for the one input shape whose latency counts."""
 
     def row(self, network: Network, folder: Path, threads: int, on_progress: OnProgress) -> Row:
-        """Its row without latency, from `folder` where it is there; a reason in place of a result where packages are missing."""
+        """The peer's row without latency, read from `folder` if it was made before; where packages are missing it says so."""
         missing = [package for package in self.packages if not is_installed(package)]
         if missing:
             return Row(self.name, self.method, status=f"not installed: pip install {' '.join(missing)}")

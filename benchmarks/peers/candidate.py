@@ -34,8 +34,10 @@ class Candidate(ABC):
     """One contestant. Engines are imported inside the methods: listing candidates needs none of them.
 
     Attributes:
-        name: unique, printed. variant: ``fp32``, ``int8`` or weight/activation bits such as ``4/4``.
-        packages: distributions it needs beyond torch. is_peer: False for pyqinfer itself.
+        name: a unique name, printed.
+        variant: ``fp32``, ``int8`` or weight/activation bits such as ``4/4``.
+        packages: distributions it needs beyond torch.
+        is_peer: False for pyqinfer itself.
     """
 
     name: str

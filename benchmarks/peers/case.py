@@ -26,8 +26,8 @@ class Case:
     Args:
         model: a function of ``pyqinfer.zoo``, such as ``resnet18``.
         size: height and width of the input, pixels.
-        seed: of weights, input and calibration data.
-        root: folder of everything made for races.
+        seed: decides weights, input and calibration data.
+        root: folder that holds everything made for races.
     """
 
     model: str

@@ -44,13 +44,13 @@ class OnnxRuntime(Candidate):
 
 
 def session_options(threads: int) -> Any:
-    """So many threads inside an operator, operators one after another, errors only."""
+    """Options for ``threads`` threads inside an operator, operators one after another, and no messages but errors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 3  # errors
     return options
 
 

@@ -12,7 +12,7 @@
 
 #define VNNI512(i) "vpdpbusd %%zmm14, %%zmm15, %%zmm" #i "\n"
 #define AVXVNNI(i) "%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" #i "\n"
-// Without a dot-product instruction: what an exact AVX2 kernel does for 16 products, on codes widened to 16 bits.
+// A CPU without a dot-product instruction does what an exact AVX2 kernel does for 16 products, on codes widened to 16 bits.
 #define AVX2(i) "vpmaddwd %%ymm14, %%ymm15, %%ymm13\n vpaddd %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
 
 __attribute__((target("avx512f"))) static void run_vnni512(int64_t n) { LOOP(VNNI512); }
@@ -21,7 +21,7 @@ __attribute__((target("avx2"))) static void run_avx2(int64_t n) { LOOP(AVX2); }
 
 typedef struct {
   const char* name;
-  int macs;  // of one repetition
+  int macs;  // multiply-accumulates of one repetition
   void (*run)(int64_t iterations);
 } Loop;
 

@@ -34,7 +34,7 @@ class Peak:
     _library: ctypes.CDLL | None
 
     def gmacs(self, threads: int) -> float | None:
-        """GMAC/s of so many threads together: the sum of each one's median over short samples. None without a loop.
+        """GMAC/s of ``threads`` threads together: the sum of each one's median over short samples. None without a loop.
 
         A median, not the best: a machine that works for somebody else half of the time shall not look quiet.
         """
@@ -46,14 +46,14 @@ class Peak:
             return sum(pool.map(lambda _: statistics.median(_rates(library, macs, _SAMPLES, _SAMPLE_SECONDS)), range(threads)))
 
     def undisturbed_gmacs(self, threads: int) -> float | None:
-        """GMAC/s that so many threads would reach if nobody else were there: the best of many short bursts. None without a loop."""
+        """GMAC/s that ``threads`` threads would reach if nobody else were there: the best of many short bursts. None without a loop."""
         if self._library is None:
             return None
         return threads * max(_rates(self._library, int(self._library.peak_macs_per_iteration()), _BURSTS, _BURST_SECONDS))
 
 
 def _rates(library: ctypes.CDLL, macs: int, samples: int, seconds: float) -> list[float]:
-    """GMAC/s in samples of about so many seconds."""
+    """GMAC/s of the calling thread in each of some samples of about ``seconds``."""
     iterations = 100_000
     iterations = max(1, int(iterations * seconds / min(_seconds(library, iterations) for _ in range(_DISCARDED))))
     return [macs * iterations / _seconds(library, iterations) / 1e9 for _ in range(samples)]

@@ -19,10 +19,11 @@ class Protocol:
     """How a race is run.
 
     Args:
-        rounds: A B C A B C ... this often. block: calls of one candidate in one round.
+        rounds: how often every candidate has its turn (A B C A B C ...).
+        block: calls of one candidate in one round.
         pause: seconds between blocks, for the threads that an engine leaves spinning after its last call.
         tolerance: largest relative difference of the peaks before and after a race.
-        tries: races at most, until one is steady.
+        tries: the most races run until one is steady.
     """
 
     rounds: int = 6

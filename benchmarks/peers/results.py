@@ -26,8 +26,10 @@ class Row:
     """One candidate in one race.
 
     Args:
-        status: ``ok``, or why there is no time that counts. timing: None unless the candidate was timed.
-        cosine: of its output with torch's fp32 output; None if it never ran. settings: what the engine says is in effect.
+        status: ``ok``, or why there is no time that counts.
+        timing: the candidate's times; None unless it was timed.
+        cosine: cosine between the candidate's output and torch's fp32 output; None if it never ran.
+        settings: what the engine says is in effect.
     """
 
     name: str

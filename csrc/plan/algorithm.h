@@ -12,10 +12,8 @@ namespace pqi::plan {
 
 // What the caller of a session may ask for.
 //
-// `algorithm` is "auto", "direct", or the name of an alternative (conv/method.h) that is to run every layer of codes whose shape it fits:
-// "fip" (Winograd's inner product), "deferred", "winograd_1d" (F(2,3) along rows), "winograd_1d4" (F(4,3) along rows), "winograd"
-// (F(2x2,3x3)), each of these three also with "_fip" and "_deferred", "winograd_4x4" (F(4x4,3x3)) and "winograd_4x4_deferred". `fip` is
-// "auto" (by the CPU's family), "on" or "off", and rules what "auto" may choose.
+// `algorithm` is "auto", "direct", or the name of an alternative (conv/method.h) that is to run every layer of codes whose shape it fits.
+// `fip` is "auto" (by the CPU's family), "on" or "off", and rules what "auto" may choose.
 struct Options {
   std::string algorithm = "auto";
   std::string fip = "auto";

@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   if (pqi_model_input(model, 0, &port, &error) != PQI_OK) goto done;
   x.rank = port.rank;
   for (size_t i = 0; i < port.rank; ++i) {
-    x.shape[i] = port.shape[i] < 0 ? 1 : port.shape[i]; /* open dimensions: 1 */
+    x.shape[i] = port.shape[i] < 0 ? 1 : port.shape[i]; /* an open dimension becomes 1 */
     x.bytes *= (size_t)x.shape[i];
   }
   x.data = calloc(1, x.bytes);

@@ -11,7 +11,7 @@ int main(int argc, char** argv) try {
   pyqinfer::Session session(model, options);
   pyqinfer::Shape shape = model.inputs()[0].shape;
   size_t count = 1;
-  for (int64_t& d : shape) count *= static_cast<size_t>(d = d < 0 ? 1 : d);  // open dimensions: 1
+  for (int64_t& d : shape) count *= static_cast<size_t>(d = d < 0 ? 1 : d);  // an open dimension becomes 1
   std::vector<float> x(count);
   auto y = session.run({pyqinfer::TensorView(x.data(), shape)});
   for (size_t i = 0; i < y[0].size() && i < 5; ++i) std::printf("%g\n", y[0].data<float>()[i]);

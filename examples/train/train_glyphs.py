@@ -36,7 +36,7 @@ class Recipe:
 
     Args:
         size: side of the images in pixels, in the last epochs and in the record.
-        epochs: in all.
+        epochs: number of epochs in all.
         small_size, small_epochs: the first epochs see smaller images, which cost less and teach nearly as much.
         learning_rate: peak of the one-cycle schedule.
         bfloat16: autocast; about three times as fast for wide convolutions on a CPU with AMX, no gain for depthwise ones.

@@ -51,10 +51,12 @@ def benchmark(
     Args:
         candidates: name -> Model, Session, torch module (run in eval mode without gradients) or callable. Sessions keep their own
             threads and ISA.
-        inputs: positional inputs, numpy arrays or torch CPU tensors; each candidate gets the kind it wants.
-        threads: for Models and for torch, at least 1.
-        rounds: blocks per candidate, at least 1. min_time: seconds per candidate, over all rounds.
-        isa: for Models. on_progress: called with (blocks done, blocks in all).
+        inputs: positional inputs, numpy arrays or torch CPU tensors; sessions get arrays, torch modules get tensors.
+        threads: how many Models and torch may use, at least 1.
+        rounds: number of blocks per candidate, at least 1.
+        min_time: least time per candidate over all rounds, in seconds.
+        isa: the instruction set that Models run on.
+        on_progress: called with (blocks done, blocks in all).
 
     Raises:
         TypeError, ValueError: a candidate or an argument that cannot be used.
@@ -86,7 +88,7 @@ def _runner(name: str, candidate: Candidate, inputs: Sequence[Any], threads: int
     if torch is not None and isinstance(candidate, torch.nn.Module):
         tensors = [torch.as_tensor(x) for x in inputs]
         is_graph = isinstance(candidate, torch.fx.GraphModule)
-        if not is_graph:  # an exported GraphModule refuses eval(): it was exported in that mode
+        if not is_graph:  # An exported GraphModule refuses eval(); it was exported in that mode.
             candidate = candidate.eval()
         simulated = is_graph and any("quantize" in str(node.target) for node in candidate.graph.nodes)
 

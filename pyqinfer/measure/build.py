@@ -1,4 +1,4 @@
-"""Which build of the engine a measurement is of."""
+"""Names the build of the engine that a measurement was made with."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from pyqinfer import _core
 
 @cache
 def engine_build() -> str:
-    """Version of the package and the first digits of the compiled module's SHA-256: another compiler or source gives another."""
+    """Version of the package and the first digits of the compiled module's SHA-256, which another compiler or source changes."""
     return f"{_core.__version__}-{hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()[:12]}"

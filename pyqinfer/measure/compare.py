@@ -26,7 +26,7 @@ def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
 
     Args:
         model: torch module or PT2E GraphModule with the session's inputs and outputs (a tensor or a tuple of them).
-        session: the engine's side.
+        session: the engine with the converted model.
         inputs: positional inputs, numpy arrays or torch CPU tensors.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Time of each layer of a session."""
+"""Measures how long each layer of a session takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report
     """Median time of every layer over ``repeat`` runs, in the order of execution.
 
     Args:
-        session: what to profile. inputs: positional inputs. repeat: runs, at least 1.
+        session: the session to profile.
+        inputs: positional inputs, numpy arrays or torch CPU tensors.
+        repeat: number of runs, at least 1.
 
     Returns:
         Columns: layer, op, executed as, ms, share of the total in %, GMAC/s.

@@ -42,7 +42,7 @@ class ChannelMean:
 
 
 def corrected_at(layers: Iterable[Layer]) -> dict[Node, Layer]:
-    """Where the mean of each layer of a float graph counts: behind the addition whose last operand it is, else at its own output."""
+    """The node at which each layer of a float graph is corrected: the addition whose last operand it is, else the layer itself."""
     found = {}
     position: dict[Node, int] = {}
     for layer in layers:
@@ -55,7 +55,7 @@ def corrected_at(layers: Iterable[Layer]) -> dict[Node, Layer]:
 
 
 def channel_means(module: GraphModule, places: Mapping[Node, Layer], data: Sequence[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    """Name of the place -> mean of each channel there [channels]."""
+    """Mean of each channel [channels] at each place, by the place's name."""
     means = {node: ChannelMean(layer.op) for node, layer in places.items()}
     calibrate(module, means, data)
     return {node.name: mean.value for node, mean in means.items()}
@@ -70,7 +70,7 @@ def correction(layer: Layer, outputs: Sequence[Tensor], expected: Tensor) -> Ten
 
 
 def add_to_channels(layer: Layer, outputs: Sequence[Tensor], delta: Tensor) -> None:
-    """The same, done to outputs that were computed with the old bias."""
+    """Add ``delta`` [channels] to outputs that were computed with the old bias, in place."""
     shape = delta if layer.op == "linear" else delta.reshape(-1, *[1] * (outputs[0].ndim - 2))
     for output in outputs:
         output.add_(shape)

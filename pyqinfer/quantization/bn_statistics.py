@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyqinfer.frontend.export import evaluation_mode
 
 Stats = Literal["image", "batch"]
-_EPS = 1e-6  # keeps the square root differentiable where a channel is constant
+_EPS = 1e-6  # Keeps the square root differentiable where a channel is constant.
 
 
 class StatisticsLoss:
@@ -31,8 +31,9 @@ class StatisticsLoss:
     statistics of the calls are averaged in front of the comparison.
 
     Args:
-        model: its BatchNorm modules, and others that keep ``running_mean`` and ``running_var`` and use them in evaluation mode.
-        stats: "image" or "batch".
+        model: network whose BatchNorm modules are read, and others that keep ``running_mean`` and ``running_var`` and use them in
+            evaluation mode.
+        stats: what the statistics are taken over, "image" or "batch".
         input_stats: mean and standard deviation that every channel of the inputs should have; None leaves that term out.
 
     Raises:
@@ -108,7 +109,7 @@ def statistics_loss(model: nn.Module, inputs: Tensor | Sequence[Tensor], stats: 
 
 
 def _statistics(x: Tensor, stats: Stats) -> tuple[Tensor, Tensor | None]:
-    """Mean and variance of ``[N, C, ...]``: [N, C] each for images, [1, C] for batches. No variance of a single value."""
+    """Mean and variance of ``[N, C, ...]``: [N, C] each for images, [1, C] for batches. A single value has None for its variance."""
     positions = tuple(range(2, x.ndim))
     if stats == "image" and x[0, 0].numel() > 1:
         mean, variance = _MeanVariance.apply(x, positions, 1)  # type: ignore[no-untyped-call]
@@ -120,7 +121,7 @@ def _statistics(x: Tensor, stats: Stats) -> tuple[Tensor, Tensor | None]:
 
 
 class _MeanVariance(torch.autograd.Function):
-    """Mean and variance over some dimensions: torch.var_mean, but a few times faster on the CPU, backward too."""
+    """Mean and variance over some dimensions, as torch.var_mean gives them, but a few times faster on the CPU, backward too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], correction: int) -> tuple[Tensor, Tensor]:
@@ -146,7 +147,7 @@ def _distance(calls: Sequence[tuple[Tensor, Tensor | None]], mean: Tensor, std: 
 
 
 def _average(values: list[Tensor]) -> Tensor:
-    """Calls may differ in their number of images (views of one image as a batch): their batch averages then."""
+    """Mean over calls; where these differ in their number of images (views of one image as a batch), mean of their batch averages."""
     if len({value.shape for value in values}) > 1:
         values = [value.mean(0, keepdim=True) for value in values]
     return torch.stack(values).mean(0)

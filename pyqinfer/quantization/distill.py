@@ -31,15 +31,15 @@ class Distillation:
     in less than half the steps: at a rate of 0.5 the plateau is often never found, and a falling rate settles.
 
     Args:
-        batch: number of images.
+        batch: number of images made.
         iterations: steps of Adam. The images of the least loss are kept.
         stats: statistics of the "batch" (the paper's equation) or of each "image" (the authors' code), which makes every image an average
             one: features that set classes apart are then smaller than in real images, and ranges found with them cut real ones off.
         learning_rate: at the start, in units of a pixel.
-        schedule: of the rate: "plateau" (a tenth after 100 steps without progress, down to 1e-4) or "cosine" (to 0).
+        schedule: how the rate falls: "plateau" (to a tenth after 100 steps without progress, down to 1e-4) or "cosine" (to 0).
         init: images start as N(0, 1) noise ("normal") or as the authors' code has it ("repository": uniform, standard deviation 0.0136).
-        input_stats: mean and standard deviation of the network's own inputs, each channel; None where they are unknown.
-        seed: of the initial noise.
+        input_stats: mean and standard deviation that each channel of the network's own inputs has; None where they are unknown.
+        seed: decides the initial noise.
 
     Raises:
         ValueError: a number or name out of its range.
@@ -95,8 +95,8 @@ def distill(model: nn.Module, example_inputs: Sequence[Tensor], settings: Distil
 
     Args:
         model: float network with BatchNorm, on the CPU.
-        example_inputs: their shapes, but for the batch.
-        settings: default ``Distillation()``.
+        example_inputs: tensors of the shapes to make; their batch does not matter.
+        settings: how to distill; ``Distillation()`` if None.
 
     Raises:
         ValueError: no BatchNorm, inputs that cannot be distilled, or a loss that became NaN or infinite.

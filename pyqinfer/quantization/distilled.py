@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_GAP = 2  # pixels between pictures
-_SHOWN_TAILS = 0.005  # share of pixels at either end that a picture clips: optimized images have a few extreme ones
+_GAP = 2  # pixels between two pictures
+# Share of pixels that a picture clips at either end: optimized images have a few extreme ones.
+_SHOWN_TAILS = 0.005
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """``inputs``: one tensor ``[batch, ...]`` for each input of the model. ``losses``: of every step, the least is that of ``inputs``."""
+    """``inputs``: one tensor ``[batch, ...]`` for each input of the model. ``losses``: one a step, the least of ``inputs``."""
 
     inputs: tuple[Tensor, ...]
     losses: NDArray[np.float64]
@@ -30,7 +31,7 @@ class Distilled:
 
     @property
     def loss(self) -> float:
-        """Of the inputs."""
+        """The loss of ``inputs``: the least of all steps."""
         return float(self.losses.min())
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -57,9 +58,9 @@ class Distilled:
         """Draw the images as one PNG, each stretched to its own black and white.
 
         Args:
-            path: of the picture.
-            columns: pictures side by side.
-            scale: enlarges every pixel; default: pictures of at least 64 pixels a side.
+            path: where the picture goes.
+            columns: how many images stand side by side.
+            scale: side of the square that a pixel becomes; if None, the least that makes every image 64 pixels wide and high.
 
         Raises:
             ImportError: Pillow is not installed. ValueError: the first input holds no images.

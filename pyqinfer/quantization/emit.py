@@ -44,7 +44,7 @@ def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[
 
 def _quantize_behind(traced: TracedModel, node: Node, params: ActivationParams) -> None:
     graph = traced.module.graph
-    # Sizes and assertions are about the float tensor.
+    # Nodes that read sizes or assert something keep the float tensor, which they were traced for.
     readers = [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
     arguments = (params.scale, params.zero_point, params.quant_min, params.quant_max, torch.uint8)
     with graph.inserting_after(node):

@@ -36,7 +36,7 @@ class Pair:
     first: Layer
     second: Layer
     bounds: tuple[Node, ...]
-    spread: int  # inputs of ``second`` that one channel makes: 1, or the pixels of a channel where images were flattened
+    spread: int  # how many inputs of ``second`` one channel makes: 1, or the pixels of a channel where images were flattened
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ def _pair(first: Layer, layers: dict[Node, Layer]) -> Pair | None:
 
 
 def _over_pixels(mean: Node) -> bool:
-    """All the spatial axes of images: [N, C, H, W] to [N, C] or [N, C, 1, 1]."""
+    """Whether a mean is taken over all spatial axes of images: [N, C, H, W] to [N, C] or [N, C, 1, 1]."""
     rank = operand(mean).meta["val"].ndim
     axes = mean.args[1] if len(mean.args) > 1 else None
     return isinstance(axes, (list, tuple)) and sorted(int(a) % rank for a in axes) == list(range(2, rank))
 
 
 def _upper_bound(node: Node) -> float | None:
-    """6 for ReLU6; None for a function with another lower bound than 0."""
+    """What a bounded activation lets through at most, 6 for ReLU6; None if its lower bound is not 0."""
     if op_name(node) == "relu6":
         return 6.0
     low, high = [*node.args[1:3], None, None][:2]
@@ -178,7 +178,7 @@ def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tens
 
 
 def _by_input_channel(weight: Tensor, groups: int, spread: int) -> Tensor:
-    """[groups, output channels of a group, input channels of a group, weights from one of them to one of the others]."""
+    """The weight as [groups, output channels of a group, input channels of a group, weights that join two such channels]."""
     outputs, inputs = weight.shape[:2]
     return weight.reshape(groups, outputs // groups, inputs // spread, -1)
 

@@ -21,7 +21,7 @@ from pyqinfer.quantization.graph import operand
 
 _OPS = torch.ops.quantized_decomposed
 _PER_TENSOR, _PER_CHANNEL = _OPS.dequantize_per_tensor.default, _OPS.dequantize_per_channel.default
-_EXACT_IN_FLOAT32 = 2**24  # integers up to here
+_EXACT_IN_FLOAT32 = 2**24  # float32 holds every integer up to this one
 
 
 class ExactSums(Interpreter):
@@ -32,7 +32,7 @@ class ExactSums(Interpreter):
     float32 holds the sums of a layer exactly where its weights prove them to stay below 2**24; other layers run in float64.
 
     Args:
-        graph: as :func:`pyqinfer.quantize` gives it.
+        graph: quantized graph, the result of :func:`pyqinfer.quantize`.
     """
 
     def __init__(self, graph: GraphModule) -> None:
@@ -82,7 +82,7 @@ class ExactSums(Interpreter):
         return sums * (scale.double() / count).float()
 
     def _scale(self, dequantize: Any) -> Tensor:
-        """Float32: a number, or one per channel in the operand's shape."""
+        """The float32 scale of a dequantize node: a number, or one per channel, shaped so that it broadcasts over the operand."""
         value = dequantize.args[1]
         if dequantize.target is _PER_TENSOR:
             return self._constant(value)
@@ -110,5 +110,5 @@ def _is_dequantized(value: Any, *kinds: Any) -> bool:
 
 
 def _integers(x: Tensor, scale: Tensor) -> Tensor:
-    """Of dequantized values ``(q - z) * scale``: ``q - z``."""
+    """The integers ``q - z`` behind dequantized values ``(q - z) * scale``."""
     return torch.round(x / scale)

@@ -23,9 +23,9 @@ def fold_batch_norm(traced: TracedModel) -> int:
         if not isinstance(layer, Node) or kind_of(layer) is not Kind.LAYER or len(layer.users) != 1 or layer not in layers:
             continue
         if op_name(layer) == "conv_transpose2d":
-            continue  # behind one the engine folds it into the scales of the codes
+            continue  # A BatchNorm behind one is left to the converter, which folds it into the scales of the weight codes.
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
-            continue  # a linear layer's channels lie on the last axis, a BatchNorm's on axis 1
+            continue  # The linear layer's channels lie on the last axis, the BatchNorm's on axis 1.
         if any(user.target is not operator.getitem or user.args[1] != 0 for user in results):
             continue
         _fold(traced, layers[layer], node)

@@ -33,7 +33,7 @@ class Layer:
 
 
 def shared_source(node: Node) -> Node | None:
-    """The tensor that holds the elements of ``node``'s, where that only moves, copies or picks them."""
+    """The tensor whose elements ``node`` moves, copies or picks; None if it does anything else."""
     if kind_of(node) is Kind.SHARE:
         return None if _pads_with_other_than_zero(node) else operand(node)
     if node.target is operator.getitem and kind_of(operand(node)) is Kind.SPLIT:
@@ -42,7 +42,7 @@ def shared_source(node: Node) -> Node | None:
 
 
 def _pads_with_other_than_zero(node: Node) -> bool:
-    """Zero has a code in every range."""
+    """Whether a pad writes numbers that may have no code in the input's range; zero has one in every range."""
     if op_name(node) not in ("pad", "constant_pad_nd"):
         return False
     return any(value not in (None, 0, 0.0, "constant", "reflect", "replicate", "circular") for value in node.args[2:])
@@ -99,7 +99,7 @@ class TracedModel:
                 name, weight = namer.name(node, op), self.constant(node.args[1])
                 if op == "conv_transpose2d":
                     if len(node.args) > 6 and node.args[6] != 1:
-                        continue  # a column of a grouped weight holds channels of several groups: no scale per channel
+                        continue  # A column of a grouped weight holds channels of several groups, so it has no scale per channel.
                     weight = weight.transpose(0, 1)
                 layers.append(Layer(name, op, node, weight))
         return layers
@@ -118,12 +118,12 @@ class TracedModel:
         return self.constant(node) if isinstance(node, Node) else None
 
     def replace_weight(self, layer: Layer, weight: Tensor) -> None:
-        """``weight``: like ``layer.weight``, output channels on axis 0."""
+        """Give a layer another float32 weight of the shape of ``layer.weight``, output channels on axis 0."""
         value = weight.transpose(0, 1).contiguous() if layer.axis == 1 else weight
         layer.node.update_arg(1, self.add_constant(f"{layer.name}.weight", value, layer.node))
 
     def replace_bias(self, layer: Layer, bias: Tensor) -> None:
-        """Also where there was none."""
+        """Give a layer the bias [channels], whether it had one or not."""
         arguments = list(layer.node.args) + [None] * (3 - len(layer.node.args))
         arguments[2] = self.add_constant(f"{layer.name}.bias", bias, layer.node)
         layer.node.args = tuple(arguments)

@@ -1,6 +1,6 @@
 """Runs a graph on many batches at once, node by node: what a node computes may still be changed once everything before it is final.
 
-So a method that goes through a network in execution order, with all earlier layers quantized, runs each layer once.
+A method that goes through a network in execution order, with all earlier layers quantized, runs each layer once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-_MEMORY = 2**31  # bytes of activations alive at once, of one graph
+_MEMORY = 2**31  # the most bytes of activations of one graph that may be alive at once
 
 
 class Lockstep:
@@ -30,7 +30,7 @@ class Lockstep:
         """The node's value for every batch; what it reads must have run."""
         with torch.no_grad():
             if node.op == "get_attr" or (node.all_input_nodes and self._constants.issuperset(node.all_input_nodes)):
-                # The same for every batch.
+                # A constant has one value for all batches.
                 self._constants.add(node)
                 value = self._runs[0].run_node(node)
                 for run in self._runs:
@@ -47,7 +47,7 @@ class Lockstep:
         return values
 
     def values(self, node: Node) -> list[Any]:
-        """What :meth:`run` gave, as long as some reader has not run."""
+        """What :meth:`run` gave for a node; it is kept until the last of the node's readers has run."""
         return [run.env[node] for run in self._runs]
 
     def replace(self, node: Node, value: Any) -> None:
@@ -56,12 +56,12 @@ class Lockstep:
             run.env[node] = value
 
     def is_constant(self, node: Node) -> bool:
-        """It has run, and does not depend on the inputs."""
+        """Whether a node has run and does not depend on the inputs."""
         return node in self._constants
 
 
 def fitting(module: GraphModule, data: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """As many of the first batches as keep their activations within two GiB in a :class:`Lockstep`; at least one."""
+    """The first batches, as many as keep their activations within two GiB in a :class:`Lockstep`, and at least one."""
     per_sample = _live_bytes(module)
     chosen: list[tuple[Tensor, ...]] = []
     total = 0

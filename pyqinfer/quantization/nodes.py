@@ -19,18 +19,21 @@ class QuantNode:
     """One conv or linear layer.
 
     Attributes:
-        name, op: as in :class:`~pyqinfer.quantization.graph.Layer`.
-        weight_shape: output channels first.
-        params: weights. bias: 1 per output channel, or 0. bn_params: gamma and beta of the BatchNorm behind it, or 0.
+        name, op: those of its :class:`~pyqinfer.quantization.graph.Layer`.
+        weight_shape: shape of the weight, output channels first.
+        params: number of weights.
+        bias: number of biases, one per output channel or 0.
+        bn_params: number of gammas and betas of the BatchNorm behind it, or 0.
         macs: multiply-accumulates for one sample (for the example's batch, where the model fixes it).
-        positions: output elements per channel, e.g. height x width.
-        input_shape, output_shape: with a batch of 1 where it is free.
-        node: its node in the graph. edge: the tensor that is quantized in front of it; layers with the same edge share activation bits.
-        batch_norm: the BatchNorm's node, or None.
+        positions: number of output elements per channel, e.g. height x width.
+        input_shape, output_shape: shapes for a batch of 1, or for the batch that the model fixes.
+        node: the layer's node in the graph.
+        edge: the tensor that is quantized in front of the layer; layers with the same edge share activation bits.
+        batch_norm: node of the BatchNorm behind the layer, or None.
         tap: the tensor that stands for the layer's output in a network: behind BatchNorm, residual addition and activation.
-        residual: the layer adds another tensor to its sums (of the layers that end in one addition the last does).
+        residual: whether the layer adds another tensor to its sums; among layers that end in one addition the last one does.
         tie: number of the group of layers that end in one addition (a block's last conv and its downsample), or None.
-        is_first, is_last: in execution order.
+        is_first, is_last: whether the layer is the first or the last one in execution order.
     """
 
     name: str
@@ -96,7 +99,7 @@ def _groups(keys: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
 
 def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie: int | None, *, is_first: bool, is_last: bool) -> QuantNode:
     x, y = _shape(operand(layer.node)), _shape(layer.node)
-    per_position = prod(layer.weight.shape[1:])  # weights that one output element meets
+    per_position = prod(layer.weight.shape[1:])  # how many weights one output element meets
     # An input element of a transposed convolution meets as many weights as its channel has.
     macs = prod(x) * layer.weight.numel() // layer.weight.shape[1] if layer.op == "conv_transpose2d" else prod(y) * per_position
     batch_norm = _batch_norm(layer.node)
@@ -150,7 +153,7 @@ def _edge(layer: Node) -> Node:
 
 
 def _tap(layer: Node) -> tuple[Node, bool]:
-    """Follow the only reader through BatchNorm, then a residual addition, then an activation; whether there was an addition."""
+    """Follow the only reader through BatchNorm, then a residual addition, then an activation: where that ends, and whether it adds."""
     tensor = layer
     if (batch_norm := _batch_norm(layer)) is not None:
         results = [user for user in batch_norm.users if user.target is operator.getitem and user.args[1] == 0]

@@ -1,6 +1,7 @@
 """Observers: what they see of an activation while calibrating, and the quantization parameters they give.
 
-All of them are indifferent to how the calibration images are cut into batches, but for "average", which is about batches.
+Cutting the calibration images into other batches changes "average", which is about batches, and the quarter of each batch that "best"
+holds out; other observers stay where they are, to the width of a bin.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BINS = 8192  # over [-limit, limit]: at least 2048 over the range in use, also after the limit was doubled once too often
+# Bins over [-limit, limit]: at least 2048 lie in the range in use, even after the limit was doubled for a value just above it.
+_BINS = 8192
 _CANDIDATES = 100
-_SMALLEST_RANGE = 2.0**-40  # a tensor this small counts as zero: products of scales stay normal float32 numbers
+# A tensor this small counts as zero, so that products of scales stay normal float32 numbers.
+_SMALLEST_RANGE = 2.0**-40
+# A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-40 are one bin.
+_DROPPED_BITS = 15
+_FIRST_BIN = (127 - 40) << 8
 
 
 @dataclass(frozen=True)
 class ActivationParams:
-    """Per-tensor parameters: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value."""
+    """Parameters of one tensor: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value."""
 
     scale: float
     zero_point: int
@@ -74,10 +80,14 @@ class MinMaxObserver:
             low, high = _finite_range(x)
             self._low, self._high = min(self._low, low), max(self._high, high)
 
-    def params(self, bits: int) -> ActivationParams:
+    def seen(self) -> tuple[float, float]:
+        """The least and the largest value. Raises ValueError if nothing was observed."""
         if self._low > self._high:
             raise ValueError("nothing was observed")
-        return affine_params(self._low, self._high, bits)
+        return self._low, self._high
+
+    def params(self, bits: int) -> ActivationParams:
+        return affine_params(*self.seen(), bits)
 
 
 class AverageObserver:
@@ -100,7 +110,7 @@ class AverageObserver:
 
 
 class _Histogram:
-    """Counts over all batches in bins of equal width, around zero."""
+    """Counts over all batches in bins of equal width around zero, as squared errors need them: the largest values weigh most."""
 
     def __init__(self) -> None:
         self._range = MinMaxObserver()
@@ -133,12 +143,12 @@ class _Histogram:
         return (-self._limit + (used + 0.5) * width).astype(np.float64), self._counts[used]
 
     def squared_error(self, params: ActivationParams) -> float:
-        """Of the values seen, each taken for its bin's centre."""
+        """The error that the parameters make on the values seen, each taken for its bin's centre."""
         return _squared_error(*self._bins(), params)
 
 
 class MSEObserver(_Histogram):
-    """Of 100 candidate ranges (fractions of the range seen) the one of least squared error."""
+    """The range of least squared error among 100 candidates, fractions of the range seen."""
 
     def params(self, bits: int) -> ActivationParams:
         full = self._range.params(bits)
@@ -151,29 +161,58 @@ class MSEObserver(_Histogram):
         return candidates[int(np.argmin(errors))]
 
 
-class PercentileObserver(_Histogram):
-    """Cuts the tails off: ``percent`` of the values lie below the range's upper end, and as many above its lower end."""
+class _Magnitudes:
+    """Counts of values >= 0 over all batches, in bins whose ends differ by at most a 256th, wherever they lie.
+
+    Bins of equal width would give the values beside one large outlier a single bin, and their percentiles would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(0, np.int64)
+
+    def add(self, x: Tensor) -> None:
+        """``x``: float32, finite, not negative."""
+        bins = ((x.view(torch.int32) >> _DROPPED_BITS) - _FIRST_BIN).clamp_(min=0)
+        counts = torch.bincount(bins, minlength=len(self._counts)).numpy()
+        counts[: len(self._counts)] += self._counts
+        self._counts = counts
+
+    def bound(self, tail: float) -> float:
+        """The least upper end of a bin that at most ``tail`` values exceed; 0 if no more values than that were seen."""
+        above = self._counts.sum() - np.cumsum(self._counts)
+        if self._counts.sum() <= tail:
+            return 0.0
+        next_bin = _FIRST_BIN + int(np.argmax(above <= tail)) + 1
+        return float(np.uint32(next_bin << _DROPPED_BITS).view(np.float32))
+
+
+class PercentileObserver:
+    """Cuts the tails off: ``percent`` of the values lie below the range's upper end, and as many above its lower end.
+
+    Each end is at most a 256th, one step of eight bits, further from zero than that percentile, however far outliers reach.
+    """
 
     def __init__(self, percent: float) -> None:
-        super().__init__()
         self._tail = 1 - percent / 100
+        self._range = MinMaxObserver()
+        self._positive, self._negative = _Magnitudes(), _Magnitudes()
+        self._seen = 0
+
+    def observe(self, x: Tensor) -> None:
+        self._range.observe(x)
+        x = x.float()
+        self._positive.add(x[x >= 0])
+        self._negative.add(-x[x < 0])
+        self._seen += x.numel()
 
     def params(self, bits: int) -> ActivationParams:
-        full = self._range.params(bits)
-        if self._limit == 0.0:
-            return full
-        half = self._limit / _BINS
-        centers, counts = self._bins()
-        below = np.cumsum(counts) / counts.sum()
-        last = len(centers) - 1
-        low = float(centers[min(int(np.searchsorted(below, self._tail, side="right")), last)]) - half
-        high = float(centers[min(int(np.searchsorted(below, 1 - self._tail)), last)]) + half
-        seen_low, seen_high = -full.zero_point * full.scale, (full.quant_max - full.zero_point) * full.scale
-        return affine_params(max(low, seen_low), min(high, seen_high), bits)
+        low, high = self._range.seen()
+        tail = self._tail * self._seen
+        return affine_params(max(low, -self._negative.bound(tail)), min(high, self._positive.bound(tail)), bits)
 
 
 class BestObserver:
-    """All of the above; the one whose parameters do best on a quarter of the images, which they have not seen."""
+    """Runs every other observer and takes the one whose parameters do best on a quarter of the images, which it has not seen."""
 
     def __init__(self) -> None:
         self._candidates: list[Observer] = [make() for name, make in OBSERVERS.items() if name != "best"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-_CHUNK = 1 << 22  # features that are float64 at one time
+_CHUNK = 1 << 22  # how many features are turned to float64 at one time
 
 
 def gram(features: Tensor) -> Tensor:

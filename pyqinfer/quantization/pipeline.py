@@ -30,7 +30,7 @@ from pyqinfer.quantization.weights import quantize_weight
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
 _SWITCH = (True, False, "auto")
-# "auto": so many images decide, and a step must lower the error to this share.
+# A step set to "auto" is taken if it lowers the error on this many calibration images to this share.
 _TRIAL_IMAGES = 128
 _CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
 
@@ -42,18 +42,18 @@ class Settings:
     """How the pipeline quantizes: its steps as switches.
 
     Args:
-        fold: BatchNorm into the layer in front of it.
+        fold: fold BatchNorm into the layer in front of it.
         equalize: make neighbouring layers' channel ranges equal (ReLU6 becomes ReLU where it hardly ever acts). "auto": where that
             halves the error of the quantized network's outputs on held-out calibration images.
-        observer: activation ranges by "mse" (least squared error), "minmax", "average" (mean of the batches' ranges), "percentile99.9",
-            "percentile99.99", or "best" (for each tensor the one of least squared error on held-out calibration images).
-        weight_range: of each output channel by "mse" (least squared error) or "minmax" (its largest magnitude).
+        observer: how activation ranges are found: "mse" (least squared error), "minmax", "average" (mean of the batches' ranges),
+            "percentile99.9", "percentile99.99", or "best" (for each tensor the one of least squared error on held-out calibration images).
+        weight_range: how each output channel's range is found: "mse" (least squared error) or "minmax" (its largest magnitude).
         rounding: "nearest", or "learned" for weights of at most 4 bits: block by block, so that the block's output stays close.
-        iterations: of learned rounding, for each block.
+        iterations: steps of learned rounding for each block.
         bias_correction: move each layer's bias so that its channels' means in front of the activation function stay those of the float
-            network. "auto": where some layer has weights of at most 4 bits and that lowers the same error by a tenth.
+            network. "auto": where some layer has weights of at most 4 bits and the correction lowers the same error by a tenth.
         relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
-        seed: of the mini-batches of learned rounding.
+        seed: decides the mini-batches of learned rounding.
 
     Raises:
         ValueError: a choice that does not exist, or less than one iteration.
@@ -84,7 +84,7 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
 
     Args:
         task: model, example inputs and calibration batches; its ``keep`` and ``budget`` are the business of ``bits``.
-        bits: bits of every layer, given their names in execution order.
+        bits: gives the bits of every layer for the layers' names in execution order.
         settings: the steps to take.
 
     Returns:

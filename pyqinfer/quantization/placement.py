@@ -22,13 +22,13 @@ from pyqinfer.bits import LayerBits
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name, traits_of
 from pyqinfer.quantization.graph import TracedModel, operand, shared_source, sole_user
 
-# A tensor that no layer multiplies costs no MACs: it keeps 8 bits.
+# A tensor that no layer multiplies costs no MACs, so it keeps 8 bits.
 _FREE_BITS = 8
 
 
 @dataclass(frozen=True)
 class Placement:
-    """``bits``: tensors with a quantizer of their own -> bits; ``shared``: tensors that take over another's parameters -> that one."""
+    """``bits``: the bits of each tensor that has a quantizer of its own; ``shared``: for each other one, whose parameters it takes over."""
 
     bits: dict[Node, int]
     shared: dict[Node, Node]
@@ -37,9 +37,9 @@ class Placement:
 def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits], relu_only: bool = False) -> Placement:
     """Decide for a traced model and bits per layer (see the module's text).
 
-    ``relu_only``: of these tensors only outputs of ReLU and ReLU6, and what moves or picks their elements, as ZeroQ's released code has
-    it. The network's input, linear bottlenecks, sums without activation and pooled features stay float, and so do the layers that read
-    them, but for their weights.
+    ``relu_only``: quantize only outputs of ReLU and ReLU6 among these tensors, and what moves or picks their elements, as ZeroQ's
+    released code does. The network's input, linear bottlenecks, sums without activation and pooled features stay float, and so do the
+    layers that read them, but for their weights.
     """
     placement = _Placer(traced, layer_bits).run()
     if not relu_only:
@@ -49,7 +49,7 @@ def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits], relu_only: b
 
 
 def _is_relu(node: Node) -> bool:
-    """With an upper bound or without."""
+    """Whether a node is a ReLU, with an upper bound or without one."""
     low = node.args[1] if kind_of(node) is Kind.CLAMP and len(node.args) > 1 else None
     return op_name(node) in ("relu", "relu6") or (isinstance(low, (int, float)) and low == 0)
 
@@ -60,7 +60,7 @@ class _Placer:
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self.act_bits = {layer.node: layer_bits[layer.name].act for layer in traced.layers if layer_bits[layer.name].is_integer}
         self.wanted: set[Node] = set()
-        self.layer_bits: dict[Node, int] = {}  # the most bits that a layer asks of a tensor
+        self.layer_bits: dict[Node, int] = {}  # for each tensor the most bits that a layer asks of it
 
     def run(self) -> Placement:
         inner = self._inside_epilogues()
@@ -91,7 +91,7 @@ class _Placer:
         return inner
 
     def _residual_owner(self, add: Node) -> Node | None:
-        """The integer layer that an add becomes the residual of."""
+        """The integer layer whose epilogue carries out an add; None if there is none."""
         operands = [a for a in add.args[:2] if isinstance(a, Node)]
         layers = [a for a in operands if a in self.act_bits and sole_user(a) is add]
         return max(layers, key=lambda n: self.position[n]) if layers and len(set(operands)) == 2 else None
@@ -139,7 +139,7 @@ class _Placer:
         while root is not None and root.op != "get_attr":
             root = shared_source(root)
         if root is not None:
-            return  # a constant
+            return  # The operand is a constant, which the converter quantizes.
         self.wanted.add(node)
         if bits is not None:
             self.layer_bits[node] = max(bits, self.layer_bits.get(node, 0))

@@ -20,10 +20,10 @@ from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.calibrate import with_progress
 from pyqinfer.quantization.rounding import SoftRounding
 
-_BATCH = 32  # samples, where the graph takes any batch
-_FREE_SHARE = 0.2  # of the iterations, without penalty
-_BETA = (20.0, 2.0)
-_PENALTY = 20.0  # of the mean penalty per weight, beside the error's share
+_BATCH = 32  # samples of a mini-batch, where the graph takes any batch
+_FREE_SHARE = 0.2  # this share of the iterations has no penalty
+_BETA = (20.0, 2.0)  # first and last exponent of the penalty
+_PENALTY = 20.0  # weight of the mean penalty per weight, beside the error's share
 _TRAVEL = 20.0  # the learning rate lets alpha go this far in all
 _FASTEST = 0.1
 _NO_ERROR = 1e-30
@@ -37,7 +37,7 @@ class BlockRunner:
         nodes: the block's nodes in order, its output last.
         inputs: values of what the block reads: tensors of all samples along dimension 0, and constants.
         target: the float network's output, all samples.
-        constants: those of the inputs that are the same for every sample.
+        constants: inputs that have one value for all samples.
         fixed_batch: the only batch that the graph takes, if any.
     """
 
@@ -62,7 +62,7 @@ class BlockRunner:
         return all(isinstance(value, Tensor) and value.shape[:1] == (self.samples,) for value in map(self._inputs.get, varying))
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """The numbers of a mini-batch of samples."""
+        """Indices of the samples of a mini-batch."""
         return torch.randint(self.samples, (self._batch,), generator=generator)
 
     def error(self, rows: Tensor, weights: Mapping[Node, Tensor]) -> Tensor:
@@ -75,7 +75,7 @@ class BlockRunner:
         return (output - self._target[rows]).square().mean()
 
     def total_error(self, weights: Mapping[Node, Tensor]) -> float:
-        """The same over all samples, without gradients."""
+        """Mean squared error over all samples, without gradients."""
         with torch.no_grad():
             parts = torch.split(torch.arange(self.samples), self._batch)
             return sum(float(self.error(rows, weights)) * len(rows) for rows in parts) / self.samples
@@ -96,7 +96,7 @@ def _evaluate(node: Node, env: Mapping[Node, Any]) -> Any:
     if node.target is _OPS.quantize_per_tensor.default:
         return torch.fake_quantize_per_tensor_affine(*args[:5])
     if node.target is _OPS.dequantize_per_tensor.default and args[0].dtype == torch.float32:
-        return args[0]  # of a quantizer inside the block
+        return args[0]  # A quantizer inside the block gave floats, see above.
     assert callable(node.target)
     return node.target(*args, **kwargs)
 
@@ -124,7 +124,7 @@ def learn(runner: BlockRunner, roundings: Mapping[Node, SoftRounding], iteration
 
 
 def _beta(progress: float) -> float | None:
-    """The penalty's exponent when a share ``progress`` of the iterations is done; None as long as there is no penalty."""
+    """The penalty's exponent once a share ``progress`` of the iterations is done; None while there is no penalty."""
     if progress < _FREE_SHARE:
         return None
     return _BETA[0] + (_BETA[1] - _BETA[0]) * (progress - _FREE_SHARE) / (1 - _FREE_SHARE)

@@ -19,11 +19,11 @@ from pyqinfer.quantization.lockstep import Lockstep, fitting
 from pyqinfer.quantization.reconstruct import BlockRunner, learn
 from pyqinfer.quantization.rounding import SoftRounding
 
-_LEARNED_BITS = 4  # with more, rounding to nearest is as good
+_LEARNED_BITS = 4  # weights of more bits lose nothing by rounding to nearest
 
 
 def is_low_bit(bits: LayerBits) -> bool:
-    """Weights so coarse that their rounding is worth learning."""
+    """Whether weights are so coarse that their rounding is worth learning."""
     return bits.weight == "ternary" or bits.weight <= _LEARNED_BITS
 
 
@@ -47,7 +47,10 @@ class BlockError:
 
 @dataclass(frozen=True)
 class Refinement:
-    """Which steps: learned rounding with so many iterations for each block (0: none), mini-batches from ``seed``; bias correction."""
+    """Which steps are taken: learned rounding with this many iterations for each block (0: not at all), bias correction.
+
+    ``seed`` decides the mini-batches of learned rounding.
+    """
 
     iterations: int
     seed: int
@@ -61,8 +64,8 @@ def refine(
 
     Args:
         reference: the float model, whose nodes have the names of those of ``traced``.
-        traced: with quantize and dequantize nodes.
-        layers: its quantized layers.
+        traced: the same model with quantize and dequantize nodes.
+        layers: the quantized layers of ``traced``.
         data: calibration batches; as many as fit two GiB of activations are used.
 
     Returns:
@@ -115,7 +118,7 @@ class _Refiner:
         return errors
 
     def _run(self, nodes: Sequence[Node]) -> None:
-        """Run what has not run, correcting biases on the way."""
+        """Run those of the nodes that have not run, correcting biases on the way."""
         for node in with_progress([node for node in nodes if node not in self.done], "correcting biases"):
             outputs = self.values.run(node)
             self.done.add(node)
@@ -127,7 +130,7 @@ class _Refiner:
                 add_to_channels(layer, outputs, delta)
 
     def _learn(self, block: Block, inside: Sequence[Node], text: str) -> BlockError | None:
-        """None where samples cannot be drawn from what the block reads."""
+        """Learn a block's rounding; None where samples cannot be drawn from what the block reads."""
         read = dict.fromkeys(source for node in inside for source in node.all_input_nodes if source not in set(inside))
         constants = frozenset(node for node in read if self.values.is_constant(node))
         inputs = {node: values[0] if node in constants else _joined(values) for node in read if (values := self.values.values(node))}
@@ -162,5 +165,5 @@ class _Targets:
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    """Samples of all batches along dimension 0; what is no tensor is a size and taken from the first."""
+    """Samples of all batches along dimension 0; a value that is no tensor is a size, and the first batch's is taken."""
     return torch.cat(list(values)) if isinstance(values[0], Tensor) and values[0].ndim else values[0]

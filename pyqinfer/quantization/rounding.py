@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyqinfer.bits import LayerBits
 
-_STRETCH, _SHIFT = 1.2, -0.1  # beyond 0 and 1, so that h gets there at finite alpha
+_STRETCH, _SHIFT = 1.2, -0.1  # the sigmoid is stretched beyond 0 and 1, so that h gets there at finite alpha
 
 
 class SoftRounding:
@@ -21,7 +21,7 @@ class SoftRounding:
         weight: float32, output channels on axis 0.
         scale: float32, one per output channel.
         bits: ``weight_range`` gives the codes.
-        axis: where the graph has the output channels; ``weight`` and ``codes`` are given in its order.
+        axis: where the graph has the output channels; :meth:`weight` and :meth:`codes` return that order.
     """
 
     def __init__(self, weight: Tensor, scale: Tensor, bits: LayerBits, axis: int = 0) -> None:
@@ -48,6 +48,6 @@ class SoftRounding:
         return self.codes() * self._scale
 
     def codes(self) -> Tensor:
-        """The same as int8 codes."""
+        """int8 codes of the weight, every h taken to the nearer end."""
         with torch.no_grad():
             return (self._floor + (self._h() >= 0.5)).clamp(self._low, self._high).to(torch.int8)

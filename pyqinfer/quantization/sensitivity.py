@@ -37,11 +37,12 @@ def kl_sensitivities(
 
     Args:
         traced: the network, BatchNorm folded, as it will be quantized. It is not changed.
-        options: layer name -> bits to score; other layers are left out.
-        data: batches of inputs. Outputs are logits ``[N, classes, ...]``; of one channel the logit of two classes. Several outputs add up.
+        options: for each layer's name the bits to score; other layers are left out.
+        data: batches of inputs. Outputs are logits ``[N, classes, ...]``; a single channel is the logit of two classes, and the
+            divergences of several outputs add up.
         activations: quantize the layer's input as well, in the range of least squared error on the batch; else weights alone (the paper).
-        symmetric: mean of the divergences in both directions.
-        search: weight ranges by least squared error, else by the largest magnitude.
+        symmetric: take the mean of the divergences in both directions.
+        search: find weight ranges by least squared error, else take the largest magnitude.
 
     Raises:
         ValueError: a layer that holds NaN or infinity, or a network without an output of floats.
@@ -75,7 +76,7 @@ class _Weights:
         self._codes: dict[tuple[str, WeightBits], tuple[Tensor, Tensor]] = {}
 
     def at(self, layer: Layer, width: WeightBits) -> Tensor | None:
-        """As the layer's operator takes them; None: as they are."""
+        """A layer's quantized weight in the order of the graph; None if ``width`` leaves it float."""
         if width == FLOAT:
             return None
         key = (layer.name, width)
@@ -90,7 +91,7 @@ class _Weights:
 
 
 class _Inputs:
-    """A layer's input at some bits."""
+    """A layer's input, quantized to any number of bits."""
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
@@ -98,7 +99,7 @@ class _Inputs:
         self._observer.observe(x)
 
     def at(self, bits: int) -> Tensor | None:
-        """None: as it is."""
+        """The quantized input; None if ``bits`` leaves it float."""
         if bits == FLOAT:
             return None
         p = self._observer.params(bits)
@@ -106,7 +107,7 @@ class _Inputs:
 
 
 def _log_probabilities(outputs: list[Tensor]) -> list[Tensor]:
-    """Float64, classes on axis 1."""
+    """Float64 log-probabilities of each output, classes on axis 1."""
     result = []
     for logits in outputs:
         if logits.ndim == 1:
@@ -139,12 +140,12 @@ class _Sweep(Interpreter):
         self._next = 0
 
     def start(self, inputs: tuple[Tensor, ...]) -> None:
-        """A new batch, from the first node."""
+        """Begin at the first node with a new batch."""
         self.env = dict(zip((node for node in self._nodes if node.op == "placeholder"), inputs, strict=True))
         self._next = 0
 
     def run_up_to(self, node: Node) -> None:
-        """Everything in front of ``node``."""
+        """Run everything in front of ``node``."""
         while self._nodes[self._next] is not node:
             self._step()
 

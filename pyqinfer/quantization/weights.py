@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pyqinfer.bits import LayerBits
 
-_SMALLEST_RANGE = 2.0**-40  # a channel this small counts as zero: products of scales stay normal float32 numbers
+# A channel this small counts as zero, so that products of scales stay normal float32 numbers.
+_SMALLEST_RANGE = 2.0**-40
 _COARSE = [i / 10 for i in range(1, 11)]
 _FINE_STEP = 0.01
 

@@ -136,7 +136,10 @@ class Study:
         return graph, {} if budget is None else budget.limits
 
     def inputs(self, entry: Entry) -> list[Tensor]:
-        """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well."""
+        """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well.
+
+        A method that makes its own data has ``distill(model, examples)``, and settings ``distillation`` that the images depend on.
+        """
         if entry.needs_data:
             return list(self.calibration)
         method = entry.configuration()

@@ -25,10 +25,10 @@ from pyqinfer.zoo.fonts import faces
 LETTERS = string.ascii_uppercase
 # Images of each letter in each face. With Debian 12's fonts: 19,656 train, 3,328 validation and 10,920 test images.
 IMAGES_PER_FACE = {"train": 12, "validation": 16, "test": 10}
-_REVISION = 1  # part of the cache key: raise it when the drawing below changes
+_REVISION = 1  # part of the cache's key, raised when the drawing below changes
 
-_SUPERSAMPLE = 2  # the warp draws at twice the size, a box filter halves it
-_MASTER = 2  # and reads a master drawing twice as large again
+_SUPERSAMPLE = 2  # The warp draws at twice the size, and a box filter halves it.
+_MASTER = 2  # The warp reads a master drawing twice as large as what it draws.
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def glyphs(split: str, size: int = 28, seed: int = 0, cache_dir: Path | str | No
     Args:
         split: ``train``, ``validation`` or ``test``; no typeface is in two of them.
         size: side in pixels, 8 or more.
-        seed: of jitter, noise and order.
-        cache_dir: where drawn sets are kept; default ``$XDG_CACHE_HOME/pyqinfer`` or ``~/.cache/pyqinfer``.
+        seed: decides jitter, noise and order.
+        cache_dir: folder that keeps drawn sets; ``$XDG_CACHE_HOME/pyqinfer`` or ``~/.cache/pyqinfer`` if None.
 
     Raises:
         MissingFontsError: fonts are not installed; names the Debian packages.
@@ -93,7 +93,7 @@ def _digest(fonts: list[Path]) -> str:
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """A damaged or half-written cache file counts as absent."""
+    """Pixels and labels of a cache file; None if it is absent, damaged or half-written."""
     try:
         with np.load(path, allow_pickle=False) as data:
             return data["pixels"], data["labels"]
@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
 
 
 def _write(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Atomic; a cache that cannot be written (read-only home) only costs drawing again."""
+    """Write a cache file atomically. Where that is not possible (read-only home) the set is drawn again next time."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -125,7 +125,7 @@ def _generator(seed: int, *key: str) -> np.random.Generator:
 
 
 def _draw_face(font_path: Path, repeat: int, size: int, seed: int, jitter: Jitter) -> NDArray[np.uint8]:
-    """``[26 * repeat, size, size]``, letter by letter."""
+    """Images of one face, ``[26 * repeat, size, size]``, letter by letter."""
     n = len(LETTERS) * repeat
     rng = _generator(seed, font_path.stem)
     affine = _affine_maps(rng, n, jitter)
@@ -185,7 +185,7 @@ def _warp(master: Any, affine: NDArray[np.float64], size: int, blur: float, thre
     coefficients[:, 2] += master.width / 2
     image = master.transform((side, side), Image.Transform.AFFINE, tuple(coefficients.ravel()), Image.Resampling.BILINEAR)
     soft = np.asarray(image.filter(ImageFilter.GaussianBlur(float(blur))), dtype=np.float64) / 255
-    # Relative to the darkest ink, so that a hairline face gets thinner but never vanishes.
+    # The threshold is relative to the darkest ink, so that a hairline face gets thinner but never vanishes.
     sharp = np.clip((soft / max(soft.max(), 1e-6) - threshold) * 3 + 0.5, 0, 1)
     blocks: NDArray[np.float64] = sharp.reshape(size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean((1, 3))
     return blocks

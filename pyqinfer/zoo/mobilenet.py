@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 # (expansion, output channels, blocks): table 2 of the paper.
 _STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
-# Stride of the stem, then of each stage's first block.
+# Strides of the stem and of each stage's first block.
 _IMAGENET_STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)
 _SMALL_IMAGE_STRIDES = (1, 1, 2, 2, 1, 1, 2, 1)
 

@@ -20,7 +20,7 @@ def randomize_batchnorm(model: nn.Module, seed: int, images: Tensor | None = Non
 
     Args:
         model: changed in place, and returned in eval mode.
-        seed: of everything drawn.
+        seed: decides everything that is drawn.
         images: ``[N, C, H, W]`` float32 for the statistics; default 16 random images of 96x96, with as many channels
             as the first convolution reads.
 
@@ -45,7 +45,7 @@ def randomize_batchnorm(model: nn.Module, seed: int, images: Tensor | None = Non
             images = _mixed_images(_input_channels(model), generator)
         momenta = [norm.momentum for _, norm in norms]
         for _, norm in norms:
-            norm.momentum = None  # cumulative average: one pass sets the statistics outright
+            norm.momentum = None  # The average is then cumulative, so that one pass sets the statistics outright.
         model.train()
         model(images)
         model.eval()
@@ -72,8 +72,10 @@ def _input_channels(model: nn.Module) -> int:
 
 
 def _mixed_images(channels: int, generator: torch.Generator) -> Tensor:
-    """Half white noise, half coarse noise enlarged (like photographs, most energy at low frequencies): inputs of either kind
-    then meet statistics that suit them."""
+    """Half white noise, half coarse noise enlarged, which has most of its energy at low frequencies as photographs have.
+
+    The statistics then suit inputs of either kind.
+    """
     white = torch.randn(8, channels, 96, 96, generator=generator)
     coarse = torch.randn(8, channels, 12, 12, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(96, 96), mode="bilinear", align_corners=False)

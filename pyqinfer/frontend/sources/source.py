@@ -33,7 +33,7 @@ class Source:
     In a graph:
         graph_of: the graph of a whole model in the source's form, which is read without being traced.
         handlers: what builds the IR of the source's ops, by names such as "quantized_decomposed::quantize_per_tensor".
-        call_module: what builds the IR of a call of one of its submodules.
+        call_module: what builds the IR of a call of one of its submodules, in a graph that some ``graph_of`` takes.
         fold_weights: recognizes its weights in aten ops of constants.
     """
 
