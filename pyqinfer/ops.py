@@ -119,7 +119,7 @@ def _layer(layout: Layout, in_engine: bool = True, takes_residual: bool = True) 
 
 
 def _function(layout: Layout) -> OpTraits:
-    """Of float operands, ending in an epilogue."""
+    """A function of float operands that ends in an epilogue."""
     return OpTraits(layout, Reads.FLOATS, Agreement.ROUNDS, has_epilogue=True)
 
 
@@ -160,12 +160,12 @@ OPS: Mapping[str, OpTraits] = {
     "adaptive_avg_pool2d": _average(Layout.SPATIAL),
     "mean": _average(Layout.SPATIAL),
     "unary": OpTraits(Layout.ELEMENTWISE, Reads.FLOATS, Agreement.ROUNDS, has_epilogue=True, has_table=True, on_images=True),
-    "prelu": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS),  # a slope per channel, on axis 1
-    # Of two operands that broadcast, or of one and the constant `other`; with a single number it has a table.
+    "prelu": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS),  # its slopes are those of channels, on axis 1
+    # It has two operands that broadcast, or one and the constant `other`; with a single number it has a table.
     "binary": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_table=True, on_images=True),
     "reduce": _average(Layout.REDUCES),
     "cumsum": OpTraits(Layout.ALONG_AXES, Reads.FLOATS, Agreement.SUMS, on_images=True),
-    "softmax": _function(Layout.LAST_AXIS),  # has an `axis`
+    "softmax": _function(Layout.LAST_AXIS),  # its attribute `axis` may be any
     "matmul": OpTraits(Layout.TORCH, Reads.ALIKE, Agreement.SUMS, has_epilogue=True),
     "layer_norm": _function(Layout.TORCH),
     "group_norm": _function(Layout.SPATIAL),
@@ -177,10 +177,10 @@ OPS: Mapping[str, OpTraits] = {
     "pixel_shuffle": _movement(Layout.SPATIAL, Agreement.SUMS),  # a transposed convolution ends in one
     "constant": OpTraits(Layout.TORCH, Reads.NOTHING),
     "expand": _movement(Layout.TORCH, reads_shape=True),
-    # y = x*scale + shift per channel (axis 1)
+    # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
-    # Weights [O, I/groups, kh, kw].
+    # Its weights are [O, I/groups, kh, kw].
     "conv_transpose2d": _layer(Layout.SPATIAL, in_engine=False, takes_residual=False),
-    # Its operand under another shape in torch, where both are the same array in the engine (lower.layout).
+    # It gives its operand another shape in torch, where both are the same array in the engine (lower.layout).
     "alias": _movement(Layout.TORCH, from_frontend=False, in_engine=False),
 }

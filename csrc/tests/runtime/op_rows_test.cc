@@ -16,7 +16,7 @@ std::string Conv(const std::string& more = kRelu) {
 
 // Each graph holds its node twice, and a row breaks the first one (n0): so a constant that n0 drops is still used.
 
-// x_q u8 -> conv2d with scale, bias, base and a residual -> u8.
+// A conv2d from codes to codes, with scale, bias, base and a residual.
 ModelBuilder IntegerConv() {
   ModelBuilder b;
   const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
@@ -57,7 +57,7 @@ ModelBuilder Linear() {
   return b;
 }
 
-// Four groups of one column each would be allowed as well.
+// linear_dynamic with scales for two groups of two columns each, and with one scale per output.
 ModelBuilder LinearDynamic() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",7,4)");
@@ -74,7 +74,7 @@ ModelBuilder LinearDynamic() {
   return b;
 }
 
-// One node over f32 or u8 inputs of one shape.
+// A graph of one node over f32 or u8 inputs of one shape.
 ModelBuilder Simple(const std::string& op, int inputs, bool u8_in, bool u8_out, const std::string& attrs) {
   ModelBuilder b;
   const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
@@ -198,8 +198,8 @@ ModelBuilder ChannelTable() {
 struct Row {
   const char* name;
   ModelBuilder (*base)();
-  std::string from, to;  // replaced in the graph's JSON
-  const char* message;   // part of the error
+  std::string from, to;  // the text of the graph's JSON that is replaced, and by what
+  const char* message;   // a part of the error's text
 };
 void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
@@ -437,7 +437,7 @@ struct ShapeRow {
   const char* name;
   std::string op, input_shape, attrs;
   std::string stored;           // the output's shape in the file
-  ConcreteShape input, output;  // of one run; an empty output = kInvalidArgument
+  ConcreteShape input, output;  // shapes of one run; an empty output stands for the error kInvalidArgument
   ModelBuilder::Constants (*constants)(ModelBuilder* b) = nullptr;
 };
 void PrintTo(const ShapeRow& row, std::ostream* out) { *out << row.name; }
@@ -655,7 +655,7 @@ struct ProductRow {
   std::string a, b;
   int transpose_b;
   std::string stored;
-  ConcreteShape shape_a, shape_b, output;  // an empty output = kInvalidArgument
+  ConcreteShape shape_a, shape_b, output;  // shapes of one run; an empty output stands for the error kInvalidArgument
 };
 void PrintTo(const ProductRow& row, std::ostream* out) { *out << row.name; }
 

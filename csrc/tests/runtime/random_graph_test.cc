@@ -11,10 +11,10 @@
 namespace pqi::test {
 namespace {
 
-// A value under construction: NHWC.
+// A value of the graph under construction, an NHWC image.
 struct Image {
   int id;
-  int quant;  // -1 = float
+  int quant;  // -1 for float
   std::array<int64_t, 3> hwc;
 };
 
@@ -54,7 +54,7 @@ class GraphMaker {
       case 1:
         return kRelu;
       default:
-        return R"("activation":"clamp","lo":3212836864,"hi":1086324736)";  // -1, 6
+        return R"("activation":"clamp","lo":3212836864,"hi":1086324736)";  // the bit patterns of -1 and 6
     }
   }
 
