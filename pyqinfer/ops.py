@@ -15,26 +15,26 @@ from typing import Any
 class Layout(Enum):
     """What an op asks of the order of dimensions in memory. torch's is NCHW, the engine's spatial ops work on NHWC (``lower.layout``)."""
 
-    TORCH = auto()  # operands in torch's order
-    SPATIAL = auto()  # operands of rank 4 in NHWC
+    TORCH = auto()  # operands have to be in torch's order
+    SPATIAL = auto()  # operands of rank 4 have to be in NHWC
     ELEMENTWISE = auto()  # works element by element, in whatever order its first operand has
     ALONG_AXES = auto()  # takes whatever order its operands have: attributes name the axes, and change with the order
-    REDUCES = auto()  # the axes that it removes may be named in either order, if what is left has one order
+    REDUCES = auto()  # removes axes, which may be named in either order if what is left has one order
     LAST_AXIS = auto()  # torch names an axis; the engine works along the last one
-    RESHAPES = auto()  # reads its elements in torch's order
+    RESHAPES = auto()  # gives its elements another shape, in torch's order
     PERMUTES = auto()  # changes the order itself
-    COLUMNS = auto()  # operands in torch's order, whose last axis meets columns of weights that may be permuted in its place
+    COLUMNS = auto()  # as TORCH, but the last axis meets columns of weights, which may be permuted in its place
 
 
 class Reads(Enum):
-    """Types of the operands (docs/format.md)."""
+    """What types the operands of an op have (docs/format.md)."""
 
     FLOATS = auto()
     CODES = auto()
-    EITHER = auto()  # each operand codes or floats
-    ALIKE = auto()  # codes of all operands, or floats alone
+    EITHER = auto()  # each operand may be codes or floats
+    ALIKE = auto()  # the operands are all codes, or all floats
     INDICES = auto()
-    NOTHING = auto()  # no operands
+    NOTHING = auto()  # there are no operands
 
 
 class Agreement(Enum):
@@ -43,7 +43,7 @@ class Agreement(Enum):
     EXACT = auto()  # no code differs
     SUMS = auto()  # torch adds in another order: few codes differ, each by one step
     ROUNDS = auto()  # torch's function rounds otherwise: few codes differ, each by one step
-    AVERAGES = auto()  # as for SUMS, once exact ties between two codes are left out
+    AVERAGES = auto()  # what SUMS says holds once exact ties between two codes are left out
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OpTraits:
         computing_mode: the value of the attribute ``mode`` with which it does not pick elements, but computes values in an epilogue.
         reads_shape: its second operand gives nothing but a shape.
         has_table: maps each element by itself, so a chain of such ops between codes is one table.
-        on_images: does to images [N, C, 1, L] what it does to rows [N, C, L], axis for axis.
+        on_images: does to images [N, C, 1, L] what it does to values [N, C, L], axis for axis.
         is_quantizer: turns floats into codes or back, beside a layer and under its neighbour's metadata.
         is_plumbing: stands between layers, so that it is named after the value that it reads.
     """
