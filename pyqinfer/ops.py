@@ -15,26 +15,26 @@ from typing import Any
 class Layout(Enum):
     """What an op asks of the order of dimensions in memory. torch's is NCHW, the engine's spatial ops work on NHWC (``lower.layout``)."""
 
-    TORCH = auto()  # operands in torch's order
-    SPATIAL = auto()  # operands of rank 4 in NHWC
+    TORCH = auto()  # operands have to be in torch's order
+    SPATIAL = auto()  # operands of rank 4 have to be in NHWC
     ELEMENTWISE = auto()  # works element by element, in whatever order its first operand has
     ALONG_AXES = auto()  # takes whatever order its operands have: attributes name the axes, and change with the order
-    REDUCES = auto()  # the axes that it removes may be named in either order, if what is left has one order
+    REDUCES = auto()  # removes axes, which may be named in either order if what is left has one order
     LAST_AXIS = auto()  # torch names an axis; the engine works along the last one
-    RESHAPES = auto()  # reads its elements in torch's order
+    RESHAPES = auto()  # gives its elements another shape, in torch's order
     PERMUTES = auto()  # changes the order itself
-    COLUMNS = auto()  # operands in torch's order, whose last axis meets columns of weights that may be permuted in its place
+    COLUMNS = auto()  # as TORCH, but the last axis meets columns of weights, which may be permuted in its place
 
 
 class Reads(Enum):
-    """Types of the operands (docs/format.md)."""
+    """What types the operands of an op have (docs/format.md)."""
 
     FLOATS = auto()
     CODES = auto()
-    EITHER = auto()  # each operand codes or floats
-    ALIKE = auto()  # codes of all operands, or floats alone
+    EITHER = auto()  # each operand may be codes or floats
+    ALIKE = auto()  # the operands are all codes, or all floats
     INDICES = auto()
-    NOTHING = auto()  # no operands
+    NOTHING = auto()  # there are no operands
 
 
 class Agreement(Enum):
@@ -43,7 +43,7 @@ class Agreement(Enum):
     EXACT = auto()  # no code differs
     SUMS = auto()  # torch adds in another order: few codes differ, each by one step
     ROUNDS = auto()  # torch's function rounds otherwise: few codes differ, each by one step
-    AVERAGES = auto()  # as for SUMS, once exact ties between two codes are left out
+    AVERAGES = auto()  # what SUMS says holds once exact ties between two codes are left out
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OpTraits:
         computing_mode: the value of the attribute ``mode`` with which it does not pick elements, but computes values in an epilogue.
         reads_shape: its second operand gives nothing but a shape.
         has_table: maps each element by itself, so a chain of such ops between codes is one table.
-        on_images: does to images [N, C, 1, L] what it does to rows [N, C, L], axis for axis.
+        on_images: does to images [N, C, 1, L] what it does to values [N, C, L], axis for axis.
         is_quantizer: turns floats into codes or back, beside a layer and under its neighbour's metadata.
         is_plumbing: stands between layers, so that it is named after the value that it reads.
     """
@@ -119,7 +119,7 @@ def _layer(layout: Layout, in_engine: bool = True, takes_residual: bool = True) 
 
 
 def _function(layout: Layout) -> OpTraits:
-    """Of float operands, ending in an epilogue."""
+    """A function of float operands that ends in an epilogue."""
     return OpTraits(layout, Reads.FLOATS, Agreement.ROUNDS, has_epilogue=True)
 
 
@@ -160,11 +160,12 @@ OPS: Mapping[str, OpTraits] = {
     "adaptive_avg_pool2d": _average(Layout.SPATIAL),
     "mean": _average(Layout.SPATIAL),
     "unary": OpTraits(Layout.ELEMENTWISE, Reads.FLOATS, Agreement.ROUNDS, has_epilogue=True, has_table=True, on_images=True),
-    "prelu": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS),  # a slope per channel, on axis 1
-    # Of two operands that broadcast, or of one and the constant `other`; with a single number it has a table.
+    "prelu": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS),  # its slopes are those of channels, on axis 1
+    # It has two operands that broadcast, or one and the constant `other`; with a single number it has a table.
     "binary": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_table=True, on_images=True),
     "reduce": _average(Layout.REDUCES),
-    "softmax": _function(Layout.LAST_AXIS),  # has an `axis`
+    "cumsum": OpTraits(Layout.ALONG_AXES, Reads.FLOATS, Agreement.SUMS, on_images=True),
+    "softmax": _function(Layout.LAST_AXIS),  # its attribute `axis` may be any
     "matmul": OpTraits(Layout.TORCH, Reads.ALIKE, Agreement.SUMS, has_epilogue=True),
     "layer_norm": _function(Layout.TORCH),
     "group_norm": _function(Layout.SPATIAL),
@@ -176,10 +177,10 @@ OPS: Mapping[str, OpTraits] = {
     "pixel_shuffle": _movement(Layout.SPATIAL, Agreement.SUMS),  # a transposed convolution ends in one
     "constant": OpTraits(Layout.TORCH, Reads.NOTHING),
     "expand": _movement(Layout.TORCH, reads_shape=True),
-    # y = x*scale + shift per channel (axis 1)
+    # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
-    # Weights [O, I/groups, kh, kw].
+    # Its weights are [O, I/groups, kh, kw].
     "conv_transpose2d": _layer(Layout.SPATIAL, in_engine=False, takes_residual=False),
-    # Its operand under another shape in torch, where both are the same array in the engine (lower.layout).
+    # It gives its operand another shape in torch, where both are the same array in the engine (lower.layout).
     "alias": _movement(Layout.TORCH, from_frontend=False, in_engine=False),
 }

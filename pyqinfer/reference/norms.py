@@ -1,4 +1,4 @@
-"""softmax, layer_norm and group_norm (docs/numerics.md, "Rows")."""
+"""softmax, layer_norm and group_norm (docs/numerics.md, "Softmax and normalization")."""
 
 from __future__ import annotations
 

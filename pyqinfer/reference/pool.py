@@ -75,6 +75,16 @@ def reduce(node: NodeArgs) -> Tensor:
     return store(f32(y).reshape(shape), node.output)
 
 
+def cumsum(node: NodeArgs) -> Tensor:
+    x = np.moveaxis(node.inputs[0].data, node.attrs["axis"], 0)
+    y = np.empty_like(x)
+    total = np.zeros(x.shape[1:], np.float32)
+    for i, elements in enumerate(x):
+        total = f32(total + elements)
+        y[i] = total
+    return Tensor(np.moveaxis(y, 0, node.attrs["axis"]))
+
+
 def _pool_windows(length: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool, with_padding: bool) -> list[Window]:
     windows = []
     for i in range(count(length, kernel, stride, before, after, 1, ceil_mode)):
@@ -125,4 +135,5 @@ OPS: Mapping[str, Op] = {
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "mean": mean,
     "reduce": reduce,
+    "cumsum": cumsum,
 }

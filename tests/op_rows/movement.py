@@ -117,7 +117,7 @@ _THIRD = 0x3EAAAAAB  # f32(1/3)
 
 
 def _upsample_case(name: str, attrs: dict[str, Any], shape: tuple[int, ...] = (), out: Quant | None = None) -> Case:
-    """Of floats of this shape, or of a small image of codes."""
+    """An upsample of floats of this shape, or of a small image of codes where there is none."""
     return Case(
         f"upsample: {name}",
         lambda d: OneOp("upsample", [(d.floats(*shape), None) if shape else (d.codes(1, 3, 4, 2), U8)], out, attrs=attrs),

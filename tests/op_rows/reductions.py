@@ -1,4 +1,4 @@
-"""Reductions over any axes."""
+"""Reductions over any axes, and sums along one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 
 from op_rows.drawing import one_of
 from op_rows.exact import dequantize, fill, sum16
-from op_rows.exact_scalar import mul, quotient, round_f32
+from op_rows.exact_scalar import add, mul, quotient, round_f32
 from op_rows.family import Case, Draw, Family, Kind, Refusal, Shape
 from op_rows.one_op import OneOp, Quant
 from op_rows.random_nodes import generator, maybe_quants, sizes, tensor
@@ -36,6 +37,18 @@ def _reduce(node: OneOp) -> np.ndarray:
         return mul(total, quotient(q.scale, len(values)) if function == "mean" else q.scale)
 
     return fill(node, [1 if i in axes else x.shape[i] for i in kept], element)
+
+
+def _cumsum(node: OneOp) -> np.ndarray:
+    (x, _), axis = node.inputs[0], node.attrs["axis"]
+    y = np.empty_like(x)
+    for index in itertools.product(*(range(1 if d == axis else n) for d, n in enumerate(x.shape))):
+        total = 0.0
+        for i in range(x.shape[axis]):
+            at = (*index[:axis], i, *index[axis + 1 :])
+            total = add(total, float(x[at]))
+            y[at] = total
+    return y
 
 
 # ---- golden cases
@@ -69,12 +82,34 @@ def _cases(function: str) -> list[Case]:
     ]
 
 
+def _cumsum_case(name: str, axis: int, shape: tuple[int, ...] | None = None) -> Case:
+    def build(d: Stream) -> OneOp:
+        return OneOp("cumsum", [(_special(d) if shape is None else d.floats(*shape), None)], attrs={"axis": axis})
+
+    return Case(f"cumsum: {name}", build)
+
+
+_CUMSUM = [
+    _cumsum_case("the last axis", 1, (3, 20)),
+    _cumsum_case("the first axis", 0, (9, 2, 3)),
+    _cumsum_case("an axis in the middle", 1, (2, 5, 3, 2)),
+    _cumsum_case("NaN and infinities", 1),
+    Case(
+        "cumsum: zeros have signs",
+        lambda d: OneOp("cumsum", [(np.float32([[-0.0, 0.0, -0.0], [-0.0, -0.0, 1.0]]), None)], attrs={"axis": 1}),
+    ),
+    Case("cumsum: sums halfway between floats", lambda d: OneOp("cumsum", [(d.short_floats(4, 30), None)], attrs={"axis": 1})),
+]
+
+
 # ---- random nodes
 
 
 @st.composite
 def _nodes(draw: st.DrawFn) -> OneOp:
     rng, shape = generator(draw), draw(st.lists(sizes, min_size=1, max_size=4))
+    if draw(st.booleans()):
+        return OneOp("cumsum", [tensor(rng, None, *shape)], attrs={"axis": draw(st.integers(0, len(shape) - 1))})
     axes = sorted(draw(st.sets(st.integers(0, len(shape) - 1), min_size=1)))
     attrs = {"function": draw(st.sampled_from(["mean", "sum", "amax"])), "axes": axes, "keepdim": draw(st.integers(0, 1))}
     return OneOp("reduce", [tensor(rng, draw(maybe_quants), *shape)], draw(maybe_quants), attrs=attrs)
@@ -88,10 +123,21 @@ def _draw_reduce(draw: Draw, x: Shape) -> str | None:
     return f"Call(torch.{one_of(draw, 'mean', 'sum', 'amax')}, {tuple(axes)}, keepdim={draw(st.booleans())})"
 
 
+def _draw_cumsum(draw: Draw, x: Shape) -> str | None:
+    return f"Call(torch.cumsum, {draw(st.integers(1, len(x) - 1))})"
+
+
 FAMILY = Family(
-    exact={"reduce": _reduce},
-    cases=[case for function in ("mean", "sum", "amax") for case in _cases(function)],
+    exact={"reduce": _reduce, "cumsum": _cumsum},
+    cases=[*(case for function in ("mean", "sum", "amax") for case in _cases(function)), *_CUMSUM],
     nodes=_nodes(),
-    refused=[Refusal("Call(torch.sum, 1, dtype=torch.float64)", (2, 3), "computes in torch.float64")],
-    kinds=[Kind("reduce", ("reduce", "mean"), (3, 4), _draw_reduce)],
+    refused=[
+        Refusal("Call(torch.sum, 1, dtype=torch.float64)", (2, 3), "computes in torch.float64"),
+        Refusal("Call(torch.cumsum, 1, dtype=torch.float64)", (2, 3), "0.cumsum: aten.cumsum: computes in torch.float64"),
+        Refusal("Call(torch.cumsum, 1)", (2, 3), "0.cumsum: aten.cumsum: its input is an input of integers", torch.int64),
+    ],
+    kinds=[
+        Kind("cumsum", ("cumsum",), (2, 3, 4), _draw_cumsum),
+        Kind("reduce", ("reduce", "mean"), (3, 4), _draw_reduce),
+    ],
 )

@@ -55,5 +55,5 @@ class Stream:
         return self._array(shape, np.float32, lambda: math.ldexp(self.random.randint(-4097, 4097), self.random.choice((-12, 0, 12))))
 
     def scales(self, *shape: int) -> np.ndarray:
-        """Of weights: positive, with one element per channel or per channel and group."""
+        """Scales of weights: positive, with one element per channel or per channel and group."""
         return np.abs(self.floats(*shape, spread=1)) * np.float32(2.0**-9)

@@ -1,4 +1,4 @@
-// Softmax and normalization over an ISA's primitives: docs/numerics.md section "Rows".
+// Softmax and normalization over an ISA's primitives: docs/numerics.md section "Softmax and normalization".
 #pragma once
 
 #include "kernels/contract/elementwise.h"

@@ -1,4 +1,4 @@
-// Softmax and normalization in plain C++: docs/numerics.md section "Rows".
+// Softmax and normalization in plain C++: docs/numerics.md section "Softmax and normalization".
 #pragma once
 
 #include <cstddef>

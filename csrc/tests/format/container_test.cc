@@ -21,7 +21,7 @@ Bytes SmallFile() {
   return ToBytes(file.value().span());
 }
 
-// Structure, then hashes: what the loader calls in this order.
+// Reads structure, then hashes, in the loader's order.
 Status Read(const Bytes& file) {
   const AlignedBuffer<uint8_t> own = ToBuffer(file);
   const Result<Container> container = ReadContainer(own.span());
@@ -65,8 +65,8 @@ TEST(Container, AcceptsAFileWithoutTensors) {
 
 struct HeaderRow {
   const char* name;
-  const char* message;  // part of the message: the rule that must be the one to refuse
-  const char* from;     // replaced in the header's JSON, which is then padded and hashed again
+  const char* message;  // a part of the error's text, which shows that the right rule refused
+  const char* from;     // the text replaced in the header's JSON, which is then padded and hashed again
   std::string to;
   Code code = Code::kModelFormat;
 };
@@ -225,7 +225,7 @@ TEST(Container, AcceptsTheLargestRankAndName) {
 
 struct HashRow {
   const char* name;
-  std::function<void(std::string*)> change;  // of the digits
+  std::function<void(std::string*)> change;  // what is done to the digits of the hashes
   Code code;
 };
 

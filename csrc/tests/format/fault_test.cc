@@ -95,7 +95,7 @@ struct Row {
   const char* call;
   int at;
   int error;
-  int expected;   // os_error() of the save, 0 = success
+  int expected;   // os_error() of the save, 0 for success
   bool replaced;  // whether the target is then the new file
 };
 

@@ -179,7 +179,7 @@ int InChild(Body body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// As an ordinary user, because root may write everywhere.
+// Runs in a process of an ordinary user, because root may write everywhere.
 TEST_F(FileTest, SaveIntoAReadOnlyDirectoryFailsCleanly) {
   Spill(target_, old_);
   ASSERT_EQ(::chmod(dir_.c_str(), 0555), 0);

@@ -15,7 +15,7 @@ std::string Repeat(const std::string& piece, size_t n) {
   return out;
 }
 
-// The tree as text, which shows that every kind, key and order was kept.
+// Writes the tree as text, which shows that every kind, key and order was kept.
 std::string Dump(JsonRef value) {
   std::string out;
   switch (value.kind()) {

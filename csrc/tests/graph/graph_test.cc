@@ -9,7 +9,7 @@ namespace {
 
 struct Row {
   const char* name;
-  const char* message;  // part of it: the rule that must be the one to refuse
+  const char* message;  // a part of the error's text, which shows that the right rule refused
   std::string from, to;
   Code code = Code::kModelFormat;
 };

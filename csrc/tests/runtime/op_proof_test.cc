@@ -142,7 +142,7 @@ TEST(Indices, AreRefusedByEveryOpButEmbedding) {
       const bool names_dtype = status.message().find("must be f32 or u8, got i32") != std::string::npos;
       EXPECT_EQ(names_dtype, node.op != "embedding") << node.op << ": " << status.message();
     }
-    // With as many inputs as the op takes, whatever that number is.
+    // One of these is the number of inputs that the op takes; only then is its output looked at.
     node.outputs = {2};
     bool refused = false;
     for (size_t count = 0; count <= 2; ++count) {

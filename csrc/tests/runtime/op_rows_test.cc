@@ -16,7 +16,7 @@ std::string Conv(const std::string& more = kRelu) {
 
 // Each graph holds its node twice, and a row breaks the first one (n0): so a constant that n0 drops is still used.
 
-// x_q u8 -> conv2d with scale, bias, base and a residual -> u8.
+// A conv2d from codes to codes, with scale, bias, base and a residual.
 ModelBuilder IntegerConv() {
   ModelBuilder b;
   const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
@@ -57,7 +57,7 @@ ModelBuilder Linear() {
   return b;
 }
 
-// Four groups of one column each would be allowed as well.
+// linear_dynamic with scales for two groups of two columns each, and with one scale per output.
 ModelBuilder LinearDynamic() {
   ModelBuilder b;
   const int x = b.AddInput("x", R"("N",7,4)");
@@ -74,7 +74,7 @@ ModelBuilder LinearDynamic() {
   return b;
 }
 
-// One node over f32 or u8 inputs of one shape.
+// A graph of one node over f32 or u8 inputs of one shape.
 ModelBuilder Simple(const std::string& op, int inputs, bool u8_in, bool u8_out, const std::string& attrs) {
   ModelBuilder b;
   const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
@@ -106,6 +106,7 @@ ModelBuilder Unary() { return Simple("unary", 1, false, true, R"("function":"elu
 ModelBuilder Binary() { return Simple("binary", 2, true, true, R"("function":"mul")"); }
 
 ModelBuilder Reduce() { return Simple("reduce", 1, true, true, R"("function":"sum","axes":[1,3],"keepdim":0)"); }
+ModelBuilder Cumsum() { return Simple("cumsum", 1, false, false, R"("axis":2)"); }
 ModelBuilder Softmax() { return Simple("softmax", 1, false, true, R"("causal":1,"log":0)"); }
 ModelBuilder LayerNorm() { return Simple("layer_norm", 1, false, true, R"("eps":925353388,"center":1)"); }
 ModelBuilder GroupNorm() { return Simple("group_norm", 1, false, true, R"("eps":925353388,"groups":2)"); }
@@ -197,8 +198,8 @@ ModelBuilder ChannelTable() {
 struct Row {
   const char* name;
   ModelBuilder (*base)();
-  std::string from, to;  // replaced in the graph's JSON
-  const char* message;   // part of the error
+  std::string from, to;  // the text of the graph's JSON that is replaced, and by what
+  const char* message;   // a part of the error's text
 };
 void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
@@ -301,6 +302,8 @@ const Row kRows[] = {
     {"reduce_axis_4", Reduce, R"("axes":[1,3])", R"("axes":[4])", "does not have"},
     {"reduce_keepdim_2", Reduce, R"("keepdim":0)", R"("keepdim":2)", "'keepdim'"},
     {"reduce_of_2_24_codes", Reduce, R"("shape":["N",6,5,4])", R"("shape":["N",4096,5,4096])", "2^23"},
+    {"cumsum_axis_8", Cumsum, R"("axis":2)", R"("axis":8)", "'axis'"},
+    {"cumsum_axis_of_no_dimension", Cumsum, R"("axis":2)", R"("axis":4)", "axis 4"},
     {"softmax_causal_2", Softmax, R"("causal":1)", R"("causal":2)", "'causal'"},
     {"softmax_causal_logarithm", Softmax, R"("log":0)", R"("log":1)", "exclude"},
     {"softmax_of_an_axis", Softmax, R"("log":0)", R"("log":0,"axis":1)", "'axis'"},
@@ -376,6 +379,7 @@ const Row kRows[] = {
     {"conv_float_weights_of_codes", FloatConv, R"("name":"x","dtype":"f32")", R"("name":"x","dtype":"u8","quant":0)", "code weights"},
     {"quantize_of_codes", Quantize, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"unary_of_codes", Unary, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
+    {"cumsum_of_codes", Cumsum, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"softmax_of_codes", Softmax, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"layer_norm_of_codes", LayerNorm, R"("name":"x0","dtype":"f32")", R"("name":"x0","dtype":"u8","quant":0)", "must be f32"},
     {"matmul_of_codes_and_floats", Matmul, R"("name":"x1","dtype":"u8","quant":0)", R"("name":"x1","dtype":"f32")", "must be u8"},
@@ -433,7 +437,7 @@ struct ShapeRow {
   const char* name;
   std::string op, input_shape, attrs;
   std::string stored;           // the output's shape in the file
-  ConcreteShape input, output;  // of one run; an empty output = kInvalidArgument
+  ConcreteShape input, output;  // shapes of one run; an empty output stands for the error kInvalidArgument
   ModelBuilder::Constants (*constants)(ModelBuilder* b) = nullptr;
 };
 void PrintTo(const ShapeRow& row, std::ostream* out) { *out << row.name; }
@@ -557,6 +561,7 @@ const ShapeRow kShapes[] = {
     {"reduce", "reduce", kImage, R"("function":"amax","axes":[1,3],"keepdim":0)", "[N, W]", {2, 7, 5, 4}, {2, 5}},
     {"reduce_keepdim", "reduce", kImage, R"("function":"sum","axes":[0,2],"keepdim":1)", "[1, H, 1, 4]", {2, 7, 5, 4}, {1, 7, 1, 4}},
     {"reduce_of_nothing", "reduce", kImage, R"("function":"mean","axes":[1],"keepdim":0)", "[N, W, 4]", {2, 0, 5, 4}, {}},
+    {"cumsum", "cumsum", kImage, R"("axis":1)", "[N, H, W, 4]", {2, 0, 5, 4}, {2, 0, 5, 4}},
     {"softmax", "softmax", kImage, R"("causal":1,"log":0)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
     {"layer_norm", "layer_norm", kImage, R"("eps":0,"center":1)", "[N, H, W, 4]", {2, 3, 5, 4}, {2, 3, 5, 4}},
     {"group_norm", "group_norm", kImage, R"("eps":0,"groups":4)", "[N, H, W, 4]", {2, 3, 0, 4}, {2, 3, 0, 4}},
@@ -650,7 +655,7 @@ struct ProductRow {
   std::string a, b;
   int transpose_b;
   std::string stored;
-  ConcreteShape shape_a, shape_b, output;  // an empty output = kInvalidArgument
+  ConcreteShape shape_a, shape_b, output;  // shapes of one run; an empty output stands for the error kInvalidArgument
 };
 void PrintTo(const ProductRow& row, std::ostream* out) { *out << row.name; }
 

@@ -26,7 +26,7 @@ void BreakOutput(KernelSet* s) {
     Spoil(t.epilogue.out);
   };
 }
-// Only floats are wrong.
+// Breaks what a kernel writes as floats, and leaves codes right.
 template <kernels::WinogradKernels kernels::WinogradSet::* Filter>
 void BreakFloatOutput(KernelSet* s) {
   (s->*Filter).output = [](const kernels::WinogradOutput& t) noexcept {

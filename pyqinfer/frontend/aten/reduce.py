@@ -12,11 +12,16 @@ from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 
-def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
-    """Reduces the dimensions that are named, or all of them where none is."""
-    x = operand(reader, a)
+def _float_operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    """The operand of an op that may be asked to compute in another type, which the engine does not."""
     if a.get("dtype") not in (None, float32):
         raise NotSupportedHere(f"computes in {a['dtype']}")
+    return operand(reader, a)
+
+
+def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    """Reduces the dimensions that are named, or all of them where none is."""
+    x = _float_operand(reader, a)
     rank, dims = len(x.shape), a.get("dim")
     if not rank:
         raise NotSupportedHere(f"{function} of one number")
@@ -32,6 +37,14 @@ def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.
 def _mean(reader: GraphReader, node: Node, x: ir.Value, keep: bool) -> ir.Value:
     shape: ir.Shape = (x.shape[0], x.shape[1], 1, 1) if keep else (x.shape[0], x.shape[1])
     return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
+
+
+def _cumsum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Running sums along one dimension, in float32."""
+    x = _float_operand(reader, a)
+    if not x.shape:
+        raise NotSupportedHere("cumsum of one number")
+    return reader.emit("cumsum", node, [x], x.shape, {"axis": int(a["dim"]) % len(x.shape)})
 
 
 def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
@@ -78,6 +91,7 @@ HANDLERS: dict[str, Handler] = {
     "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
     "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
     "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
+    "cumsum": _cumsum,
     "var": lambda r, n, a: _variance(r, n, a, False),
     "std": lambda r, n, a: _variance(r, n, a, True),
     "linalg_vector_norm": _vector_norm,
