@@ -1,4 +1,4 @@
-"""The list of primitives that an ISA is written from (csrc/kernels/generic/primitives.h) has every name that the loop nests use, and no other."""
+"""The list of primitives for a new ISA (csrc/kernels/generic/primitives.h) names what the loop nests use, and nothing else."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ Status CheckOptions(const Options& options) {
 Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
                            const Options& options) {
   CodePlan plan;
-  if (set.u8s8_dot.shape.mr == 0) return plan;  // the reference set has one way
+  if (set.u8s8.mr == 0) return plan;  // the reference set has one way
   if (options.algorithm == "direct") {
     plan.reason = "as asked for";
     return plan;

@@ -138,6 +138,7 @@ TEST(Planner, AForcedAlgorithmWithoutAKernelIsUnsupported) {
   const CodeLayer layer(64, 64, 3, 14, 15, 7);
   EXPECT_EQ(PlanLayer(Isa::kAvx2, layer, {"fip", "auto"}).status().code(), Code::kUnsupported);
   EXPECT_EQ(PlanLayer(Isa::kAvx512Vnni, layer, {"deferred", "auto"}).status().code(), Code::kUnsupported);
+  EXPECT_EQ(PlanLayer(Isa::kAmx, layer, {"winograd", "auto"}).status().code(), Code::kUnsupported);
 }
 
 TEST(Planner, SaysWhyWinogradIsNotExact) {
