@@ -1,6 +1,6 @@
 # make demo   quantize, convert and run a trained network; prints a table, writes a picture
 # make test   everything that guards a change (15 minutes on two cores)
-# make test-all   also the slow tests, sanitizers and the aarch64 build under qemu
+# make test-all   also the slow tests, stand-ins for other machines, sanitizers and the aarch64 build under qemu
 # make bench  benchmarks (on a quiet machine)
 # make peers  a race against other engines, installed into .venv (on a quiet machine; PEERS="--models resnet18 --threads 1,2")
 # make lint   ruff, mypy, import rules, clang-format
@@ -24,29 +24,33 @@ export CC := $(shell command -v clang-19 || echo clang-19)
 export CXX := $(shell command -v clang++-19 || echo clang++-19)
 export CMAKE_GENERATOR := Ninja
 
-CMAKE_FLAGS := -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON
+# One tree, CXX_BUILD, holds the package, the tests and the benchmarks, so that every object is compiled once: pip builds what a wheel
+# holds (pyproject.toml, tool.scikit-build), `make cxx` the rest. Both must compile with the same flags.
+PACKAGE_FLAGS := -C cmake.define.PYQINFER_WERROR=ON
 
 .PHONY: demo test test-all bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
 
-test: packages-test python cxx
-	ctest --test-dir $(CXX_BUILD) --output-on-failure -j $(JOBS)
-	$(BIN)/pytest -m "not slow"
+# A worker takes a whole file of tests (loadfile), so that what a file prepares is prepared once.
+test: packages-test cxx
+	ctest --test-dir $(CXX_BUILD) --output-on-failure --no-tests=error -j $(JOBS)
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: test packages-all lint aarch64
-	ctest --test-dir $(AARCH64_BUILD) --output-on-failure -j $(JOBS)
-	PQINFER_ACCURACY_STEP=1 ctest --test-dir $(CXX_BUILD) --output-on-failure -R AccuracyTest
+	ctest --test-dir $(AARCH64_BUILD) --output-on-failure --no-tests=error -j $(JOBS)
+	PQINFER_ACCURACY_STEP=1 ctest --test-dir $(CXX_BUILD) --output-on-failure --no-tests=error -R AccuracyTest
 	$(BIN)/pytest -m slow
+	.ci/other-machines
 	.ci/sanitizers $(JOBS)
 
 aarch64: packages-all
-	CC= CXX= cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake $(CMAKE_FLAGS)
+	CC= CXX= cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON
 	cmake --build $(AARCH64_BUILD) -j $(JOBS)
 
 bench: packages-test python
-	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS) -DPYQINFER_BUILD_BENCH=ON
+	cmake -S . -B $(CXX_BUILD) -DPYQINFER_BUILD_BENCH=ON
 	cmake --build $(CXX_BUILD) -j $(JOBS)
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds
 
@@ -71,15 +75,16 @@ format: packages-lint python
 	$(BIN)/ruff format pyqinfer tests benchmarks examples
 	git ls-files 'csrc/*.cc' 'csrc/*.h' 'csrc/*.hpp' 'csrc/*.inc' 'examples/*.cpp' 'examples/*.c' | xargs clang-format-19 -i
 
-cxx: packages-test
-	cmake -S . -B $(CXX_BUILD) $(CMAKE_FLAGS)
+cxx: packages-test python
+	cmake -S . -B $(CXX_BUILD) -DPYQINFER_BUILD_TESTS=ON
 	cmake --build $(CXX_BUILD) -j $(JOBS)
 
-# The package, editable: Python files are used in place, the native module is compiled again whenever a C++ source changes.
-SOURCES := $(shell git ls-files csrc cmake CMakeLists.txt pyproject.toml 2>/dev/null)
+# The package, editable: Python files are used in place; a changed C++ source is compiled again, and what is linked from it installed.
+# Sources of tests and benchmarks are no part of it.
+SOURCES := $(shell git ls-files csrc cmake CMakeLists.txt pyproject.toml ':!csrc/tests/*.cc' ':!csrc/tests/*.h' ':!csrc/bench' 2>/dev/null)
 python: $(VENV)/.installed
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	$(BIN)/pip install -q --no-build-isolation --no-deps $(PACKAGE_FLAGS) -e .
 	touch $@
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt | packages-build

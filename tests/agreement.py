@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils._pytree import tree_leaves, tree_map
+from traces import traced_once
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
@@ -134,13 +135,15 @@ def assert_agrees_with_torch(graph: GraphModule, *inputs: Tensor, **options: boo
 
 def assert_converts_and_agrees(model: nn.Module, *inputs: Tensor, fallback: str = "error") -> EngineGraph:
     """torch runs the graph that is imported as it runs the model; the engine agrees with it layer by layer, and with the twin."""
-    graph = trace(model, inputs)
-    engine = build_engine_graph(model, inputs, fallback=fallback)
+    with traced_once(model):
+        graph = trace(model, inputs)
+        engine = build_engine_graph(model, inputs, fallback=fallback)
+        converted = convert(model, example_inputs=inputs)
     with torch.no_grad():
         assert_equal_but_for_flips(graph(*inputs), model(*inputs))
     assert engine.to_json() == build_engine_graph(graph, inputs).to_json()
     assert_within_bounds(differences(graph, engine, *inputs))
-    assert_engine_equals_twin(convert(model, example_inputs=inputs), *inputs)
+    assert_engine_equals_twin(converted, *inputs)
     return engine
 
 

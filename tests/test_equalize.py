@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import digits_net
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.equalize import equalize, find_pairs
 from pyqinfer.quantization.graph import TracedModel
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    with traced_once(digits_net.trained()):
+        yield
+
 
 X = torch.randn(4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -209,6 +209,7 @@ def test_models_prepared_by_fx_for_qat_convert_in_evaluation_mode(net: str, qcon
     assert "affine" not in {node["op"] for node in engine.graph["nodes"]}
 
 
+@pytest.mark.usefixtures("only_patterns_that_occur")
 @pytest.mark.parametrize("net", FAMILIES)
 def test_models_prepared_by_pt2e_for_qat_convert_in_evaluation_mode(net: str) -> None:
     pt2e = pytest.importorskip("torchao.quantization.pt2e")

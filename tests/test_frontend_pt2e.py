@@ -96,6 +96,7 @@ def quantized(net: nn.Module, x: tuple[Tensor, ...], name: str, is_qat: bool) ->
     return flow.convert_pt2e(prepared)
 
 
+@pytest.mark.usefixtures("only_patterns_that_occur")
 @pytest.mark.parametrize("is_qat", [False, True], ids=["ptq", "qat"])
 @pytest.mark.parametrize("name", ["xnnpack", "x86"])
 @pytest.mark.parametrize("net", NETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import digits_net
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from agreement import assert_agrees_with_torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.bits import parse_bits
@@ -25,6 +27,12 @@ from pyqinfer.quantization.weights import quantize_weight
 from pyqinfer.study.ablation import ablation, ablation_steps
 
 PLAIN = pq.PTQ(equalize=False, bias_correction=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    with traced_once(digits_net.trained()):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from digits_resnet import digit_images, digits_net, top1
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.allocation.plot import uniform_choices
@@ -23,6 +24,7 @@ from pyqinfer.bits import parse_bits
 from pyqinfer.methods.zeroq import ZeroQ
 from pyqinfer.quantization.bn_statistics import statistics_loss
 from pyqinfer.quantization.distill import Distillation, distill, initial_noise
+from pyqinfer.quantization.distilled import Distilled
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.observers import affine_params
@@ -36,18 +38,19 @@ LAYERS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The same network on any number of cores; more threads would only wait for each other on layers as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    with traced_once(digits_net()):
+        yield
 
 
-@lru_cache
+@cache
+def distilled(stats: str) -> Distilled:
+    return distill(digits_net(), EXAMPLE, Distillation(batch=8, iterations=300, stats=stats))
+
+
 def distilled_images() -> Tensor:
-    return distill(digits_net(), EXAMPLE, Distillation(batch=16)).images
+    return distilled("batch").images
 
 
 def calibrated(data: Tensor, bits: str = "8/8", **settings: object) -> GraphModule:
@@ -79,20 +82,19 @@ def shift(module: GraphModule) -> float:
 # Distillation on a trained network (docs/methods.md).
 
 
-def assert_distils(settings: Distillation) -> None:
+def assert_reaches_the_statistics(found: Distilled, stats: str, rate: float = 0.5) -> None:
     """The loss falls below 1 % of where it started and below that of real images; at rate 0.5 a hundred times below noise."""
-    net = digits_net()
-    distilled = distill(net, EXAMPLE, settings)
-    assert distilled.loss < 0.01 * distilled.losses[0]
-    assert distilled.loss < statistics_loss(net, digit_images("train")[0][: settings.batch], settings.stats)
-    noise = torch.randn(settings.batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    if settings.learning_rate == 0.5:
-        assert 100 * distilled.loss < statistics_loss(net, noise, settings.stats)
+    net, count = digits_net(), len(found.images)
+    assert found.loss < 0.01 * found.losses[0]
+    assert found.loss < statistics_loss(net, digit_images("train")[0][:count], stats)
+    noise = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    if rate == 0.5:
+        assert 100 * found.loss < statistics_loss(net, noise, stats)
 
 
 @pytest.mark.parametrize("stats", ["image", "batch"])
 def test_distillation_reaches_the_statistics(stats: str) -> None:
-    assert_distils(Distillation(batch=8, iterations=300, stats=stats))
+    assert_reaches_the_statistics(distilled(stats), stats)
 
 
 @pytest.mark.slow
@@ -100,7 +102,8 @@ def test_distillation_reaches_the_statistics(stats: str) -> None:
 @pytest.mark.parametrize("rate", [0.5, 0.1])
 @pytest.mark.parametrize(("stats", "init"), [("image", "repository"), ("image", "normal"), ("batch", "normal")])
 def test_distillation_in_every_setting(stats: str, init: str, rate: float, schedule: str) -> None:
-    assert_distils(Distillation(32, 500, stats, rate, schedule, init))
+    found = distill(digits_net(), EXAMPLE, Distillation(32, 500, stats, rate, schedule, init))
+    assert_reaches_the_statistics(found, stats, rate)
 
 
 def test_calibration_on_initial_noise_fails_and_on_distilled_images_works() -> None:
@@ -114,8 +117,7 @@ def test_calibration_on_initial_noise_fails_and_on_distilled_images_works() -> N
 
 def test_images_with_the_statistics_of_the_batch_reach_as_far_as_real_ones() -> None:
     """Each image with the statistics of all has weaker features, and ranges found with such images cut real ones off."""
-    image_wise = distill(digits_net(), EXAMPLE, Distillation(batch=16, stats="image")).images
-    assert 10 * shift(calibrated(distilled_images())) < shift(calibrated(image_wise))
+    assert 10 * shift(calibrated(distilled("batch").images)) < shift(calibrated(distilled("image").images))
 
 
 @pytest.mark.slow
@@ -212,7 +214,7 @@ def test_a_network_without_batch_norm_gets_a_clear_error() -> None:
 # Bits under a budget.
 
 
-@lru_cache
+@cache
 def allocation(average: float) -> object:
     budget = pq.Budget(avg_weight_bits=average)
     return pq.allocate(digits_net(), ZeroQ(), budget=budget, example_inputs=EXAMPLE, calibration=[distilled_images()])
