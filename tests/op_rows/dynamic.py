@@ -150,5 +150,5 @@ FAMILY = Family(
     exact={"linear_dynamic": _linear_dynamic},
     cases=_CASES,
     nodes=_nodes(),
-    not_drawn={"linear_dynamic": "comes from tensors of torchao and from quantize_dynamic alone (tests/test_dynamic.py)"},
+    not_drawn={"linear_dynamic": "comes from tensors of torchao and from quantize_dynamic alone (tests/test_frontend_dynamic.py)"},
 )
