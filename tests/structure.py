@@ -31,9 +31,11 @@ def cpp_picture() -> str:
     """The folders of csrc/ as a Mermaid flow chart; an arrow goes from a folder to one that it uses."""
     order, deps = folder_order(), declared_deps()
     direct = direct_deps(deps)
-    lines = ["flowchart RL"]
-    lines += [f"  {folder} --> {used}" for folder in order for used in sorted(direct[folder], key=order.index)]
-    lines += [f"  {folder}[{folder}: {what}] --> {order[-1]}" for folder, what in TOP.items()]
+    # Mermaid takes some words for its own, `graph` among them, so a node is called like its folder with an underscore.
+    lines = ["flowchart RL", *(f'  {folder}_["{folder}"]' for folder in order)]
+    lines += [f'  {folder}_["{folder}: {what}"]' for folder, what in TOP.items()]
+    lines += [f"  {folder}_ --> {used}_" for folder in order for used in sorted(direct[folder], key=order.index)]
+    lines += [f"  {folder}_ --> {order[-1]}_" for folder in TOP]
     return "\n".join(lines)
 
 
