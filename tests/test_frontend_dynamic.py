@@ -169,3 +169,25 @@ def test_parameters_of_another_tensor_are_refused() -> None:
 
     with pytest.raises(UnsupportedError, match="computed from another tensor"):
         build_engine_graph(Net(), (torch.randn(2, 8),))
+
+
+class FrequencyBlock(nn.Module):
+    """A linear layer over frequencies of [N, channels, time, frequency] and a BatchNorm over the channels, as in music separation."""
+
+    def __init__(self, channels: int, frequencies: int, width: int) -> None:
+        super().__init__()
+        self.down, self.norm, self.up = nn.Linear(frequencies, width, bias=False), nn.BatchNorm2d(channels), nn.Linear(width, frequencies)
+        nn.init.uniform_(self.norm.weight, 0.2, 3)
+        nn.init.uniform_(self.norm.bias, -1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.relu(self.norm(self.down(x))))
+
+
+@pytest.mark.parametrize("channels", [8, 6])  # as many as the layer has outputs, and another number
+def test_a_batch_norm_over_axis_1_stays_out_of_a_linear_layer(channels: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 5, 16)
+    quantized = torch.ao.quantization.quantize_dynamic(FrequencyBlock(channels, 16, 8).eval(), {nn.Linear}, dtype=torch.qint8)
+    got = Session(convert(quantized, example_inputs=(x,)), threads=1)(x)
+    torch.testing.assert_close(got, quantized(x), rtol=1e-4, atol=1e-4)
