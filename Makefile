@@ -42,7 +42,7 @@ test-all: test packages-all lint aarch64
 	ctest --test-dir $(AARCH64_BUILD) --output-on-failure --no-tests=error -j $(JOBS)
 	PQINFER_ACCURACY_STEP=1 ctest --test-dir $(CXX_BUILD) --output-on-failure --no-tests=error -R AccuracyTest
 	$(BIN)/pytest -m slow
-	.ci/other-machines
+	.ci/other-machines $(JOBS)
 	.ci/sanitizers $(JOBS)
 
 aarch64: packages-all

@@ -1,4 +1,4 @@
-"""What all tests share: torch runs on one thread, and torchao exports only the patterns that it needs."""
+"""What all tests share: threads, random state, and torchao's export of patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch.fx import GraphModule
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from one random state, whatever ran before it and in which process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

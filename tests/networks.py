@@ -54,8 +54,8 @@ class Network:
 
 SMALL = [
     Network("resnet20", zoo.resnet20, (32, 32), (24, 40)),
-    Network("resnet18", lambda: zoo.resnet18(10), (32, 32), (48, 40)),
-    Network("resnet50", lambda: zoo.resnet50(10), (32, 32), (33, 31)),
+    Network("resnet18", lambda: zoo.resnet18(10), (24, 24), (48, 40)),
+    Network("resnet50", lambda: zoo.resnet50(10), (24, 24), (33, 31)),
     Network("mobilenet_v2", lambda: zoo.mobilenet_v2(10), (32, 32), (48, 33)),
     Network("two_headed", TwoHeaded, (20, 28), (24, 16)),
     Network("unet-bilinear", lambda: zoo.unet(width=8, depth=2), (20, 28), (24, 12)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer import zoo
@@ -38,9 +40,11 @@ class Small(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def net() -> nn.Module:
+def net() -> Iterator[nn.Module]:
     torch.manual_seed(0)
-    return Small().eval()
+    net = Small().eval()
+    with traced_once(net):
+        yield net
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +137,14 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_concatenations_and_transposed_convolutions_are_measured_too(images: Tensor) -> None:
     torch.manual_seed(0)
     unet, x = zoo.unet(width=8, depth=2, upsampling="transposed").eval(), images[:2, :, :8, :8].contiguous()
-    nodes = quantizable_nodes(TracedModel(unet, (x,)))
-    table, rest = Meter(unet, (x,), nodes, 1, "auto").table({node.name: (parse_bits("8/8"), parse_bits("4/4")) for node in nodes})
-    assert sum(row[parse_bits("8/8")] > 0 for row in table.values()) >= len(nodes) - 2
-    assert rest >= 0
-    found = pq.allocate(
-        unet, pq.OMPQ(samples=4), budget=pq.Budget(latency_ms=1000), example_inputs=(x,), calibration=[images[:4, :, :8, :8]]
-    )
+    with traced_once(unet):
+        nodes = quantizable_nodes(TracedModel(unet, (x,)))
+        table, rest = Meter(unet, (x,), nodes, 1, "auto").table({node.name: (parse_bits("8/8"), parse_bits("4/4")) for node in nodes})
+        assert sum(row[parse_bits("8/8")] > 0 for row in table.values()) >= len(nodes) - 2
+        assert rest >= 0
+        found = pq.allocate(
+            unet, pq.OMPQ(samples=4), budget=pq.Budget(latency_ms=1000), example_inputs=(x,), calibration=[images[:4, :, :8, :8]]
+        )
     assert {node.name for node in nodes} == set(found)
 
 
@@ -185,10 +190,8 @@ def test_only_budgets_in_milliseconds_have_a_prediction(net: nn.Module, images: 
 
 def test_uniform_networks_run_the_bits_they_are_measured_at(net: nn.Module, images: Tensor) -> None:
     """Every layer of the measured network executes at its pair of bits."""
-    net20 = zoo.resnet20(10, 3).eval()
-    x = torch.randn(1, 3, 16, 16)
-    nodes = quantizable_nodes(TracedModel(net20, (x,)))
-    meter = Meter(net20, (x,), nodes, 1, "auto")
+    nodes = nodes_of(net, images)
+    meter = Meter(net, (images[:1],), nodes, 1, "auto")
     for text, expected in (("8/8", (8, 8)), ("4/6", (4, 6)), ("t/4", (2, 4)), ("float", (32, 32))):
         model = meter.network(dict.fromkeys((node.name for node in nodes), parse_bits(text)))
         assert {(cost.weight_bits, cost.act_bits) for cost in model.layer_costs() if cost.macs} == {expected}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from agreement import assert_engine_equals_twin, assert_within_bounds, differences
 from networks import LARGE, SMALL, Network
 from random_graphs.check import as_tuple, assert_one_answer
+from torch import nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
@@ -20,28 +24,47 @@ _BATCH = 2
 _FP32_TOLERANCE = 1e-4  # of the largest output
 
 
-def graph_of(network: Network, kind: str) -> GraphModule:
+# Ranges without a search and no trials: which ranges PTQ takes makes no difference here.
+_PLAIN = pq.PTQ(observer="minmax", weight_range="minmax", equalize=False, bias_correction=False)
+
+
+def graph_of(network: Network, model: nn.Module, kind: str) -> GraphModule:
     """The fp32 or the quantized graph that torch runs."""
-    model, example = network.module(), (network.images(2),)
+    example = (network.images(2),)
     if kind == "fp32":
         return trace(model, example)
-    return pq.quantize(model, pq.PTQ(observer="minmax"), example_inputs=example, calibration=[network.images(8)])
+    return pq.quantize(model, _PLAIN, example_inputs=example, calibration=[network.images(8)])
 
 
-def agree_with_torch(network: Network, graph: GraphModule, native: bool) -> pq.Model:
-    """Layer by layer at the first size, and fp32 networks as a whole at both. The model, of any size where the network allows it."""
+@dataclass(frozen=True)
+class Graphs:
+    """A network with its module and the graphs of both kinds."""
+
+    network: Network
+    module: nn.Module
+    graphs: dict[str, GraphModule]
+
+
+@pytest.fixture(scope="module", params=SMALL, ids=lambda n: n.name)
+def small(request: pytest.FixtureRequest) -> Graphs:
+    network, module = request.param, request.param.module()
+    with traced_once(module):
+        return Graphs(network, module, {kind: graph_of(network, module, kind) for kind in ("fp32", "int8")})
+
+
+def agree_with_torch(network: Network, graph: GraphModule) -> pq.Model:
+    """The engine agrees with torch layer by layer at the first size. Returns its model, of any size where the network allows it."""
     x, resizable = network.images(_BATCH), network.other is not None
     engine = build_engine_graph(graph, (x,), dynamic_size=resizable)
     model = pq.convert(graph, example_inputs=(x,), dynamic_size=resizable, samples=0)
-    assert_within_bounds(differences(graph, engine, x, native=model if native else None))
+    assert_within_bounds(differences(graph, engine, x, native=model))
     return model
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8"])
-@pytest.mark.parametrize("network", SMALL, ids=lambda n: n.name)
-def test_small_networks_agree_with_torch_and_give_one_answer(network: Network, kind: str) -> None:
-    graph = graph_of(network, kind)
-    model = agree_with_torch(network, graph, native=False)
+def test_small_networks_agree_with_torch_and_give_one_answer(small: Graphs, kind: str) -> None:
+    network = small.network
+    model = agree_with_torch(network, small.graphs[kind])
     assert_one_answer(model, (network.images(_BATCH),), any_batch=True)
     sessions = [pq.Session(model, threads=2, isa=isa) for isa in pq.cpu_info()["isas"]]
     for size in [network.size] if network.other is None else [network.size, network.other]:
@@ -49,28 +72,26 @@ def test_small_networks_agree_with_torch_and_give_one_answer(network: Network, k
         outputs = [[y.numpy().tobytes() for y in as_tuple(session(x))] for session in sessions]
         assert all(output == outputs[0] for output in outputs), size
         if kind == "fp32":
-            assert_close(sessions[-1], network.module(), x)
+            assert_close(sessions[-1], small.module, x)
 
 
-def assert_close(session: pq.Session, module: torch.nn.Module, x: torch.Tensor) -> None:
+def assert_close(session: pq.Session, module: nn.Module, x: torch.Tensor) -> None:
     with torch.no_grad():
         expected = tree_leaves(module(x))
     for got, wanted in zip(as_tuple(session(x)), expected, strict=True):
         assert float((got - wanted).abs().max()) <= _FP32_TOLERANCE * float(wanted.abs().max())
 
 
-@pytest.mark.parametrize("network", SMALL, ids=lambda n: n.name)
-def test_ptq_leaves_almost_all_multiplications_in_integers(network: Network) -> None:
-    model = pq.convert(graph_of(network, "int8"), example_inputs=(network.images(2),), samples=0)
-    assert model.integer_share() >= network.share, [layer for layer in layer_coverage(model.graph) if not layer.integer]
+def test_ptq_leaves_almost_all_multiplications_in_integers(small: Graphs) -> None:
+    model = pq.convert(small.graphs["int8"], example_inputs=(small.network.images(2),), samples=0)
+    assert model.integer_share() >= small.network.share, [layer for layer in layer_coverage(model.graph) if not layer.integer]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp32", "int8"])
 @pytest.mark.parametrize("network", LARGE, ids=lambda n: n.name)
 def test_large_networks_agree_with_torch_and_give_one_answer(network: Network, kind: str) -> None:
-    graph = graph_of(network, kind)
-    model = agree_with_torch(network, graph, native=True)
+    model = agree_with_torch(network, graph_of(network, network.module(), kind))
     for size in [network.size] if network.other is None else [network.size, network.other]:
         x = network.images(_BATCH, size)
         expected = pq.Session(model, threads=1)(x).numpy().tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from published import OMPQ_MOBILENET_V2, OMPQ_RESNET18, OMPQ_RESNET18_QAT
 from torch import Tensor, nn
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer import zoo
@@ -153,9 +155,11 @@ def test_noise_added_to_eight_bits(bits: str, noise: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def net() -> nn.Module:
+def net() -> Iterator[nn.Module]:
     torch.manual_seed(0)
-    return zoo.randomize_batchnorm(zoo.resnet20(10, 3), 0, images=torch.randn(8, 3, 32, 32))
+    net = zoo.randomize_batchnorm(zoo.resnet20(10, 3), 0, images=torch.randn(8, 3, 32, 32))
+    with traced_once(net):
+        yield net
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from traces import traced_once
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.methods.ptq import PTQ
@@ -70,8 +72,10 @@ def make_net(seed: int = 0) -> SmallNet:
 
 
 @pytest.fixture(scope="module")
-def net() -> SmallNet:
-    return make_net()
+def net() -> Iterator[SmallNet]:
+    net = make_net()
+    with traced_once(net):
+        yield net
 
 
 @pytest.fixture(scope="module")

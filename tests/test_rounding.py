@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from agreement import assert_agrees_with_torch
 from torch import Tensor, nn
+from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.bits import BitConfig, parse_bits
@@ -155,21 +156,24 @@ def learned(net: nn.Module, x: Tensor, **options: object) -> torch.fx.GraphModul
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"),
+    ("make", "shape", "bits"),
     [
-        (Net, (48, 3, 12, 12)),
-        (Attention, (48, 5, 8)),
-        (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, 2), nn.Conv2d(6, 4, 1)), (48, 3, 8, 8)),
+        (Net, (48, 3, 12, 12), 2),
+        (Attention, (48, 5, 8), 2),
+        (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, 2), nn.Conv2d(6, 4, 1)), (48, 3, 8, 8), 3),
     ],
 )
 def test_learned_rounding_lowers_every_blocks_error_and_the_networks(
-    errors: list[BlockError], make: type[nn.Module], shape: tuple[int, ...]
+    errors: list[BlockError], make: type[nn.Module], shape: tuple[int, ...], bits: int
 ) -> None:
+    """The bits are those at which both fall whatever the seed, and so on any machine: by 20 to 80 % and 11 to 80 % in ten trials each, with
+    two kinds of torch's float kernels. At others the network's error, which is not what is learned, may grow while the blocks' fall."""
     torch.manual_seed(0)
     net = make().eval()
     x = torch.rand(shape)
-    options = {"first_last": None, "bias_correction": False}
-    graphs = {rounding: learned(net, x, rounding=rounding, **options) for rounding in ("nearest", "learned")}
+    options = {"first_last": None, "bias_correction": False, "weight_bits": bits, "iterations": 100}
+    with traced_once(net):
+        graphs = {rounding: learned(net, x, rounding=rounding, **options) for rounding in ("nearest", "learned")}
     assert errors
     assert all(e.learned <= e.nearest for e in errors)
     assert sum(e.learned for e in errors) < 0.9 * sum(e.nearest for e in errors)
@@ -197,7 +201,8 @@ def test_the_result_is_a_graph_of_codes_that_the_engine_runs() -> None:
 def test_the_same_seed_gives_the_same_codes_and_another_one_others() -> None:
     torch.manual_seed(0)
     net = Net()
-    states = [learned(net, IMAGES, iterations=20, seed=seed).state_dict() for seed in (1, 1, 2)]
+    with traced_once(net):
+        states = [learned(net, IMAGES, iterations=20, seed=seed).state_dict() for seed in (1, 1, 2)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
 
