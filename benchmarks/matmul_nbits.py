@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import pyqinfer as pq
-from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
-from pyqinfer.frontend.surrogates import CodedLinear
+from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
+from pyqinfer.frontend.sources.stand_ins import CodedLinear
 from pyqinfer.report import Column, Report
 
 GROUP, INPUTS = 32, 4096

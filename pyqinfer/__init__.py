@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import BitConfig
+from pyqinfer.budget import Budget
 from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
+from pyqinfer.methods.registry import METHODS as _METHODS
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
 from pyqinfer.session import Session
@@ -21,37 +23,30 @@ from pyqinfer.session import Session
 if TYPE_CHECKING:
     from pyqinfer import zoo
     from pyqinfer.allocation.api import allocate
-    from pyqinfer.allocation.budget import Budget
     from pyqinfer.conversion import convert
-    from pyqinfer.frontend.fake_quant import FakeQuant, register_fake_quant
+    from pyqinfer.frontend.codes import FakeQuant
+    from pyqinfer.frontend.sources.fake_quant import register_fake_quant
     from pyqinfer.measure.benchmark import benchmark
     from pyqinfer.measure.compare import compare
     from pyqinfer.measure.profile import profile
-    from pyqinfer.methods.ompq import OMPQ
-    from pyqinfer.methods.ptq import PTQ
-    from pyqinfer.methods.zeroq import ZeroQ
+    from pyqinfer.methods.registry import *  # noqa: F403  (the classes of all methods)
     from pyqinfer.quantization import quantize
 
 # Name -> module that defines it (the module itself where the names are equal): loaded at first use.
 _LAZY = {
-    "Budget": "pyqinfer.allocation.budget",
-    "FakeQuant": "pyqinfer.frontend.fake_quant",
-    "OMPQ": "pyqinfer.methods.ompq",
-    "PTQ": "pyqinfer.methods.ptq",
-    "ZeroQ": "pyqinfer.methods.zeroq",
+    "FakeQuant": "pyqinfer.frontend.codes",
     "allocate": "pyqinfer.allocation.api",
     "benchmark": "pyqinfer.measure.benchmark",
     "compare": "pyqinfer.measure.compare",
     "convert": "pyqinfer.conversion",
     "profile": "pyqinfer.measure.profile",
     "quantize": "pyqinfer.quantization",
-    "register_fake_quant": "pyqinfer.frontend.fake_quant",
+    "register_fake_quant": "pyqinfer.frontend.sources.fake_quant",
     "zoo": "pyqinfer.zoo",
+    **{method.name: method.module for method in _METHODS},
 }
 
 __all__ = [
-    "OMPQ",
-    "PTQ",
     "BitConfig",
     "Budget",
     "FakeQuant",
@@ -62,7 +57,6 @@ __all__ = [
     "Report",
     "Session",
     "UnsupportedError",
-    "ZeroQ",
     "__version__",
     "allocate",
     "benchmark",
@@ -77,6 +71,7 @@ __all__ = [
     "register_fake_quant",
     "zoo",
 ]
+__all__ += [method.name for method in _METHODS]
 
 
 def __getattr__(name: str) -> Any:

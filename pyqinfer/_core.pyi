@@ -14,6 +14,9 @@ def cpu_info() -> dict[str, Any]:
     takes, "warning": "" or why that is not the last of ``isas``, "threads": usable CPUs, "compiler": str}``.
     """
 
+def op_names() -> list[str]:
+    """Every op of the engine, in the order of docs/format.md."""
+
 def write_model(graph_json: str, constants: Sequence[NDArray[Any]], producer: str) -> bytes:
     """Pack logical constants (one array per entry of the graph's ``constants``: int8 for ``code``, float32, int32, uint8), infer the
     shapes of all values that nodes write (their ``shape`` may be left out of ``graph_json``), validate, and return the file's bytes.

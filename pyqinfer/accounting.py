@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from pyqinfer.ops import OPS
+
 BOPS_CONVENTION = "mac*bw*ba/v1"
-MAC_OPS = ("conv2d", "linear", "linear_dynamic")
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One node of the graph. ``bytes``: constants of the node in the file."""
+    """What one node of the graph costs. ``bytes``: what its constants take in the file."""
 
     name: str
     op: str
     output_shape: tuple[int, ...]
-    weight_bits: int  # 32 for float; 0 where the op has no weights
-    act_bits: int  # 32 for float
+    weight_bits: int  # 32 for float weights, 0 for an op that is no layer
+    act_bits: int  # 32 for a float input
     macs: int
     params: int
     bytes: int
@@ -39,17 +40,17 @@ class LayerCost:
 
 
 def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], constant_bytes: Sequence[int]) -> list[LayerCost]:
-    """Costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
+    """Give the costs of every node. ``graph``: the dict of docs/format.md; ``shapes``: concrete shape of each value."""
     constants, values, quants = graph["constants"], graph["values"], graph["quants"]
     costs = []
     for node in graph["nodes"]:
-        x = values[(node["inputs"] or node["outputs"])[0]]
-        if node["op"] == "linear_dynamic":  # quantizes its input itself
+        x, traits = values[(node["inputs"] or node["outputs"])[0]], OPS[node["op"]]
+        if traits.quantizes_input:
             act_bits = int(node["attrs"]["qmax"]).bit_length()
         else:
             act_bits = quants[x["quant"]]["bits"] if x["dtype"] == "u8" else 32
         output_shape = tuple(shapes[node["outputs"][0]])
-        weight = constants[node["constants"]["weight"]] if node["op"] in MAC_OPS else None
+        weight = constants[node["constants"]["weight"]] if traits.is_layer else None
         weight_bits = macs = params = 0
         if weight is not None:
             weight_bits = weight["bits"] if weight["dtype"] == "code" and act_bits < 32 else 32
@@ -62,8 +63,8 @@ def layer_costs(graph: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], con
 
 
 def float_reason(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
-    """Why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
-    if node["op"] == "linear_dynamic" or graph["values"][node["inputs"][0]]["dtype"] == "u8":
+    """Say why a conv or linear node runs in float, as far as its operands tell; "" where it runs in integers."""
+    if OPS[node["op"]].quantizes_input or graph["values"][node["inputs"][0]]["dtype"] == "u8":
         return ""
     quantized_weights = graph["constants"][node["constants"]["weight"]]["dtype"] == "code"
     return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"

@@ -42,12 +42,12 @@ class LayerBits:
 
     @property
     def is_float(self) -> bool:
-        """Neither weights nor activations are quantized."""
+        """Whether neither weights nor activations are quantized."""
         return self.weight == FLOAT
 
     @property
     def is_integer(self) -> bool:
-        """The layer multiplies integers."""
+        """Whether the layer multiplies integers."""
         return self.act != FLOAT
 
     @property
@@ -94,7 +94,7 @@ def parse_bits(text: str | LayerBits) -> LayerBits:
 
 
 class BitConfig(Mapping[str, LayerBits]):
-    """Layer name -> :class:`LayerBits`, in execution order. Values may be given as strings (``"4/8"``)."""
+    """A mapping of layer names to :class:`LayerBits`, in execution order. Values may be given as strings (``"4/8"``)."""
 
     def __init__(self, layers: Mapping[str, LayerBits | str] | Iterable[tuple[str, LayerBits | str]] = ()) -> None:
         items = layers.items() if isinstance(layers, Mapping) else layers

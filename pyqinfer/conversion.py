@@ -1,4 +1,4 @@
-"""Torch model to ``.pqi``: import, lower, write, and load through the validator."""
+"""Converts a torch model to ``.pqi``: import, lower, write, and load through the validator."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def convert(
 
     Args:
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
-            with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager).
+            with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager);
+            docs/sources.md has the list.
         example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64 or int32 indices of an embedding.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.
@@ -72,7 +73,7 @@ def build_engine_graph(
     fallback: str = "float",
     image_inputs: Mapping[str, ImageInput] | None = None,
 ) -> EngineGraph:
-    """The graph and constants that :func:`convert` writes. Arguments and errors as there; needs no native core."""
+    """Give the graph and constants that :func:`convert` writes. Arguments and errors are as there; the native core is not needed."""
     if fallback not in ("float", "error"):
         raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
     engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size), image_inputs)
@@ -96,7 +97,7 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
 
 
 def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
-    """Rows of the examples; the examples as they are if the model does not take a batch of one."""
+    """Store rows of the examples, or the examples as they are if the model does not take a batch of one."""
     rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]

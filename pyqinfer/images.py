@@ -1,4 +1,4 @@
-"""Images as bytes: what a model's input looked like to torch, for files whose input is uint8 NHWC."""
+"""Describes images in bytes: how a model's input looked to torch, for files whose input is uint8 NHWC."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class ImageInput:
             raise ValueError(f"mean and std must be finite, std positive, one number or one per channel; got {self.mean} and {self.std}")
 
     def parameters(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and std of each channel, float32 [channels]. Raises ValueError if there are others than one or ``channels``."""
+        """Give mean and std of each channel, float32 [channels]. Raises ValueError if there are others than one or ``channels``."""
         mean, std = (np.atleast_1d(np.asarray(v, np.float32)) for v in (self.mean, self.std))
         if not {len(mean), len(std)} <= {1, channels}:
             raise ValueError(f"mean has {len(mean)} and std {len(std)} numbers for {channels} channels")
         return np.broadcast_to(mean, (channels,)), np.broadcast_to(std, (channels,))
 
     def values(self, channels: int) -> NDArray[np.float32]:
-        """What each byte becomes, float32 [channels, 256]."""
+        """Give the float that each byte becomes, float32 [channels, 256]."""
         mean, std = self.parameters(channels)
         t = np.arange(256, dtype=np.float32) / np.float32(255)
         result: NDArray[np.float32] = (t - mean[:, None]) / std[:, None]
         return result
 
     def to_bytes(self, x: NDArray[Any]) -> NDArray[np.uint8]:
-        """The nearest image [N, H, W, C] to a normalized float input [N, C, H, W]."""
+        """Give the image [N, H, W, C] that is nearest to a normalized float input [N, C, H, W]."""
         mean, std = self.parameters(x.shape[1])
         t = (x.transpose(0, 2, 3, 1) * std + mean) * 255
         result: NDArray[np.uint8] = np.clip(np.rint(t), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where the wheel keeps the C and C++ library."""
+"""Paths of the C and C++ library inside the wheel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyqinfer import _core
 
 
 def _root() -> Path:
-    # Beside the compiled module: in an editable installation that is site-packages, not the source tree.
+    # The files lie beside the compiled module, which an editable installation has in site-packages, not in the source tree.
     return Path(_core.__file__).resolve().parent
 
 

@@ -1,7 +1,7 @@
 """The typed graph between frontends and lowering: torch's meaning (NCHW activations, OIHW weights), no torch objects.
 
-A frontend builds it with the ops of :data:`TORCH_OPS`. The passes of ``pyqinfer.lower`` rewrite it, step by step, into the
-ops of docs/format.md, which ``lower.emit`` writes down.
+A frontend builds it with the ops of ``pyqinfer.ops`` that have ``from_frontend``. The passes of ``pyqinfer.lower`` rewrite it, step by
+step, into the ops of docs/format.md, which ``lower.emit`` writes down.
 """
 
 from __future__ import annotations
@@ -13,27 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-# A number, the name of a symbol, or None: known only once the inputs' shapes are.
+from pyqinfer.ops import OPS, OpTraits
+
+# A dimension is a number, the name of a symbol, or None if it is known only once the inputs' shapes are.
 Dim = int | str | None
 Shape = tuple[Dim, ...]
-
-# What frontends emit: `conv_transpose2d` has weights [O, I/groups, kh, kw];
-# `constant` has no inputs and one constant `value`; `expand` may have a second input, of which only the shape counts.
-# `clamp` is relu, relu6, hardtanh and clamp; `batch_norm` is y = x*scale + shift per channel (axis 1);
-# `unary` has the functions of docs/format.md; `prelu` has a slope per channel (axis 1); `binary` broadcasts its two inputs, or one and
-# the constant `other`. `pad` has `value` as a float, `upsample` of mode nearest moves elements like the rest of MOVE_OPS, of mode bilinear
-# it computes.
-# `softmax` has an `axis`; `layer_norm` works on the last axis, `group_norm` on rank 4.
-# `linear_dynamic` has Weight and the attributes of docs/format.md. `embedding` has a `weight` and reads indices.
-QUANT_OPS = frozenset({"quantize", "dequantize"})
-WEIGHT_OPS = frozenset({"conv2d", "conv_transpose2d", "linear"})
-DYNAMIC_OPS = frozenset({"linear_dynamic"})
-POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean"})
-MOVE_OPS = frozenset({"max_pool2d", "reshape", "transpose", "slice", "pad", "upsample", "pixel_shuffle"})
-ELEMENTWISE_OPS = frozenset({"batch_norm", "clamp", "add", "unary", "prelu", "binary"})
-ROW_OPS = frozenset({"softmax", "layer_norm", "group_norm"})
-_OTHER_OPS = frozenset({"matmul", "reduce", "concat", "constant", "expand", "embedding"})
-TORCH_OPS = QUANT_OPS | WEIGHT_OPS | DYNAMIC_OPS | POOL_OPS | MOVE_OPS | ELEMENTWISE_OPS | ROW_OPS | _OTHER_OPS
 
 FloatArray = NDArray[np.float32]
 
@@ -49,13 +33,13 @@ class Quant:
 
     @property
     def bits(self) -> int:
-        """Smallest b with qmax < 2^b, at least 2."""
+        """The smallest b >= 2 with qmax < 2^b."""
         return max(2, self.qmax.bit_length())
 
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """Quantized weights: ``scale[c] * (step*code + base[c])``, c on axis 0, or of linear layers a group of inputs.
+    """Quantized weights ``scale[c] * (step*code + base[c])``; c is a channel on axis 0, or in linear layers a group of inputs of one.
 
     ``codes``: int8 in torch's layout; ``scale``: float32 [O] or [O, G]; ``base``: int32 of that shape or None (all 0); ``step``: 1 or 2;
     ``bits``: declared width, 2 where ``ternary``.
@@ -69,7 +53,7 @@ class Weight:
     ternary: bool
 
     def expand(self) -> FloatArray:
-        """Float weights, each operation rounded once (docs/numerics.md)."""
+        """Give float weights, each operation rounded once (docs/numerics.md)."""
         values = self.codes.astype(np.int32).reshape(self.scale.size, -1) * self.step
         if self.base is not None:
             values = values + self.base.reshape(-1, 1)
@@ -77,7 +61,7 @@ class Weight:
 
     @property
     def grouped(self) -> bool:
-        """Scales per group of inputs."""
+        """Whether the scales are those of groups of inputs."""
         return self.scale.ndim == 2
 
 
@@ -119,14 +103,29 @@ class Node:
     def __post_init__(self) -> None:
         self.output.producer = self
 
+    @property
+    def traits(self) -> OpTraits:
+        """The row of the node's op."""
+        return OPS[self.op]
+
+    @property
+    def picks_elements(self) -> bool:
+        """Whether the node writes elements of its first operand as they are."""
+        return self.traits.picks_with(self.attrs)
+
+    @property
+    def absorbs_quantize(self) -> bool:
+        """Whether a quantize behind the node becomes part of it."""
+        return self.traits.absorbs_quantize_with(self.attrs)
+
     def describe(self) -> str:
-        """For messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
+        """Name the node for messages: "layer1.0.conv1 (conv2d, model.py:12)"."""
         return f"{self.name} ({self.op}{', ' + self.source if self.source else ''})"
 
 
 @dataclass(eq=False)
 class Graph:
-    """``nodes`` are in topological order; every value is a graph input or the output of one node."""
+    """A network: ``nodes`` are in topological order; every value is a graph input or the output of one node."""
 
     symbols: list[str]
     inputs: list[Value]
@@ -134,7 +133,7 @@ class Graph:
     nodes: list[Node]
 
     def users(self) -> dict[Value, list[Node]]:
-        """Value -> the nodes that read it, once per read, in order."""
+        """Give for each value the nodes that read it, once per read, in order."""
         result: dict[Value, list[Node]] = defaultdict(list)
         for node in self.nodes:
             for value in node.inputs:
@@ -156,7 +155,7 @@ class Graph:
 
 
 def clamp_bounds(node: Node) -> tuple[float, float]:
-    """``lo``, ``hi`` of a node with an activation."""
+    """Give ``lo`` and ``hi`` of a node with an activation."""
     lo, hi = node.attrs["lo"], node.attrs["hi"]
     assert isinstance(lo, float)
     assert isinstance(hi, float)
@@ -164,24 +163,19 @@ def clamp_bounds(node: Node) -> tuple[float, float]:
 
 
 def real(node: Node, key: str) -> float:
-    """An attribute that is a float."""
+    """Give an attribute that is a float."""
     value = node.attrs[key]
     assert isinstance(value, float)
     return value
 
 
-def computes(node: Node) -> bool:
-    """An ``upsample`` that takes its pixels between neighbours; all others of MOVE_OPS pick elements."""
-    return node.op == "upsample" and node.attrs["mode"] == "bilinear"
-
-
 def numbers(node: Node, key: str) -> tuple[int, ...]:
-    """An attribute that is a list of integers."""
+    """Give an attribute that is a list of integers."""
     value = node.attrs[key]
     assert isinstance(value, tuple)
     return tuple(int(v) for v in value if v is not None)
 
 
 def quants_of(values: Iterable[Value]) -> list[Quant]:
-    """The distinct quantization parameters, in order of appearance."""
+    """Give the distinct quantization parameters, in order of appearance."""
     return list(dict.fromkeys(value.quant for value in values if value.quant is not None))

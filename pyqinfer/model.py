@@ -38,7 +38,7 @@ class Model:
 
     @property
     def native(self) -> _core.Model:
-        """The core's handle."""
+        """The model in the native core."""
         return self._native
 
     @cached_property
@@ -49,12 +49,12 @@ class Model:
 
     @cached_property
     def inputs(self) -> Mapping[str, tuple[int | str, ...]]:
-        """Input name -> shape; a dimension is a number or the name of a symbol."""
+        """Shapes by the names of inputs; a dimension is a number or the name of a symbol."""
         return self._ports("inputs")
 
     @cached_property
     def outputs(self) -> Mapping[str, tuple[int | str, ...]]:
-        """Output name -> shape; ``"?"`` is a dimension that depends on the inputs' shapes."""
+        """Shapes by the names of outputs; ``"?"`` is a dimension that depends on the inputs' shapes."""
         return self._ports("outputs")
 
     def _ports(self, key: str) -> Mapping[str, tuple[int | str, ...]]:
@@ -62,11 +62,11 @@ class Model:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the file."""
+        """The size of the file in bytes."""
         return self._native.nbytes
 
     def constant(self, index: int) -> NDArray[Any]:
-        """The unpacked constant of that index: int8 codes, float32, int32 or uint8."""
+        """Give the unpacked constant of that index: int8 codes, float32, int32 or uint8."""
         return self._native.constant(index)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -74,11 +74,11 @@ class Model:
         self._native.save(os.fspath(path))
 
     def to_bytes(self) -> bytes:
-        """The file's bytes."""
+        """Give the bytes of the file."""
         return self._native.to_bytes()
 
     def input_shapes(self, shapes: Shapes | None = None) -> dict[str, tuple[int, ...]]:
-        """Concrete input shapes: those given, else the file's with a batch of 1.
+        """Give concrete input shapes: those given, else the file's with a batch of 1.
 
         Raises ValueError if an input has another symbolic dimension and no shape is given.
         """
@@ -97,27 +97,27 @@ class Model:
         return result
 
     def layer_costs(self, shapes: Shapes | None = None) -> list[LayerCost]:
-        """MACs, bits and bytes of every node for the given input shapes (default: batch 1)."""
+        """Count MACs, bits and bytes of every node for the given input shapes (by default with a batch of 1)."""
         concrete = self._native.infer_shapes(self.input_shapes(shapes))
         sizes = [self._native.constant_nbytes(i) for i in range(len(self.graph["constants"]))]
         return layer_costs(self.graph, concrete, sizes)
 
     def macs(self, shapes: Shapes | None = None) -> int:
-        """Multiply-accumulates of all conv and linear layers."""
+        """Count the multiply-accumulates of all conv and linear layers."""
         return sum(cost.macs for cost in self.layer_costs(shapes))
 
     def bops(self, shapes: Shapes | None = None) -> int:
-        """MACs x weight bits x activation bits, float counted as 32 bit (convention ``mac*bw*ba/v1``)."""
+        """Count MACs x weight bits x activation bits, float taken as 32 bit (convention ``mac*bw*ba/v1``)."""
         return sum(cost.bops for cost in self.layer_costs(shapes))
 
     def integer_share(self, shapes: Shapes | None = None) -> float:
-        """Share of the MACs that run in integers, 0 to 1 (1 for a model without MACs)."""
+        """Give the share of the MACs that run in integers, 0 to 1 (1 for a model without MACs)."""
         costs = self.layer_costs(shapes)
         total = sum(cost.macs for cost in costs)
         return sum(cost.macs for cost in costs if cost.integer) / total if total else 1.0
 
     def summary(self, shapes: Shapes | None = None) -> Report:
-        """One row per layer: op, output shape, bits, MACs, BOPs, bytes in the file."""
+        """Describe the model with one row per layer: op, output shape, bits, MACs, BOPs, bytes in the file."""
         costs = self.layer_costs(shapes)
         columns = [
             Column("name", "layer", numeric=False),
@@ -158,7 +158,7 @@ class Model:
         return Report("Layers", columns, rows, facts, notes)
 
     def size_report(self) -> Report:
-        """Bytes by layer in the file against the same layer in 32-bit floats; the last rows make the sum equal to the file's size."""
+        """Compare the bytes of each layer in the file with those in 32-bit floats; the last rows make the sum equal to the file's size."""
         rows: list[dict[str, str | int | float | None]] = []
         counted = 0
         for node in self.graph["nodes"]:

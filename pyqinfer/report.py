@@ -18,7 +18,7 @@ class Column:
 
     key: str
     heading: str
-    spec: str = ""  # format specification for numbers, e.g. ".2f"
+    spec: str = ""  # format specification for numbers, as ".2f"
     numeric: bool = True
 
     def text(self, value: Cell) -> str:
@@ -41,7 +41,7 @@ class Report:
         return [[column.text(row.get(column.key)) for column in self.columns] for row in self.rows]
 
     def table(self) -> str:
-        """Text for a terminal, columns aligned."""
+        """Give text for a terminal, with columns aligned."""
         headings = [column.heading for column in self.columns]
         cells = self._cells()
         widths = [max(len(line[i]) for line in [headings, *cells]) for i in range(len(headings))]
@@ -60,7 +60,7 @@ class Report:
         return "\n".join(parts)
 
     def to_markdown(self) -> str:
-        """A GitHub-flavoured markdown table with title and notes."""
+        """Give a GitHub-flavoured markdown table with title and notes."""
         lines = [f"**{self.title}**", ""]
         lines.append("| " + " | ".join(column.heading for column in self.columns) + " |")
         lines.append("|" + "|".join("---:" if column.numeric else ":---" for column in self.columns) + "|")
@@ -70,7 +70,7 @@ class Report:
         return "\n".join(lines)
 
     def to_csv(self) -> str:
-        """Raw values under the columns' keys."""
+        """Give raw values under the columns' keys."""
         out = io.StringIO()
         writer = csv.writer(out)
         writer.writerow([column.key for column in self.columns])
@@ -78,12 +78,12 @@ class Report:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """``{"title", "facts", "rows", "notes"}``; stable for scripts."""
+        """Give ``{"title", "facts", "rows", "notes"}``, which scripts can rely on."""
         content = {"title": self.title, "facts": dict(self.facts), "rows": [dict(row) for row in self.rows]}
         return json.dumps({**content, "notes": list(self.notes)}, indent=1)
 
     def render(self, style: str) -> str:
-        """``style``: ``table``, ``md``, ``csv`` or ``json``."""
+        """Give the report in a style: ``table``, ``md``, ``csv`` or ``json``."""
         makers = {"table": self.table, "md": self.to_markdown, "csv": self.to_csv, "json": self.to_json}
         if style not in makers:
             raise ValueError(f"unknown output style {style!r}: choose one of {', '.join(makers)}")

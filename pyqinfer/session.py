@@ -17,7 +17,7 @@ from pyqinfer.report import Column, Report
 
 
 def default_threads() -> int:
-    """``PYQINFER_NUM_THREADS``, else the CPUs this process may use, at most 8."""
+    """Give ``PYQINFER_NUM_THREADS``, else the number of CPUs this process may use, at most 8."""
     text = os.environ.get("PYQINFER_NUM_THREADS")
     if text is None:
         return min(int(_core.cpu_info()["threads"]), 8)
@@ -37,9 +37,8 @@ class Session:
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
             Results do not depend on it.
         algorithm: of convolutions and linear layers on codes. ``"auto"``: for each layer the fastest that is proved exact; ``"direct"``,
-            ``"fip"``, ``"deferred"``, ``"winograd"`` (F(2x2,3x3)), ``"winograd_4x4"``, ``"winograd_1d"`` (F(2,3) along image rows),
-            ``"winograd_1d4"`` (F(4,3)), and these with ``"_fip"`` (not 4x4) or ``"_deferred"``: that one for every layer whose shape it
-            fits. Results do not depend on it.
+            the plain products; or an algorithm by name, such as ``"winograd"`` or ``"deferred"``, for every layer whose shape it fits. The
+            error for an unknown name lists them all, docs/numerics.md describes them. Results do not depend on it.
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
             CPU where it pays) or ``"off"``.
 
@@ -81,20 +80,20 @@ class Session:
         return self._native.threads
 
     def __call__(self, *inputs: Any) -> Any:
-        """Inputs in the model's order; one array, or a tuple where the model has several outputs."""
+        """Run on inputs in the model's order. Returns one array, or a tuple where the model has several outputs."""
         result = self.run(self.name_inputs(inputs))
         outputs = tuple(result[name] for name in self.model.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def name_inputs(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Positional inputs under the model's input names. Raises ValueError if there are more or fewer than the model has."""
+        """Give positional inputs under the model's input names. Raises ValueError if there are more or fewer than the model has."""
         names = self.model.inputs
         if len(inputs) != len(names):
             raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
         return dict(zip(names, inputs, strict=True))
 
     def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = ()) -> dict[str, Any]:
-        """Named inputs to named outputs.
+        """Run on named inputs, and return named outputs.
 
         Args:
             inputs: name -> array of the dtype and shape the model asks for: float32 or uint8 (nothing is converted silently), or
@@ -114,7 +113,7 @@ class Session:
         return dict(result)
 
     def arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], bool]:
-        """The inputs as the core takes them, and whether any was a torch tensor. Errors as for :meth:`run`."""
+        """Give the inputs as the core takes them, and whether any was a torch tensor. Errors are those of :meth:`run`."""
         arrays, as_torch = {}, False
         for name, value in inputs.items():
             array, is_torch = _as_numpy(name, value)
@@ -123,7 +122,7 @@ class Session:
         return arrays, as_torch
 
     def dequantize(self, layer: str, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Codes captured at a layer's output to float32 values."""
+        """Turn codes captured at a layer's output into float32 values."""
         graph = self.model.graph
         for node in graph["nodes"]:
             if node["name"] == layer:
@@ -137,11 +136,11 @@ class Session:
         raise ValueError(f"no layer named {layer!r}")
 
     def layers(self) -> list[dict[str, Any]]:
-        """One dict per layer: name, op, weight_bits, act_bits (0 = float), executed_as, reason, weight_bytes (packed, in memory)."""
+        """Give one dict per layer: name, op, weight_bits, act_bits (0 for float), executed_as, reason, weight_bytes (packed, in memory)."""
         return self._native.layers()
 
     def layer_report(self) -> Report:
-        """:meth:`layers` as a table."""
+        """Give :meth:`layers` as a table."""
         columns = [
             Column("name", "layer", numeric=False),
             Column("op", "op", numeric=False),
@@ -154,12 +153,12 @@ class Session:
         return Report(f"Layers as executed ({self.isa}, {self.threads} threads)", columns, self.layers(), {"isa": self.isa})
 
     def memory(self) -> dict[str, int]:
-        """Bytes of packed weights and of the largest arena planned so far."""
+        """Give the bytes of packed weights and of the largest arena planned so far."""
         return self._native.memory()
 
     @property
     def native(self) -> _core.Session:
-        """The core's handle."""
+        """The session in the native core."""
         return self._native
 
     def __repr__(self) -> str:
@@ -167,7 +166,7 @@ class Session:
 
 
 def _narrowed(name: str, indices: NDArray[Any]) -> NDArray[Any]:
-    """int64 indices as int32. Raises ValueError for one that does not fit."""
+    """Give int64 indices as int32. Raises ValueError for one that does not fit."""
     if indices.dtype != np.int64:
         return indices
     narrow = indices.astype(np.int32)
@@ -177,7 +176,7 @@ def _narrowed(name: str, indices: NDArray[Any]) -> NDArray[Any]:
 
 
 def _as_numpy(name: str, value: Any) -> tuple[NDArray[Any], bool]:
-    """The value as a numpy array, and whether it was a torch tensor. torch is looked up, never imported."""
+    """Give the value as a numpy array, and whether it was a torch tensor. torch is looked up, never imported."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"input {name!r}: masked arrays are not supported; fill it first")
     if isinstance(value, np.ndarray):

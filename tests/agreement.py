@@ -18,15 +18,11 @@ from traces import traced_once
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
+from pyqinfer.ops import OPS, Agreement
 from pyqinfer.session import Session
-
-SUMMING = {"conv2d", "linear", "linear_dynamic", "matmul", "pixel_shuffle"}
-POOLS = {"avg_pool2d", "adaptive_avg_pool2d", "mean", "reduce", "upsample"}
-# Ops whose float result torch rounds otherwise before it becomes a code.
-ROUNDING = {"unary", "prelu", "affine", "softmax", "layer_norm", "group_norm"}
 
 NORMALIZATIONS = {torch.ops.aten.group_norm.default, torch.ops.aten.layer_norm.default}
 
@@ -101,7 +97,7 @@ class LayerByLayer(Interpreter):
             expected = value.numpy().astype(np.int64) + shift
             again = torch.from_numpy(got.astype(np.int64) - shift).to(value.dtype)
         difference = np.abs(expected - got)
-        if node["op"] in POOLS:
+        if OPS[node["op"]].agreement is Agreement.AVERAGES:
             before = value if value.dtype == torch.float32 else self.fetch_args_kwargs_from_env(n)[0][0]
             difference = difference[~ties(before, scale)]
         self.differences[name] = Difference(node["op"], np.count_nonzero(difference), got.size, int(difference.max(initial=0)), 0.0)
@@ -160,12 +156,12 @@ def assert_equal_but_for_flips(got: Any, expected: Any) -> None:
 def assert_within_bounds(found: dict[str, Difference]) -> None:
     for name, d in found.items():
         assert d.relative < 2e-5, (name, d)
-        if d.op in SUMMING | POOLS | ROUNDING:
+        if OPS[d.op].agreement is Agreement.EXACT:
+            assert d.codes == 0, (name, d)
+        else:
             assert d.worst <= 1, (name, d)
             assert d.codes <= max(0.0003 * d.elements, 3), (name, d)
-        else:
-            assert d.codes == 0, (name, d)
-    pooled = [d for d in found.values() if d.op in SUMMING | POOLS | ROUNDING]
+    pooled = [d for d in found.values() if OPS[d.op].agreement is not Agreement.EXACT]
     elements = sum(d.elements for d in pooled)
     assert elements < 10**6 or sum(d.codes for d in pooled) <= 1e-4 * elements
 

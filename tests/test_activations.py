@@ -17,7 +17,7 @@ from pyqinfer import _core, ir
 from pyqinfer.conversion import convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.lower.tables import code_table
-from pyqinfer.methods import PTQ
+from pyqinfer.methods.ptq import PTQ
 from pyqinfer.model import Model
 from pyqinfer.quantization import quantize
 from pyqinfer.reference import functions, wide_functions

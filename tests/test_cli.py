@@ -174,6 +174,7 @@ MISTAKES = [
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--method", "gptq", "--out", "{work}/a.pqi"), "expected ptq"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--budget-bits", "4", "--out", "{work}/a.pqi"), "takes no budget"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--method", "ompq", "--out", "{work}/a.pqi"), "give --budget-bops"),
+    (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", *OMPQ, "--bits", "4/4", "--out", "{work}/a.pqi"), "no use for --bits"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--candidates", "4/4", "--out", "{work}/a.pqi"), "are for a budget"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--bits-in", "{work}/no.json", "--out", "{work}/a.pqi"), "no.json"),
     (("verify", "{work}/net.pqi", "--isa", "sse9"), "sse9"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from agreement import SUMMING, assert_engine_equals_twin, assert_within_bounds, differences
+from agreement import assert_engine_equals_twin, assert_within_bounds, differences
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from traces import traced_once
 from pyqinfer import zoo
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.methods import PTQ
+from pyqinfer.methods.ptq import PTQ
+from pyqinfer.ops import OPS, Agreement
 from pyqinfer.quantization import quantize
 from pyqinfer.session import Session
 
@@ -145,7 +146,7 @@ def test_zoo_networks_agree_with_torch_and_every_layer_is_integer(name: str, siz
     module = quantize(net, method, example_inputs=(data[0],), calibration=data)
     engine = build_engine_graph(module, (data[0],), fallback="error")
     assert_within_bounds(differences(module, engine, torch.cat(data)))
-    names = {node["name"] for node in engine.graph["nodes"] if node["op"] in SUMMING}
+    names = {node["name"] for node in engine.graph["nodes"] if OPS[node["op"]].agreement is Agreement.SUMS}
     assert names == {n for n, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
     ops = {node["op"] for node in engine.graph["nodes"]}
     assert ops <= {"quantize", "conv2d", "add", "max_pool2d", "adaptive_avg_pool2d", "mean", "reshape", "linear"}

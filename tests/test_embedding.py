@@ -15,7 +15,7 @@ from pyqinfer import _core, reference
 from pyqinfer.conversion import convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.measure.profile import profile
-from pyqinfer.methods import PTQ
+from pyqinfer.methods.ptq import PTQ
 from pyqinfer.model import Model
 from pyqinfer.quantization import quantize
 from pyqinfer.session import Session

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from traces import traced_once
 
 import pyqinfer as pq
+from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.equalize import equalize, find_pairs
-from pyqinfer.quantization.graph import TracedModel, op_name
+from pyqinfer.quantization.graph import TracedModel
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,8 @@ import pyqinfer as pq
 from pyqinfer import ir
 from pyqinfer.conversion import build_engine_graph
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import fake_quant, import_module
+from pyqinfer.frontend import import_module
+from pyqinfer.frontend.sources import fake_quant
 from pyqinfer.lower.coverage import layer_coverage
 
 SCALES = torch.tensor([0.011, 0.02, 0.03, 0.005])

@@ -18,8 +18,8 @@ from pyqinfer import ir
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module
-from pyqinfer.frontend.dynamic import DynamicQuantizeDequantize, DynamicQuantizer, quantize_dequantize_dynamic
-from pyqinfer.frontend.surrogates import CodedLinear
+from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer, quantize_dequantize_dynamic
+from pyqinfer.frontend.sources.stand_ins import CodedLinear
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.session import Session
 

@@ -17,7 +17,7 @@ from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from pyqinfer.lower.coverage import layer_coverage
 
 _BATCH = 2

@@ -18,8 +18,9 @@ from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.bits import parse_bits
+from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.bias_correction import channel_means, corrected_at
-from pyqinfer.quantization.graph import TracedModel, op_name
+from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.lockstep import Lockstep, fitting
 from pyqinfer.quantization.observers import OBSERVERS, ActivationParams, Observer
 from pyqinfer.quantization.weights import quantize_weight

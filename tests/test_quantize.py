@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from traces import traced_once
 
 from pyqinfer.bits import BitConfig, parse_bits
-from pyqinfer.methods import PTQ
+from pyqinfer.methods.ptq import PTQ
 from pyqinfer.quantization import quantize
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyqinfer import _core, reference
 from pyqinfer.conversion import build_engine_graph, convert
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 

@@ -21,7 +21,7 @@ from traces import traced_once
 import pyqinfer as pq
 from pyqinfer.allocation.plot import uniform_choices
 from pyqinfer.bits import parse_bits
-from pyqinfer.methods import ZeroQ
+from pyqinfer.methods.zeroq import ZeroQ
 from pyqinfer.quantization.bn_statistics import statistics_loss
 from pyqinfer.quantization.distill import Distillation, distill, initial_noise
 from pyqinfer.quantization.distilled import Distilled

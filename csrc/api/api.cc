@@ -26,7 +26,7 @@ using pqi::ConcreteShape;
 using pqi::InvalidArgument;
 using pqi::Status;
 
-// An array of a call's own: on the stack for the few inputs and outputs that networks have, so that a run allocates nothing.
+// An array that lives for one call: on the stack for the few inputs and outputs that networks have, so that a run allocates nothing.
 template <typename T>
 class SmallArray {
  public:
@@ -112,7 +112,7 @@ size_t ByteSize(pqi::DType dtype, const ConcreteShape& shape) {
   return bytes;  // at most 2^40: proved with the shapes
 }
 
-// What infer and run check alike, and the plan for the inputs' shapes.
+// Checks what infer and run have in common, and gives the plan for the inputs' shapes.
 Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, const pqi_tensor* outputs, size_t output_count,
                 std::shared_ptr<const pqi::RunPlan>* plan) {
   PQI_RETURN_IF_ERROR(CheckNotNull({{"session", handle}, {"inputs", inputs}, {"outputs", outputs}}));

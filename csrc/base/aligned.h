@@ -47,7 +47,7 @@ class AlignedBuffer {
     return copy;
   }
 
-  // Makes room for `size` elements at least. What was in them is lost where there was less.
+  // Makes room for at least `size` elements. Where that takes new memory the old contents are lost.
   void Reserve(size_t size) {
     if (size_ >= size) return;
     *this = AlignedBuffer();  // first give back, then take: the peak is one of them

@@ -26,8 +26,8 @@ template <typename T>
   return true;
 }
 
-// Product of dimensions >= 0, times `element_bytes`; false if it exceeds `limit` (so 0 in any place gives 0 only if no partial product
-// of the others exceeds the limit: the answer must not depend on the order of the dimensions).
+// Product of dimensions >= 0, times `element_bytes`; false if it exceeds `limit`. Dimensions of 0 are left out of that comparison, so that
+// the answer does not depend on the order of the dimensions; then the product is 0.
 template <typename Range>
 [[nodiscard]] bool CheckedByteSize(const Range& dims, uint64_t element_bytes, uint64_t limit, uint64_t* out) {
   uint64_t nonzero_product = element_bytes;

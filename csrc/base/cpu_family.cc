@@ -40,7 +40,7 @@ bool CpuAddsBesideDots() {
 bool CpuHasTwoDotPorts() {
   if (CpuSupports(Isa::kAmx)) return true;
 #if defined(__x86_64__)
-  // Servers before AMX: Cascade Lake and Cooper Lake, Ice Lake. Their desktop kin of other models have one port.
+  // The servers before AMX: Cascade Lake and Cooper Lake (55h), Ice Lake (6Ah, 6Ch). Desktop CPUs of the same generations have one port.
   const Family f = CpuFamily();
   return f.intel && f.family == 6 && (f.model == 0x55 || f.model == 0x6A || f.model == 0x6C);
 #else

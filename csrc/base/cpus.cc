@@ -7,7 +7,8 @@
 namespace pqi {
 namespace {
 
-// "max 100000" or "50000 100000": quota and period in microseconds. 0 = no limit, or not a cgroup v2 system.
+// CPUs by the quota of the process's cgroup, rounded up; 0 if there is no limit or no cgroup v2. The file says "max 100000" or "50000
+// 100000", quota and period in microseconds.
 int CgroupCpus() {
   std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "re");
   if (!f) return 0;
@@ -25,7 +26,7 @@ int UsableCpus() {
   int cpus = 1;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
     cpus = CPU_COUNT(&set);
-  } else {  // more CPUs than a cpu_set_t names
+  } else {  // the machine has more CPUs than a cpu_set_t names
     cpus = static_cast<int>(std::thread::hardware_concurrency());
   }
   if (const int quota = CgroupCpus(); quota > 0) cpus = std::min(cpus, quota);

@@ -8,13 +8,13 @@ namespace pqi {
 // CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1.
 int UsableCpus();
 
-// The CPU that the calling thread runs on, -1 if the system does not say.
+// The CPU that the calling thread runs on; -1 if the system does not say.
 int CurrentCpu();
 
 // A thread's affinity mask.
 class CpuSet {
  public:
-  // Of the calling thread. Empty if the system does not say or has more CPUs than a cpu_set_t names.
+  // The calling thread's mask. It is empty if the system does not say or has more CPUs than a cpu_set_t names.
   static CpuSet OfThisThread();
 
   void Remove(int cpu);

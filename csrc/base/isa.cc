@@ -17,12 +17,26 @@
 namespace pqi {
 namespace {
 
-constexpr const char* kNames[kIsaCount] = {"reference", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm"};
-
-struct Features {
-  bool has[kIsaCount] = {};
-  bool& operator[](Isa isa) { return has[static_cast<int>(isa)]; }
+struct Row {
+  const char* name;
+  Isa parent;
+  bool has_costs;
 };
+constexpr Row kRows[] = {
+#define PQI_ISA(enumerator, name, kernels, architecture, parent, costs, ...) {name, Isa::parent, costs},
+#include "base/isa.inc"
+#undef PQI_ISA
+};
+
+constexpr bool ParentsComeFirst() {
+  for (int i = 1; i < kIsaCount; ++i) {
+    if (static_cast<int>(kRows[i].parent) >= i) return false;
+  }
+  return true;
+}
+static_assert(Isa::kReference == Isa(0) && ParentsComeFirst(), "a row of base/isa.inc stands below its parent's");
+
+const Row& RowOf(Isa isa) { return kRows[static_cast<int>(isa)]; }
 
 #if defined(__x86_64__)
 
@@ -56,27 +70,47 @@ bool MayUseTiles() {
 #endif
 }
 
-// Intel SDM volume 1, sections 14.3 and 15.2-15.4: CPUID says what the CPU has, XCR0 what the system preserves. Both are needed.
-Features Detect() {
-  Features f;
-  f[Isa::kReference] = true;
-  const uint32_t leaves = Cpuid(0).a;
-  const Registers l1 = Cpuid(1);
-  const bool osxsave = Bit(l1.c, 27);
-  if (leaves < 7 || !osxsave) return f;
-  const uint64_t xcr0 = ExtendedControlRegister0();
-  const bool ymm = (xcr0 & 0x6) == 0x6;            // SSE and AVX state
-  const bool zmm = ymm && (xcr0 & 0xE0) == 0xE0;   // opmask, ZMM_Hi256, Hi16_ZMM
-  const bool tiles = (xcr0 & 0x60000) == 0x60000;  // XTILECFG, XTILEDATA
+// What the CPU has, by CPUID, and what the operating system preserves, by XCR0 (Intel SDM volume 1, sections 14.3 and 15.2-15.4). Both are
+// needed.
+struct Cpu {
+  Registers leaf1, leaf7, leaf7_1;
+  bool ymm = false, zmm = false, tiles = false;
 
-  const Registers l7 = Cpuid(7);
-  const Registers l7s1 = l7.a >= 1 ? Cpuid(7, 1) : Registers();
-  f[Isa::kAvx2] = ymm && Bit(l1.c, 28) && Bit(l1.c, 12) && Bit(l7.b, 5);  // AVX, FMA, AVX2
-  f[Isa::kAvxVnni] = f[Isa::kAvx2] && Bit(l7s1.a, 4);
-  f[Isa::kAvx512] = f[Isa::kAvx2] && zmm && Bit(l7.b, 16) && Bit(l7.b, 17) && Bit(l7.b, 30) && Bit(l7.b, 31);  // F, DQ, BW, VL
-  f[Isa::kAvx512Vnni] = f[Isa::kAvx512] && Bit(l7.c, 11);
-  f[Isa::kAmx] = f[Isa::kAvx512Vnni] && tiles && Bit(l7.d, 24) && Bit(l7.d, 25) && MayUseTiles();  // AMX-TILE, AMX-INT8
-  return f;
+  Cpu() {
+    const uint32_t leaves = Cpuid(0).a;
+    leaf1 = Cpuid(1);
+    const bool osxsave = Bit(leaf1.c, 27);
+    if (leaves < 7 || !osxsave) return;
+    const uint64_t xcr0 = ExtendedControlRegister0();
+    ymm = (xcr0 & 0x6) == 0x6;            // SSE and AVX state
+    zmm = ymm && (xcr0 & 0xE0) == 0xE0;   // opmask, ZMM_Hi256, Hi16_ZMM
+    tiles = (xcr0 & 0x60000) == 0x60000;  // XTILECFG, XTILEDATA
+    leaf7 = Cpuid(7);
+    if (leaf7.a >= 1) leaf7_1 = Cpuid(7, 1);
+  }
+};
+
+// What a set needs beyond its parent. There is no default, so that the compiler names a row that was forgotten here.
+bool HasOwnFeatures(Isa isa, const Cpu& cpu) {
+  switch (isa) {
+    case Isa::kReference:
+      return true;
+    case Isa::kAvx2:
+      return cpu.ymm && Bit(cpu.leaf1.c, 28) && Bit(cpu.leaf1.c, 12) && Bit(cpu.leaf7.b, 5);  // AVX, FMA, AVX2
+    case Isa::kAvxVnni:
+      return Bit(cpu.leaf7_1.a, 4);
+    case Isa::kAvx512:
+      return cpu.zmm && Bit(cpu.leaf7.b, 16) && Bit(cpu.leaf7.b, 17) && Bit(cpu.leaf7.b, 30) && Bit(cpu.leaf7.b, 31);  // F, DQ, BW, VL
+    case Isa::kAvx512Vnni:
+      return Bit(cpu.leaf7.c, 11);
+    case Isa::kAmx:
+      return cpu.tiles && Bit(cpu.leaf7.d, 24) && Bit(cpu.leaf7.d, 25) && MayUseTiles();  // AMX-TILE, AMX-INT8
+    case Isa::kNeon:
+    case Isa::kDotprod:
+    case Isa::kI8mm:
+      return false;
+  }
+  return false;
 }
 
 std::string Brand() {
@@ -91,17 +125,34 @@ std::string Brand() {
 
 #elif defined(__aarch64__)
 
-Features Detect() {
-  Features f;
-  f[Isa::kReference] = true;
-  f[Isa::kNeon] = true;  // part of armv8-a
+// Bits of the kernel's stable ABI (Documentation/arch/arm64/elf_hwcaps.rst); older headers lack the second name. Other systems show none.
+struct Cpu {
 #if defined(__linux__)
-  // Bits of the kernel's stable ABI (Documentation/arch/arm64/elf_hwcaps.rst); older headers lack the second name.
-  constexpr unsigned long kHwcapAsimdDp = 1ul << 20, kHwcap2I8mm = 1ul << 13;
-  f[Isa::kDotprod] = (getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0;
-  f[Isa::kI8mm] = f[Isa::kDotprod] && (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0;
+  bool dotprod = (getauxval(AT_HWCAP) & (1ul << 20)) != 0;  // HWCAP_ASIMDDP
+  bool i8mm = (getauxval(AT_HWCAP2) & (1ul << 13)) != 0;    // HWCAP2_I8MM
+#else
+  bool dotprod = false, i8mm = false;
 #endif
-  return f;
+};
+
+// What a set needs beyond its parent. There is no default, so that the compiler names a row that was forgotten here.
+bool HasOwnFeatures(Isa isa, const Cpu& cpu) {
+  switch (isa) {
+    case Isa::kReference:
+    case Isa::kNeon:  // part of armv8-a
+      return true;
+    case Isa::kDotprod:
+      return cpu.dotprod;
+    case Isa::kI8mm:
+      return cpu.i8mm;
+    case Isa::kAvx2:
+    case Isa::kAvxVnni:
+    case Isa::kAvx512:
+    case Isa::kAvx512Vnni:
+    case Isa::kAmx:
+      return false;
+  }
+  return false;
 }
 
 // ARM has no brand string; Linux gives at most the implementer and part number, and device trees the model.
@@ -116,6 +167,15 @@ std::string Brand() {
 #error "pyqinfer runs on x86-64 and aarch64"
 #endif
 
+struct Features {
+  bool has[kIsaCount] = {};
+
+  Features() {
+    const Cpu cpu;
+    for (int i = 0; i < kIsaCount; ++i) has[i] = (i == 0 || has[static_cast<int>(kRows[i].parent)]) && HasOwnFeatures(Isa(i), cpu);
+  }
+};
+
 // Spaces pad the string on both sides.
 std::string Trimmed(const std::string& text) {
   const size_t first = text.find_first_not_of(' ');
@@ -125,19 +185,21 @@ std::string Trimmed(const std::string& text) {
 
 }  // namespace
 
-const char* IsaName(Isa isa) { return kNames[static_cast<int>(isa)]; }
+const char* IsaName(Isa isa) { return RowOf(isa).name; }
 
 Result<Isa> ParseIsa(const std::string& name) {
-  for (int i = 0; i < kIsaCount; ++i) {
-    if (name == kNames[i]) return static_cast<Isa>(i);
-  }
   std::string known;
-  for (const char* n : kNames) known += (known.empty() ? "" : ", ") + std::string(n);
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (name == kRows[i].name) return static_cast<Isa>(i);
+    known += (known.empty() ? "" : ", ") + std::string(kRows[i].name);
+  }
   return InvalidArgument("unknown ISA '" + name + "'; known: " + known);
 }
 
+bool IsaHasCosts(Isa isa) { return RowOf(isa).has_costs; }
+
 bool CpuSupports(Isa isa) {
-  static const Features features = Detect();
+  static const Features features;
   return features.has[static_cast<int>(isa)];
 }
 

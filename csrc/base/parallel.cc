@@ -26,7 +26,7 @@ void CountFork() { g_fork_generation.fetch_add(1, std::memory_order_relaxed); }
 // Registered when the library is loaded, so that no fork can come before it.
 [[maybe_unused]] const int g_registered = pthread_atfork(nullptr, nullptr, CountFork);
 
-// One wait in a loop: tells the core that this thread waits, so that it uses less power and leaves a sibling its resources.
+// One turn of a loop that waits: tells the core so, which then uses less power and leaves its resources to the sibling thread.
 void Relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -35,8 +35,8 @@ void Relax() {
 #endif
 }
 
-// Calls `ready` until it says true, at most kAwake long; returns what it said last. After a while others are let run in between, and
-// `linger` is called.
+// Calls `ready` until it says true, for at most kAwake, and returns what it said last. After kAlone it lets other threads run in between,
+// and calls `linger`.
 template <typename Ready, typename Linger>
 bool WaitAwake(Ready&& ready, Linger&& linger) {
   using Clock = std::chrono::steady_clock;
@@ -74,13 +74,13 @@ struct ThreadPool::State {
     std::atomic<int> cpu{-1};        // where its thread was seen last
   };
   struct Ticket {
-    uint32_t number = 0;  // of the job, 1 for the first
+    uint32_t number = 0;  // counts jobs, from 1 on
     uint32_t parts = 0;
   };
 
   static_assert(std::atomic<Ticket>::is_always_lock_free);
 
-  // Of the job in progress, or the last.
+  // The job in progress, or the last one.
   alignas(kLine) std::atomic<Ticket> ticket{Ticket{}};
   std::atomic<Job> job{nullptr};
   std::atomic<void*> arg{nullptr};
@@ -91,7 +91,7 @@ struct ThreadPool::State {
 
   const uint64_t generation = ForkGeneration();
   const CpuSet cpus = CpuSet::OfThisThread();
-  bool awake = false;  // threads may wait awake: there is a CPU for each
+  bool awake = false;  // whether threads may wait awake, because there is a CPU for each
   std::vector<Part> parts;
   std::vector<std::thread> workers;
   std::mutex mutex;
@@ -113,7 +113,7 @@ struct ThreadPool::State {
     return true;
   }
 
-  // Runs a thread's own part, then those that nobody took. How many these were.
+  // Runs a thread's own part, then those that nobody took. Returns how many parts it ran.
   uint32_t WorkFrom(Ticket t, uint32_t self) {
     if (self >= t.parts) return 0;
     uint32_t count = 0;
@@ -188,7 +188,7 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(std::max(th
 
 ThreadPool::~ThreadPool() {
   if (state_->generation != ForkGeneration()) {
-    // Parent's threads: not ours to join, and the mutex may be held for ever. Give the memory up.
+    // A forked child cannot join its parent's threads, and the mutex may be held for ever: the memory is given up.
     static_cast<void>(state_.release());
     return;
   }

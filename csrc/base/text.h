@@ -11,7 +11,7 @@ namespace pqi {
 // cannot forge or flood a message. Valid UTF-8 stays valid UTF-8.
 std::string Quoted(std::string_view text);
 
-// "[1, 3, 224, 224]"
+// A shape as text: "[1, 3, 224, 224]".
 template <typename Range>
 std::string DimsText(const Range& dims) {
   std::string out = "[";

@@ -1,4 +1,4 @@
-// What the suites share: the ISAs to run on, operands, and the counters of a result line.
+// The ISAs to run on, operands and counters of a result line, for all suites.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -11,6 +11,7 @@
 #include "base/aligned.h"
 #include "base/isa.h"
 #include "bench/peak.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 
@@ -22,13 +23,13 @@ void RegisterLinears();
 void RegisterPools();
 void RegisterSelfCheck();
 
-// ISAs of kernels/list.inc that this CPU runs, without the reference.
+// The ISAs that this CPU runs, without the reference.
 inline std::vector<Isa> BenchedIsas() {
   std::vector<Isa> isas;
-#define PQI_KERNEL_SET(isa, name) \
-  if (Isa::isa != Isa::kReference && CpuSupports(Isa::isa)) isas.push_back(Isa::isa);
-#include "kernels/list.inc"
-#undef PQI_KERNEL_SET
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (isa != Isa::kReference && CpuSupports(isa) && kernels::GetKernelSet(isa) != nullptr) isas.push_back(isa);
+  }
   return isas;
 }
 

@@ -5,8 +5,9 @@
 #include <random>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
-#include "pack/conv.h"
+#include "conv/packed_conv.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
@@ -79,13 +80,13 @@ kernels::Output ReluOutput() {
 template <typename Packed, typename T>
 void Run(benchmark::State& state, const KernelSet* set, Product product, const ConvShape& s, const Packed& packed, const T* x, void* y) {
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-  pack::ConvRun<T> run;
+  conv::ConvRun<T> run;
   run.shape = s;
   run.x = x;
   run.output = ReluOutput();
   run.y = y;
   run.y_stride = static_cast<size_t>(s.oc);
-  const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
+  const conv::ConvPart whole = {0, packed.OutputWork(s).rows, 0, packed.layout().panels};
   for (auto _ : state) {
     packed.Run(run, whole, scratch.data());
     benchmark::ClobberMemory();
@@ -93,7 +94,7 @@ void Run(benchmark::State& state, const KernelSet* set, Product product, const C
   ReportMacs(state, set->isa, product, Macs(s));
 }
 
-// Codes as the weights of trained layers have them, most of them small: a Laplace distribution whose tail reaches the ends of int8.
+// Codes like those of trained layers, most of them small: a Laplace distribution whose tail reaches the ends of int8.
 AlignedBuffer<int8_t> TrainedCodes(int64_t n) {
   AlignedBuffer<int8_t> codes(static_cast<size_t>(n));
   std::minstd_rand engine(1);
@@ -115,14 +116,14 @@ void RunU8(benchmark::State& state, const KernelSet* set, ConvShape s) {
   weights.scale = scale.data();
   weights.bias = bias.data();
   weights.zero_point = 128;
-  Run(state, set, Product::kU8S8, s, pack::PackedConvU8(*set, s, weights), x.data(), y.data());
+  Run(state, set, Product::kU8S8, s, conv::PackedConvU8(*set, s, weights), x.data(), y.data());
 }
 
 void RunF32(benchmark::State& state, const KernelSet* set, ConvShape s) {
   const auto x = RandomBuffer<float>(s.n * s.h * s.w * s.c, -2, 2), values = RandomBuffer<float>(WeightCount(s), -2, 2);
   const auto bias = RandomBuffer<float>(s.oc, -3, 3);
   AlignedBuffer<float> y(static_cast<size_t>(s.rows() * s.oc));
-  Run(state, set, Product::kF32, s, pack::PackedConvF32(*set, s, {values.data(), bias.data()}), x.data(), y.data());
+  Run(state, set, Product::kF32, s, conv::PackedConvF32(*set, s, {values.data(), bias.data()}), x.data(), y.data());
 }
 
 }  // namespace

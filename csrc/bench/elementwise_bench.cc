@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
@@ -41,7 +43,7 @@ void RunUnary(benchmark::State& state, const KernelSet* set, UnaryFunction f) {
   Measure(state, [&] { set->unary(x.data(), kElements, Unary{f, 0.1f}, FloatResult(), y.data()); });
 }
 
-// x (codes or floats) times a gate per channel, as squeeze and excitation does.
+// The product of x (codes or floats) and a gate per channel, which squeeze and excitation computes.
 void RunGate(benchmark::State& state, const KernelSet* set, bool codes) {
   const auto x = RandomBuffer<float>(kElements, -6, 6), gate = RandomBuffer<float>(kChannels, 0, 1);
   const auto q = RandomBuffer<uint8_t>(kElements, 0, 255);

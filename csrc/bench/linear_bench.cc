@@ -4,9 +4,10 @@
 #include <limits>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
-#include "pack/conv.h"
-#include "pack/linear_dynamic.h"
+#include "conv/packed_conv.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
+#include "linear/dynamic.h"
 
 namespace pqi::bench {
 namespace {
@@ -28,7 +29,7 @@ kernels::Output Floats() {
 void Report(benchmark::State& state, const KernelSet* set, const Size& s) {
   ReportMacs(state, set->isa, Product::kU8S8, s.rows * s.inputs * s.outputs);
 }
-// A single row reads every weight once.
+// With one row every weight is read once, so that the figure can be compared with the bandwidth of memory.
 void ReportBytes(benchmark::State& state, const Size& s, size_t bytes) {
   if (s.rows == 1) state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
 }
@@ -47,9 +48,9 @@ void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
   weights.scale = scale.data();
   weights.bias = bias.data();
   weights.zero_point = 128;
-  const pack::PackedConvU8 packed(*set, shape, weights);
+  const conv::PackedConvU8 packed(*set, shape, weights);
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(shape));
-  pack::ConvRun<uint8_t> run;
+  conv::ConvRun<uint8_t> run;
   run.shape = shape;
   run.x = x.data();
   run.output = Floats();
@@ -62,7 +63,7 @@ void RunStatic(benchmark::State& state, const KernelSet* set, Size s) {
   ReportBytes(state, s, packed.WeightBytes());
 }
 
-// Eight independent chains over whole cache lines, vectorized by the compiler.
+// Reads memory and adds it up in eight independent chains, which the compiler vectorizes.
 void RunRead(benchmark::State& state, Size s) {
   const size_t words = static_cast<size_t>(s.inputs * s.outputs * 5 / 8) / sizeof(uint64_t);
   AlignedBuffer<uint64_t> memory(words);
@@ -86,9 +87,9 @@ void RunDynamic(benchmark::State& state, const KernelSet* set, Size s, int64_t g
   AlignedBuffer<float> y(static_cast<size_t>(s.rows * s.outputs));
   const kernels::reference::DynamicLinear layer = {s.inputs, s.outputs, groups, codes.data(), 1, scale.data(), nullptr, bias.data()};
   const kernels::RowQuantizer quantizer = {false, 0, 255, std::numeric_limits<float>::epsilon()};
-  const pack::PackedLinearDynamic packed(*set, layer, quantizer);
+  const linear::PackedLinearDynamic packed(*set, layer, quantizer);
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-  pack::DynamicRun run;
+  linear::DynamicRun run;
   run.x = x.data();
   run.output = Floats();
   run.y = y.data();
@@ -102,7 +103,7 @@ void RunDynamic(benchmark::State& state, const KernelSet* set, Size s, int64_t g
 
 }  // namespace
 
-// Layers of large language models.
+// Shapes of layers of large language models.
 void RegisterPacked(const KernelSet* set) {
   for (const int64_t outputs : {4096, 14336}) {
     for (const int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512}) {

@@ -1,20 +1,20 @@
 // Low-bit layers by every algorithm that is exact for them, one thread, relu and requantization included:
 // lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>/<layer>. GMAC/s count the multiplications of a direct convolution, and of_peak
-// is their share of the dot-product peak, so Winograd and inner products can pass 1. csrc/plan/cost.h is derived from these rows.
+// is their share of the dot-product peak, so Winograd and inner products can pass 1. The costs of csrc/plan/cost.cc are fitted to these
+// rows.
 #include <limits>
 
 #include "bench/common.h"
-#include "kernels/contract.h"
-#include "pack/conv.h"
+#include "conv/packed_conv.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
 
+using conv::Algorithm;
 using kernels::ConvShape;
 using kernels::KernelSet;
-using pack::Algorithm;
-using pack::Winograd;
-using Mode = pack::Product;
+using Mode = conv::Product;
 
 struct Layer {
   const char* name;
@@ -37,7 +37,7 @@ struct Candidate {
   Algorithm algorithm;
 };
 
-// What is exact for these bits; the conditions are those of csrc/plan/range.h for the largest codes.
+// The algorithms that are exact for these bits, by the conditions of csrc/conv/exact.h for the largest codes.
 std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
   std::vector<Candidate> out = {{"direct", {}}};
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
@@ -45,26 +45,29 @@ std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_
   const bool winograd_1d4 = k == 3 && set.winograd_1d4.input != nullptr && bits.act_max <= 25 && bits.code_max <= 18;
   const bool winograd_2d = k == 3 && set.winograd_2d.input != nullptr && bits.act_max < 64 && bits.code_max <= 14;
   const bool inner_product = set.u8s8_inner_product.shape.mr > 0, deferred = set.u8s8_deferred.shape.mr > 0;
-  if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {Winograd::kNone, Mode::kInnerProduct, 0}});
-  if (deferred && bits.code_max <= 64) out.push_back({"deferred", {Winograd::kNone, Mode::kDeferred, depth(bits.act_max, bits.code_max)}});
+  if (inner_product && bits.act_max + 2 * bits.code_max <= 255) out.push_back({"fip", {nullptr, nullptr, Mode::kInnerProduct, 0}});
+  if (deferred && bits.code_max <= 64) out.push_back({"deferred", {nullptr, nullptr, Mode::kDeferred, depth(bits.act_max, bits.code_max)}});
   if (winograd_1d) {
     const uint32_t sums = depth(2 * bits.act_max, 3 * bits.code_max);
-    out.push_back({"winograd_1d", {Winograd::k1d, Mode::kDot, 0}});
-    if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {Winograd::k1d, Mode::kDeferred, sums}});
+    out.push_back({"winograd_1d", {nullptr, &conv::kWinograd1d, Mode::kDot, 0}});
+    if (deferred && sums > 0) out.push_back({"winograd_1d_deferred", {nullptr, &conv::kWinograd1d, Mode::kDeferred, sums}});
   }
   if (winograd_1d4) {
-    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // more than the 10 and 3 of other positions
-    out.push_back({"winograd_1d4", {Winograd::k1d4, Mode::kDot, 0}});
-    if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {Winograd::k1d4, Mode::kDeferred, sums}});
+    const uint32_t sums = depth(6 * bits.act_max, 7 * bits.code_max);  // bounds positions 3 and 4; others have at most 10 and 3
+    out.push_back({"winograd_1d4", {nullptr, &conv::kWinograd1d4, Mode::kDot, 0}});
+    if (deferred && sums > 0) out.push_back({"winograd_1d4_deferred", {nullptr, &conv::kWinograd1d4, Mode::kDeferred, sums}});
   }
   if (k == 3 && set.winograd_4x4.input != nullptr && bits.act_max <= 15 && bits.code_max <= 7) {
-    out.push_back({"winograd_4x4", {Winograd::k4x4, Mode::kDot, 0}});
-    if (deferred) out.push_back({"winograd_4x4_deferred", {Winograd::k4x4, Mode::kDeferred, depth(16 * bits.act_max, 9 * bits.code_max)}});
+    out.push_back({"winograd_4x4", {nullptr, &conv::kWinograd4x4, Mode::kDot, 0}});
+    if (deferred)
+      out.push_back(
+          {"winograd_4x4_deferred", {nullptr, &conv::kWinograd4x4, Mode::kDeferred, depth(16 * bits.act_max, 9 * bits.code_max)}});
   }
   if (!winograd_2d) return out;
-  out.push_back({"winograd", {Winograd::k2d, Mode::kDot, 0}});
-  if (inner_product) out.push_back({"winograd_fip", {Winograd::k2d, Mode::kInnerProduct, 0}});
-  if (deferred) out.push_back({"winograd_deferred", {Winograd::k2d, Mode::kDeferred, depth(4 * bits.act_max, 9 * bits.code_max)}});
+  out.push_back({"winograd", {nullptr, &conv::kWinograd2d, Mode::kDot, 0}});
+  if (inner_product) out.push_back({"winograd_fip", {nullptr, &conv::kWinograd2d, Mode::kInnerProduct, 0}});
+  if (deferred)
+    out.push_back({"winograd_deferred", {nullptr, &conv::kWinograd2d, Mode::kDeferred, depth(4 * bits.act_max, 9 * bits.code_max)}});
   return out;
 }
 
@@ -84,15 +87,15 @@ void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits b
   weights.scale = scale.data();
   weights.bias = bias.data();
   weights.qmax = bits.act_max;
-  const pack::PackedConvU8 packed(*set, s, weights, algorithm);
+  const conv::PackedConvU8 packed(*set, s, weights, algorithm);
   AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-  pack::ConvRun<uint8_t> run;
+  conv::ConvRun<uint8_t> run;
   run.shape = s;
   run.x = x.data();
   run.output.act_hi = std::numeric_limits<float>::infinity();
   run.y = y.data();
   run.y_stride = static_cast<size_t>(s.oc);
-  const pack::ConvPart whole = {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels};
+  const conv::ConvPart whole = {0, packed.OutputWork(s).rows, 0, packed.layout().panels};
   for (auto _ : state) {
     packed.Run(run, whole, scratch.data());
     benchmark::ClobberMemory();

@@ -29,7 +29,7 @@ PQI_LOOP(MaddYmm, "avx2", PQI_YMM_MADD)
 
 struct Loop {
   void (*run)(uint64_t n) = nullptr;
-  double macs = 0;  // per iteration
+  double macs = 0;  // multiply-adds per iteration
 };
 
 Loop LoopOf(Isa isa, Product product) {

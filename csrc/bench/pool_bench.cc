@@ -1,4 +1,4 @@
-// Max pools of codes, one thread: pool/<isa>/<shape>.
+// Max pools of codes on one thread: pool/<isa>/<shape>.
 #include "bench/common.h"
 #include "kernels/shapes.h"
 #include "ops/max_pool_codes.h"

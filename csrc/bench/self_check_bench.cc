@@ -1,4 +1,4 @@
-// What the first session of a process pays for the check of its kernels.
+// The time that the first session of a process takes to check its kernels.
 #include "bench/common.h"
 #include "kernels/sets.h"
 #include "runtime/self_check.h"

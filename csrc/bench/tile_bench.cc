@@ -1,6 +1,7 @@
 // Tile kernels on operands that stay in L1 and L2: tile/<product>/<isa>/m<rows>/n<channels>/taps<t>/k<k>.
 #include "bench/common.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::bench {
 namespace {
@@ -12,7 +13,7 @@ struct TileCase {
   int64_t taps, k;
 };
 
-// Row pointers into one buffer, rows apart like the pixels of an image.
+// Pointers to rows that overlap in one buffer, as those of neighbouring pixels of an image do.
 template <typename T>
 std::vector<const T*> RowPointers(const T* x, const TileCase& c) {
   std::vector<const T*> pointers;
@@ -74,7 +75,7 @@ void RunF32(benchmark::State& state, const KernelSet* set, TileCase c) {
   ReportMacs(state, set->isa, Product::kF32, c.m * c.n * c.taps * c.k);
 }
 
-// Every height at one depth, then depths at the full height, then half a panel.
+// Tiles of every height at one depth, then of several depths at the full height, then of half a panel.
 std::vector<TileCase> Cases(const kernels::TileShape& tile) {
   std::vector<TileCase> cases;
   for (int m = 1; m <= tile.mr; ++m) cases.push_back({m, tile.nr, 9, 64});

@@ -28,32 +28,32 @@ struct Tensor {
   StoredType type = StoredType::kU8;
   std::vector<int64_t> shape;
   Span<const uint8_t> bytes;
-  uint64_t hash = 0;  // XXH64 the file claims for `bytes`
+  uint64_t hash = 0;  // the XXH64 of `bytes` that the file claims
 };
 
 struct Container {
   std::string producer;
-  std::string graph;            // JSON text
-  std::vector<Tensor> tensors;  // in file order, without padding and ~hdr
-  std::vector<Tensor> padding;  // ~p0, ~p1, ...
+  std::string graph;            // the graph's JSON text
+  std::vector<Tensor> tensors;  // all but padding and ~hdr, in the file's order
+  std::vector<Tensor> padding;  // the tensors ~p0, ~p1, ...
 };
 
 // Whether a file that begins with `prefix` (its first kPreludeBytes, or all of a shorter file) and has `file_bytes` in all can be a model:
 // kModelFormat says what it is instead where that is known (a .pt archive, a Git LFS pointer, ...).
 Status CheckPrelude(Span<const uint8_t> prefix, uint64_t file_bytes);
 
-// Header and layout, by every rule of the format page up to the graph text; reads no tensor's contents. The result views `file`, which must
-// be private to this process: nothing is read twice with the first reading trusted.
+// Holds header and layout to every rule of docs/format.md up to the graph text; reads no tensor's contents. The result views `file`, which
+// must be private to this process: nothing is read twice with the first reading trusted.
 Result<Container> ReadContainer(Span<const uint8_t> file);
 
-// Tensor hashes, then zeros in the padding. kIntegrity names the tensor.
+// Compares the tensors' hashes, then looks for anything but zeros in the padding. kIntegrity names the tensor.
 Status CheckTensorHashes(const Container& container);
 
-// The inverse of ReadContainer: adds padding, hashes and ~hdr (`hash` of the tensors is ignored). Equal input gives equal bytes. Names,
-// shapes and texts must obey the format page (valid UTF-8 included); kInvalidArgument if the header would be too long.
+// Writes what ReadContainer reads: adds padding, hashes and ~hdr (`hash` of the tensors is ignored). Equal input gives equal bytes. Names,
+// shapes and texts must obey docs/format.md (valid UTF-8 included); kInvalidArgument if the header would be too long.
 Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::string_view graph, Span<const Tensor> tensors);
 
-// `text` as a JSON string, quotes included, in its shortest form: the one escaping that canonical text uses.
+// Gives `text` as a JSON string, quotes included, in its shortest form, the one escaping that canonical text uses.
 void AppendJsonString(std::string* out, std::string_view text);
 
 }  // namespace pqi

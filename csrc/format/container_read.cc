@@ -31,7 +31,7 @@ bool HashMatches(Span<const uint8_t> bytes, uint64_t expected) {
 #endif
 }
 
-// Refusals before the header's hash is known to match: they say what the file is, if it is something else.
+// A refusal before the header's hash is known to match. It says what the file is, if it is something else than a model.
 Status NotAModel(Span<const uint8_t> prefix, const std::string& reason) {
   const std::string description = DescribeForeignFile(prefix);
   return ModelFormat("not a pyqinfer model: " + (description.empty() ? reason : "this is " + description));
@@ -103,7 +103,7 @@ class TensorReader {
   uint64_t end_ = 0;
 };
 
-// A tensor whose name begins with '~' at a place where only padding may be.
+// Holds a tensor whose name begins with '~' to the rules of padding: it stands where some is needed, and fills the gap.
 Status CheckPadding(const Tensor& tensor, uint64_t start, size_t index) {
   const std::string where = "tensor " + Quoted(tensor.name);
   if (start % kAlignment == 0) return ModelFormat(where + ": names with '~' are for padding, and none is needed here");

@@ -10,18 +10,18 @@
 
 namespace pqi {
 
-// `where` names the place in messages, as in "values[3]".
+// In all of these `where` names the place for messages, as in "values[3]".
 
 Status CheckKind(JsonRef value, JsonKind kind, const std::string& where);
 
-// An object with all of `required` and no key outside `required` and `optional`.
+// Refuses what is not an object with all of `required` and no key outside `required` and `optional`.
 Status CheckKeys(JsonRef value, const std::string& where, std::initializer_list<const char*> required,
                  std::initializer_list<const char*> optional = {});
 
-// The member `key`, which CheckKeys has found, if it is of the kind.
+// Gives the member `key`, which CheckKeys has found, if it is of this kind.
 Result<JsonRef> Member(JsonRef object, const char* key, JsonKind kind, const std::string& where);
 
-// A name: 1..256 bytes without control characters.
+// Gives a text that is a name: 1..256 bytes without control characters.
 Status CheckName(std::string_view name, const std::string& where);
 
 }  // namespace pqi

@@ -17,9 +17,9 @@ namespace pqi {
 namespace {
 
 struct Target {
-  std::string directory;  // "." where the path has none
+  std::string directory;  // of the path, or "." where it names none
   std::string name;
-  std::string path;  // links followed
+  std::string path;  // the target, with symbolic links followed
 };
 
 // Follows symbolic links by hand, because the last one may point to a file that does not exist yet.
@@ -30,7 +30,7 @@ Result<Target> ResolveTarget(std::string path) {
                   slash == std::string::npos ? path : path.substr(slash + 1), path};
     char link[4096];
     const ssize_t length = ::readlink(path.c_str(), link, sizeof(link));
-    if (length < 0) return target;  // not a link, or not there
+    if (length < 0) return target;  // the path is not a link, or nothing is there
     const std::string referent(link, static_cast<size_t>(length));
     path = referent.front() == '/' ? referent : target.directory + "/" + referent;
   }
@@ -40,7 +40,7 @@ Result<Target> ResolveTarget(std::string path) {
 // Temporary files are called .<name>.<pid>.<number>.tmp; a long name is cut, so that the whole fits into NAME_MAX.
 std::string TemporaryPrefix(const Target& target) { return "." + target.name.substr(0, 160) + "."; }
 
-// The pid in a temporary file's name, 0 if it is no such name.
+// Gives the pid in a temporary file's name, 0 if it is no such name.
 pid_t PidOfTemporary(std::string_view name, std::string_view prefix) {
   constexpr std::string_view kSuffix = ".tmp";
   if (name.size() <= prefix.size() + kSuffix.size() || name.substr(0, prefix.size()) != prefix) return 0;
@@ -83,7 +83,7 @@ bool WriteAll(int fd, Span<const uint8_t> bytes) {
   return true;
 }
 
-// What the system gives back must be what was meant: catches bad memory and bad disks before the old file is gone.
+// Reads the file back: bad memory and bad disks show before the old file is gone.
 bool ReadsBackEqual(int fd, Span<const uint8_t> bytes) {
   AlignedBuffer<uint8_t> block(size_t{1} << 16);
   for (size_t at = 0; at < bytes.size(); at += block.size()) {

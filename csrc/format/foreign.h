@@ -8,7 +8,7 @@
 
 namespace pqi {
 
-// "a zip archive (.pt, .pt2): ..." from the first bytes of a file that is not a model; "" if nothing is recognized.
+// Says what a file that is not a model is, from its first bytes: "a zip archive (.pt, .pt2): ...", or "" if nothing is recognized.
 std::string DescribeForeignFile(Span<const uint8_t> prefix);
 
 }  // namespace pqi

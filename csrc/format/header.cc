@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kHashDigits = 16;
 
-// "12": a number below 10^6 without leading zeros, removed from the front of *text.
+// Takes a number below 10^6 without leading zeros from the front of *text.
 bool TakeNumber(std::string_view* text, uint32_t* out) {
   size_t n = 0;
   *out = 0;

@@ -17,7 +17,8 @@ struct Metadata {
   std::string producer, graph, hashes;
 };
 
-// "__metadata__": first in the header, all values strings, right format. kUnsupported for a larger major version or an unknown feature.
+// Reads "__metadata__", which must be first in the header, with strings for values and the right format. kUnsupported for a larger major
+// version or an unknown feature.
 Status ReadMetadata(JsonRef header, Metadata* out);
 
 // Distributes the digits of "hashes" over tensors and padding, which `container` holds apart but each in file order.

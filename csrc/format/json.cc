@@ -90,7 +90,7 @@ class JsonBuilder {
   }
 
   JsonDocument& doc_;
-  std::vector<uint32_t> open_;  // containers not closed yet, outermost first
+  std::vector<uint32_t> open_;  // entries of containers that are not closed yet, outermost first
   uint32_t key_offset_ = 0, key_size_ = 0;
   size_t tokens_ = 0;
   std::vector<std::string_view> keys_;

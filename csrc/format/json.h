@@ -13,7 +13,7 @@
 namespace pqi {
 
 enum class JsonKind : uint8_t { kObject, kArray, kString, kNumber };
-const char* JsonKindName(JsonKind kind);  // "an object", ...
+const char* JsonKindName(JsonKind kind);  // for messages: "an object", "a string"
 
 inline constexpr size_t kJsonMaxDepth = 16;
 inline constexpr size_t kJsonMaxTokens = 1'000'000;  // every brace, bracket, key and value counts one
@@ -24,12 +24,12 @@ class JsonDocument;
 class JsonRef {
  public:
   JsonKind kind() const;
-  uint64_t number() const;        // kNumber
-  std::string_view text() const;  // kString
-  std::string_view key() const;   // of a member of an object; else empty
-  size_t size() const;            // members or elements
+  uint64_t number() const;        // for kNumber only
+  std::string_view text() const;  // for kString only
+  std::string_view key() const;   // the name of a member of an object, empty for any other value
+  size_t size() const;            // how many members or elements the value has
 
-  // Over elements, or members of an object, in the order of the text.
+  // Iteration goes over elements, or members of an object, in the order of the text.
   class Iterator {
    public:
     JsonRef operator*() const { return {doc_, index_}; }
@@ -45,7 +45,7 @@ class JsonRef {
   Iterator begin() const;
   Iterator end() const;
 
-  // The member named `key`, by scanning: for objects of a few members.
+  // Finds the member named `key` by scanning, which suits objects of a few members.
   std::optional<JsonRef> Find(std::string_view key) const;
 
  private:
@@ -72,8 +72,8 @@ class JsonDocument {
   struct Entry {  // in pre-order: a container's children follow it
     JsonKind kind;
     uint32_t key_offset, key_size;
-    uint32_t count;    // members or elements; size of a string
-    uint32_t next;     // index behind this value and all it holds
+    uint32_t count;    // how many members or elements, or bytes of a string
+    uint32_t next;     // index of the entry behind this value and all it holds
     uint64_t payload;  // the number, or the offset of a string
   };
   JsonDocument() = default;

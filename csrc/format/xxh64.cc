@@ -11,7 +11,7 @@ constexpr uint64_t kPrime5 = 0x27D4EB2F165667C5u;
 
 uint64_t RotateLeft(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
 
-// Little-endian, whatever the machine; compilers make one load of it.
+// Reads a little-endian number on any machine; compilers make one load of it.
 uint64_t Load32(const uint8_t* p) { return uint64_t{p[0]} | uint64_t{p[1]} << 8 | uint64_t{p[2]} << 16 | uint64_t{p[3]} << 24; }
 uint64_t Load64(const uint8_t* p) { return Load32(p) | Load32(p + 4) << 32; }
 

@@ -23,14 +23,14 @@ void Require(bool holds, const char* what, const std::string& detail) {
   std::abort();
 }
 
-// What every error must be: one of the three codes that the loader promises, with a message.
+// Holds every error to what the loader promises: one of three codes, with a message.
 void RequireGoodError(const Status& status, bool writing) {
   const bool expected = status.code() == Code::kModelFormat || status.code() == Code::kIntegrity || status.code() == Code::kUnsupported ||
                         (writing && status.code() == Code::kInvalidArgument);
   Require(expected && !status.message().empty() && status.message().size() < 20'000, "unexpected error", status.message());
 }
 
-// Everything that may be asked of a loaded model without running it.
+// Asks a loaded model for everything that does not need a run.
 void Use(const LoadedModel& model) {
   const Graph& graph = model.graph;
   const std::string text = SerializeGraph(graph, ScaleText::kOmit);
@@ -71,7 +71,7 @@ void LoadFile(AlignedBuffer<uint8_t> file) {
   }
 }
 
-// A file around the graph, with constants of all ones, which are valid for nearly every use.
+// Puts a file around the graph, with constants of all ones, which are valid for nearly every use.
 void WriteAndLoad(std::string_view text) {
   const Result<ParsedGraph> parsed = ParseGraph(text, GraphSource::kDraft);
   if (!parsed.ok()) return RequireGoodError(parsed.status(), true);

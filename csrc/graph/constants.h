@@ -25,10 +25,11 @@ Span<const T> ElementsOf(const Constant& constant) {
 // model: LoadGraph has unpacked every constant once).
 Status UnpackCodes(const Constant& constant, Span<int8_t> out);
 
-// The inverse; out.size() == StoredBytes(constant). kInvalidArgument names the first code outside the constant's range.
+// Packs codes as UnpackCodes reads them; out.size() == StoredBytes(constant). kInvalidArgument names the first code outside the
+// constant's range.
 Status PackCodes(const Constant& constant, Span<const int8_t> codes, Span<uint8_t> out);
 
-// Contents that a loaded model may rely on: f32 are finite, codes unpack strictly.
+// Holds contents to what a loaded model relies on: floats are finite, and codes are packed exactly as docs/format.md says.
 Status CheckContents(const Constant& constant);
 
 }  // namespace pqi

@@ -11,7 +11,7 @@
 
 namespace pqi {
 
-enum class DType : uint8_t { kF32, kU8, kI32 };  // kI32: indices, inputs of the graph only
+enum class DType : uint8_t { kF32, kU8, kI32 };  // kI32 values are indices, which only inputs of the graph may be
 inline size_t DTypeSize(DType t) { return t == DType::kU8 ? 1 : 4; }
 inline const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : t == DType::kU8 ? "u8" : "i32"; }
 
@@ -19,7 +19,7 @@ inline const char* DTypeName(DType t) { return t == DType::kF32 ? "f32" : t == D
 struct Dim {
   enum Kind : uint8_t { kFixed, kSymbol, kDerived };
   Kind kind = kFixed;
-  int64_t value = 0;  // the number, or the symbol's index
+  int64_t value = 0;  // of kFixed the number, of kSymbol its index in Graph::symbols
 
   static Dim Fixed(int64_t v) { return {kFixed, v}; }
   static Dim Symbol(int64_t index) { return {kSymbol, index}; }
@@ -40,7 +40,7 @@ struct Quant {
   float scale = 1.0f;
 };
 
-// An activation. Row-major and dense in its shape.
+// An activation: an array that is row-major and dense in its shape.
 struct Value {
   std::string name;
   DType dtype = DType::kF32;
@@ -49,18 +49,18 @@ struct Value {
 };
 
 enum class ConstType : uint8_t { kF32, kI32, kU8, kCode };
-// Of a stored copy of such a value.
+// The type of a constant that stores such a value, as samples do.
 inline ConstType ConstTypeOf(DType t) { return t == DType::kF32 ? ConstType::kF32 : t == DType::kU8 ? ConstType::kU8 : ConstType::kI32; }
 enum class Packing : uint8_t { kNone, kNibble, kTrit5, kDense };
 
-// A constant, as it lies in the file: `bytes` views the model's own buffer.
+// A constant as it lies in the file: `bytes` are those of the model's own buffer.
 struct Constant {
   std::string name;
   ConstType type = ConstType::kF32;
-  std::vector<int64_t> shape;  // logical
-  int32_t bits = 0;            // kCode only
+  std::vector<int64_t> shape;  // in elements, however they are packed
+  int32_t bits = 0;            // width of a code; only kCode has one
   Packing packing = Packing::kNone;
-  Span<const uint8_t> bytes;  // packed
+  Span<const uint8_t> bytes;  // the elements as `packing` has them
 
   int64_t element_count() const {
     int64_t n = 1;
@@ -75,8 +75,8 @@ using Attr = std::variant<uint64_t, std::string, std::vector<DimOrName>>;
 struct Node {
   std::string op;
   std::string name;
-  std::vector<uint32_t> inputs;   // value ids
-  std::vector<uint32_t> outputs;  // value ids
+  std::vector<uint32_t> inputs;   // indices into Graph::values
+  std::vector<uint32_t> outputs;  // indices into Graph::values
   std::map<std::string, uint32_t> constants;
   std::map<std::string, Attr> attrs;
 };
@@ -87,8 +87,9 @@ struct Port {
 };
 
 struct Sample {
-  std::map<std::string, uint32_t> inputs;   // constant ids
-  std::map<std::string, uint32_t> outputs;  // constant ids
+  // By the names of the graph's ports: indices into Graph::constants.
+  std::map<std::string, uint32_t> inputs;
+  std::map<std::string, uint32_t> outputs;
 };
 
 struct Graph {

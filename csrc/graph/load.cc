@@ -95,7 +95,7 @@ Result<LoadedModel> LoadGraph(AlignedBuffer<uint8_t> file, OpLookup lookup) {
   PQI_RETURN_IF_ERROR(BindConstants(container.tensors, &graph));
   PQI_RETURN_IF_ERROR(InferShapes(&graph, parsed.shape_given, lookup));
   PQI_RETURN_IF_ERROR(CheckSampleShapes(graph, lookup));
-  // From here on contents are read, so their hashes come first.
+  // The proofs below read contents, so hashes are compared first.
   PQI_RETURN_IF_ERROR(CheckTensorHashes(container));
   for (const Constant& constant : graph.constants) PQI_RETURN_IF_ERROR(CheckContents(constant));
   PQI_RETURN_IF_ERROR(AssignScales(&graph));

@@ -16,8 +16,8 @@ struct LoadedModel {
   Graph graph;  // constants view `file`; shapes, quants and constants' contents are all proved valid
 };
 
-// Every rule of docs/format.md in its order. `file` is taken over, because nobody else may change it between validation and use (copy
-// borrowed bytes with AlignedBuffer::CopyOf). Errors: kModelFormat, kIntegrity, kUnsupported.
+// Holds a file to every rule of docs/format.md, in its order. `file` is taken over, because nobody else may change it between validation
+// and use (copy borrowed bytes with AlignedBuffer::CopyOf). Errors: kModelFormat, kIntegrity, kUnsupported.
 Result<LoadedModel> LoadGraph(AlignedBuffer<uint8_t> file, OpLookup lookup);
 
 }  // namespace pqi

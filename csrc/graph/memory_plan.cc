@@ -11,14 +11,14 @@ namespace {
 
 // A piece of the arena: bytes that must stay untouched while nodes first..last run.
 struct Block {
-  size_t bytes = 0;   // a multiple of kAlignment, not 0
-  size_t number = 0;  // in the order of execution; makes the plan of equal blocks definite
+  size_t bytes = 0;   // above 0, a multiple of kAlignment
+  size_t number = 0;  // its place in the order of execution, which decides between blocks of one size
   uint32_t first = 0, last = 0;
   size_t* offset = nullptr;  // where the answer goes
 };
 
-// Greedy by size (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020): largest block first, each into the
-// smallest gap between the blocks already placed that live at the same time.
+// Places blocks greedily by size (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020): the largest first,
+// each into the smallest gap between the blocks already placed that live at the same time.
 class Planner {
  public:
   explicit Planner(ArenaReuse reuse) : visits_left_(reuse == ArenaReuse::kReuse ? kVisits : 0) {}
@@ -76,7 +76,7 @@ class Planner {
   std::vector<std::pair<size_t, size_t>> neighbours_;
 };
 
-// Adds a block of `bytes`, which may be 0: then any offset does.
+// Adds a block of `bytes`. Where that is 0 any offset does, and there is no block.
 Status AddBlock(uint64_t bytes, size_t first, size_t last, size_t* offset, std::vector<Block>* blocks) {
   *offset = 0;
   if (bytes == 0) return {};

@@ -11,11 +11,11 @@
 
 namespace pqi {
 
-// kNoReuse gives every value memory of its own: same results, or the plan with reuse is wrong.
+// kNoReuse gives every value memory of its own. Tests use it: where its results differ, the plan with reuse is wrong.
 enum class ArenaReuse { kReuse, kNoReuse };
 
 inline constexpr size_t kNotInArena = SIZE_MAX;
-inline constexpr size_t kArenaSlack = 64;  // bytes after the last value
+inline constexpr size_t kArenaSlack = 64;  // bytes behind the last value, which kernels may read but not write
 
 // Where a value lies that has no memory of its own: `offset` bytes into `owner`, the output of the only node that reads it.
 inline constexpr uint32_t kNoOwner = UINT32_MAX;
@@ -25,8 +25,8 @@ struct Placement {
 };
 
 struct MemoryPlan {
-  std::vector<size_t> value_offset;  // by value id; kNotInArena for graph inputs
-  size_t arena_bytes = 0;            // kArenaSlack included
+  std::vector<size_t> value_offset;  // by value id; kNotInArena for inputs of the graph, which lie in the caller's memory
+  size_t arena_bytes = 0;            // what to allocate, kArenaSlack included
 };
 
 // A value lives from the node that writes it to the last node that reads it; graph outputs live to the end. No two that live at once

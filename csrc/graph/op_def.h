@@ -25,16 +25,16 @@ struct NodeView {
 
 struct OpDef {
   const char* name;
-  // Arity, constants (names, types, shapes), attributes (names, ranges), dtypes and quants of every input and output.
-  // May assume valid ids, and input shapes that infer has given. Shapes of outputs are not known yet: infer comes next, node by node.
-  // Errors are kModelFormat and name the node.
+  // Holds a node to its row in docs/format.md: arity, constants (names, types, shapes), attributes (names, ranges), dtypes and quants of
+  // every input and output. May assume valid ids, and input shapes that infer has given. Shapes of outputs are not known yet: infer comes
+  // next, node by node. Errors are kModelFormat and name the node.
   Status (*check)(const NodeView& view);
-  // Output shapes from input shapes. With fixed dims only it must give fixed dims (that is how a session plans);
+  // Gives output shapes for input shapes. With fixed dims only it must give fixed dims (that is how a session plans);
   // with symbols it keeps a symbol where the dimension is provably unchanged and gives "?" otherwise.
   // Errors are kModelFormat at load, and become kInvalidArgument when a session infers from the caller's shapes.
   Status (*infer)(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs);
-  // Further proofs that need constants' contents: accumulator bounds, table ranges, scale products. May assume that every node's check and
-  // infer have passed and that contents are valid (floats finite, codes unpack). May be null.
+  // Proves what only the contents of constants show: accumulator bounds, table ranges, scale products. May assume that every node's check
+  // and infer have passed and that contents are valid (floats finite, codes unpack). May be null.
   Status (*prove)(const NodeView& view);
 };
 

@@ -17,7 +17,7 @@ constexpr uint64_t kMaxId = UINT32_MAX - 1;  // ids are range-checked by CheckSt
 
 std::string At(const char* list, size_t index) { return std::string(list) + "[" + std::to_string(index) + "]"; }
 
-// Reads the graph's lists one after the other; `symbols_` resolves dimension names.
+// Reads the graph's lists one after the other. Symbols come first, because shapes name them.
 class GraphParser {
  public:
   explicit GraphParser(GraphSource source) : source_(source) {}

@@ -15,14 +15,15 @@ inline constexpr const char* kActivationScales = "activation_scales";
 enum class GraphSource { kFile, kDraft };
 
 struct ParsedGraph {
-  Graph graph;                    // constants have no bytes yet, quants no scale
-  std::vector<bool> shape_given;  // per value
+  Graph graph;                    // its constants have no bytes yet, its quants no scale
+  std::vector<bool> shape_given;  // by value id
 };
 
 // Errors are kModelFormat and name the place in the text: "values[3].shape: ...".
 Result<ParsedGraph> ParseGraph(std::string_view text, GraphSource source);
 
-// Ids in range, topological order, one writer per value, everything used, names unique, samples complete. Part of ParseGraph.
+// The part of ParseGraph that compares the graph's lists: ids are in range, nodes in topological order, each value has one writer,
+// everything is used, names are unique, samples complete.
 Status CheckStructure(const Graph& graph);
 
 }  // namespace pqi

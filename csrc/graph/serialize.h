@@ -8,7 +8,7 @@
 namespace pqi {
 
 enum class ScaleText {
-  kOmit,  // as in a file, where scales lie in the constant activation_scales
+  kOmit,  // what a file holds: scales lie in the constant activation_scales
   kBits,  // each quant has "scale_bits", the float32 bit pattern: for readers of a loaded model's graph
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 std::string NodeText(const Node& node) { return "node " + Quoted(node.name) + " (" + node.op + ")"; }
 
-// The first few of possibly many.
+// Names the first few of possibly many.
 Status UnknownOps(const Graph& graph, OpLookup lookup) {
   constexpr size_t kListed = 50;
   std::string list;
@@ -24,7 +24,7 @@ Status UnknownOps(const Graph& graph, OpLookup lookup) {
   return Unsupported("unknown ops: " + list);
 }
 
-// Largest dimension and size; dimensions that are not known count as 1.
+// Refuses dimensions and sizes above the limits of docs/format.md; dimensions that are not known count as 1.
 Status CheckLimits(const Shape& shape, DType dtype, int64_t min_dim, const std::string& where) {
   std::vector<int64_t> dims;
   for (const Dim& dim : shape) {
@@ -51,7 +51,7 @@ Status InferNode(const Graph& graph, const Node& node, const OpDef& op, const st
                   " outputs");
 }
 
-// Numbers of the symbols, and the concrete shapes so far.
+// Walks a graph with the numbers that its symbols stand for, and collects concrete shapes.
 class Binder {
  public:
   explicit Binder(const Graph& graph) : graph_(graph), symbols_(graph.symbols.size()) {}

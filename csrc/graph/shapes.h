@@ -15,14 +15,14 @@ inline constexpr int64_t kMaxDim = (int64_t{1} << 31) - 1;
 inline constexpr size_t kMaxRank = 8;
 inline constexpr uint64_t kMaxValueBytes = uint64_t{1} << 40;
 
-// "[N, 3, ?, 224]"
+// A shape for messages: "[N, 3, ?, 224]".
 std::string ShapeText(const Graph& graph, const Shape& shape);
 
-// Node by node: check, infer, then compare with the value's shape where shape_given, else fill it in. kUnsupported lists every node whose
-// op is unknown; other errors are kModelFormat and name the node.
+// Checks each node and infers its output's shape, then compares that with the value's shape where shape_given, else fills it in.
+// kUnsupported lists every node whose op is unknown; other errors are kModelFormat and name the node.
 Status InferShapes(Graph* graph, const std::vector<bool>& shape_given, OpLookup lookup);
 
-// The concrete shape of every value, by value id, for the shapes of the graph's inputs in the order of graph.inputs. A symbol stands for
+// Gives the concrete shape of every value, by value id, for shapes of the graph's inputs in the order of graph.inputs. A symbol stands for
 // one number throughout. kInvalidArgument names the input, what was expected and what came.
 Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLookup lookup, Span<const ConcreteShape> input_shapes);
 

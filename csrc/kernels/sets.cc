@@ -4,11 +4,9 @@ namespace pqi::kernels {
 
 const KernelSet* GetKernelSet(Isa isa) {
   switch (isa) {
-#define PQI_KERNEL_SET(enumerator, name) \
-  case Isa::enumerator:                  \
-    return &name;
-#include "kernels/list.inc"
-#undef PQI_KERNEL_SET
+#define PQI_ISA(enumerator, name, set, architecture, ...) architecture(case Isa::enumerator : return &set;)
+#include "base/isa.inc"
+#undef PQI_ISA
     default:
       return nullptr;
   }

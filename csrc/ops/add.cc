@@ -65,12 +65,8 @@ class AddStep : public Step {
   kernels::Affine affine_[2];
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<AddStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kAdd = {{"add", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kAdd = {{"add", Check, Infer, nullptr}, PrepareStep<AddStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -1,6 +1,5 @@
 // avg_pool2d, adaptive_avg_pool2d and mean over NHWC images: averages over windows, integer or float input, code or float output.
 #include <algorithm>
-#include <limits>
 
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
@@ -16,13 +15,13 @@ Status CheckAverage(const NodeView& view) {
   return CheckConstantKeys(view, {});
 }
 
-// The integer sum of a window must fit int32.
+// Refuses windows of codes that are too large for their sum to fit int32.
 Status CheckPositions(const NodeView& view, int64_t rows, int64_t columns) {
   if (view.input(0).dtype == DType::kF32 || rows <= kMaxPoolPositions / columns) return {};
   return NodeError(view, "a window of " + std::to_string(rows) + " x " + std::to_string(columns) + " positions is larger than 2^23");
 }
 
-// Windows of a pool that divides `length` into `out` pieces hold at most this many positions.
+// The most positions that a window of a pool holds which divides `length` into `out` pieces.
 int64_t LongestPiece(int64_t length, int64_t out) { return std::min(length, (length - 1) / out + 2); }
 
 // ---- avg_pool2d
@@ -116,15 +115,14 @@ using PoolF32Fn = void (*)(const kernels::PoolShape&, const float*, const kernel
 
 class AverageStep : public Step {
  public:
-  // adaptive: windows come from out_h and out_w alone.
+  // Windows of an adaptive pool come from out_h and out_w alone.
   AverageStep(const NodeView& view, const kernels::KernelSet& set, const kernels::PoolShape& shape, bool adaptive)
       : set_(set),
         shape_(shape),
         adaptive_(adaptive),
         is_u8_(view.input(0).dtype == DType::kU8),
         affine_(AffineOf(view.graph, view.input(0))) {
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     global_ = adaptive && shape.out_h == 1 && shape.out_w == 1;
     const bool vectorized = is_u8_ && global_ && set.isa != Isa::kReference;
     info_ = {vectorized ? ElementwiseName(set) : "reference", vectorized ? "one window over the image" : "", 0};
@@ -157,7 +155,7 @@ class AverageStep : public Step {
  private:
   static constexpr int64_t kChunk = 256;
 
-  // Channels side by side: sums of codes, then f32(f32(sum - n*z) * f32(s/n)).
+  // Takes channels side by side: sums of codes, then f32(f32(sum - n*z) * f32(s/n)).
   void GlobalMean(const kernels::PoolShape& s, const uint8_t* x, void* y, int64_t image) const {
     const int64_t n = s.h * s.w;
     const float factor = static_cast<float>(static_cast<double>(affine_.scale) / static_cast<double>(n));

@@ -1,7 +1,6 @@
 // binary: arithmetic of two operands of one rank that broadcast, codes or float in any mix; the second may be a constant.
 #include <algorithm>
 #include <array>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -13,12 +12,10 @@ namespace {
 using kernels::BinaryFunction;
 using kernels::BinaryOperand;
 
-constexpr size_t kMostDims = 8;  // kMaxRank
-
 bool HasConstant(const NodeView& view) { return view.node.inputs.size() == 1; }
 
 BinaryFunction ReadFunction(AttrReader* attrs) {
-  // In the order of the enumerators.
+  // The names are in the order of the enumerators.
   return static_cast<BinaryFunction>(attrs->Choice("function", {"add", "sub", "mul", "div", "rsub", "rdiv", "maximum", "minimum"}));
 }
 
@@ -56,10 +53,10 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 struct Axes {
   struct Axis {
     int64_t length = 1;
-    int64_t step[2] = {0, 0};  // elements of each operand between neighbours; 0 where it repeats
+    int64_t step[2] = {0, 0};  // distance of neighbours in each operand, 0 where it repeats an element
   };
-  std::array<Axis, kMostDims> axis{};
-  size_t count = 1;  // at least 1, then of length 1
+  std::array<Axis, kMaxRank> axis{};
+  size_t count = 1;  // at least 1: a result of one element has one axis of length 1
 
   Axes(const ConcreteShape& out, const int64_t* const (&dims)[2]) {
     int64_t size[2] = {1, 1};
@@ -83,7 +80,7 @@ struct Axes {
       first = false;
     }
   }
-  // Where operand i's row begins, rows being numbered over all axes but the innermost.
+  // Gives the element at which operand i's row begins. Rows are numbered over all axes but the innermost.
   int64_t Offset(size_t i, int64_t row) const {
     int64_t offset = 0;
     for (size_t d = 1; d < count; ++d) {
@@ -99,8 +96,7 @@ class BinaryStep : public Step {
   BinaryStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
     AttrReader attrs(view);
     function_ = ReadFunction(&attrs);
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    output_ = OutputOf(view);
     for (size_t i = 0; i < view.node.inputs.size(); ++i) {
       is_u8_[i] = view.input(i).dtype == DType::kU8;
       affine_[i] = AffineOf(view.graph, view.input(i));
@@ -126,7 +122,7 @@ class BinaryStep : public Step {
     }
     const int64_t rows = axes.axis[1].length;
     ParallelFor(args.pool, args.out.count() / n, kGrain / n + 1, [&](int64_t begin, int64_t end) {
-      while (begin < end) {  // rows along the second axis have one distance
+      while (begin < end) {  // a call takes rows along the second axis, which are evenly spaced
         const int64_t count = std::min(end - begin, rows - begin % rows);
         Compute(args, axes, axes.Offset(0, begin), axes.Offset(1, begin), count, n, begin * n);
         begin += count;
@@ -161,16 +157,12 @@ class BinaryStep : public Step {
   bool has_constant_ = false;
   bool is_u8_[2] = {};
   kernels::Affine affine_[2];
-  Span<const float> constant_;  // in the model's file
-  std::array<int64_t, kMostDims> constant_shape_{};
+  Span<const float> constant_;  // elements of the model's file
+  std::array<int64_t, kMaxRank> constant_shape_{};
 };
-
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<BinaryStep>(context.view, context.kernels));
-}
 
 }  // namespace
 
-const Op kBinary = {{"binary", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kBinary = {{"binary", Check, Infer, nullptr}, PrepareStep<BinaryStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -12,8 +12,6 @@
 namespace pqi::ops {
 namespace {
 
-size_t ReadAxis(AttrReader* attrs) { return static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1)); }
-
 Status Check(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckArity(view, 1, kMaxInputs));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
@@ -21,20 +19,18 @@ Status Check(const NodeView& view) {
     PQI_RETURN_IF_ERROR(CheckDType(view, view.input(i), "input", view.output(0).dtype));
   }
   AttrReader attrs(view);
-  ReadAxis(&attrs);
+  attrs.Axis();
   return attrs.Finish();
 }
 
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   AttrReader attrs(view);
-  const size_t axis = ReadAxis(&attrs);
+  const size_t axis = attrs.Axis();
   Shape out;
   bool known = true;
   int64_t length = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (axis >= inputs[i].size()) {
-      return NodeError(view, "axis " + std::to_string(axis) + " of an input of shape " + ShapeText(view.graph, inputs[i]));
-    }
+    PQI_RETURN_IF_ERROR(CheckAxis(view, inputs[i], axis));
     Shape others = inputs[i];
     known &= others[axis].fixed();
     length += others[axis].value;  // at most kMaxInputs * 2^31
@@ -53,12 +49,12 @@ class ConcatStep : public Step {
  public:
   ConcatStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), element_size_(DTypeSize(view.output(0).dtype)) {
     AttrReader attrs(view);
-    axis_ = ReadAxis(&attrs);
+    axis_ = attrs.Axis();
     last_axis_ = axis_ + 1 == view.output(0).shape.size();
     tables_.resize(view.node.inputs.size());
     info_ = {"copy", "data movement", 0};
     if (element_size_ != 1) return;
-    const kernels::Output output = OutputOf(view, {});
+    const kernels::Output output = OutputOf(view);
     const Quant& target = QuantOf(view.graph, view.output(0));
     for (size_t i = 0; i < tables_.size(); ++i) {
       const Quant& source = QuantOf(view.graph, view.input(i));
@@ -74,7 +70,7 @@ class ConcatStep : public Step {
     }
   }
 
-  // Rows of the output are pieces of all inputs where the axis is the last one; else a row lies in one input.
+  // A row of the output is made of pieces of all inputs where the axis is the last one; else it lies in one input.
   bool SpacesRows() const override { return last_axis_; }
 
   Joint joint() const override {
@@ -113,7 +109,8 @@ class ConcatStep : public Step {
       const int64_t piece = args.in[i].dim(axis_) * inner;
       const bool in_place = args.in[i].data == args.out.mutable_u8() + first * static_cast<int64_t>(element_size_);
       if (piece > 0 && !in_place) {
-        // One input after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among threads.
+        // Inputs are copied one after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among
+        // threads.
         ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
           for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
         });
@@ -137,15 +134,11 @@ class ConcatStep : public Step {
   size_t element_size_;
   size_t axis_ = 0;
   bool last_axis_ = false;
-  std::vector<std::vector<uint8_t>> tables_;  // by input; empty where codes are copied
+  std::vector<std::vector<uint8_t>> tables_;  // one per input, empty where codes are copied
 };
-
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ConcatStep>(context.view, context.kernels));
-}
 
 }  // namespace
 
-const Op kConcat = {{"concat", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kConcat = {{"concat", Check, Infer, nullptr}, PrepareStep<ConcatStep>, nullptr};
 
 }  // namespace pqi::ops

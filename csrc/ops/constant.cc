@@ -28,15 +28,11 @@ class ConstantStep : public Step {
   void Run(const RunArgs& args) const noexcept override { std::memcpy(args.out.data, value_.data(), value_.size() * sizeof(float)); }
 
  private:
-  Span<const float> value_;  // in the model's file
+  Span<const float> value_;  // elements of the model's file
 };
-
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ConstantStep>(context.view));
-}
 
 }  // namespace
 
-const Op kConstant = {{"constant", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kConstant = {{"constant", Check, Infer, nullptr}, PrepareStep<ConstantStep>, nullptr};
 
 }  // namespace pqi::ops

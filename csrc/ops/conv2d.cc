@@ -13,7 +13,7 @@ struct Attributes {
   Bounds activation;
 };
 
-// For a node that passed Check.
+// The attributes of a node that passed Check.
 Attributes ReadAttributes(const NodeView& view) {
   AttrReader attrs(view);
   const auto stride = attrs.UintList<2>("stride", 1, kMaxWindowAttr);

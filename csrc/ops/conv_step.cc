@@ -4,9 +4,9 @@
 
 #include "base/checked.h"
 #include "base/text.h"
+#include "conv/packed_conv.h"
 #include "ops/step_util.h"
 #include "ops/weighted.h"
-#include "pack/conv.h"
 #include "plan/algorithm.h"
 
 namespace pqi::ops {
@@ -35,10 +35,12 @@ kernels::ConvShape TypicalShape(const NodeView& view, const ConvGeometry& geomet
   return geometry.Bind(shape);
 }
 
-// T: element type of the input; Packed: the layer for it.
-template <typename T, typename Packed>
+// Packed is the layer for one element type of the input.
+template <typename Packed>
 class ConvStep : public Step {
  public:
+  using Element = typename Packed::Element;
+
   ConvStep(const NodeView& view, const ConvGeometry& geometry, const Bounds& activation, Packed packed)
       : geometry_(geometry),
         packed_(std::move(packed)),
@@ -49,20 +51,20 @@ class ConvStep : public Step {
     info_.weight_bytes = packed_.WeightBytes();
   }
 
-  void Describe(plan::Choice choice) {
-    info_.executed_as = std::move(choice.executed_as);
-    info_.reason = std::move(choice.reason);
+  void Describe(Isa isa, conv::Arithmetic arithmetic, const std::string& why) {
+    conv::Executed executed = conv::Describe(packed_.layout(), packed_.words(), isa, arithmetic, why);
+    info_.executed_as = std::move(executed.as);
+    info_.reason = std::move(executed.reason);
   }
-  const Packed& packed() const { return packed_; }
 
   size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape&) const override { return packed_.ScratchBytes(geometry_.Bind(in)); }
 
   bool SpacesRows() const override { return true; }
 
   void Run(const RunArgs& args) const noexcept override {
-    pack::ConvRun<T> run;
+    conv::ConvRun<Element> run;
     run.shape = geometry_.Bind(*args.in[0].shape);
-    run.x = static_cast<const T*>(args.in[0].data);
+    run.x = static_cast<const Element*>(args.in[0].data);
     run.residual = residual_;
     if (has_residual_) {
       if (residual_is_u8_) {
@@ -76,10 +78,10 @@ class ConvStep : public Step {
     run.y_stride = static_cast<size_t>(args.out_stride);
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(run.shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, args.pool ? args.pool->threads() : 1));
-    const pack::Work work = pack::OutputWork(packed_.layout(), run.shape);
+    const conv::Work work = packed_.OutputWork(run.shape);
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
+        const conv::ConvPart piece = conv::Split(work, parts, static_cast<int>(part));
         packed_.Run(run, piece, args.Scratch(part));
       }
     });
@@ -93,11 +95,11 @@ class ConvStep : public Step {
   bool has_residual_, residual_is_u8_;
 };
 
-template <typename T, typename Packed>
+template <typename Packed>
 std::unique_ptr<Step> Finish(const PrepareContext& context, const ConvGeometry& geometry, const Bounds& activation, Packed packed,
-                             plan::Arithmetic arithmetic, const std::string& why = "") {
-  auto step = std::make_unique<ConvStep<T, Packed>>(context.view, geometry, activation, std::move(packed));
-  step->Describe(plan::DescribeConv(step->packed().layout(), context.kernels.isa, arithmetic, why));
+                             conv::Arithmetic arithmetic, const std::string& why = "") {
+  auto step = std::make_unique<ConvStep<Packed>>(context.view, geometry, activation, std::move(packed));
+  step->Describe(context.kernels.isa, arithmetic, why);
   return step;
 }
 
@@ -135,14 +137,13 @@ Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const 
     weights.qmax = quant.qmax;
     Result<plan::CodePlan> plan = plan::PlanCodes(context.kernels, TypicalShape(view, geometry), weights, context.plan);
     if (!plan.ok()) return Status(plan.status().code(), "layer " + Quoted(view.node.name) + ": " + plan.status().message());
-    return Finish<uint8_t>(context, geometry, activation,
-                           pack::PackedConvU8(context.kernels, geometry.shape, weights, plan.value().algorithm), plan::Arithmetic::kInteger,
-                           plan.value().reason);
+    conv::PackedConvU8 packed(context.kernels, geometry.shape, weights, plan.value().algorithm);
+    return Finish(context, geometry, activation, std::move(packed), conv::Arithmetic::kInteger, plan.value().reason);
   }
   PQI_ASSIGN_OR_RETURN(const std::vector<float> expanded, FloatWeights(view));
   const bool coded = view.constant("weight")->type == ConstType::kCode;
-  return Finish<float>(context, geometry, activation, pack::PackedConvF32(context.kernels, geometry.shape, {expanded.data(), bias}),
-                       coded ? plan::Arithmetic::kExpandedCodes : plan::Arithmetic::kFloat);
+  return Finish(context, geometry, activation, conv::PackedConvF32(context.kernels, geometry.shape, {expanded.data(), bias}),
+                coded ? conv::Arithmetic::kExpandedCodes : conv::Arithmetic::kFloat);
 }
 
 int64_t ConvMacs(const kernels::ConvShape& shape) {

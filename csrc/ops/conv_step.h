@@ -15,8 +15,10 @@ struct ConvGeometry {
   kernels::ConvShape Bind(const ConcreteShape& in) const;
 };
 
+// Plans, packs and describes the layer of a node.
 Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const ConvGeometry& geometry, const Bounds& activation);
 
+// Multiply-accumulates of a convolution, INT64_MAX where they are more.
 int64_t ConvMacs(const kernels::ConvShape& shape);
 
 }  // namespace pqi::ops

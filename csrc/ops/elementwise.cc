@@ -11,21 +11,10 @@
 namespace pqi::ops {
 namespace {
 
-Status CheckFloat(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
-  return CheckDType(view, view.output(0), "output", DType::kF32);
-}
-
-Status InferSame(const NodeView&, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  outputs->assign(1, inputs[0]);
-  return {};
-}
-
 // ---- clamp
 
 Status CheckClamp(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckFloat(view));
+  PQI_RETURN_IF_ERROR(CheckFloats(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
   AttrReader attrs(view);
   ReadClamp(&attrs);
@@ -53,23 +42,15 @@ class ClampStep : public Step {
 // ---- affine
 
 Status CheckAffine(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckFloat(view));
+  PQI_RETURN_IF_ERROR(CheckFloats(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"scale", "shift"}));
-  const std::vector<int64_t>& shape = view.constant("scale")->shape;
-  if (shape.size() != 1 || shape[0] < 1) return NodeError(view, "constant 'scale' must have 1 dimension of at least 1");
-  PQI_RETURN_IF_ERROR(CheckConstant(view, "scale", ConstType::kF32, shape));
-  PQI_RETURN_IF_ERROR(CheckConstant(view, "shift", ConstType::kF32, shape));
+  PQI_RETURN_IF_ERROR(CheckVector(view, "scale"));
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "shift", ConstType::kF32, view.constant("scale")->shape));
   return AttrReader(view).Finish();
 }
 
 Status InferAffine(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
-  const size_t last = inputs[0].size() - 1;
-  const int64_t channels = view.constant("scale")->shape[0];
-  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, channels));
-  outputs->assign(1, inputs[0]);
-  outputs->front()[last] = Dim::Fixed(channels);
-  return {};
+  return InferChannels(view, inputs, view.constant("scale")->shape[0], outputs);
 }
 
 class AffineStep : public Step {
@@ -88,7 +69,7 @@ class AffineStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const float> scale_, shift_;  // in the model's file
+  Span<const float> scale_, shift_;  // elements of the model's file
 };
 
 // ---- table
@@ -104,16 +85,10 @@ Status CheckTable(const NodeView& view) {
   return AttrReader(view).Finish();
 }
 
-// Tables of the last axis' channels, or one for all.
+// There is a table for each channel of the last axis, or one for all.
 Status InferTable(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  outputs->assign(1, inputs[0]);
   const std::vector<int64_t>& shape = view.constant("table")->shape;
-  if (shape.size() == 1) return {};
-  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
-  const size_t last = inputs[0].size() - 1;
-  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, shape[0]));
-  outputs->front()[last] = Dim::Fixed(shape[0]);
-  return {};
+  return shape.size() == 1 ? InferSame(view, inputs, outputs) : InferChannels(view, inputs, shape[0], outputs);
 }
 
 Status ProveTable(const NodeView& view) {
@@ -153,23 +128,14 @@ class TableStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const uint8_t> table_;  // in the model's file; 256 entries for each channel
+  Span<const uint8_t> table_;  // elements of the model's file, 256 for each channel
   int64_t channels_ = 1;
 };
 
-template <typename S>
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  if constexpr (std::is_constructible_v<S, const NodeView&, const kernels::KernelSet&>) {
-    return std::unique_ptr<Step>(std::make_unique<S>(context.view, context.kernels));
-  } else {
-    return std::unique_ptr<Step>(std::make_unique<S>(context.view));
-  }
-}
-
 }  // namespace
 
-const Op kClamp = {{"clamp", CheckClamp, InferSame, nullptr}, Prepare<ClampStep>, nullptr};
-const Op kAffine = {{"affine", CheckAffine, InferAffine, nullptr}, Prepare<AffineStep>, nullptr};
-const Op kTable = {{"table", CheckTable, InferTable, ProveTable}, Prepare<TableStep>, nullptr};
+const Op kClamp = {{"clamp", CheckClamp, InferSame, nullptr}, PrepareStep<ClampStep>, nullptr};
+const Op kAffine = {{"affine", CheckAffine, InferAffine, nullptr}, PrepareStep<AffineStep>, nullptr};
+const Op kTable = {{"table", CheckTable, InferTable, ProveTable}, PrepareStep<TableStep>, nullptr};
 
 }  // namespace pqi::ops

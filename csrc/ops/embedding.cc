@@ -36,7 +36,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   return {};
 }
 
-// The rows as the output has them lie ready: floats, or codes quantized when the model is prepared.
+// Copies rows that lie ready as the output has them: floats, or codes quantized when the model is prepared.
 class CopyStep : public Step {
  public:
   CopyStep(const NodeView& view, Span<const uint8_t> stored, std::vector<uint8_t> own)
@@ -57,12 +57,12 @@ class CopyStep : public Step {
 
  private:
   std::vector<uint8_t> own_;
-  const uint8_t* table_;  // in `own_`, or in the model's file
+  const uint8_t* table_;  // its bytes are those of `own_` or of the model's file
   int64_t rows_;
   size_t row_bytes_;
 };
 
-// Rows of codes become floats as they are read, so that the table stays small in memory.
+// Makes floats of rows of codes as they are read, so that the table stays small in memory.
 class ExpandStep : public Step {
  public:
   ExpandStep(const NodeView& view, std::vector<int8_t> codes)
@@ -88,7 +88,7 @@ class ExpandStep : public Step {
 
  private:
   std::vector<int8_t> codes_;
-  Span<const float> scale_;  // these two in the model's file
+  Span<const float> scale_;  // elements of the model's file, and so are those of `base_`
   Span<const int32_t> base_;
   int64_t columns_, step_;
 };
@@ -99,7 +99,7 @@ Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
   if (view.output(0).dtype == DType::kU8) {
     PQI_ASSIGN_OR_RETURN(const std::vector<float> floats, FloatWeights(view));
     std::vector<uint8_t> codes(floats.size());
-    context.kernels.quantize(floats.data(), codes.data(), floats.size(), OutputOf(view, {}));
+    context.kernels.quantize(floats.data(), codes.data(), floats.size(), OutputOf(view));
     return std::unique_ptr<Step>(std::make_unique<CopyStep>(view, weight.bytes, std::move(codes)));
   }
   if (weight.type == ConstType::kF32) return std::unique_ptr<Step>(std::make_unique<CopyStep>(view, weight.bytes, std::vector<uint8_t>()));

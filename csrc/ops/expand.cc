@@ -1,20 +1,16 @@
 // expand: dimensions of 1 repeated. A symbol in the target stands for a dimension of the second input, which gives nothing but its shape.
-#include <algorithm>
-#include <array>
-#include <cstring>
 
 #include "base/text.h"
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
+#include "ops/walk.h"
 
 namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 2));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view, 2));
   AttrReader attrs(view);
   for (const DimOrName& entry : attrs.List("shape")) {
     if (const uint64_t* v = std::get_if<uint64_t>(&entry)) {
@@ -26,7 +22,7 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// The dimension of the second input that is the symbol of this name.
+// Finds the dimension of the second input that is the symbol of this name.
 Status Named(const NodeView& view, const std::vector<Shape>& inputs, const std::string& name, Dim* out) {
   const auto& symbols = view.graph.symbols;
   const Shape& stored = view.input(1).shape;
@@ -45,7 +41,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   for (size_t i = 0; i < list.size(); ++i) {
     Dim target;
     if (const uint64_t* v = std::get_if<uint64_t>(&list[i])) {
-      if (*v == 0) continue;  // kept
+      if (*v == 0) continue;  // the dimension stays as it is
       target = Dim::Fixed(static_cast<int64_t>(*v));
     } else {
       PQI_RETURN_IF_ERROR(Named(view, inputs, std::get<std::string>(list[i]), &target));
@@ -64,48 +60,32 @@ class ExpandStep : public Step {
   explicit ExpandStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) { info_ = {"copy", "data movement", 0}; }
 
   void Run(const RunArgs& args) const noexcept override {
-    if (element_size_ == 4) {
-      Copy(args, args.in[0].f32(), args.out.mutable_f32());
-    } else {
-      Copy(args, args.in[0].u8(), args.out.mutable_u8());
-    }
+    const Walk walk = Bind(*args.in[0].shape, *args.out.shape);
+    ByElementSize(args, element_size_, [&](const auto* x, auto* y) { CopyAlong(walk, x, y, args.out.count(), args.pool); });
   }
 
  private:
-  // The longest run of axes at the end that are not repeated is one block.
-  template <typename T>
-  void Copy(const RunArgs& args, const T* x, T* y) const {
-    const ConcreteShape &in = *args.in[0].shape, &out = *args.out.shape;
+  // The walk over the input. Axes at the end that are not repeated become one.
+  static Walk Bind(const ConcreteShape& in, const ConcreteShape& out) {
     size_t axes = out.size();
     int64_t block = 1;
     while (axes > 0 && in[axes - 1] == out[axes - 1]) block *= out[--axes];
-    std::array<int64_t, kMaxRank> stride{};  // in blocks; 0 where the dimension is repeated
-    for (int64_t i = static_cast<int64_t>(axes) - 1, step = 1; i >= 0; --i) {
-      const size_t d = static_cast<size_t>(i);
-      stride[d] = in[d] == 1 ? 0 : step;
-      step *= in[d];
+    Walk walk;
+    int64_t distance = block;
+    for (size_t d = 0; d < axes; ++d) distance *= in[d];
+    for (size_t d = 0; d < axes; ++d) {
+      distance /= in[d];  // no dimension is 0: an empty output is not computed
+      walk.Add(out[d], in[d] == 1 ? 0 : distance);
     }
-    ParallelFor(args.pool, args.out.count() / block, kGrain / block + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        int64_t from = 0, left = row;
-        for (size_t d = axes; d-- > 0;) {
-          from += left % out[d] * stride[d];
-          left /= out[d];
-        }
-        std::memcpy(y + row * block, x + from * block, static_cast<size_t>(block) * sizeof(T));
-      }
-    });
+    walk.Add(block, 1);
+    return walk;
   }
 
   size_t element_size_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ExpandStep>(context.view));
-}
-
 }  // namespace
 
-const Op kExpand = {{"expand", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kExpand = {{"expand", Check, Infer, nullptr}, PrepareStep<ExpandStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "linear/dynamic.h"
 #include "ops/conv_step.h"
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
 #include "ops/weighted.h"
-#include "pack/linear_dynamic.h"
 
 namespace pqi::ops {
 namespace {
@@ -75,7 +75,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 Status Prove(const NodeView& view) {
   const Attributes a = Read(view);
   const int64_t width = a.quantizer.qmax - a.quantizer.qmin;
-  // A symmetric zero point lies in the middle, an asymmetric one at either end in the worst case.
+  // A symmetric zero point lies in the middle of the codes, an asymmetric one at either end in the worst case.
   return ProveGroups(view, a.quantizer.symmetric ? (width + 1) / 2 : width);
 }
 
@@ -104,7 +104,7 @@ class LinearDynamicStep : public Step {
   void Run(const RunArgs& args) const noexcept override {
     kernels::ConvShape shape = shape_;
     shape.n = args.out.count() / shape.oc;
-    pack::DynamicRun run;
+    linear::DynamicRun run;
     run.x = args.in[0].f32();
     run.output = output_;
     run.y = args.out.data;
@@ -116,10 +116,10 @@ class LinearDynamicStep : public Step {
     }
     const int64_t worthwhile = std::max<int64_t>(ConvMacs(shape) / kMacGrain, 1);
     const int parts = static_cast<int>(std::min<int64_t>(worthwhile, threads));
-    const pack::Work work = packed_.OutputWork(shape.n);
+    const conv::Work work = packed_.OutputWork(shape.n);
     ParallelFor(args.pool, parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const pack::ConvPart piece = pack::Split(work, parts, static_cast<int>(part));
+        const conv::ConvPart piece = conv::Split(work, parts, static_cast<int>(part));
         packed_.Run(run, piece, args.Scratch(part));
       }
     });
@@ -153,7 +153,7 @@ class LinearDynamicStep : public Step {
   kernels::RowQuantizer quantizer_;
   bool per_tensor_;
   kernels::ConvShape shape_;
-  pack::PackedLinearDynamic packed_;
+  linear::PackedLinearDynamic packed_;
   kernels::Output output_;
 };
 

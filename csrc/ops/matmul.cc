@@ -1,5 +1,5 @@
 // matmul: products of the matrices in the last two axes, both computed by the graph; codes by codes, or float by float.
-#include "pack/matmul.h"
+#include "linear/matmul.h"
 
 #include <algorithm>
 #include <array>
@@ -32,10 +32,10 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Largest |q - z|.
+// The largest |q - z| that codes of a tensor can have.
 int64_t Reach(const Quant& q) { return std::max(q.zero_point - q.qmin, q.qmax - q.zero_point); }
 
-// |acc| <= 2^31 - 1 whatever the codes are. Where the length is not known yet the shapes of a run are held to it.
+// Proves |acc| <= 2^31 - 1 whatever the codes are. Where the length is not known yet, the shapes of each run are held to the same bound.
 Status CheckAccumulator(const NodeView& view, const Dim& length) {
   if (!IsInteger(view) || !length.fixed()) return {};
   const int64_t product = Reach(QuantOf(view.graph, view.input(0))) * Reach(QuantOf(view.graph, view.input(1)));
@@ -69,7 +69,7 @@ Status Prove(const NodeView& view) {
   return NodeError(view, "the product of the inputs' scales is not a normal float32");
 }
 
-// Rows worth packing a panel again for another thread.
+// With fewer rows than these a second thread would spend more time on packing the panel again than on its products.
 constexpr int64_t kLeastRows = 64;
 
 class MatmulStep : public Step {
@@ -88,7 +88,7 @@ class MatmulStep : public Step {
   }
 
   size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const override {
-    return pack::MatmulScratchBytes(set_, integer_, ShapeOf(in, out));
+    return linear::MatmulScratchBytes(set_, integer_, ShapeOf(in, out));
   }
 
   void Run(const RunArgs& args) const noexcept override {
@@ -119,7 +119,7 @@ class MatmulStep : public Step {
   Work Divide(const MatrixShape& shape, int64_t outputs, int threads) const {
     Work w;
     w.shape = shape;
-    w.panels = pack::MatmulPanels(set_, integer_, shape.n);
+    w.panels = linear::MatmulPanels(set_, integer_, shape.n);
     const int64_t products = outputs / (shape.m * shape.n);
     w.blocks = std::clamp<int64_t>(threads / (products * w.panels), 1, shape.m / kLeastRows + 1);
     w.units = products * w.blocks * w.panels;
@@ -137,15 +137,15 @@ class MatmulStep : public Step {
     const int64_t b = ProductIndex(*args.in[1].shape, *args.out.shape, product) * s.k * s.n;
     void* y = OutputAt(args.out.data, output_, product * s.m * s.n);
     if (integer_) {
-      const pack::MatmulU8 run{s, args.in[0].u8() + a, args.in[1].u8() + b, zero_a_, zero_b_, scale_, output_, y};
-      pack::RunMatmul(set_, run, panel, begin, end, scratch);
+      const linear::MatmulU8 run{s, args.in[0].u8() + a, args.in[1].u8() + b, zero_a_, zero_b_, scale_, output_, y};
+      linear::RunMatmul(set_, run, panel, begin, end, scratch);
     } else {
-      const pack::MatmulF32 run{s, args.in[0].f32() + a, args.in[1].f32() + b, static_cast<float*>(y)};
-      pack::RunMatmul(set_, run, panel, begin, end, scratch);
+      const linear::MatmulF32 run{s, args.in[0].f32() + a, args.in[1].f32() + b, static_cast<float*>(y)};
+      linear::RunMatmul(set_, run, panel, begin, end, scratch);
     }
   }
 
-  // Which of an operand's matrices goes into product `index` of the output: dimensions of 1 repeat.
+  // The operand's matrix that goes into product `index` of the output. Dimensions of 1 are used again for every index.
   static int64_t ProductIndex(const ConcreteShape& operand, const ConcreteShape& out, int64_t index) {
     int64_t at = 0, step = 1;
     for (size_t i = out.size() - 2; i-- > 0;) {

@@ -2,7 +2,7 @@
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
 #include "ops/max_pool_codes.h"
-#include "ops/rows.h"
+#include "ops/parts.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
 #include "ops/window.h"
@@ -25,9 +25,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   ReadAttributes(&attrs);
   return attrs.Finish();
@@ -59,7 +57,7 @@ class MaxPoolStep : public Step {
 
   void Run(const RunArgs& args) const noexcept override {
     const kernels::PoolShape s = BindPool(shape_, *args.in[0].shape, *args.out.shape);
-    ForEachRowPart(args.pool, s.rows(), s.c * s.kh * s.kw, [&](int64_t begin, int64_t end, int64_t part) {
+    ForEachPart(args.pool, s.rows(), s.c * s.kh * s.kw, [&](int64_t begin, int64_t end, int64_t part) {
       if (Codes()) {
         MaxPoolCodes(set_, s, args.in[0].u8(), args.out.mutable_u8(), begin, end, args.Scratch(part));
       } else if (is_u8_) {
@@ -78,12 +76,8 @@ class MaxPoolStep : public Step {
   kernels::PoolShape shape_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<MaxPoolStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kMaxPool2d = {{"max_pool2d", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kMaxPool2d = {{"max_pool2d", Check, Infer, nullptr}, PrepareStep<MaxPoolStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -14,10 +14,10 @@ constexpr size_t kMostOperands = 16;
 
 int64_t Reach(const PoolShape& s) { return (s.kw - 1) * s.dilation_w + 1; }
 
-// Output columns whose maxima down the lines are made at a time.
+// How many output columns' maxima down the lines are made at a time.
 int64_t PieceColumns(const PoolShape& s) { return std::max<int64_t>((kLineBytes / s.c - Reach(s)) / s.stride_w + 1, 1); }
 
-// Taps of `kernel`, `dilation` apart from `first` on, that lie in [0, length).
+// Counts the taps of `kernel`, `dilation` apart from `first` on, that lie in [0, length).
 struct Inside {
   int64_t begin, end;
   Inside(int64_t first, int64_t kernel, int64_t dilation, int64_t length) {
@@ -27,31 +27,31 @@ struct Inside {
   }
 };
 
-// y[i] = the largest of x[i], x[i + step], ...: `count` codes, for i < n.
+// For i < n, y[i] becomes the largest of `count` codes that lie `step` apart: x[i], x[i + step] and so on.
 void MaxOf(const KernelSet& set, const uint8_t* x, int64_t step, int64_t count, size_t n, uint8_t* y) {
   const uint8_t* operands[kMostOperands];
   for (size_t filled = 0; count > 0; filled = 1) {
-    if (filled == 1) operands[0] = y;  // what there is so far joins the rest
+    if (filled == 1) operands[0] = y;  // the maxima so far are an operand of the next call
     for (; count > 0 && filled < kMostOperands; --count, x += step) operands[filled++] = x;
     set.max_u8({operands, filled, 0, 1, n, y});
   }
 }
 
-// The windows of a piece of an output row, from the maxima down their lines: columns [lo, ...) of the image at `line`.
+// Windows of a piece of an output row, made from the maxima down their lines: `line` holds these for columns from `lo` on.
 struct Across {
   const KernelSet& set;
   const PoolShape& s;
   const uint8_t* line;
-  int64_t lo, x0;  // x0: the first window's first column, may be outside the image
+  int64_t lo, x0;  // x0 is the first window's first column, which may be outside the image
 
-  // One window, of which some columns may be outside.
+  // Computes one window, of which some columns may be outside the image.
   void One(int64_t i, uint8_t* y) const {
     const int64_t first = x0 + i * s.stride_w;
     const Inside taps(first, s.kw, s.dilation_w, s.w);
     MaxOf(set, line + (first + taps.begin * s.dilation_w - lo) * s.c, s.dilation_w * s.c, taps.end - taps.begin, static_cast<size_t>(s.c),
           y);
   }
-  // Windows [begin, end), whose columns are all inside.
+  // Computes windows [begin, end), whose columns are all inside the image.
   void Interior(int64_t begin, int64_t end, uint8_t* y) const {
     const uint8_t* operands[kMostOperands];
     for (int64_t tap = 0; tap < s.kw; ++tap) operands[tap] = line + (x0 + begin * s.stride_w + tap * s.dilation_w - lo) * s.c;
@@ -81,7 +81,7 @@ void MaxPoolCodes(const KernelSet& set, const PoolShape& s, const uint8_t* x, ui
 
     const Across across = {set, s, scratch, lo, x0};
     uint8_t* out = y + pixel * s.c;
-    int64_t inner = m, inner_end = m;  // windows inside the image
+    int64_t inner = m, inner_end = m;  // the range of windows that are inside the image
     if (static_cast<size_t>(s.kw) <= kMostOperands && s.w >= reach) {
       inner = std::min(x0 >= 0 ? 0 : (-x0 + s.stride_w - 1) / s.stride_w, m);
       const int64_t room = s.w - reach - x0;

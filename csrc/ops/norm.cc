@@ -1,15 +1,13 @@
 // layer_norm and group_norm: elements that are normalized together by their mean and variance, or by their root mean square.
 #include <cmath>
-#include <limits>
 
 #include "ops/families.h"
-#include "ops/rows.h"
+#include "ops/parts.h"
 #include "ops/schema.h"
 
 namespace pqi::ops {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // A group costs about this many times as much as passing over it once.
 constexpr int64_t kCost = 4;
 
@@ -22,20 +20,15 @@ float ReadEps(AttrReader* attrs) {
 const float* DataOrNull(Span<const float> s) { return s.empty() ? nullptr : s.data(); }
 
 Status CheckNorm(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckFloatInput(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}, {"weight", "bias"}));
   for (const char* key : {"weight", "bias"}) {
-    if (!view.has_constant(key)) continue;
-    const std::vector<int64_t>& shape = view.constant(key)->shape;
-    if (shape.size() != 1 || shape[0] < 1)
-      return NodeError(view, std::string("constant '") + key + "' must have 1 dimension of at least 1");
-    PQI_RETURN_IF_ERROR(CheckConstant(view, key, ConstType::kF32, shape));
+    if (view.has_constant(key)) PQI_RETURN_IF_ERROR(CheckVector(view, key));
   }
   return {};
 }
 
-// The last dimension is that of weight and bias, and not 0.
+// The last dimension is the length of weight and bias.
 Status InferNorm(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
   const size_t last = inputs[0].size() - 1;
@@ -57,12 +50,12 @@ class NormStep : public Step {
       : set_(set),
         weight_(DataOrNull(Elements<float>(view, "weight"))),
         bias_(DataOrNull(Elements<float>(view, "bias"))),
-        output_(OutputOf(view, {-kInfinity, kInfinity})) {
+        output_(OutputOf(view)) {
     info_ = {ElementwiseName(set), "", 0};
   }
 
   const kernels::KernelSet& set_;
-  const float* weight_;  // in the model's file
+  const float* weight_;  // in the model's file, as is `bias_`; nullptr where there is none
   const float* bias_;
   kernels::Output output_;
 };
@@ -97,7 +90,7 @@ class LayerNormStep : public NormStep {
 
   void Run(const RunArgs& args) const noexcept override {
     const int64_t n = args.out.shape->back();
-    ForEachRowPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, size_t) {
+    ForEachPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, size_t) {
       kernels::NormalizeGroup group;
       group.length = group.stride = static_cast<size_t>(n);
       group.weight = weight_;
@@ -157,7 +150,7 @@ class GroupNormStep : public NormStep {
 
   void Run(const RunArgs& args) const noexcept override {
     const int64_t channels = args.out.dim(3), positions = args.out.dim(1) * args.out.dim(2), length = channels / attributes_.groups;
-    ForEachRowPart(args.pool, args.out.dim(0) * attributes_.groups, positions * length * kCost, [&](int64_t begin, int64_t end, size_t) {
+    ForEachPart(args.pool, args.out.dim(0) * attributes_.groups, positions * length * kCost, [&](int64_t begin, int64_t end, size_t) {
       kernels::NormalizeGroup group;
       group.pieces = static_cast<size_t>(positions);
       group.length = static_cast<size_t>(length);
@@ -177,14 +170,9 @@ class GroupNormStep : public NormStep {
   GroupNormAttributes attributes_;
 };
 
-template <typename S>
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<S>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kLayerNorm = {{"layer_norm", CheckLayerNorm, InferNorm, nullptr}, Prepare<LayerNormStep>, nullptr};
-const Op kGroupNorm = {{"group_norm", CheckGroupNorm, InferGroupNorm, nullptr}, Prepare<GroupNormStep>, nullptr};
+const Op kLayerNorm = {{"layer_norm", CheckLayerNorm, InferNorm, nullptr}, PrepareStep<LayerNormStep>, nullptr};
+const Op kGroupNorm = {{"group_norm", CheckGroupNorm, InferGroupNorm, nullptr}, PrepareStep<GroupNormStep>, nullptr};
 
 }  // namespace pqi::ops

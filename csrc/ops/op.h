@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "base/isa.h"
 #include "base/parallel.h"
 #include "base/status.h"
 #include "graph/op_def.h"
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 #include "plan/algorithm.h"
 
 namespace pqi::ops {
@@ -37,31 +38,31 @@ inline constexpr size_t kMaxInputs = 64;
 struct RunArgs {
   Operand in[kMaxInputs];
   Operand out;
-  // Elements from one row of `out`, its last dimension, to the next; more than a row only for a step that spaces them and if there are
-  // several. What lies between is not this step's to write.
+  // Distance in elements from one row of `out` (its last dimension) to the next. It is more than a row only for a step that spaces rows,
+  // and only if there are several; the step does not write what lies between them.
   int64_t out_stride = 0;
-  uint8_t* scratch = nullptr;  // see Scratch
+  uint8_t* scratch = nullptr;  // the memory that Scratch divides into parts
   size_t scratch_stride = 0;
   ThreadPool* pool = nullptr;
 
-  // Step::ScratchBytes for part `part` < pool->threads(), 64-byte aligned. The same memory for all layers of a session, so that it stays
-  // in the caches of the thread that computes these parts.
+  // Gives Step::ScratchBytes bytes for part `part` < pool->threads(), 64-byte aligned. All layers of a session get the same memory for a
+  // part, so that it stays in the caches of the thread that computes these parts.
   uint8_t* Scratch(int64_t part) const { return scratch + static_cast<size_t>(part) * scratch_stride; }
 };
 
 // What a session reports about a node.
 struct StepInfo {
-  std::string executed_as;  // "u8s8-avx512vnni", "f32-avx2", "reference", ...
+  std::string executed_as;  // the kernels that run it: "u8s8-avx512vnni", "f32-avx2", "reference"
   std::string reason;       // why the planner chose it
-  size_t weight_bytes = 0;  // packed, in memory
-  int act_bits = 0;         // of a float input that the step quantizes itself
+  size_t weight_bytes = 0;  // what packed weights and tables take in memory
+  int act_bits = 0;         // width of the codes that the step makes of a float input itself
 };
 
-// How inputs lie in an output that holds them as they are, behind each other along `axis`. A node may find those of `inputs` there already:
+// Describes an output that holds inputs as they are, behind each other along `axis`. A node may find those of `inputs` there already:
 // in.data is then that place in out.data.
 struct Joint {
   size_t axis = 0;
-  uint64_t inputs = 0;  // bit i: input i
+  uint64_t inputs = 0;  // bit i stands for input i
 };
 static_assert(kMaxInputs <= 64, "Joint::inputs has a bit for each");
 
@@ -69,19 +70,19 @@ static_assert(kMaxInputs <= 64, "Joint::inputs has a bit for each");
 class Step {
  public:
   virtual ~Step() = default;
-  // Scratch memory of one thread in a run with these shapes.
+  // How much scratch memory one thread needs in a run with these shapes.
   virtual size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const {
     (void)in, (void)out;
     return 0;
   }
-  // Never called with an empty output. Must not allocate.
+  // Computes the output, which is never empty. Must not allocate.
   virtual void Run(const RunArgs& args) const noexcept = 0;
-  // What the values of an i32 input 0 must be below; a session holds its callers to it before any step runs.
+  // The bound that values of an i32 input 0 must lie below; a session holds its callers to it before any step runs.
   virtual int64_t IndexLimit() const { return 0; }
-  // Can there be other elements between the rows of the output (RunArgs::out_stride)?
+  // Whether there may be other elements between the rows of the output (RunArgs::out_stride).
   virtual bool SpacesRows() const { return false; }
   virtual Joint joint() const { return {}; }
-  // Before the first run: the inputs of the joint that will be in place, unless a caller asks for one of them.
+  // Tells the step before the first run which inputs of its joint will be in place, unless a caller asks for one of them.
   virtual void ExpectInPlace(uint64_t inputs) { (void)inputs; }
 
   const StepInfo& info() const { return info_; }
@@ -92,20 +93,30 @@ class Step {
 
 struct PrepareContext {
   const NodeView& view;
-  const kernels::KernelSet& kernels;  // of the session's ISA
+  const kernels::KernelSet& kernels;  // those of the session's ISA
   const plan::Options& plan;
 };
+
+// The `prepare` of an op whose step is made from the node, and from the session's kernels where it runs any.
+template <typename S>
+Result<std::unique_ptr<Step>> PrepareStep(const PrepareContext& context) {
+  if constexpr (std::is_constructible_v<S, const NodeView&, const kernels::KernelSet&>) {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view, context.kernels));
+  } else {
+    return std::unique_ptr<Step>(std::make_unique<S>(context.view));
+  }
+}
 
 struct Op {
   OpDef def;
   Result<std::unique_ptr<Step>> (*prepare)(const PrepareContext& context);
-  // Multiply-accumulates of one node for concrete shapes; nullptr = none.
+  // Counts the multiply-accumulates of one node for concrete shapes; nullptr for an op that has none.
   int64_t (*macs)(const NodeView& view, const ConcreteShape& in, const ConcreteShape& out);
 };
 
-// nullptr if unknown.
+// Finds an op by name; nullptr if there is none.
 const Op* FindOp(const std::string& name);
-// The same as an OpLookup for the graph layer.
+// Finds an op's schema row by name: the OpLookup of the graph layer.
 const OpDef* FindOpDef(const std::string& name);
 // Every op, in the order of docs/format.md.
 Span<const Op* const> AllOps();

@@ -11,7 +11,7 @@
 namespace pqi::ops {
 namespace {
 
-enum class Mode { kConstant, kReflect, kReplicate };  // in the order of docs/format.md
+enum class Mode { kConstant, kReflect, kReplicate };  // their order is that of docs/format.md
 
 struct Attributes {
   Mode mode = Mode::kConstant;
@@ -39,9 +39,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
   if (a.before.size() != a.after.size()) attrs.Fail("'before' and 'after' must have one number for each axis");
@@ -118,7 +116,7 @@ class PadStep : public Step {
   }
 
  private:
-  // Where position `i` of the padded axis `d` comes from; -1: from nowhere.
+  // Gives the position of the input that position `i` of the padded axis `d` comes from, -1 if there is none.
   int64_t Source(int64_t i, size_t d, int64_t length) const {
     const int64_t at = i - a_.before[d];
     if (at >= 0 && at < length) return at;
@@ -167,12 +165,8 @@ class PadStep : public Step {
   size_t last_ = 0;  // the last axis with padding
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<PadStep>(context.view));
-}
-
 }  // namespace
 
-const Op kPad = {{"pad", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kPad = {{"pad", Check, Infer, nullptr}, PrepareStep<PadStep>, nullptr};
 
 }  // namespace pqi::ops

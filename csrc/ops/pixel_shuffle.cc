@@ -1,4 +1,4 @@
-// pixel_shuffle: channels of an NHWC image become pixels between its pixels, less a border. What a transposed convolution ends with.
+// pixel_shuffle: channels of an NHWC image become pixels between its pixels, less a border. Transposed convolutions end with one.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -13,7 +13,7 @@ namespace {
 struct Attributes {
   std::array<int64_t, 2> factor{};
   std::array<int64_t, 4> crop{};  // top, left, bottom, right
-  bool pixel_major = false;       // the channels of one new pixel are neighbours, else the pixels of one channel are
+  bool pixel_major = false;       // whether the channels of one new pixel are neighbours; else the pixels of one channel are
 };
 
 Attributes ReadAttributes(AttrReader* attrs) {
@@ -22,9 +22,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   ReadAttributes(&attrs);
   return attrs.Finish();
@@ -68,14 +66,10 @@ class PixelShuffleStep : public Step {
 
   void Run(const RunArgs& args) const noexcept override {
     const int64_t rows = args.out.dim(0) * args.out.dim(1), row_elements = args.out.dim(2) * args.out.dim(3);
-    ParallelFor(args.pool, rows, kGrain / row_elements + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        if (element_size_ == 4) {
-          Row(args, args.in[0].f32(), args.out.mutable_f32() + row * row_elements, row);
-        } else {
-          Row(args, args.in[0].u8(), args.out.mutable_u8() + row * row_elements, row);
-        }
-      }
+    ByElementSize(args, element_size_, [&](const auto* x, auto* y) {
+      ParallelFor(args.pool, rows, kGrain / row_elements + 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) Row(args, x, y + row * row_elements, row);
+      });
     });
   }
 
@@ -103,12 +97,8 @@ class PixelShuffleStep : public Step {
   Attributes a_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<PixelShuffleStep>(context.view));
-}
-
 }  // namespace
 
-const Op kPixelShuffle = {{"pixel_shuffle", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kPixelShuffle = {{"pixel_shuffle", Check, Infer, nullptr}, PrepareStep<PixelShuffleStep>, nullptr};
 
 }  // namespace pqi::ops

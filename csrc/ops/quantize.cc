@@ -2,7 +2,6 @@
 #include "kernels/reference/quantize.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -11,7 +10,7 @@
 namespace pqi::ops {
 namespace {
 
-// Index of the layout attribute: 0 = same, 1 = the other one.
+// Gives the index of the layout attribute: 0 for "same", 1 for the other one.
 int ReadLayout(AttrReader* attrs, const char* other) { return attrs->Choice("layout", {"same", other}); }
 
 Status CheckConversion(const NodeView& view, DType from, DType to, const char* other_layout) {
@@ -42,8 +41,7 @@ Status InferConversion(const NodeView& view, const std::vector<Shape>& inputs, s
 class QuantizeStep : public Step {
  public:
   QuantizeStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), to_nhwc_(ChangesLayout(view)) {
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     info_ = {ElementwiseName(set), to_nhwc_ ? "NCHW planes to NHWC pixels" : "", 0};
   }
 
@@ -57,7 +55,7 @@ class QuantizeStep : public Step {
     }
     const int64_t channels = args.in[0].dim(1), plane = args.in[0].dim(2) * args.in[0].dim(3);
     ParallelFor(args.pool, args.in[0].dim(0) * plane, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      while (begin < end) {  // a range may cross images
+      while (begin < end) {  // a part may end in another image than it begins in
         const int64_t image = begin / plane, first = begin % plane;
         const int64_t pixels = std::min(end - begin, plane - first);
         set_.quantize_to_nhwc(x + image * channels * plane + first, static_cast<size_t>(plane), static_cast<size_t>(channels),
@@ -103,17 +101,9 @@ class DequantizeStep : public Step {
   kernels::Affine affine_;
 };
 
-Result<std::unique_ptr<Step>> PrepareQuantize(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<QuantizeStep>(context.view, context.kernels));
-}
-
-Result<std::unique_ptr<Step>> PrepareDequantize(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<DequantizeStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kQuantize = {{"quantize", CheckQuantize, InferConversion, nullptr}, PrepareQuantize, nullptr};
-const Op kDequantize = {{"dequantize", CheckDequantize, InferConversion, nullptr}, PrepareDequantize, nullptr};
+const Op kQuantize = {{"quantize", CheckQuantize, InferConversion, nullptr}, PrepareStep<QuantizeStep>, nullptr};
+const Op kDequantize = {{"dequantize", CheckDequantize, InferConversion, nullptr}, PrepareStep<DequantizeStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -1,10 +1,8 @@
 // reduce: mean, sum or largest element over any axes, integer or float input, code or float output.
 #include "kernels/reference/reduce.h"
 
-#include <limits>
-
 #include "ops/families.h"
-#include "ops/rows.h"
+#include "ops/parts.h"
 #include "ops/schema.h"
 
 namespace pqi::ops {
@@ -15,7 +13,7 @@ using kernels::reference::Reduction;
 
 struct Attributes {
   ReduceFunction function = ReduceFunction::kMean;
-  uint32_t axes = 0;  // bit i: axis i is reduced
+  uint32_t axes = 0;  // bit i is set where axis i is reduced
   bool keepdim = false;
 
   bool reduces(size_t axis) const { return (axes >> axis & 1) != 0; }
@@ -23,7 +21,7 @@ struct Attributes {
 
 Attributes Read(AttrReader* attrs) {
   Attributes a;
-  a.function = static_cast<ReduceFunction>(attrs->Choice("function", {"mean", "sum", "amax"}));  // in the order of the enumerators
+  a.function = static_cast<ReduceFunction>(attrs->Choice("function", {"mean", "sum", "amax"}));  // the order is that of the enumerators
   for (const DimOrName& entry : attrs->List("axes")) {
     const uint64_t* axis = std::get_if<uint64_t>(&entry);
     if (!axis || *axis >= 8 || a.axes >> *axis != 0) attrs->Fail("'axes' must be ascending numbers below 8");
@@ -49,7 +47,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   const std::string shape = ShapeText(view.graph, in);
   if (a.axes >> in.size() != 0) return NodeError(view, "'axes' names an axis that " + shape + " does not have");
   Shape out;
-  int64_t elements = 1;  // of the dimensions that are known
+  int64_t elements = 1;  // product of the reduced dimensions that are known
   for (size_t i = 0; i < in.size(); ++i) {
     if (!a.reduces(i)) {
       out.push_back(in[i]);
@@ -61,7 +59,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
     }
     if (a.keepdim) out.push_back(Dim::Fixed(1));
   }
-  // The integer sum must fit int32.
+  // Sums of codes must fit int32.
   if (view.input(0).dtype == DType::kU8 && elements > kMaxPoolPositions) {
     return NodeError(view, "reduces more than 2^23 elements of " + shape + " to one");
   }
@@ -72,16 +70,15 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 class ReduceStep : public Step {
  public:
   explicit ReduceStep(const NodeView& view) : is_u8_(view.input(0).dtype == DType::kU8), affine_(AffineOf(view.graph, view.input(0))) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
     AttrReader attrs(view);
     attributes_ = Read(&attrs);
-    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    output_ = OutputOf(view);
     info_ = {"reference", "", 0};
   }
 
   void Run(const RunArgs& args) const noexcept override {
     const Reduction r = Bind(*args.in[0].shape);
-    ForEachRowPart(args.pool, r.outputs(), r.elements(), [&](int64_t begin, int64_t end, size_t) {
+    ForEachPart(args.pool, r.outputs(), r.elements(), [&](int64_t begin, int64_t end, size_t) {
       if (is_u8_) {
         kernels::reference::ReduceU8(r, args.in[0].u8(), affine_, output_, args.out.data, begin, end);
       } else {
@@ -112,12 +109,8 @@ class ReduceStep : public Step {
   kernels::Output output_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ReduceStep>(context.view));
-}
-
 }  // namespace
 
-const Op kReduce = {{"reduce", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kReduce = {{"reduce", Check, Infer, nullptr}, PrepareStep<ReduceStep>, nullptr};
 
 }  // namespace pqi::ops

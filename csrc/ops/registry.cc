@@ -1,44 +1,13 @@
-// The one list of ops.
-#include <cstring>
-
+// Ops by name.
 #include "ops/families.h"
 
 namespace pqi::ops {
 namespace {
 
 const Op* const kOps[] = {
-    &kQuantize,
-    &kDequantize,
-    &kTranspose,
-    &kReshape,
-    &kConv2d,
-    &kLinear,
-    &kLinearDynamic,
-    &kAdd,
-    &kClamp,
-    &kAffine,
-    &kTable,
-    &kMaxPool2d,
-    &kAvgPool2d,
-    &kAdaptiveAvgPool2d,
-    &kMean,
-    &kUnary,
-    &kPrelu,
-    &kBinary,
-    &kReduce,
-    &kSoftmax,
-    &kMatmul,
-    &kLayerNorm,
-    &kGroupNorm,
-    &kEmbedding,
-    // Movement and space.
-    &kConcat,
-    &kSlice,
-    &kPad,
-    &kUpsample,
-    &kPixelShuffle,
-    &kConstant,
-    &kExpand,
+#define PQI_OP(op, file) &op,
+#include "ops/list.inc"
+#undef PQI_OP
 };
 
 }  // namespace

@@ -10,9 +10,7 @@ namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   int unknown = 0;
   for (const DimOrName& entry : attrs.List("shape")) {
@@ -31,7 +29,7 @@ Status Check(const NodeView& view) {
   return attrs.Finish();
 }
 
-// Product of fixed dimensions, and how many others there are.
+// The product of fixed dimensions, and how many others there are.
 struct Extent {
   int64_t fixed = 1;
   int open = 0;
@@ -47,7 +45,7 @@ struct Extent {
 };
 
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  // Each symbol of the target takes the place of one dimension of the input, whatever its size is in this call: so a batch of 0 works.
+  // Each symbol of the target takes the place of one dimension of the input, whatever its size is in this call, so that a batch of 0 works.
   Shape rest = inputs[0];
   const bool symbolic = std::any_of(rest.begin(), rest.end(), [](const Dim& d) { return !d.fixed(); });
   Shape stored = symbolic ? rest : view.input(0).shape;
@@ -96,7 +94,9 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 
 class ReshapeStep : public Step {
  public:
-  explicit ReshapeStep(size_t element_size) : element_size_(element_size) { info_ = {"copy", "the elements keep their order", 0}; }
+  explicit ReshapeStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) {
+    info_ = {"copy", "the elements keep their order", 0};
+  }
   void Run(const RunArgs& args) const noexcept override {
     std::memcpy(args.out.data, args.in[0].data, static_cast<size_t>(args.out.count()) * element_size_);
   }
@@ -105,12 +105,8 @@ class ReshapeStep : public Step {
   size_t element_size_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<ReshapeStep>(DTypeSize(context.view.output(0).dtype)));
-}
-
 }  // namespace
 
-const Op kReshape = {{"reshape", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kReshape = {{"reshape", Check, Infer, nullptr}, PrepareStep<ReshapeStep>, nullptr};
 
 }  // namespace pqi::ops

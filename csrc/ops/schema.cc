@@ -114,12 +114,11 @@ Status AttrReader::Finish() {
 }
 
 Bounds ReadActivation(AttrReader* attrs) {
-  const float inf = std::numeric_limits<float>::infinity();
   const int kind = attrs->Choice("activation", {"none", "relu", "clamp"});
   if (kind != 2) {
     attrs->Uint("lo", 0, 0);
     attrs->Uint("hi", 0, 0);
-    return kind == 1 ? Bounds{0, inf} : Bounds{-inf, inf};
+    return kind == 1 ? Bounds{0, kNoActivation.hi} : kNoActivation;
   }
   return ReadClamp(attrs);
 }
@@ -175,10 +174,21 @@ Status CheckConstant(const NodeView& view, const char* key, ConstType type, cons
   return {};
 }
 
+Status CheckVector(const NodeView& view, const char* key) {
+  const std::vector<int64_t>& shape = view.constant(key)->shape;
+  if (shape.size() != 1 || shape[0] < 1) return NodeError(view, std::string("constant '") + key + "' must have 1 dimension of at least 1");
+  return CheckConstant(view, key, ConstType::kF32, shape);
+}
+
 Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t rank) {
   if (inputs[input].size() == rank) return {};
   return NodeError(view, "input " + std::to_string(input) + " (" + Quoted(view.input(input).name) + ") must have rank " +
                              std::to_string(rank) + ", got " + ShapeText(view.graph, inputs[input]));
+}
+
+Status CheckAxis(const NodeView& view, const Shape& input, size_t axis) {
+  if (axis < input.size()) return {};
+  return NodeError(view, "axis " + std::to_string(axis) + " of an input of shape " + ShapeText(view.graph, input));
 }
 
 Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want) {
@@ -217,6 +227,36 @@ Status CheckSameType(const NodeView& view) {
 Status CheckDType(const NodeView& view, const Value& value, const char* role, DType dtype) {
   if (value.dtype == dtype) return {};
   return NodeError(view, std::string(role) + " " + Quoted(value.name) + " must be " + DTypeName(dtype) + ", got " + DTypeName(value.dtype));
+}
+
+Status CheckMovement(const NodeView& view, size_t max_inputs) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, max_inputs));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  return CheckSameType(view);
+}
+
+Status CheckFloatInput(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
+  return CheckDType(view, view.input(0), "input", DType::kF32);
+}
+
+Status CheckFloats(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckFloatInput(view));
+  return CheckDType(view, view.output(0), "output", DType::kF32);
+}
+
+Status InferSame(const NodeView&, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
+  outputs->assign(1, inputs[0]);
+  return {};
+}
+
+Status InferChannels(const NodeView& view, const std::vector<Shape>& inputs, int64_t channels, std::vector<Shape>* outputs) {
+  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
+  const size_t last = inputs[0].size() - 1;
+  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, channels));
+  outputs->assign(1, inputs[0]);
+  outputs->front()[last] = Dim::Fixed(channels);
+  return {};
 }
 
 const Quant& QuantOf(const Graph& graph, const Value& value) { return graph.quants[static_cast<size_t>(value.quant)]; }

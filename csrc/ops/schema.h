@@ -3,6 +3,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ inline constexpr uint64_t kMaxWindowAttr = 65535;
 // A pooling window holds at most this many positions, so that 255 * positions fits int32.
 inline constexpr int64_t kMaxPoolPositions = int64_t{1} << 23;
 
-// ModelFormat error "node 'layer1.conv1' (conv2d): <what>".
+// Makes the kModelFormat error "node 'layer1.conv1' (conv2d): <what>".
 Status NodeError(const NodeView& view, const std::string& what);
 
 // Reads a node's attributes; the first failure is kept and every later read gives a default. Ends with Finish, which also
@@ -30,7 +31,9 @@ class AttrReader {
   int64_t Uint(const char* name, uint64_t min, uint64_t max);
   bool Flag(const char* name) { return Uint(name, 0, 1) != 0; }
   float FloatBits(const char* name);
-  // Index of the attribute's text in `allowed`.
+  // Reads the attribute `axis`.
+  size_t Axis() { return static_cast<size_t>(Uint("axis", 0, kMaxRank - 1)); }
+  // Reads a text, and gives its index in `allowed`.
   int Choice(const char* name, std::initializer_list<const char*> allowed);
   template <size_t N>
   std::array<int64_t, N> UintList(const char* name, uint64_t min, uint64_t max) {
@@ -38,7 +41,7 @@ class AttrReader {
     ReadList(name, N, min, max, out.data());
     return out;
   }
-  // A list of any length up to 8, numbers or names.
+  // Reads a list of any length up to 8, of numbers or names.
   std::vector<DimOrName> List(const char* name);
 
   void Fail(const std::string& what);
@@ -57,38 +60,57 @@ class AttrReader {
 struct Bounds {
   float lo = 0, hi = 0;
 };
-// Reads `activation`, `lo`, `hi`.
+inline constexpr Bounds kNoActivation{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
+// Reads the attributes `activation`, `lo` and `hi`.
 Bounds ReadActivation(AttrReader* attrs);
-// Reads `lo`, `hi`.
+// Reads the attributes `lo` and `hi`.
 Bounds ReadClamp(AttrReader* attrs);
 
-// inputs within [min, max], exactly one output, all f32 or u8.
+// Refuses any number of inputs outside [min_inputs, max_inputs], any number of outputs but one, and types other than f32 and u8.
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs);
-// The same for an op that reads indices: its inputs may be i32.
+// Does what CheckArity does for an op that reads indices: its inputs may be i32.
 Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs);
-// Constants are `required` plus any of `optional`, nothing else.
+// Refuses constants other than all of `required` and any of `optional`.
 Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*> required,
                          std::initializer_list<const char*> optional = {});
-// Element type of a constant, and its shape if `shape` is not empty.
+// Refuses a constant (which the node has) of another element type, or of another shape if `shape` is not empty.
 Status CheckConstant(const NodeView& view, const char* key, ConstType type, const std::vector<int64_t>& shape);
-// Shape rules are part of infer, not of check: while a file is being written the shapes are not known before.
+// Refuses a constant (which the node has) that is not f32 of one dimension, at least 1 long.
+Status CheckVector(const NodeView& view, const char* key);
+// The next five are parts of shape rules, so of infer and not of check: while a file is being written the shapes are not known before.
 Status CheckRank(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t rank);
+// Refuses an input that has no such axis.
+Status CheckAxis(const NodeView& view, const Shape& input, size_t axis);
 // Refuses a fixed dimension other than `want`. A symbol or "?" passes: the session checks it with the caller's shapes.
 Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t input, size_t dim, int64_t want);
-// The shape that both must have: of each pair the fixed dimension, else the symbol. Refuses ranks or fixed dimensions that differ.
+// Gives the shape that both must have: of each pair of dimensions the fixed one, else the symbol. Refuses ranks or fixed dimensions that
+// differ.
 Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const char* what, Shape* out);
-// The dimension of an operation of two operands: one of them is 1, or they are the same. False if they are not.
+// Gives the dimension of an operation whose operands broadcast: one of the two is 1, or they are the same. False if they are not.
 bool BroadcastDim(const Dim& a, const Dim& b, Dim* out);
-// Elements of an f32, i32 or u8 constant; empty where the node has no such constant.
+// Gives the elements of an f32, i32 or u8 constant, none where the node has no such constant.
 template <typename T>
 Span<const T> Elements(const NodeView& view, const char* key) {
   const Constant* c = view.constant(key);
   return c ? ElementsOf<T>(*c) : Span<const T>();
 }
 
-// Output 0 has the dtype and the very quant of input 0.
+// Refuses an output 0 that has not the dtype and the very quant of input 0.
 Status CheckSameType(const NodeView& view);
 Status CheckDType(const NodeView& view, const Value& value, const char* role, DType dtype);
+
+// Holds a node to what ops that move elements have in common: one input or up to `max_inputs`, no constants, and an output of input 0's
+// type.
+Status CheckMovement(const NodeView& view, size_t max_inputs = 1);
+// Holds a node to what functions of floats have in common: one input, which is f32.
+Status CheckFloatInput(const NodeView& view);
+// Holds a node to what functions of floats without an epilogue have in common: one input, and it and the output are f32.
+Status CheckFloats(const NodeView& view);
+
+// The output has the shape of input 0.
+Status InferSame(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs);
+// The output has the shape of input 0, whose last dimension must be `channels`.
+Status InferChannels(const NodeView& view, const std::vector<Shape>& inputs, int64_t channels, std::vector<Shape>* outputs);
 
 const Quant& QuantOf(const Graph& graph, const Value& value);
 

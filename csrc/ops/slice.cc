@@ -13,7 +13,7 @@ struct Attributes {
   size_t axis = 0;
   int64_t start = 0, end = 0, step = 1;
 
-  // Elements taken of a dimension; an end behind it is the dimension's end, as in torch.
+  // How many elements are taken of a dimension; an end behind it is the dimension's end, as in torch.
   int64_t Count(int64_t length) const {
     const int64_t first = std::min(start, length), last = std::min(end, length);
     return last > first ? (last - first - 1) / step + 1 : 0;
@@ -23,7 +23,7 @@ struct Attributes {
 
 Attributes ReadAttributes(AttrReader* attrs) {
   Attributes a;
-  a.axis = static_cast<size_t>(attrs->Uint("axis", 0, kMaxRank - 1));
+  a.axis = attrs->Axis();
   a.start = attrs->Uint("start", 0, kMaxDim);
   a.end = attrs->Uint("end", 0, kMaxDim);
   a.step = attrs->Uint("step", 1, kMaxDim);
@@ -31,9 +31,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
   if (a.start >= a.end) attrs.Fail("'start' must be below 'end', got " + std::to_string(a.start) + " and " + std::to_string(a.end));
@@ -43,9 +41,7 @@ Status Check(const NodeView& view) {
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
-  if (a.axis >= inputs[0].size()) {
-    return NodeError(view, "axis " + std::to_string(a.axis) + " of an input of shape " + ShapeText(view.graph, inputs[0]));
-  }
+  PQI_RETURN_IF_ERROR(CheckAxis(view, inputs[0], a.axis));
   outputs->assign(1, inputs[0]);
   Dim& dim = outputs->front()[a.axis];
   if (dim.fixed()) {
@@ -67,7 +63,7 @@ class SliceStep : public Step {
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
     int64_t outer = 1;
-    size_t inner = element_size_;  // bytes
+    size_t inner = element_size_;  // bytes of one element along the axis, with all that lies in it
     for (size_t d = 0; d < a_.axis; ++d) outer *= shape[d];
     for (size_t d = a_.axis + 1; d < shape.size(); ++d) inner *= static_cast<size_t>(shape[d]);
     const size_t length = static_cast<size_t>(args.in[0].dim(a_.axis)), count = static_cast<size_t>(shape[a_.axis]);
@@ -92,12 +88,8 @@ class SliceStep : public Step {
   Attributes a_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<SliceStep>(context.view));
-}
-
 }  // namespace
 
-const Op kSlice = {{"slice", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kSlice = {{"slice", Check, Infer, nullptr}, PrepareStep<SliceStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -1,8 +1,7 @@
 // softmax: over the last axis, with the triangular mask of causal attention where asked for.
-#include <limits>
 
 #include "ops/families.h"
-#include "ops/rows.h"
+#include "ops/parts.h"
 #include "ops/schema.h"
 
 namespace pqi::ops {
@@ -21,8 +20,7 @@ Attributes Read(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckFloatInput(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
   AttrReader attrs(view);
   Read(&attrs);
@@ -43,10 +41,9 @@ constexpr int64_t kCost = 16;
 class SoftmaxStep : public Step {
  public:
   SoftmaxStep(const NodeView& view, const kernels::KernelSet& set) : set_(set) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
     AttrReader attrs(view);
     attributes_ = Read(&attrs);
-    output_ = OutputOf(view, {-kInfinity, kInfinity});
+    output_ = OutputOf(view);
     info_ = {ElementwiseName(set), attributes_.causal ? "columns behind the diagonal are not computed" : "", 0};
   }
 
@@ -57,7 +54,7 @@ class SoftmaxStep : public Step {
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
     const int64_t n = shape.back(), height = shape.size() > 1 ? shape[shape.size() - 2] : 1;
-    ForEachRowPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, int64_t part) {
+    ForEachPart(args.pool, args.out.count() / n, n * kCost, [&](int64_t begin, int64_t end, int64_t part) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t visible = attributes_.causal ? std::min(row % height + 1, n) : n;
         void* y = OutputAt(args.out.data, output_, row * n);
@@ -69,7 +66,7 @@ class SoftmaxStep : public Step {
   }
 
  private:
-  // 0, or its code.
+  // Writes 0, or its code, for columns that a row does not see.
   void Hide(void* y, int64_t n) const {
     if (output_.f32) {
       std::fill_n(static_cast<float*>(y), n, 0.0f);
@@ -83,12 +80,8 @@ class SoftmaxStep : public Step {
   kernels::Output output_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<SoftmaxStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kSoftmax = {{"softmax", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kSoftmax = {{"softmax", Check, Infer, nullptr}, PrepareStep<SoftmaxStep>, nullptr};
 
 }  // namespace pqi::ops

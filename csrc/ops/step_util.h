@@ -2,7 +2,8 @@
 #pragma once
 
 #include "graph/op_def.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "ops/op.h"
 #include "ops/schema.h"
@@ -16,19 +17,29 @@ inline constexpr int64_t kGrain = 16384;
 inline constexpr int64_t kMacGrain = int64_t{1} << 18;
 
 kernels::Affine AffineOf(const Quant& q);
-// Of a u8 value; the default for f32.
+// Gives the parameters of a u8 value, and for f32 the default.
 kernels::Affine AffineOf(const Graph& graph, const Value& value);
-// How results reach the node's output 0, after an activation with these bounds.
-kernels::Output OutputOf(const NodeView& view, const Bounds& activation);
+// Says how results reach the node's output 0 after an activation with these bounds.
+kernels::Output OutputOf(const NodeView& view, const Bounds& activation = kNoActivation);
 
-// "elementwise-avx2", or "reference".
+// Names what runs on this set's elementwise kernels: "elementwise-avx2", or "reference".
 std::string ElementwiseName(const kernels::KernelSet& set);
 
-// A pool's geometry, and the same with the image of a run.
+// Gives a pool's geometry, first without an image, then with the image of a run.
 kernels::PoolShape PoolShapeOf(const WindowAxis& rows, const WindowAxis& columns);
 kernels::PoolShape BindPool(const kernels::PoolShape& shape, const ConcreteShape& in, const ConcreteShape& out);
 
-// Address of element i of an output that is codes or float32.
+// Calls fn(x, y) with input 0 and the output as arrays of floats, or of bytes: `element_size` is 4 or 1. For steps that move elements.
+template <typename Fn>
+void ByElementSize(const RunArgs& args, size_t element_size, Fn&& fn) {
+  if (element_size == sizeof(float)) {
+    fn(args.in[0].f32(), args.out.mutable_f32());
+  } else {
+    fn(args.in[0].u8(), args.out.mutable_u8());
+  }
+}
+
+// Gives the address of element i of an output that is codes or float32.
 inline void* OutputAt(void* y, const kernels::Output& o, int64_t i) {
   return static_cast<uint8_t*>(y) + (o.f32 ? static_cast<int64_t>(sizeof(float)) * i : i);
 }

@@ -1,18 +1,16 @@
 // transpose: any permutation of the axes.
 #include <array>
-#include <cstring>
 
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
+#include "ops/walk.h"
 
 namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
-  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const auto list = attrs.List("perm");
   uint32_t seen = 0;
@@ -43,55 +41,32 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
 
 class TransposeStep : public Step {
  public:
-  TransposeStep(std::vector<size_t> perm, size_t element_size) : perm_(std::move(perm)), element_size_(element_size) {
+  explicit TransposeStep(const NodeView& view) : perm_(Permutation(view)), element_size_(DTypeSize(view.output(0).dtype)) {
     info_ = {"copy", "data movement", 0};
   }
 
   void Run(const RunArgs& args) const noexcept override {
-    if (element_size_ == 4) {
-      Copy(args, args.in[0].f32(), args.out.mutable_f32());
-    } else {
-      Copy(args, args.in[0].u8(), args.out.mutable_u8());
-    }
+    const Walk walk = Bind(*args.in[0].shape);
+    ByElementSize(args, element_size_, [&](const auto* x, auto* y) { CopyAlong(walk, x, y, args.out.count(), args.pool); });
   }
 
  private:
-  template <typename T>
-  void Copy(const RunArgs& args, const T* x, T* y) const {
-    const size_t rank = perm_.size();
-    if (rank == 0) {
-      *y = *x;
-      return;
-    }
-    std::array<int64_t, kMaxRank> in_stride{}, stride{};
-    int64_t s = 1;
-    for (size_t i = rank; i-- > 0; s *= args.in[0].dim(i)) in_stride[i] = s;
-    for (size_t i = 0; i < rank; ++i) stride[i] = in_stride[perm_[i]];
-    const int64_t inner = args.out.dim(rank - 1), inner_stride = stride[rank - 1];
-    ParallelFor(args.pool, args.out.count() / inner, kGrain / inner + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        int64_t from = 0;
-        for (int64_t i = static_cast<int64_t>(rank) - 2, left = row; i >= 0; --i) {
-          const size_t axis = static_cast<size_t>(i);
-          from += left % args.out.dim(axis) * stride[axis];
-          left /= args.out.dim(axis);
-        }
-        T* to = y + row * inner;
-        for (int64_t j = 0; j < inner; ++j) to[j] = x[from + j * inner_stride];
-      }
-    });
+  Walk Bind(const ConcreteShape& in) const {
+    std::array<int64_t, kMaxRank> distance{};
+    int64_t elements = 1;
+    for (size_t d = in.size(); d-- > 0; elements *= in[d]) distance[d] = elements;
+    Walk walk;
+    for (size_t axis : perm_) walk.Add(in[axis], distance[axis]);
+    if (perm_.empty()) walk.Add(1, 1);
+    return walk;
   }
 
   std::vector<size_t> perm_;
   size_t element_size_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<TransposeStep>(Permutation(context.view), DTypeSize(context.view.output(0).dtype)));
-}
-
 }  // namespace
 
-const Op kTranspose = {{"transpose", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kTranspose = {{"transpose", Check, Infer, nullptr}, PrepareStep<TransposeStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -1,6 +1,5 @@
 // unary: one function of each element. prelu: a slope for negative values, per channel.
 #include <cmath>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -12,13 +11,11 @@ namespace {
 using kernels::Unary;
 using kernels::UnaryFunction;
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 // ---- unary
 
 Unary ReadUnary(AttrReader* attrs) {
   Unary f;
-  // In the order of the enumerators.
+  // The names are in the order of the enumerators.
   f.function =
       static_cast<UnaryFunction>(attrs->Choice("function", {"exp", "sigmoid", "tanh", "erf", "silu", "gelu", "gelu_tanh", "hardsigmoid",
                                                             "hardswish", "elu", "leaky_relu", "sqrt", "rsqrt", "abs", "log", "softplus"}));
@@ -30,22 +27,16 @@ Unary ReadUnary(AttrReader* attrs) {
 }
 
 Status CheckUnary(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckFloatInput(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
   AttrReader attrs(view);
   ReadUnary(&attrs);
   return attrs.Finish();
 }
 
-Status InferSame(const NodeView&, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  outputs->assign(1, inputs[0]);
-  return {};
-}
-
 class UnaryStep : public Step {
  public:
-  UnaryStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), output_(OutputOf(view, {-kInfinity, kInfinity})) {
+  UnaryStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), output_(OutputOf(view)) {
     AttrReader attrs(view);
     function_ = ReadUnary(&attrs);
     info_ = {ElementwiseName(set), "", 0};
@@ -65,24 +56,14 @@ class UnaryStep : public Step {
 // ---- prelu
 
 Status CheckPrelu(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kF32));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.output(0), "output", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckFloats(view));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"slope"}));
-  const std::vector<int64_t>& shape = view.constant("slope")->shape;
-  if (shape.size() != 1 || shape[0] < 1) return NodeError(view, "constant 'slope' must have 1 dimension of at least 1");
-  PQI_RETURN_IF_ERROR(CheckConstant(view, "slope", ConstType::kF32, shape));
+  PQI_RETURN_IF_ERROR(CheckVector(view, "slope"));
   return AttrReader(view).Finish();
 }
 
 Status InferPrelu(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
-  if (inputs[0].empty()) return NodeError(view, "the input must have at least 1 dimension");
-  const size_t last = inputs[0].size() - 1;
-  const int64_t channels = view.constant("slope")->shape[0];
-  PQI_RETURN_IF_ERROR(CheckDim(view, inputs, 0, last, channels));
-  outputs->assign(1, inputs[0]);
-  outputs->front()[last] = Dim::Fixed(channels);
-  return {};
+  return InferChannels(view, inputs, view.constant("slope")->shape[0], outputs);
 }
 
 class PreluStep : public Step {
@@ -100,20 +81,12 @@ class PreluStep : public Step {
 
  private:
   const kernels::KernelSet& set_;
-  Span<const float> slope_;  // in the model's file
+  Span<const float> slope_;  // elements of the model's file
 };
-
-Result<std::unique_ptr<Step>> PrepareUnary(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<UnaryStep>(context.view, context.kernels));
-}
-
-Result<std::unique_ptr<Step>> PreparePrelu(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<PreluStep>(context.view, context.kernels));
-}
 
 }  // namespace
 
-const Op kUnary = {{"unary", CheckUnary, InferSame, nullptr}, PrepareUnary, nullptr};
-const Op kPrelu = {{"prelu", CheckPrelu, InferPrelu, nullptr}, PreparePrelu, nullptr};
+const Op kUnary = {{"unary", CheckUnary, InferSame, nullptr}, PrepareStep<UnaryStep>, nullptr};
+const Op kPrelu = {{"prelu", CheckPrelu, InferPrelu, nullptr}, PrepareStep<PreluStep>, nullptr};
 
 }  // namespace pqi::ops

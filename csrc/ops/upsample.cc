@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -18,8 +17,8 @@ using kernels::reference::LinearTap;
 
 struct Attributes {
   bool bilinear = false, align_corners = false;
-  std::array<int64_t, 2> size{}, factor{};  // one of the two is 0 for each of rows and columns
-  std::array<float, 2> step{};              // 0: from the lengths
+  std::array<int64_t, 2> size{}, factor{};  // for height and width; one of the two is 0 for each
+  std::array<float, 2> step{};              // 0 where the lengths decide
 };
 
 Attributes ReadAttributes(AttrReader* attrs) {
@@ -80,8 +79,7 @@ class UpsampleStep : public Step {
       : set_(set), is_u8_(view.input(0).dtype == DType::kU8), affine_(AffineOf(view.graph, view.input(0))) {
     AttrReader attrs(view);
     a_ = ReadAttributes(&attrs);
-    const float inf = std::numeric_limits<float>::infinity();
-    output_ = OutputOf(view, {-inf, inf});
+    output_ = OutputOf(view);
     info_ = {a_.bilinear ? ElementwiseName(set) : "copy", a_.bilinear ? "" : "data movement", 0};
   }
 
@@ -89,7 +87,7 @@ class UpsampleStep : public Step {
     const ConcreteShape &in = *args.in[0].shape, &out = *args.out.shape;
     const std::array<float, 2> step{kernels::reference::UpsampleStep(in[1], out[1], a_.step[0], a_.align_corners),
                                     kernels::reference::UpsampleStep(in[2], out[2], a_.step[1], a_.align_corners)};
-    // A part is one row of pixels of one image.
+    // The work is divided by lines of pixels of the output images.
     ParallelFor(args.pool, out[0] * out[1], kGrain / (out[2] * out[3]) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t image = row / out[1] * in[1], y = row % out[1];
@@ -103,7 +101,7 @@ class UpsampleStep : public Step {
   }
 
  private:
-  static constexpr int64_t kChunk = 128;  // channels at a time
+  static constexpr int64_t kChunk = 128;  // how many channels are computed at a time
 
   void NearestRow(const RunArgs& args, int64_t source, float step, int64_t row) const {
     const int64_t columns = args.in[0].dim(2), out_columns = args.out.dim(2);
@@ -136,7 +134,7 @@ class UpsampleStep : public Step {
     }
   }
 
-  // Elements [at, at + n) of the input as floats: in place, or dequantized into `buffer`.
+  // Gives elements [at, at + n) of the input as floats: where they lie, or dequantized into `buffer`.
   const float* Values(const RunArgs& args, int64_t at, size_t n, float* buffer) const {
     if (!is_u8_) return args.in[0].f32() + at;
     set_.dequantize(args.in[0].u8() + at, buffer, n, affine_);
@@ -150,12 +148,8 @@ class UpsampleStep : public Step {
   Attributes a_;
 };
 
-Result<std::unique_ptr<Step>> Prepare(const PrepareContext& context) {
-  return std::unique_ptr<Step>(std::make_unique<UpsampleStep>(context.view, context.kernels));
-}
-
 }  // namespace
 
-const Op kUpsample = {{"upsample", Check, Infer, nullptr}, Prepare, nullptr};
+const Op kUpsample = {{"upsample", Check, Infer, nullptr}, PrepareStep<UpsampleStep>, nullptr};
 
 }  // namespace pqi::ops

@@ -10,7 +10,8 @@ int64_t Step(const NodeView& view) { return static_cast<int64_t>(std::get<uint64
 
 int64_t Magnitude(int64_t v) { return v < 0 ? -v : v; }
 
-// A line: the weights under one scale, of a channel or of one of its groups. `reach`: largest |q - z| of the input, -1 for floats.
+// The weights under one scale are called a line: those of a channel, or of one of its groups. `reach` is the largest |q - z| of the
+// input, -1 where the input is float.
 Status ProveLines(const NodeView& view, Span<const float> scales, const char* scale_name, int64_t reach) {
   PQI_ASSIGN_OR_RETURN(const std::vector<int8_t> codes, Codes(view));
   const Span<const int32_t> base = Elements<int32_t>(view, "base");

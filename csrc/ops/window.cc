@@ -9,7 +9,7 @@ int64_t WindowAxis::Count(int64_t length) const {
   if (span < 0) return 0;
   if (!ceil_mode) return span / stride + 1;
   int64_t count = (span + stride - 1) / stride + 1;
-  // torch: a last window that would start in the padding behind the image is dropped.
+  // torch drops a last window that would start in the padding behind the image.
   if ((count - 1) * stride >= length + pad_before) --count;
   return count;
 }
@@ -17,7 +17,7 @@ int64_t WindowAxis::Count(int64_t length) const {
 bool WindowAxis::EveryWindowCovers(int64_t length) const {
   const int64_t count = Count(length);
   if ((count - 1) * stride - pad_before >= length) return false;
-  // Windows that start in front of the image: their first position inside it must exist. pad_before bounds the loop.
+  // Windows that start in front of the image must have a position inside it. pad_before bounds the loop.
   for (int64_t o = 0; o < count && o * stride < pad_before; ++o) {
     const int64_t start = o * stride - pad_before;
     const int64_t first = (-start + dilation - 1) / dilation;

@@ -18,14 +18,15 @@ struct WindowAxis {
   bool ceil_mode = false;
 
   int64_t reach() const { return dilation * (kernel - 1) + 1; }
-  // Windows over `length` positions; <= 0 if not even one fits.
+  // How many windows there are over `length` positions; <= 0 if not even one fits.
   int64_t Count(int64_t length) const;
   // Whether each of the Count(length) windows holds at least one position inside the image.
   bool EveryWindowCovers(int64_t length) const;
 };
 
-// Output dimension for an input dimension: a number for a number, the dimension itself where it is unchanged for every length,
-// else "?". `covered`: refuse windows that lie in the padding altogether.
+// Gives the output dimension for an input dimension: a number for a number, the dimension itself where it is unchanged for every length,
+// else
+// "?". `covered` refuses windows that lie in the padding altogether.
 Status InferWindow(const NodeView& view, const WindowAxis& axis, const Dim& in, bool covered, Dim* out);
 
 }  // namespace pqi::ops

@@ -1,25 +1,19 @@
-// Codes as the low-bit algorithms want them: Winograd's transform of the weights, and the shifted codes of inner products.
+// Codes as inner-product kernels want them (kernels/generic/low_bit.h): shifted, so that two products cost one multiplication.
 #pragma once
 
+#include <array>
 #include <cstdint>
-
-#include "base/aligned.h"
-#include "kernels/contract.h"
-#include "kernels/shapes.h"
-#include "pack/layout.h"
 
 namespace pqi::pack {
 
-// Transformed codes [oc][positions][taps][layout.k], zero beyond the layer's channels; shifted for inner products. start[oc] are the direct
-// start values; init[panels][positions][nr] gets Winograd's. Throws std::bad_alloc.
-AlignedBuffer<int8_t> TransformCodes(const ConvLayout& layout, const kernels::ConvShape& shape, const WeightsU8& weights,
-                                     const int32_t* start, LeastCodes* least, void* init);
+// The least code of each piece of k-values that a kernel multiplies at a time: by position for Winograd's transformed codes, else at [0].
+// The kernels of row terms subtract it from the activations too.
+inline constexpr int kMostPositions = 46;
+using LeastCodes = std::array<int8_t, kMostPositions>;
 
-// In place, n (a multiple of 8) codes to y0' = y0 - least - 128 (first four of eight) and y1' = y1 - least (last four, as u8). Returns what
-// the products exceed the sums by in every row, sum(y0'*y1' - least*(least + 128)) modulo 2^32. `least` is at most 0.
+// Shifts n codes (a multiple of 8) in place: the first four of every eight to code - least - 128, the last four to code - least as u8.
+// Returns by how much the products of any row exceed the sums that they stand for, sum(y0*y1 - least*(least + 128)) over the shifted pairs
+// y0, y1, modulo 2^32. `least` is at most 0.
 uint32_t ShiftCodes(int8_t* codes, int64_t n, int least);
-
-// The kernels of a product.
-const kernels::U8S8Kernels& ProductKernels(const kernels::KernelSet& set, Product product);
 
 }  // namespace pqi::pack

@@ -27,32 +27,29 @@ bool SplitPair(int8_t* pair, int8_t* rest) {
 
 }  // namespace
 
-PairExtras SplitPairs(const kernels::KernelSet& set, const ConvLayout& layout, uint8_t* packed) {
+PairExtras SplitPairs(const kernels::KernelSet& set, const PanelGrid& grid, int8_t* panels) {
   PairExtras extras;
-  const bool tiles = layout.method == Method::kTiles || layout.method == Method::kRuns || layout.method == Method::kLines ||
-                     layout.method == Method::kGather;
-  if (!tiles || set.u8s8_pairs_mr == 0 || layout.k < 4) return extras;
-  const size_t block = static_cast<size_t>(layout.tile.nr) * 4, half = block / 2, panels = static_cast<size_t>(layout.panels);
-  const size_t per_tap = static_cast<size_t>((layout.k + 3) / 4), blocks = layout.panel_bytes / block;
-  std::vector<int8_t> codes(panels * layout.panel_bytes), rests;
-  std::memcpy(codes.data(), packed + layout.weights, codes.size());
+  if (set.u8s8_pairs_mr == 0 || grid.k < 4) return extras;
+  const size_t block = static_cast<size_t>(grid.tile.nr) * 4, half = block / 2, halves = 2 * static_cast<size_t>(grid.panels);
+  const size_t per_tap = static_cast<size_t>((grid.k + 3) / 4), blocks = grid.panel_bytes / block;
+  std::vector<int8_t> codes(panels, panels + static_cast<size_t>(grid.panels) * grid.panel_bytes), rests;
   std::vector<int8_t> rest(half);
   extras.first.push_back(0);
-  for (size_t h = 0; h < 2 * panels; ++h) {
+  for (size_t h = 0; h < halves; ++h) {
     for (size_t b = 0; b < blocks; ++b) {
-      int8_t* at = codes.data() + h / 2 * layout.panel_bytes + b * block + h % 2 * half;
+      int8_t* at = codes.data() + h / 2 * grid.panel_bytes + b * block + h % 2 * half;
       std::fill(rest.begin(), rest.end(), int8_t{0});
       bool any = false;
       for (size_t i = 0; i < half; i += 2) any |= SplitPair(at + i, rest.data() + i);
       if (!any) continue;
-      const int64_t k = std::min(static_cast<int64_t>(b % per_tap) * 4, layout.k - 4);  // the last block is filled from its end
+      const int64_t k = std::min(static_cast<int64_t>(b % per_tap) * 4, grid.k - 4);  // the last block is filled from its end
       extras.at.push_back({static_cast<uint32_t>(b / per_tap), static_cast<uint32_t>(k)});
       rests.insert(rests.end(), rest.begin(), rest.end());
     }
     extras.first.push_back(extras.at.size());
   }
-  if (static_cast<double>(extras.at.size()) > kMostExtras * static_cast<double>(2 * panels * blocks)) return {};
-  std::memcpy(packed + layout.weights, codes.data(), codes.size());
+  if (static_cast<double>(extras.at.size()) > kMostExtras * static_cast<double>(halves * blocks)) return {};
+  std::memcpy(panels, codes.data(), codes.size());
   extras.weights = AlignedBuffer<uint8_t>(rests.size());
   if (!rests.empty()) std::memcpy(extras.weights.data(), rests.data(), rests.size());
   return extras;

@@ -2,86 +2,153 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+
+#include "conv/method.h"
+#include "conv/winograd_filter.h"
 
 namespace pqi::plan {
 namespace {
 
-// Fitted to `kernels_bench --benchmark_filter=lowbit` (a row's time times 3.68 GHz on the Zen 4 of docs/performance.md, 3.84 GHz on the
-// Granite Rapids):
-//   macs           u8 x s8 multiply-adds per cycle inside a kernel, tall tiles; `direct` has the one for plain tiles, `dot` Winograd's
-//   least_rows     fewer rows take as long: sums wait for each other
-//   row            cycles per row and panel outside of it: start values, epilogue
-//   term           cycles of a row term per 64 bytes, and `term_row` per row
-//   flush          deferred sums: cycles per row and panel whenever 16 bits are widened to 32
-//   tile           Winograd, per tile and panel: sums stored and read again, output transform, epilogue of four (1-D: two) pixels
-//   input          Winograd, per tile and 64 channels
-//   weights        bytes per cycle from L3 or memory, where a network's weights are; no layer is faster than they come, and half of
-//                  that time is not hidden behind the products
-struct TileCosts {
-  double tile, input;
-};
-struct Costs {
-  double direct_macs, dot_macs, inner_product_macs, deferred_macs;
-  double least_rows, row, term, term_row, flush;
-  TileCosts winograd_2d, winograd_1d, winograd_1d4, winograd_4x4;
-  double weights;
-};
-// Zen 4. Those of all filters but 2-D are estimated from the other CPU's share of 2-D's, and not measured.
-constexpr Costs kAvx512Vnni = {62.5, 62.5, 83, 1, 5, 10, 5, 8, 0, {185, 60}, {65, 17}, {110, 20}, {660, 200}, 16};
-// Granite Rapids: two ports for 512-bit dot products, and none beside them for additions.
-constexpr Costs kAvx512VnniTwoPorts = {115.5, 115.5, 85, 1, 5, 22, 5, 8, 0, {162, 116}, {56, 33}, {100, 30}, {600, 330}, 7.5};
-// On the same. Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not.
-constexpr Costs kAvx2 = {29.5, 17, 1, 45.6, 2, 27, 0, 0, 1.65, {80, 320}, {50, 105}, {60, 100}, {240, 500}, 7.5};
+using conv::Product;
 
-constexpr double kUnhidden = 0.5;  // of the time in which weights come
+// What a filter of Winograd's adds to its products.
+struct FilterCosts {
+  double tile = 0;   // cycles per tile and panel: sums stored and read again, output transform, epilogue of the tile's pixels
+  double input = 0;  // cycles per tile and 64 channels: input transform
+};
+
+// Fitted to `kernels_bench --benchmark_filter=lowbit`: a row's time times the clock, 3.68 GHz on the Zen 4 of docs/performance.md and 3.84
+// GHz on the Granite Rapids. A field that is not set belongs to kernels that the instruction set does not have.
+struct Costs {
+  // u8 x s8 multiply-adds per cycle inside a kernel, in tall tiles.
+  double direct_macs = 0;         // plain tiles
+  double dot_macs = 0;            // the plain products of Winograd's transforms
+  double inner_product_macs = 0;  // inner products, plain or under a filter
+  double deferred_macs = 0;       // deferred sums, plain or under a filter
+  double least_rows = 0;          // fewer rows take as long as these: sums wait for each other
+  double row = 0;                 // cycles per row and panel outside of the products: start values, epilogue
+  double term = 0, term_row = 0;  // inner products: cycles of a row term per 64 bytes, and per row
+  double flush = 0;               // deferred sums: cycles per row and panel whenever 16 bits are widened to 32
+  FilterCosts winograd_1d, winograd_1d4, winograd_4x4, winograd_2d;
+  double weight_bytes = 0;  // per cycle from L3 or memory, where a network's weights are
+};
+
+constexpr Costs Zen4() {
+  Costs c;
+  c.direct_macs = c.dot_macs = 62.5;
+  c.inner_product_macs = 83;
+  c.least_rows = 5;
+  c.row = 10;
+  c.term = 5;
+  c.term_row = 8;
+  c.winograd_2d = {185, 60};
+  // The other filters are estimated from the other CPU's share of F(2x2,3x3), and not measured.
+  c.winograd_1d = {65, 17};
+  c.winograd_1d4 = {110, 20};
+  c.winograd_4x4 = {660, 200};
+  c.weight_bytes = 16;
+  return c;
+}
+
+// Two ports for 512-bit dot products, and none beside them for additions.
+constexpr Costs GraniteRapids() {
+  Costs c;
+  c.direct_macs = c.dot_macs = 115.5;
+  c.inner_product_macs = 85;
+  c.least_rows = 5;
+  c.row = 22;
+  c.term = 5;
+  c.term_row = 8;
+  c.winograd_2d = {162, 116};
+  c.winograd_1d = {56, 33};
+  c.winograd_1d4 = {100, 30};
+  c.winograd_4x4 = {600, 330};
+  c.weight_bytes = 7.5;
+  return c;
+}
+
+// Plain tiles run in pairs (pack/pairs.h), the products of Winograd's transforms do not. Measured on the Granite Rapids.
+constexpr Costs Avx2() {
+  Costs c;
+  c.direct_macs = 29.5;
+  c.dot_macs = 17;
+  c.deferred_macs = 45.6;
+  c.least_rows = 2;
+  c.row = 27;
+  c.flush = 1.65;
+  c.winograd_2d = {80, 320};
+  c.winograd_1d = {50, 105};
+  c.winograd_1d4 = {60, 100};
+  c.winograd_4x4 = {240, 500};
+  c.weight_bytes = 7.5;
+  return c;
+}
+
+constexpr Costs kZen4 = Zen4(), kGraniteRapids = GraniteRapids(), kAvx2 = Avx2();
+
+// The share of the time in which weights come that products do not hide.
+constexpr double kUnhidden = 0.5;
 
 const Costs& CostsOf(Isa isa, bool two_dot_ports) {
-  if (isa != Isa::kAvx512Vnni) return kAvx2;
-  return two_dot_ports ? kAvx512VnniTwoPorts : kAvx512Vnni;
+  if (isa == Isa::kAvx2) return kAvx2;
+  return two_dot_ports ? kGraniteRapids : kZen4;
 }
 
-double MacsPerCycle(const Costs& c, const pack::Algorithm& algorithm) {
+double MacsPerCycle(const Costs& c, const conv::Algorithm& algorithm) {
   switch (algorithm.product) {
-    case pack::Product::kInnerProduct:
+    case Product::kInnerProduct:
       return c.inner_product_macs;
-    case pack::Product::kDeferred:
+    case Product::kDeferred:
       return c.deferred_macs;
-    case pack::Product::kDot:
+    case Product::kDot:
       break;
   }
-  return algorithm.winograd == pack::Winograd::kNone ? c.direct_macs : c.dot_macs;
+  return algorithm.filter == nullptr ? c.direct_macs : c.dot_macs;
 }
 
-const TileCosts& TileCostsOf(const Costs& c, pack::Winograd winograd) {
-  if (winograd == pack::Winograd::k1d) return c.winograd_1d;
-  if (winograd == pack::Winograd::k1d4) return c.winograd_1d4;
-  return winograd == pack::Winograd::k4x4 ? c.winograd_4x4 : c.winograd_2d;
+struct FilterRow {
+  const conv::WinogradFilter* filter;
+  FilterCosts Costs::* costs;
+};
+constexpr FilterRow kFilters[] = {{&conv::kWinograd1d, &Costs::winograd_1d},
+                                  {&conv::kWinograd1d4, &Costs::winograd_1d4},
+                                  {&conv::kWinograd4x4, &Costs::winograd_4x4},
+                                  {&conv::kWinograd2d, &Costs::winograd_2d}};
+
+// Infinite where nobody has measured the filter.
+FilterCosts CostsOf(const Costs& c, const conv::WinogradFilter* filter) {
+  for (const FilterRow& row : kFilters) {
+    if (row.filter == filter) return c.*row.costs;
+  }
+  return {std::numeric_limits<double>::infinity(), 0};
 }
 
 }  // namespace
 
-double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const pack::ConvLayout& layout) {
+double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const conv::ConvLayout& layout) {
   const Costs& c = CostsOf(isa, two_dot_ports);
-  const pack::Algorithm& algorithm = layout.algorithm;
-  const bool winograd = algorithm.winograd != pack::Winograd::kNone;
-  const double units = static_cast<double>(pack::OutputUnits(layout, s)), taps = static_cast<double>(layout.taps);
+  const conv::Algorithm& algorithm = layout.algorithm;
+  const bool winograd = algorithm.filter != nullptr;
+  const double units = static_cast<double>(layout.method->work(layout, s).rows), taps = static_cast<double>(layout.taps);
   const double k = static_cast<double>(layout.k), nr = layout.tile.nr, groups = static_cast<double>(s.groups);
   const double panels = static_cast<double>(layout.panels);
   // The plain kernels compute half of a group's last panel where no more is needed.
   const int64_t rest = s.group_outputs() % layout.tile.nr;
-  const bool half = algorithm.product == pack::Product::kDot && !winograd && rest > 0 && rest <= layout.tile.nr / 2;
+  const bool half = algorithm.product == Product::kDot && !winograd && rest > 0 && rest <= layout.tile.nr / 2;
   const double products = taps * k * nr * (half ? panels - 0.5 * groups : panels) / MacsPerCycle(c, algorithm);
 
-  double unit = 0;  // cycles of one beside the products
-  if (algorithm.product == pack::Product::kInnerProduct) unit += (taps * std::ceil(k / 64) * c.term + c.term_row) * groups;
-  if (algorithm.product == pack::Product::kDeferred) unit += panels * taps * std::ceil(k / (4.0 * algorithm.depth)) * c.flush;
+  double unit = 0;  // cycles of one unit beside its products
+  if (algorithm.product == Product::kInnerProduct) unit += (taps * std::ceil(k / 64) * c.term + c.term_row) * groups;
+  if (algorithm.product == Product::kDeferred) unit += panels * taps * std::ceil(k / (4.0 * algorithm.depth)) * c.flush;
   if (winograd) {
-    const TileCosts& t = TileCostsOf(c, algorithm.winograd);
-    unit += panels * t.tile + std::ceil(static_cast<double>(s.c) / 64) * t.input;
+    const FilterCosts filter = CostsOf(c, algorithm.filter);
+    unit += panels * filter.tile + std::ceil(static_cast<double>(s.c) / 64) * filter.input;
   } else {
     unit += panels * c.row;
   }
-  const double weights = panels * static_cast<double>(layout.panel_bytes) / c.weights;
+  const double weights = panels * static_cast<double>(layout.panel_bytes) / c.weight_bytes;
+  // No layer is faster than its weights come.
   return std::max(std::max(units, c.least_rows) * products + units * unit, weights) + kUnhidden * weights;
 }
 

@@ -9,18 +9,18 @@
 
 namespace pqi::python {
 
-// "float32", ">f4", "object", ...
+// A dtype's name for messages: "float32", ">f4", "object".
 std::string DTypeText(const pybind11::array& array);
 
-// `value` as an array of exactly this dtype; TypeError names the argument, what was expected and what came. Layout is free.
+// Gives `value` as an array of exactly this dtype, in any memory layout; TypeError names the argument, what was expected and what came.
 pybind11::array RequireArray(const std::string& what, pybind11::handle value, DType dtype);
 
-// The same elements, C-contiguous: the array itself where it is.
+// Gives the elements of an array in C order: the array itself where it has them so.
 pybind11::array Contiguous(const pybind11::array& array);
 
 ConcreteShape ShapeOf(const pybind11::array& array);
 
-// A fresh, uninitialized array.
+// Makes an array without initializing its elements.
 pybind11::array EmptyArray(DType dtype, const ConcreteShape& shape);
 
 }  // namespace pqi::python

@@ -27,7 +27,7 @@ using ModelPtr = std::shared_ptr<const Model>;
 
 // ---- files
 
-// A str path as the system's bytes, undecodable names included. ValueError if it holds a NUL.
+// Gives a str path as the system's bytes, undecodable names included. ValueError if it holds a NUL.
 std::string FsPath(const py::str& path) {
   PyObject* bytes = nullptr;
   if (!PyUnicode_FSConverter(path.ptr(), &bytes)) throw py::error_already_set();
@@ -123,7 +123,7 @@ py::array ConstantArray(const ModelPtr& model, size_t index) {
   return codes;
 }
 
-// The items of a mapping in the order of the model's inputs; ValueError if the names are not exactly those.
+// Gives the items of a mapping in the order of the model's inputs; ValueError if the names are not exactly those.
 std::vector<py::object> InInputOrder(const Model& model, const py::object& mapping) {
   const py::dict items(mapping);
   const auto& ports = model.graph().inputs;
@@ -159,9 +159,9 @@ py::list InferShapes(const ModelPtr& model, const py::object& shapes) {
 
 // ---- sessions
 
-// Inputs of a call, checked and planned.
+// The inputs of a call once they are checked, and the plan for their shapes.
 struct BoundInputs {
-  std::vector<py::array> arrays;  // contiguous; keep the memory alive
+  std::vector<py::array> arrays;  // they are contiguous, and keep the memory alive
   std::vector<const void*> data;
   std::shared_ptr<const RunPlan> plan;
 };
@@ -269,11 +269,18 @@ py::dict CpuInfo() {
   return info;
 }
 
+py::list OpNames() {
+  py::list names;
+  for (const ops::Op* op : ops::AllOps()) names.append(op->def.name);
+  return names;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = PQI_VERSION;
   m.def("cpu_info", CpuInfo);
+  m.def("op_names", OpNames);
   m.def("write_model", WriteModel, py::arg("graph_json"), py::arg("constants"), py::arg("producer"));
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")

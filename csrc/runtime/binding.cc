@@ -28,7 +28,7 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
   for (size_t t = 0; t < targets.size(); ++t) {
     const uint32_t value = targets[t].value;
     const bool written = plan.memory.value_offset[value] != kNotInArena && data_[value] == nullptr;
-    if (!written) continue;  // the caller's own input, or a target before this one has it
+    if (!written) continue;  // the value is the caller's own input, or a target before this one has it
     if (Aligned(targets[t].data, graph.values[value].dtype)) {
       data_[value] = targets[t].data;
     } else {
@@ -36,7 +36,7 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
       data_[value] = targets_[t].data();
     }
   }
-  for (size_t n = graph.nodes.size(); n-- > 0;) {  // owners before what lies inside them
+  for (size_t n = graph.nodes.size(); n-- > 0;) {  // in this order owners come before what lies inside them
     for (uint32_t value : graph.nodes[n].outputs) {
       const ConcreteShape& shape = plan.shapes[value];
       stride_[value] = shape.empty() ? 1 : shape.back();
@@ -44,7 +44,7 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
       const Placement& at = plan.placements[value];
       if (at.owner == kNoOwner) {
         data_[value] = arena + plan.memory.value_offset[value];
-      } else {  // its rows are as far apart as the owner's, or there is only one
+      } else {  // the view's rows are as far apart as its owner's, or there is only one
         data_[value] = static_cast<uint8_t*>(data_[at.owner]) + at.offset;
         stride_[value] = stride_[at.owner];
       }

@@ -8,7 +8,8 @@
 namespace pqi {
 namespace {
 
-// Asked again only for a set that is wrong. No lock: two threads may check at once, and a fork in the middle leaves nothing locked.
+// Remembers which sets are right, so that only a wrong one is checked again. There is no lock: two threads may check at once, and a fork in
+// the middle leaves nothing locked.
 std::string WrongKernel(const kernels::KernelSet& set) {
   static std::atomic<const kernels::KernelSet*> good[kIsaCount] = {};
   std::atomic<const kernels::KernelSet*>& known = good[static_cast<int>(set.isa)];
@@ -22,7 +23,7 @@ std::string WrongKernel(const kernels::KernelSet& set) {
 
 std::vector<Isa> AvailableIsas() {
   std::vector<Isa> out;
-  for (int i = 0; i < kIsaCount; ++i) {
+  for (int i = 0; i < kIsaCount; ++i) {  // in order of preference (base/isa.inc)
     const Isa isa = static_cast<Isa>(i);
     if (CpuSupports(isa) && kernels::GetKernelSet(isa)) out.push_back(isa);
   }

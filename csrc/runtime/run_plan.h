@@ -13,10 +13,10 @@ namespace pqi {
 // Everything that depends on the input shapes and not on their contents.
 struct RunPlan {
   std::vector<ConcreteShape> inputs;  // in the order of the graph's inputs
-  std::vector<ConcreteShape> shapes;  // by value
-  std::vector<Placement> placements;  // by value (runtime/views.h)
+  std::vector<ConcreteShape> shapes;  // by value id
+  std::vector<Placement> placements;  // by value id (runtime/views.h)
   MemoryPlan memory;
-  size_t scratch_stride = 0, scratch_bytes = 0;  // of one thread, of all
+  size_t scratch_stride = 0, scratch_bytes = 0;  // scratch memory of one thread, and of all of them
 
   size_t ValueBytes(const Graph& graph, uint32_t value) const {
     size_t n = DTypeSize(graph.values[value].dtype);
@@ -25,7 +25,7 @@ struct RunPlan {
   }
 };
 
-// Where a value of the graph goes: `data` holds as many elements as the plan's shape says.
+// A place in the caller's memory for a value of the graph: `data` holds as many elements as the plan's shape says.
 struct Target {
   uint32_t value = 0;
   void* data = nullptr;

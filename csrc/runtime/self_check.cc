@@ -11,7 +11,7 @@ namespace {
 using kernels::Affine;
 using kernels::KernelSet;
 
-// One elementwise kernel: fn(set, y) of this set and of the reference.
+// Compares one elementwise kernel of the set with the reference: both compute fn(set, y).
 template <typename Fn>
 bool Agrees(const KernelSet& set, bool f32, Fn&& fn) {
   std::vector<uint8_t> want(kCount * sizeof(float)), got(kCount * sizeof(float));

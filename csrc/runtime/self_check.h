@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi {
 

@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::self_check {
 
@@ -18,7 +19,7 @@ using kernels::Output;
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr size_t kCount = 37;  // elements of the elementwise cases: whole vectors of every ISA, and a tail
 
-// Operands, the same on every machine: one in four is an extreme.
+// Pseudo-random operands that are the same on every machine; one in four is an extreme.
 class Operands {
  public:
   template <typename T>
@@ -42,7 +43,8 @@ class Operands {
   std::minstd_rand engine_{1};  // 31 bits
 };
 
-// lo is -infinity, or 0 with zero point 0: then saturation and a minimum, for codes that end at 200, can stand for every clamp.
+// An epilogue that ends in codes. lo is -infinity, or it is 0 and so is the zero point: then saturation, and a minimum for codes that end
+// at 200, can stand for every clamp.
 inline Output Codes(int32_t zero_point, float lo, bool saturates = false) {
   Output o;
   o.saturates = saturates;
@@ -64,7 +66,7 @@ inline Output Floats() {
   return o;
 }
 
-// Which NaN an operation gives is not specified.
+// Bitwise equality, but any NaN equals any other: which NaN an operation gives is not specified.
 inline bool Same(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b, bool f32) {
   if (!f32 || a == b) return a == b;
   for (size_t i = 0; i < a.size(); i += sizeof(float)) {
@@ -76,7 +78,7 @@ inline bool Same(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b, b
   return true;
 }
 
-// The first wrong one, in words; empty if there is none.
+// The first layer kernel of the set that is wrong, in words; empty if there is none.
 std::string FindWrongLayer(const kernels::KernelSet& set);
 std::string FindWrongElementwise(const kernels::KernelSet& set);
 

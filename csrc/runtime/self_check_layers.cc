@@ -2,10 +2,10 @@
 #include <optional>
 
 #include "base/aligned.h"
+#include "conv/packed_conv.h"
 #include "kernels/reference/conv.h"
 #include "kernels/sets.h"
-#include "pack/conv.h"
-#include "pack/linear_dynamic.h"
+#include "linear/dynamic.h"
 #include "runtime/self_check_cases.h"
 
 namespace pqi::self_check {
@@ -14,7 +14,7 @@ namespace {
 using kernels::ConvShape;
 using kernels::KernelSet;
 
-// Activations up to qmax, codes from least to largest.
+// Activation codes lie in [0, qmax], weight codes in [least, largest].
 struct Ranges {
   int qmax = 255, least = -128, largest = 127;
 };
@@ -24,7 +24,7 @@ class ConvCheck {
  public:
   explicit ConvCheck(const KernelSet& set) : set_(set) {}
 
-  bool Codes(const ConvShape& s, const Output& output, bool base_and_residual, const pack::Algorithm& algorithm = {},
+  bool Codes(const ConvShape& s, const Output& output, bool base_and_residual, const conv::Algorithm& algorithm = {},
              const Ranges& ranges = {}) {
     const int64_t count = s.rows() * s.oc;
     const auto x = operands_.Integers<uint8_t>(s.n * s.h * s.w * s.c, 0, ranges.qmax);
@@ -43,9 +43,9 @@ class ConvCheck {
     std::vector<uint8_t> want(bytes), got(bytes);
     conv.y = want.data();
     kernels::reference::Conv2dU8(conv, 0, s.rows());
-    const pack::PackedConvU8 packed(set_, s, {codes.data(), 1, scale.data(), bias.data(), conv.base, conv.zero_point, 0, ranges.qmax},
+    const conv::PackedConvU8 packed(set_, s, {codes.data(), 1, scale.data(), bias.data(), conv.base, conv.zero_point, 0, ranges.qmax},
                                     algorithm);
-    Run(packed, pack::ConvRun<uint8_t>{s, x.data(), conv.residual, output, got.data(), conv.y_stride});
+    Run(packed, conv::ConvRun<uint8_t>{s, x.data(), conv.residual, output, got.data(), conv.y_stride});
     return Same(got, want, output.f32);
   }
 
@@ -59,16 +59,16 @@ class ConvCheck {
     kernels::reference::Conv2dF32(
         {s, x.data(), weights.data(), bias.data(), {}, output.act_lo, output.act_hi, reinterpret_cast<float*>(want.data()), stride}, 0,
         s.rows());
-    const pack::PackedConvF32 packed(set_, s, {weights.data(), bias.data()});
-    Run(packed, pack::ConvRun<float>{s, x.data(), {}, output, got.data(), stride});
+    const conv::PackedConvF32 packed(set_, s, {weights.data(), bias.data()});
+    Run(packed, conv::ConvRun<float>{s, x.data(), {}, output, got.data(), stride});
     return Same(got, want, true);
   }
 
  private:
   template <typename T, typename Packed>
-  void Run(const Packed& packed, const pack::ConvRun<T>& run) {
+  void Run(const Packed& packed, const conv::ConvRun<T>& run) {
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(run.shape));
-    packed.Run(run, {0, pack::OutputUnits(packed.layout(), run.shape), 0, packed.layout().panels}, scratch.data());
+    packed.Run(run, {0, packed.OutputWork(run.shape).rows, 0, packed.layout().panels}, scratch.data());
   }
 
   const KernelSet& set_;
@@ -101,7 +101,7 @@ std::string FindWrongConv(const KernelSet& set) {
   // Matrix registers take layers of one group; tiles are still there for all others.
   const int64_t groups = set.u8s8_matrix != nullptr ? 2 : 1;
   for (int m = 1; m <= set.u8s8.mr; ++m) {                 // a whole panel and a narrow one
-    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // one loop nest for all of these
+    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // a set with matrix registers has one loop nest for all of these
     if (!check.Codes(Linear(m, 21 * groups, (set.u8s8.nr + 3) * groups, groups), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2),
                      m % 3 == 0)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
@@ -132,22 +132,22 @@ std::string FindWrongConv(const KernelSet& set) {
   return "";
 }
 
-// The ways to multiply codes of few bits, at the ends of what they are exact for.
+// Every way to multiply codes of few bits, with the largest activations and codes for which it is exact.
 std::string FindWrongLowBit(const KernelSet& set) {
   struct Way {
     const char* name;
     bool present;
-    pack::Algorithm algorithm;
+    conv::Algorithm algorithm;
     Ranges ranges;
   };
-  using pack::Product;
-  using pack::Winograd;
-  const Way ways[] = {{"Winograd in one dimension", set.winograd_1d.input != nullptr, {Winograd::k1d, Product::kDot, 0}, {127, -42, 42}},
-                      {"Winograd of four outputs", set.winograd_1d4.input != nullptr, {Winograd::k1d4, Product::kDot, 0}, {25, -18, 18}},
-                      {"Winograd of 4x4 outputs", set.winograd_4x4.input != nullptr, {Winograd::k4x4, Product::kDot, 0}, {15, -7, 7}},
-                      {"Winograd", set.winograd_2d.input != nullptr, {Winograd::k2d, Product::kDot, 0}, {63, -14, 14}},
-                      {"inner products", set.u8s8_inner_product.shape.mr > 0, {Winograd::kNone, Product::kInnerProduct, 0}, {240, -8, 7}},
-                      {"deferred sums", set.u8s8_deferred.shape.mr > 0, {Winograd::kNone, Product::kDeferred, 8}, {255, -8, 7}}};
+  using conv::Product;
+  const Way ways[] = {
+      {"Winograd in one dimension", set.winograd_1d.input != nullptr, {nullptr, &conv::kWinograd1d, Product::kDot, 0}, {127, -42, 42}},
+      {"Winograd of four outputs", set.winograd_1d4.input != nullptr, {nullptr, &conv::kWinograd1d4, Product::kDot, 0}, {25, -18, 18}},
+      {"Winograd of 4x4 outputs", set.winograd_4x4.input != nullptr, {nullptr, &conv::kWinograd4x4, Product::kDot, 0}, {15, -7, 7}},
+      {"Winograd", set.winograd_2d.input != nullptr, {nullptr, &conv::kWinograd2d, Product::kDot, 0}, {63, -14, 14}},
+      {"inner products", set.u8s8_inner_product.shape.mr > 0, {nullptr, nullptr, Product::kInnerProduct, 0}, {240, -8, 7}},
+      {"deferred sums", set.u8s8_deferred.shape.mr > 0, {nullptr, nullptr, Product::kDeferred, 8}, {255, -8, 7}}};
   ConvCheck check(set);
   for (const Way& way : ways) {
     if (!way.present) continue;
@@ -160,7 +160,7 @@ std::string FindWrongLowBit(const KernelSet& set) {
   return "";
 }
 
-// Linear layers over packed codes: the first rows of one result of the reference for every number of rows.
+// Linear layers over packed codes. The reference runs once; each number of rows is compared with as many of its first rows.
 class PackedLinearCheck {
  public:
   PackedLinearCheck(const KernelSet& set, int64_t rows, int64_t groups, int bits)
@@ -172,7 +172,7 @@ class PackedLinearCheck {
         layer_{inputs_, outputs_, groups, codes_.data(), 1, scale_.data(), nullptr, nullptr} {
     for (float& s : scale_) s = s == 0 ? 1 : s;
     packed_.emplace(set, layer_, kQuantizer);
-    want_ = Run(pack::PackedLinearDynamic(kernels::kReferenceKernels, layer_, kQuantizer), rows);
+    want_ = Run(linear::PackedLinearDynamic(kernels::kReferenceKernels, layer_, kQuantizer), rows);
   }
 
   bool Agrees(int64_t rows) {
@@ -184,10 +184,10 @@ class PackedLinearCheck {
   static constexpr int64_t kGroup = 32;
   static constexpr kernels::RowQuantizer kQuantizer = {false, 0, 255, 1e-6f};
 
-  std::vector<uint8_t> Run(const pack::PackedLinearDynamic& packed, int64_t rows) {
+  std::vector<uint8_t> Run(const linear::PackedLinearDynamic& packed, int64_t rows) {
     std::vector<uint8_t> y(static_cast<size_t>(rows * outputs_) * sizeof(float));
     AlignedBuffer<uint8_t> scratch(packed.ScratchBytes());
-    pack::DynamicRun run;
+    linear::DynamicRun run;
     run.x = x_.data();
     run.output = Floats();
     run.y = y.data();
@@ -200,7 +200,7 @@ class PackedLinearCheck {
   std::vector<int8_t> codes_;
   std::vector<float> scale_, x_;
   kernels::reference::DynamicLinear layer_;
-  std::optional<pack::PackedLinearDynamic> packed_;
+  std::optional<linear::PackedLinearDynamic> packed_;
   std::vector<uint8_t> want_;
 };
 

@@ -55,10 +55,10 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-// Memory of one run.
+// The memory of one run.
 struct Session::Context {
   AlignedBuffer<uint8_t> arena;
-  AlignedBuffer<uint8_t> scratch;  // of each thread
+  AlignedBuffer<uint8_t> scratch;  // a piece for each thread
   Binding binding;
 };
 
@@ -69,7 +69,7 @@ struct Session::Shared {
   }
 
   std::mutex mutex;
-  std::vector<std::shared_ptr<const RunPlan>> plans;  // used last stands last
+  std::vector<std::shared_ptr<const RunPlan>> plans;  // the one used last stands last
   std::vector<std::unique_ptr<Context>> idle;
   size_t largest_arena = 0;
 };

@@ -19,32 +19,32 @@
 namespace pqi {
 
 struct SessionOptions {
-  int threads = 1;                        // 1 .. kMaxThreads
-  std::string isa = "auto";               // or a name of base/isa.h
+  int threads = 1;                        // from 1 to kMaxThreads
+  std::string isa = "auto";               // "auto", or a name of base/isa.h
   plan::Options plan;                     // algorithms of convolutions and linear layers; results do not depend on it
   ArenaReuse reuse = ArenaReuse::kReuse;  // kNoReuse: every value keeps its memory, for checking the memory plan
 };
 
 inline constexpr int kMaxThreads = 1024;
-inline constexpr size_t kMaxPlans = 16;  // per session
+inline constexpr size_t kMaxPlans = 16;  // how many shapes a session keeps plans for
 
 struct LayerInfo {
   std::string name, op;
-  int weight_bits = 0;  // 0 = float or no weights
-  int act_bits = 0;     // of input 0 (of the output where there is none); 0 = float
+  int weight_bits = 0;  // 0 for float weights, and for ops without weights
+  int act_bits = 0;     // width of input 0 (of the output where there is no input); 0 for float
   std::string executed_as, reason;
-  size_t weight_bytes = 0;  // packed, in memory
+  size_t weight_bytes = 0;  // what packed weights and tables take in memory
 };
 
 struct MemoryReport {
   size_t weight_bytes = 0;  // packed weights and tables of all layers
-  size_t arena_bytes = 0;   // of one run, its threads' scratch memory included, largest plan so far
+  size_t arena_bytes = 0;   // memory of one run by the largest plan so far, its threads' scratch memory included
 };
 
 class Session {
  public:
   static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options);
-  // On these kernels, whatever options.isa says. They must outlive the session.
+  // Makes a session on these kernels, whatever options.isa says. They must outlive it.
   static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options, Selection selection);
 
   ~Session();
@@ -55,17 +55,18 @@ class Session {
   const std::string& warning() const { return selection_.warning; }
   int threads() const { return options_.threads; }
 
-  // Cached for the kMaxPlans shapes used last: finding one allocates nothing. kInvalidArgument if the shapes do not fit the model.
+  // Plans are kept for the kMaxPlans shapes used last, and finding one allocates nothing. kInvalidArgument if the shapes do not fit the
+  // model.
   Result<std::shared_ptr<const RunPlan>> PlanFor(Span<const Span<const int64_t>> inputs);
   Result<std::shared_ptr<const RunPlan>> PlanFor(Span<const ConcreteShape> inputs);
 
-  // Runs the graph. `inputs` in the order of the graph's inputs, `targets`: any values that nodes or the caller write, graph outputs or
-  // not. Any alignment; targets must not overlap inputs or each other. Re-entrant: any number of threads may run one session. The caller's
-  // floating-point mode neither matters nor changes. `node_ms`, if not empty, gets the time of each node.
-  // The memory of a run is kept for the next: a run whose plan was run before, by as many callers at once, allocates nothing.
+  // Runs the graph. `inputs` are in the order of the graph's inputs; `targets` are any values that nodes or the caller write, graph outputs
+  // or not. Both may have any alignment; targets must not overlap inputs or each other. Any number of threads may run one session at once.
+  // The caller's floating-point mode neither matters nor changes. `node_ms`, if not empty, gets the time of each node. The memory of a run
+  // is kept for the next: a run whose plan was run before, by as many callers at once, allocates nothing.
   Status Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms = {});
 
-  // Median milliseconds of each node over `repeat` >= 1 runs.
+  // Gives the median milliseconds of each node over `repeat` >= 1 runs.
   Result<std::vector<double>> Profile(const RunPlan& plan, Span<const void* const> inputs, int repeat);
 
   // One entry per node.
@@ -74,7 +75,7 @@ class Session {
 
  private:
   struct Context;
-  // What runs share and change, under a mutex that is held for a few pointer moves only.
+  // State that runs share and change, under a mutex that is held for a few pointer moves only.
   struct Shared;
   class Lease;
 
@@ -85,9 +86,9 @@ class Session {
   std::shared_ptr<const Model> model_;
   SessionOptions options_;
   Selection selection_;
-  std::vector<std::unique_ptr<ops::Step>> steps_;  // by node
-  std::vector<uint64_t> views_;                    // by node (runtime/views.h)
-  std::vector<int64_t> index_limit_;               // by value: of inputs that are indices, the rows of the smallest table they reach
+  std::vector<std::unique_ptr<ops::Step>> steps_;  // in the order of nodes
+  std::vector<uint64_t> views_;                    // in the order of nodes (runtime/views.h)
+  std::vector<int64_t> index_limit_;               // by value id: rows of the smallest table that an input of indices reaches
   mutable ThreadPool pool_;
   std::unique_ptr<ForkLocal<Shared>> shared_;
 };

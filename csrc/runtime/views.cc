@@ -5,7 +5,7 @@
 namespace pqi {
 namespace {
 
-// Is the output one piece of each input after the other, whatever the shapes to come?
+// Whether the output is one piece of each input after the other, for every shape that may come.
 bool Contiguous(const Shape& output, size_t axis) {
   return std::all_of(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(axis), [](const Dim& d) { return d == Dim::Fixed(1); });
 }

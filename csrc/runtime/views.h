@@ -12,11 +12,12 @@
 
 namespace pqi {
 
-// By node: those of its joint's inputs (ops/op.h) that are views. Such a value is written by a node, read once, and no output of the graph;
-// its rows are evenly spaced in the joint's output, whose owner may be another joint. The graph alone decides, whatever the shapes to come.
+// Gives for each node a bit for each of its joint's inputs (ops/op.h) that is a view. Such a value is written by a node, read once, and no
+// output of the graph; its rows are evenly spaced in the joint's output, whose owner may be another joint. The graph alone decides,
+// whatever the shapes to come.
 std::vector<uint64_t> FindViews(const Graph& graph, Span<const std::unique_ptr<ops::Step>> steps);
 
-// Where these views lie, by value. `steps` and `views` are by node, `shapes` by value.
+// Gives for each value where it lies, if it is a view. `steps` and `views` have an entry per node, `shapes` one per value.
 std::vector<Placement> PlaceViews(const Graph& graph, Span<const std::unique_ptr<ops::Step>> steps, Span<const uint64_t> views,
                                   Span<const ConcreteShape> shapes);
 

@@ -16,7 +16,7 @@ struct BenchOptions : Options {
   bool layers = false;
 };
 
-// Normal numbers, or codes over the whole range; the same in every run.
+// Draws normal numbers, or codes over the whole range, which are the same in every run.
 NpyArray RandomArray(const Graph& graph, const Value& value, const ConcreteShape& shape) {
   NpyArray array;
   array.dtype = value.dtype;

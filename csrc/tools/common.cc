@@ -10,7 +10,7 @@
 namespace pqi::tools {
 namespace {
 
-// "name=rest" items by name.
+// Divides items of the form "name=rest", by name.
 std::map<std::string, std::string> SplitItems(const Model& model, const std::vector<std::string>& items, const char* option) {
   std::map<std::string, std::string> out;
   for (const std::string& item : items) {

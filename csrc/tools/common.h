@@ -1,4 +1,4 @@
-// What the commands of pqi share: options, inputs from files or samples, tables.
+// Code that the commands of pqi share: options, inputs from files or samples, tables.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -17,8 +17,8 @@ struct Options {
   int threads = 1;
   std::string isa = "auto";
   std::string algorithm = "auto", fip = "auto";
-  std::vector<std::string> inputs;  // name=file.npy
-  std::vector<std::string> shapes;  // name=1,3,224,224
+  std::vector<std::string> inputs;  // each is name=file.npy
+  std::vector<std::string> shapes;  // each is name=1,3,224,224
 };
 
 void AddModelOption(CLI::App* command, Options* options);
@@ -41,28 +41,28 @@ inline void Get(const Status& status) {
 
 std::unique_ptr<Session> OpenSession(const std::shared_ptr<const Model>& model, const Options& options);
 
-// Concrete input shapes: as given with --shape, else the model's with every open dimension of the batch (the first) 1.
+// Gives concrete input shapes: those given with --shape, else the model's with every open dimension of the batch (the first) 1.
 std::vector<ConcreteShape> InputShapes(const Model& model, const Options& options);
 
-// The arrays of --input, each checked against the model's inputs; all or none may be given. Empty if none is.
+// Reads the arrays of --input and checks each against the model's inputs; all or none may be given. Empty if none is.
 std::vector<NpyArray> ReadInputs(const Model& model, const Options& options);
 
-// Values of the graph, run once.
+// The outputs of one run, and the plan that says their shapes.
 struct RunResult {
   std::shared_ptr<const RunPlan> plan;
   std::vector<std::vector<uint8_t>> outputs;  // in the model's order
 };
 RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs);
 
-// A stored sample's constant as an array.
+// Gives a stored sample's constant as an array.
 NpyArray SampleArray(const Model& model, uint32_t constant);
 
-// Columns padded to their widest cell; `numeric` columns are set to the right.
+// Prints columns padded to their widest cell; `numeric` columns are set to the right.
 void PrintTable(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows, const std::vector<bool>& numeric);
 
 std::string Fixed(double value, int digits);
 
-// Each command registers itself.
+// Each of these adds one command to the program.
 void AddRun(CLI::App* app);
 void AddBench(CLI::App* app);
 void AddVerify(CLI::App* app);

@@ -21,7 +21,7 @@ using File = std::unique_ptr<std::FILE, Closer>;
 
 Status Fail(const std::string& path, const std::string& what) { return InvalidArgument(Quoted(path) + ": " + what); }
 
-// The text after 'key': in the header's dictionary, or empty.
+// Gives the text after 'key': in the header's dictionary, or an empty one.
 std::string Field(const std::string& header, const std::string& key) {
   const size_t at = header.find("'" + key + "':");
   if (at == std::string::npos) return "";
@@ -29,7 +29,7 @@ std::string Field(const std::string& header, const std::string& key) {
   return begin == std::string::npos ? "" : header.substr(begin);
 }
 
-// "(1, 3, 8)", "(3,)", "()".
+// Reads a shape as Python writes it: "(1, 3, 8)", "(3,)", "()".
 bool ParseShape(const std::string& text, ConcreteShape* shape) {
   if (text.empty() || text[0] != '(') return false;
   const size_t end = text.find(')');

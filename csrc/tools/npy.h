@@ -17,7 +17,7 @@ struct NpyArray {
   std::vector<uint8_t> bytes;
 };
 
-// kIo if the file cannot be read, kInvalidArgument if it is not such an array.
+// Errors: kIo if the file cannot be read, kInvalidArgument if it is not such an array.
 Result<NpyArray> ReadNpy(const std::string& path);
 Status WriteNpy(const std::string& path, DType dtype, const ConcreteShape& shape, Span<const uint8_t> bytes);
 

@@ -10,8 +10,10 @@ from torch import nn
 
 from pyqinfer.allocation import dp
 from pyqinfer.allocation.latency import check_latency
+from pyqinfer.allocation.plot import plot_frontier
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.bits import BitConfig, LayerBits
+from pyqinfer.budget import COSTS, Budget
 from pyqinfer.frontend.export import check_examples
 from pyqinfer.model import Model
 from pyqinfer.quantization.api import Task
@@ -73,7 +75,8 @@ class Allocation(BitConfig):
         rows: list[dict[str, str | int | float | None]] = [
             {**{name: s.costs[name] for name in names}, "score": s.score, "bits": " ".join(map(str, s.bits.values()))} for s in solutions
         ]
-        columns = [Column(name, _HEADINGS.get(name, name), ".5f") for name in names]
+        headings = {cost.name: cost.heading for cost in COSTS}
+        columns = [Column(name, headings[name], ".5f") for name in names]
         columns += [Column("score", "loss", ".5g"), Column("bits", "bits w/a, in the order of execution", numeric=False)]
         exact = all(s.optimal for s in solutions)
         notes = [f"{len(rows)} choices that none beats" + ("" if exact else "; thinned: there may be others between them")]
@@ -81,12 +84,7 @@ class Allocation(BitConfig):
 
     def plot_frontier(self, path: str | os.PathLike[str], cost: str | None = None) -> None:
         """:meth:`frontier` as a PNG, with the allocation, the budget, and every layer at the same bits. Needs matplotlib."""
-        from pyqinfer.allocation.plot import plot_frontier
-
-        plot_frontier(self, path, cost)
-
-
-_HEADINGS = {"bops": "of float BOPs", "size_mb": "MiB", "avg_weight_bits": "bits per weight", "latency_ms": "ms"}
+        plot_frontier(self.problem, self.solution, self.frontier(cost), cost or next(iter(self.problem.limits)), path)
 
 
 class AllocatingMethod(Protocol):
@@ -101,7 +99,7 @@ def allocate(
     model: nn.Module,
     method: AllocatingMethod,
     *,
-    budget: Any,
+    budget: Budget,
     example_inputs: Any,
     calibration: Iterable[Any] | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,

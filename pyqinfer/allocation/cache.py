@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _FORMAT, _VERSION = "pyqinfer-latency", 1
-Times = dict[str, dict[str, float]]  # "layers" and "networks"
+Times = dict[str, dict[str, float]]  # two tables, "layers" and "networks": key -> ms
 
 
 def cache_path() -> Path:

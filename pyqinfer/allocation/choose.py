@@ -9,21 +9,18 @@ from typing import Any
 
 from pyqinfer.allocation import dp, greedy, lp, milp
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.budget import Budget
-from pyqinfer.allocation.costs import MIB, float_bops, layer_bops, layer_mib, weight_bits
+from pyqinfer.allocation.costs import MIB, budget_costs, layer_bops, weight_bits
 from pyqinfer.allocation.latency import LATENCY, Meter, refined
 from pyqinfer.allocation.problem import InfeasibleError, Problem, Solution
 from pyqinfer.bits import BitConfig, LayerBits, match_layers, parse_bits
+from pyqinfer.budget import COSTS, Budget, check_budget
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.nodes import QuantNode, edge_groups, tie_groups
 from pyqinfer.report import Cell, Column, Report
 
 SOLVERS: Mapping[str, Callable[[Problem], Solution]] = {"milp": milp.solve, "dp": dp.solve, "lp": lp.solve, "greedy": greedy.solve}
-# Under a budget in ms: weights of 4 bits and activations of 6 or less are what the engine's fast algorithms ask for.
-_TIMED_PAIRS = ("8/8", "6/8", "4/8", "6/6", "4/6", "4/4")
-# Under a budget of BOPs: fine enough to leave uniform 4/4 on both sides.
-_PAIRS = (*(f"{weight}/{act}" for weight in (3, 4, 5, 6) for act in (4, 5, 6, 8)), "8/8")
-_REFINEMENTS, _TOLERANCE = 4, 1.01  # of solutions for budgets in ms
+# Under a budget in ms: how often a solution is measured and solved again, and by which factor a measured time may exceed the limit.
+_REFINEMENTS, _TOLERANCE = 4, 1.01
 Loss = Callable[[QuantNode, LayerBits], float]
 
 
@@ -65,21 +62,16 @@ class Findings:
     notes: Sequence[str] = ()
 
 
-def check_budget(budget: Any) -> Budget:
-    """Raises TypeError for anything but a Budget."""
-    if not isinstance(budget, Budget):
-        raise TypeError(f"budget: expected a pq.Budget such as pq.Budget(bops=0.04), got {type(budget).__name__}")
-    return budget
-
-
 def default_candidates(budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits] | None = None) -> tuple[LayerBits, ...]:
-    """Pairs of weight and activation bits where the budget counts both: of 3 to 8 and 4 to 8 bits for BOPs, six pairs of 4 to 8 bits for
-    ms (each of which has to be measured). Else activations at 8 bits and weights within a bit of the average that the budget leaves to
-    the layers that choose."""
-    if budget.latency_ms is not None:
-        return tuple(parse_bits(text) for text in _TIMED_PAIRS)
-    if budget.bops is not None:
-        return tuple(parse_bits(text) for text in _PAIRS)
+    """What a layer chooses among where the user did not say.
+
+    The pairs of weight and activation bits in the budget's costs (:class:`pyqinfer.budget.Cost`), of several lists the shortest: its pairs
+    may have to be measured. Where the weights alone cost something, activations at 8 bits and weights within a bit of the average
+    that the budget leaves to the layers that choose.
+    """
+    lists = [cost.candidates for cost in budget.costs if cost.candidates]
+    if lists:
+        return tuple(parse_bits(text) for text in min(lists, key=len))
     rooms = [] if budget.avg_weight_bits is None else [budget.avg_weight_bits * sum(node.params for node in nodes)]
     if budget.size_mb is not None:
         rooms.append(budget.size_mb * MIB * 8)
@@ -136,7 +128,11 @@ def choose_bits(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules
 
 @dataclass(frozen=True)
 class Plan:
-    """``fixed``: layers that keep their bits. ``problem``: of those that choose. ``meter``: for budgets in ms, measures solutions."""
+    """What a task leaves to choose.
+
+    ``fixed``: layers that keep their bits, ``problem``: the choice of the others. For budgets in ms, ``meter`` measures solutions, and
+    ``kept_ms`` is what the layers that keep their bits take.
+    """
 
     fixed: BitConfig
     problem: Problem
@@ -181,12 +177,7 @@ def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules,
     free = [node for node in nodes if node.name in options]
     if not free:
         raise ValueError("every layer keeps its bits: there is nothing to allocate")
-    total, in_float = sum(node.params for node in nodes), float_bops(nodes)
-    costs: dict[str, Callable[[QuantNode, LayerBits], float]] = {
-        "bops": lambda node, bits: layer_bops(node, bits) / in_float,
-        "size_mb": lambda node, bits: layer_mib(node, bits, convention),
-        "avg_weight_bits": lambda node, bits: node.params * weight_bits(bits) / total,
-    }
+    costs = budget_costs(nodes, convention)
     meter, kept_ms, rest_ms = None, {}, 0.0
     if budget.latency_ms is not None:
         meter = Meter(task.model, task.example_inputs, nodes, budget.threads, budget.isa)
@@ -212,7 +203,7 @@ def build_plan(task: Task, nodes: Sequence[QuantNode], loss: Loss, rules: Rules,
 def finish(
     task: Task, nodes: Sequence[QuantNode], fixed: BitConfig, problem: Problem, solution: Solution, findings: Findings
 ) -> Allocation:
-    """Bits of all layers, with the report."""
+    """A solution as an :class:`Allocation`: bits of all layers, with the report."""
     chosen = {**fixed, **solution.bits}
     config = BitConfig({node.name: chosen[node.name] for node in nodes})
     return Allocation(config, problem, solution, _report(nodes, config, fixed, problem, solution, check_budget(task.budget), findings))
@@ -248,9 +239,10 @@ def _report(
         *findings.columns,
         Column("loss", "loss", ".4g"),
     ]
-    texts = {name: _TEXTS[name].format(value) for name, value in solution.costs.items()}
-    limits = {name: _TEXTS[name].format(value) for name, value in budget.limits.items()}
-    lines = [f"{text} (budget: {limits[name]})" if name in limits else text for name, text in texts.items()]
+    lines = []
+    for cost in (cost for cost in COSTS if cost.name in solution.costs):
+        text, limit = cost.total.format(solution.costs[cost.name]), budget.limits.get(cost.name)
+        lines.append(text if limit is None else f"{text} (budget: {cost.total.format(limit)})")
     proof = "optimum proved" if solution.optimal else "not proved to be the optimum"
     conditions = {"threads": budget.threads, "isa": budget.isa} if budget.latency_ms is not None else {}
     facts = {
@@ -261,11 +253,3 @@ def _report(
         "optimal": solution.optimal,
     }
     return Report("Allocation", columns, rows, {**facts, **findings.facts}, [*lines, f"{proof} ({solution.solver})", *findings.notes])
-
-
-_TEXTS = {
-    "bops": "{:.5f} of the float network's BOPs",
-    "size_mb": "{:.3f} MiB of weights",
-    "avg_weight_bits": "{:.3f} bits per weight",
-    "latency_ms": "{:.3f} ms",
-}

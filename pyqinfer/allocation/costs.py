@@ -3,7 +3,7 @@
 ===========  ==================================================================================================================
 neutral      size: weights of conv and linear layers; BOPs: MACs x weight bits x activation bits, each layer at its own bits (HAWQ,
              ZeroQ and this package's reports count so)
-saq          BOPs as above, with the first and the last layer at 8/8 whatever they are given (Liu et al. 2021, arXiv 2111.12273)
+saq          neutral BOPs, with the first and the last layer at 8/8 whatever they are given (Liu et al. 2021, arXiv 2111.12273)
 ompq         size with biases, gamma and beta at their layer's bits; BOPs with 5 operations more per output element of a convolution
              for BatchNorm and ReLU, linear layers at 2 operations per MAC and 1 for the bias, first and last layer at 8/8 (Ma et
              al. 2023, arXiv 2109.07865)
@@ -14,7 +14,7 @@ Float counts 32 bits. A ternary weight counts 2 bits in BOPs and 1.6 bits in a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pyqinfer.bits import FLOAT, LayerBits
 from pyqinfer.quantization.nodes import QuantNode
@@ -71,6 +71,19 @@ def network_mib(nodes: Sequence[QuantNode], bits: Mapping[str, LayerBits], conve
 def average_weight_bits(nodes: Sequence[QuantNode], bits: Mapping[str, LayerBits]) -> float:
     """Bits per weight over all conv and linear layers."""
     return sum(node.params * weight_bits(bits[node.name]) for node in nodes) / sum(node.params for node in nodes)
+
+
+def budget_costs(nodes: Sequence[QuantNode], convention: str = "neutral") -> dict[str, Callable[[QuantNode, LayerBits], float]]:
+    """Cost name -> what a layer takes of it with bits, for the costs of :mod:`pyqinfer.budget` that follow from shapes and bits.
+
+    Times have to be measured: see :mod:`pyqinfer.allocation.latency`. ``convention`` is that of sizes.
+    """
+    total, in_float = sum(node.params for node in nodes), float_bops(nodes)
+    return {
+        "bops": lambda node, bits: layer_bops(node, bits) / in_float,
+        "size_mb": lambda node, bits: layer_mib(node, bits, convention),
+        "avg_weight_bits": lambda node, bits: node.params * weight_bits(bits) / total,
+    }
 
 
 def _operations(node: QuantNode, convention: str) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyqinfer.allocation.problem import Group, InfeasibleError, Problem, Solution, flatten
 
 _MAX_STATES = 100_000
-_ROUNDING = 1e-12  # of the largest cost
+_ROUNDING = 1e-12  # relative to the largest cost
 _Floats = NDArray[np.float64]
 
 
@@ -92,7 +92,7 @@ class _Table:
         return np.stack(columns[::-1], axis=1)
 
     def _thin(self, costs: _Floats, kept: NDArray[np.int64], max_states: int) -> NDArray[np.int64]:
-        """Of the states in one cell of a grid over the costs only the best (the last: scores fall as costs rise), and the cheapest of
+        """Keep only the best state in each cell of a grid over the costs (the last: scores fall as costs rise), and the cheapest of
         all, so that what was feasible stays so."""
         self.exact = False
         low, high = costs[kept[0]], costs[kept[-1]]

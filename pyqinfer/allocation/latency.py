@@ -46,13 +46,13 @@ from pyqinfer.session import Session
 LATENCY = "latency_ms"
 _TURNS = 8
 _TURN_SECONDS = 0.1
-_LEAST_RUNS = 5  # in a turn
+_LEAST_RUNS = 5  # of each network in a turn
 _INTEGER = LayerBits(8, 8)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One network: ``layers``, ms by layer name, and ``rest_ms``, everything else of a run."""
+    """The times of one network: ``layers``, ms by layer name, and ``rest_ms``, everything else of a run."""
 
     layers: Mapping[str, float]
     rest_ms: float

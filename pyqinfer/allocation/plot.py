@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from pyqinfer.allocation.problem import Problem
-
-if TYPE_CHECKING:
-    from pyqinfer.allocation.api import Allocation
-
-_AXES = {
-    "bops": "BOPs, as a fraction of the float network's",
-    "size_mb": "weights (MiB)",
-    "avg_weight_bits": "bits per weight",
-    "latency_ms": "predicted time (ms)",
-}
+from pyqinfer.allocation.problem import Problem, Solution
+from pyqinfer.budget import COSTS
 
 
-def plot_frontier(allocation: Allocation, path: str | os.PathLike[str], cost: str | None = None) -> None:
-    """Draw loss against cost: the frontier, the allocation on it, its limit, and every layer at the same bits.
+def plot_frontier(problem: Problem, solution: Solution, frontier: Sequence[Solution], name: str, path: str | os.PathLike[str]) -> None:
+    """Draw loss against a cost: the frontier, the solution on it, its limit, and every layer at the same bits.
 
     Args:
-        allocation: from :func:`pyqinfer.allocate`.
+        problem, solution: what was solved, and the solver's answer.
+        frontier: the choices that none beats in both the loss and the cost, cheapest first.
+        name: of the cost, one of ``problem.costs``.
         path: of the picture, PNG.
-        cost: one of ``allocation.problem.costs``; default: the budget's first.
 
     Raises:
-        ImportError: matplotlib is not installed. ValueError: no such cost.
+        ImportError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("drawing a frontier needs matplotlib: pip install 'pyqinfer[plot]'") from None
-    problem, solution = allocation.problem, allocation.solution
-    name = cost or next(iter(problem.limits))
-    frontier = allocation.frontier(name)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.step([s.costs[name] for s in frontier], [s.score for s in frontier], where="post", marker=".", label="Pareto frontier")
@@ -47,7 +36,7 @@ def plot_frontier(allocation: Allocation, path: str | os.PathLike[str], cost: st
         axes.axvline(problem.limits[name], color="grey", linestyle=":", label="budget")
     if all(s.score > 0 for s in frontier):
         axes.set_yscale("log")
-    axes.set_xlabel(_AXES.get(name, name))
+    axes.set_xlabel(next(cost.axis for cost in COSTS if cost.name == name))
     axes.set_ylabel("loss (sum over layers)")
     axes.legend()
     figure.savefig(path, format="png", dpi=120)

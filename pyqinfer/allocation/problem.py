@@ -22,7 +22,8 @@ class InfeasibleError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """
+    """What each layer may take, what that loses and costs, and what all of them may cost together.
+
     Args:
         names: layers, in execution order. options: for each layer the bits it may take.
         scores: loss of each option, lower is better; losses of layers add up.
@@ -112,7 +113,8 @@ class Problem:
         return list(found.values())
 
     def _join(self, members: list[int], costs: tuple[str, ...]) -> Group:
-        """One layer after the other; of partial choices that leave the same freedom only those that none beats are kept."""
+        """The choices of a group, built one layer after the other; of partial choices that leave the same freedom only those that none
+        beats are kept."""
         tie_of = {i: t for t, tie in enumerate(self.ties) for i in tie}
         shared_of = {i: s for s, shared in enumerate(self.shared_inputs) for i in shared}
         partial: dict[_State, list[Choice]] = {(): [Choice((), 0.0, dict.fromkeys(costs, 0.0))]}
@@ -152,7 +154,7 @@ _State = tuple[tuple[str, int, WeightBits], ...]
 
 @dataclass(frozen=True)
 class Solution:
-    """``optimal``: proved so by the solver. ``costs``: totals, fixed parts included."""
+    """A solver's answer. ``optimal``: proved to be the optimum. ``costs``: totals, fixed parts included."""
 
     choice: tuple[int, ...]
     bits: BitConfig

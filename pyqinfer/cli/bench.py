@@ -38,7 +38,7 @@ def command(
     input: list[str] = InputOption,
     threads: str = typer.Option("1", "--threads", help="Numbers of threads, comma list: 1,2."),
     min_time: float = typer.Option(1.0, "--min-time", help="Seconds per model and number of threads."),
-    seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,

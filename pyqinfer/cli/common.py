@@ -38,13 +38,15 @@ class Style(str, Enum):
 MODEL_HELP = "module:callable, file.py:callable or file.pqi"
 OutputOption = typer.Option(Style.table, "--output", "-o", help="How to print the result.")
 IsaOption = typer.Option("auto", "--isa", help="Instruction set: auto, or one that `pyqinfer doctor` lists.")
-AlgorithmOption = typer.Option("auto", "--algorithm", help="Of layers on codes: auto, direct, winograd, ... (results do not depend on it).")
+AlgorithmOption = typer.Option(
+    "auto", "--algorithm", help="How layers on codes are computed: auto, direct, winograd, ... (results do not depend on it)."
+)
 FipOption = typer.Option("auto", "--fip", help="May auto choose inner products: auto (by CPU family), on or off.")
 InputOption = typer.Option(None, "--input", help="Shape of an input, e.g. 1x3x224x224; give it once per input. Default: from the model.")
 
 
 def print_report(report: Report, style: Style) -> None:
-    """The result, on stdout."""
+    """Print a result on stdout."""
     typer.echo(report.render(style.value))
 
 

@@ -27,8 +27,8 @@ def command(
     model: str = typer.Argument(help="file.pqi"),
     data: Path | None = typer.Option(None, "--data", help="Inputs (.npy or .npz). Default: random."),
     input: list[str] = InputOption,
-    min_sqnr: float = typer.Option(0.0, "--min-sqnr", help="Exit code 1 if an output has less, in dB."),
-    seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
+    min_sqnr: float = typer.Option(0.0, "--min-sqnr", help="Least signal-to-noise ratio of an output in dB; exit code 1 below it."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
     output: Style = OutputOption,
 ) -> None:

@@ -30,8 +30,8 @@ def command(
     image_mean: str = typer.Option(
         "", "--image-mean", help="Take the first input as uint8 NHWC images: the model's mean, e.g. 0.485,0.456,0.406."
     ),
-    image_std: str = typer.Option("", "--image-std", help="The same for the standard deviation, e.g. 0.229,0.224,0.225."),
-    seed: int = typer.Option(0, "--seed", help="Of the example inputs."),
+    image_std: str = typer.Option("", "--image-std", help="The model's standard deviation, with --image-mean, e.g. 0.229,0.224,0.225."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the example inputs."),
     output: Style = OutputOption,
 ) -> None:
     """Convert a torch model and show its layers."""

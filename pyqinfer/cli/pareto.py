@@ -21,6 +21,7 @@ from pyqinfer.cli.common import (
     random_inputs,
     stderr,
 )
+from pyqinfer.methods.registry import METHOD_WORDS
 
 
 def command(
@@ -29,7 +30,7 @@ def command(
     evaluate: Path = typer.Option(..., "--eval", help="Labelled images: an .npz with x and y, or a folder with one folder per class."),
     calib: Path | None = typer.Option(None, "--calib", help="Calibration inputs (.npy or .npz). Default: the first images of --eval."),
     grid: str = typer.Option("8/8,4/8,4/4", "--grid", help="Weight bits/activation bits of uniform networks, comma list; t is ternary."),
-    methods: str = typer.Option("ptq,zeroq", "--methods", help="ptq, zeroq, ompq; comma list."),
+    methods: str = typer.Option("ptq,zeroq", "--methods", help=f"{METHOD_WORDS}; comma list."),
     budgets: str = typer.Option(
         "", "--budgets", help="For methods that choose bits: bops=2%,size=0.2 (MiB),bits=4,latency=1.5 (ms),latency=70% (of 8/8's time)."
     ),

@@ -25,7 +25,7 @@ def command(
     input: list[str] = InputOption,
     threads: int = typer.Option(1, "--threads", help="Number of threads."),
     repeat: int = typer.Option(20, "--repeat", help="Runs; each layer's median is shown."),
-    seed: int = typer.Option(0, "--seed", help="Of the random inputs."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,

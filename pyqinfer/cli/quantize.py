@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
+from pyqinfer.budget import Budget
 from pyqinfer.cli.common import (
     MODEL_HELP,
     InputOption,
@@ -21,38 +24,42 @@ from pyqinfer.cli.common import (
     random_inputs,
     stderr,
 )
+from pyqinfer.methods.registry import METHODS, find_method
 from pyqinfer.model import Model, Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pyqinfer.allocation.budget import Budget
-
-_METHODS = ("ptq", "zeroq", "ompq")
-# Those of pyqinfer.quantization.observers, which loads torch.
+# The names in pyqinfer.quantization.observers, which this module does not import because it loads torch (a test compares them).
 OBSERVER_NAMES = ("mse", "minmax", "average", "percentile99.9", "percentile99.99", "best")
 _NOISE_SAMPLES = 32
-_DATA, _BITS, _BUDGET = "Data", "Bits", "Budget: the method chooses bits per layer (zeroq, ompq); several hold at once"
+_DATA, _BITS, _BUDGET = "Data", "Bits", "Budget, for methods that choose bits per layer; several hold at once"
+_METHOD_HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS) + "."
+# Field of pq.Budget -> the option that sets it.
+BUDGET_OPTIONS = {"bops": "--budget-bops", "size_mb": "--budget-mb", "avg_weight_bits": "--budget-bits", "latency_ms": "--budget-ms"}
+# Options that configure the method: parameter of this command and of the method's from_options -> option.
+_METHOD_OPTIONS = {"bits": "--bits", "bits_in": "--bits-in", "observer": "--observer", "candidates": "--candidates"}
 
 
 def command(
+    context: typer.Context,
     model: str = typer.Argument(help=MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
-    method: str = typer.Option("ptq", "--method", help="ptq: post-training; zeroq: without data; ompq: bits by orthogonality of layers."),
+    method: str = typer.Option("ptq", "--method", help=_METHOD_HELP),
     output: Style = OutputOption,
     calib: Path | None = typer.Option(
         None,
         "--calib",
-        help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise; zeroq makes its own.",
+        help="Calibration inputs (.npy or .npz, first dimension = samples). Default: noise, or what the method makes itself.",
         rich_help_panel=_DATA,
     ),
     batch_size: int = typer.Option(32, "--batch-size", help="Samples per calibration batch.", rich_help_panel=_DATA),
-    seed: int = typer.Option(0, "--seed", help="Of the noise, where there is no --calib, and of zeroq's images.", rich_help_panel=_DATA),
+    seed: int = typer.Option(0, "--seed", help="Seed of noise in place of --calib, or of a method's images.", rich_help_panel=_DATA),
     observer: str = typer.Option(
         "mse", "--observer", help=f"How activation ranges are found: {', '.join(OBSERVER_NAMES)}.", rich_help_panel=_DATA
     ),
-    bits: str = typer.Option("8/8", "--bits", help="Of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
+    bits: str = typer.Option("8/8", "--bits", help="Bits of every layer, weights/activations: 8/8, 4/8, t/8 ...", rich_help_panel=_BITS),
     keep: list[str] = typer.Option(
         [], "--keep", help="Layers that keep other bits: 'fc=8/8', 'stem.*=float'; repeatable.", rich_help_panel=_BITS
     ),
@@ -64,15 +71,17 @@ def command(
         "", "--candidates", help="Bits that a layer may take, e.g. 8/8,4/8,4/4. Default: by the budget.", rich_help_panel=_BUDGET
     ),
     budget_bops: float | None = typer.Option(
-        None, "--budget-bops", help="Bit operations, as a fraction of the float network's (8/8 is 0.0625).", rich_help_panel=_BUDGET
+        None, BUDGET_OPTIONS["bops"], help="Bit operations, as a fraction of the float network's (8/8 is 0.0625).", rich_help_panel=_BUDGET
     ),
-    budget_mb: float | None = typer.Option(None, "--budget-mb", help="MiB of weights.", rich_help_panel=_BUDGET),
-    budget_bits: float | None = typer.Option(None, "--budget-bits", help="Bits per weight, on average.", rich_help_panel=_BUDGET),
+    budget_mb: float | None = typer.Option(None, BUDGET_OPTIONS["size_mb"], help="MiB of weights.", rich_help_panel=_BUDGET),
+    budget_bits: float | None = typer.Option(
+        None, BUDGET_OPTIONS["avg_weight_bits"], help="Bits per weight, on average.", rich_help_panel=_BUDGET
+    ),
     budget_ms: float | None = typer.Option(
-        None, "--budget-ms", help="Milliseconds of a run, by layers measured on this machine.", rich_help_panel=_BUDGET
+        None, BUDGET_OPTIONS["latency_ms"], help="Milliseconds of a run, by layers measured on this machine.", rich_help_panel=_BUDGET
     ),
-    threads: int = typer.Option(1, "--threads", help="Of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
-    isa: str = typer.Option("auto", "--isa", help="Instruction set of those runs.", rich_help_panel=_BUDGET),
+    threads: int = typer.Option(1, "--threads", help="Threads of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
+    isa: str = typer.Option("auto", "--isa", help="Instruction set of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
 ) -> None:
     """Quantize a torch model, convert it and show its layers."""
     from pyqinfer.conversion import convert
@@ -80,22 +89,32 @@ def command(
 
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
-    budget = _budget(budget_bops, budget_mb, budget_bits, budget_ms, threads, isa)
+    limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
+    given_limits = {name: limit for name, limit in limits.items() if limit is not None}
+    budget = Budget(**given_limits, threads=threads, isa=isa) if given_limits else None
     if budget is not None and bits_in is not None:
         raise ValueError("--bits-in gives the bits, a budget chooses them: use one of the two")
-    configuration = _method(method, bits, observer, None if bits_in is None else BitConfig.load(bits_in), candidates, budget, seed)
+    given = [name for name in _METHOD_OPTIONS if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    options = {
+        "bits": parse_bits(bits),
+        "bits_in": None if bits_in is None else BitConfig.load(bits_in),
+        "observer": observer,
+        "candidates": tuple(candidates.split(",")) if candidates else None,
+        "seed": seed,
+    }
+    configuration = _configuration(method, options, given, budget)
     module = load_reference(model)
     examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
     quantized = quantize(
         module,
         configuration,
         example_inputs=examples,
-        calibration=_calibration(calib, batch_size, examples, seed, method),
+        calibration=_calibration(calib, batch_size, examples, seed, "calibration" in configuration.needs),
         keep=_keep(keep),
         budget=budget,
     )
     if (allocation := quantized.meta.get("allocation")) is not None:
-        # A machine that reads the result wants one document on stdout.
+        # A program that reads JSON or CSV wants one document on stdout.
         typer.echo(allocation.report.render(output.value) + "\n", err=output in (Style.json, Style.csv))
     converted = convert(quantized, example_inputs=examples)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
@@ -105,41 +124,22 @@ def command(
     print_report(converted.summary(shapes), output)
 
 
-def _budget(bops: float | None, mb: float | None, bits: float | None, ms: float | None, threads: int, isa: str) -> Budget | None:
-    from pyqinfer.allocation.budget import Budget
-
-    if bops is mb is bits is ms is None:
-        return None
-    return Budget(bops=bops, size_mb=mb, avg_weight_bits=bits, latency_ms=ms, threads=threads, isa=isa)
-
-
-def _method(name: str, bits: str, observer: str, bits_in: BitConfig | None, candidates: str, budget: Budget | None, seed: int) -> Any:
-    """The method's configuration. Raises ValueError for options that it has no use for."""
-    from pyqinfer.methods import OMPQ, PTQ, ZeroQ
-    from pyqinfer.quantization.distill import Distillation
-
-    if name not in _METHODS:
-        raise ValueError(f"--method {name!r}: expected {', '.join(_METHODS)}")
-    if name == "ptq" and budget is not None:
-        raise ValueError("--method ptq has fixed bits and takes no budget: use zeroq or ompq, or --bits-in")
-    if name == "ompq" and budget is None:
-        raise ValueError("--method ompq chooses bits under a budget: give --budget-bops, --budget-mb, --budget-bits or --budget-ms")
-    if candidates and budget is None:
-        raise ValueError("--candidates are for a budget: give --budget-bops, --budget-mb, --budget-bits or --budget-ms")
-    choices = tuple(candidates.split(",")) if candidates else None
-    uniform = parse_bits(bits)
-    if name == "ompq":
-        return OMPQ(observer=observer, candidates=choices)
-    if name == "zeroq":
-        return ZeroQ(
-            weight_bits=uniform.weight,
-            act_bits=uniform.act,
-            observer=observer,
-            bits=bits_in,
-            candidates=choices,
-            distillation=Distillation(seed=seed),
-        )
-    return PTQ(weight_bits=uniform.weight, act_bits=uniform.act, observer=observer, bits=bits_in)
+def _configuration(word: str, options: Mapping[str, Any], given: Sequence[str], budget: Budget | None) -> Any:
+    """The method's configuration. Raises ValueError for options in ``given`` that it has no use for, or a budget that it lacks."""
+    method = find_method(word).load()
+    budgets = " or ".join(BUDGET_OPTIONS.values())
+    if budget is not None and "budget" not in method.reads:
+        choosing = " or ".join(row.word for row in METHODS if "budget" in row.load().reads)
+        raise ValueError(f"--method {word} has fixed bits and takes no budget: use {choosing}, or --bits-in")
+    if budget is None and "budget" in method.needs:
+        raise ValueError(f"--method {word} chooses bits under a budget: give {budgets}")
+    if options["candidates"] and budget is None:
+        raise ValueError(f"--candidates are for a budget: give {budgets}")
+    taken = signature(method.from_options).parameters
+    unused = [_METHOD_OPTIONS[name] for name in given if name not in taken]
+    if unused:
+        raise ValueError(f"--method {word} has no use for {', '.join(unused)}")
+    return method.from_options(**{name: options[name] for name in taken})
 
 
 def _keep(items: list[str]) -> dict[str, str]:
@@ -151,9 +151,9 @@ def _keep(items: list[str]) -> dict[str, str]:
 
 
 def _calibration(
-    path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int, method: str
+    path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int, needed: bool
 ) -> list[tuple[Tensor, ...]] | None:
-    if path is None and method == "zeroq":
+    if path is None and not needed:
         return None
     if path is None:
         stderr.print("no --calib: calibrating on noise; the accuracy will be poor", style="yellow")
@@ -166,6 +166,6 @@ def _calibration(
 
 
 def _bits_of(model: Model, shapes: Shapes) -> BitConfig:
-    """The bits that run."""
+    """The bits with which each layer of a converted model runs."""
     layers = [cost for cost in model.layer_costs(shapes) if cost.macs]
     return BitConfig({cost.name: f"{cost.weight_bits}/{cost.act_bits}" if cost.integer else "float" for cost in layers})

@@ -1,6 +1,5 @@
-"""Torch graphs to the IR: one file per source, one reader for all of them."""
+"""Torch graphs to the IR: ``sources`` know what quantizers leave in a model, ``aten`` the ops, one reader walks the graph."""
 
-from pyqinfer.frontend.fp32 import import_module
-from pyqinfer.frontend.pt2e import import_graph
+from pyqinfer.frontend.importer import import_graph, import_module
 
 __all__ = ["import_graph", "import_module"]

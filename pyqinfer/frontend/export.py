@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
-# Inputs of an embedding; the engine's are int32.
+# What torch takes as indices of an embedding; the engine's are int32.
 INDEX_TYPES = (torch.int64, torch.int32)
 
 
@@ -68,7 +68,7 @@ def functional_graph(program: ExportedProgram) -> GraphModule:
 
 
 def _export_dynamic(model: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram | None:
-    """None if the model cannot be traced with a symbolic batch, or fixes it while it is traced."""
+    """The program with a symbolic batch; None if the model cannot be traced with one, or fixes it while it is traced."""
     # torch specializes sizes 0 and 1, so that a batch of one would never become a symbol.
     batched = tuple(torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x for x in examples)
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]

@@ -6,10 +6,9 @@ import re
 
 from torch.fx import Node
 
-# Ops whose node is named like the module that holds them, even when the module is not one of torch's.
-_LAYER_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "linear_dynamic"})
-# Quantizers put these into a graph; the metadata they carry is that of a neighbour.
-_BORROWED = frozenset({"quantize", "dequantize"})
+from pyqinfer.names import unique_name
+from pyqinfer.ops import OPS
+
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -21,14 +20,17 @@ class Namer:
 
     def name(self, node: Node, op: str) -> str:
         path, module_class = module_of(node)
-        is_leaf = (module_class.startswith("torch.nn.") or op in _LAYER_OPS) and op not in _BORROWED
+        traits = OPS.get(op)  # `op` may be torch's name for it, or a function's
+        # A layer is named like the module that holds it, even when that is not one of torch's.
+        is_leaf = module_class.startswith("torch.nn.") or (traits is not None and traits.is_layer)
+        if traits is not None and traits.is_quantizer:
+            is_leaf = False  # quantizers were put into the graph, with the metadata of a neighbour
         base = path if path and is_leaf else f"{path}.{op}" if path else op
         return self.unique(base)
 
     def unique(self, base: str) -> str:
-        name, count = base, 1
-        while name in self._taken:
-            name, count = f"{base}_{count}", count + 1
+        """``base``, with a number behind it where the name is taken."""
+        name = unique_name(base, self._taken.__contains__)
         self._taken.add(name)
         return name
 

@@ -1,11 +1,10 @@
-"""Walks an FX graph of aten and quantized_decomposed ops and builds the IR; the ops themselves are in aten.py and quantized.py."""
+"""Walks an FX graph of torch operators and builds the IR. What an operator means is said by its handler, in ``aten`` or ``sources``."""
 
 from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,76 +16,42 @@ from torch.fx.node import map_arg
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, source_line
-
-
-class NotSupportedHere(Exception):
-    """Raised by a handler; the reader collects them all into one UnsupportedError."""
-
-
-@dataclass(frozen=True)
-class SymbolicSize:
-    """A size that is no number while converting; ``dim`` None: it is not one of the inputs' dimensions either."""
-
-    dim: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedConstant:
-    """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
-
-    codes: Tensor
-    scale: Tensor  # float64, [channels] or [1]
-    zero_point: Tensor
-    axis: int | None
-    quant_min: int
-    quant_max: int
-    value: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class RuntimeQuantized:
-    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
-
-    ``attrs``: those of the IR's linear_dynamic; ``stage``: what of it a node stands for, "parameters", "codes" or "values".
-    """
-
-    x: ir.Value
-    attrs: dict[str, ir.Attr]
-    quant_min: int
-    quant_max: int
-    stage: str
-
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.ops import OPS
 
 Arguments = dict[str, Any]
+# Given a node and its arguments by schema name: appends IR nodes, returns what the node stands for.
 Handler = Callable[["GraphReader", Node, Arguments], Any]
-# For ops of constants: the op's name and arguments.
+# Given an op of constants by name and arguments: the quantized weights that it makes, or None.
 WeightFolder = Callable[[str, Arguments], QuantizedConstant | None]
-# For nodes that call a submodule: the module and its operands.
+# Given a node that calls a submodule, that module and its operands: what the node stands for, or None for a module it does not know.
 ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], Any]
 
 _IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
-# Results that share memory with their operand under another shape.
+# Ops whose result shares memory with their operand under another shape.
 _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
-# Of constants, these give the codes of weights: evaluated, they would leave a float tensor.
+# Ops that make quantized weights of constants. Evaluating them would leave a float tensor and lose the codes.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 _SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
 
 
 class GraphReader:
-    """One import.
+    """Reads one graph.
 
-    ``handlers``: op name without overload ("conv2d") -> what builds its IR; ``call_module``: the same for submodules;
-    ``fold_weights``: recognizes quantized weights in ops of constants.
+    Args:
+        module: the graph.
+        handlers: what builds the IR of an op, by its name with namespace and without overload ("aten::conv2d").
+        call_module: what builds the IR of a call of a submodule.
+        fold_weights: recognizes quantized weights in aten ops of constants; None: the op is evaluated as it stands.
     """
 
     def __init__(
         self,
         module: GraphModule,
-        handlers: dict[str, Handler],
-        operator_namespaces: frozenset[str],
+        handlers: Mapping[str, Handler],
         call_module: ModuleHandler,
         fold_weights: WeightFolder,
     ) -> None:
@@ -94,7 +59,6 @@ class GraphReader:
         self.fold_weights = fold_weights
         self.call_module = call_module
         self.handlers = handlers
-        self.namespaces = operator_namespaces
         self.nodes: list[ir.Node] = []
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
@@ -118,14 +82,14 @@ class GraphReader:
         name: str | None = None,
     ) -> ir.Value:
         """Append an IR node; returns its output."""
-        assert op in ir.TORCH_OPS, op
+        assert OPS[op].from_frontend, op
         label = name or self.namer.name(node, op)
         value = ir.Value(label, shape, quant, origin=node.name)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
         return value
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
-        """A float32 value of the graph."""
+        """``operand``, which has to be a float32 value of the graph; ``what`` names it where it is refused."""
         if isinstance(operand, RuntimeQuantized):
             raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
@@ -137,7 +101,7 @@ class GraphReader:
         return operand
 
     def constant(self, operand: Any, what: str) -> np.ndarray[Any, Any]:
-        """A constant as a float32 array."""
+        """``operand``, which has to be a constant, as a float32 array; ``what`` names it where it is refused."""
         if isinstance(operand, QuantizedConstant):
             operand = operand.value
         if not isinstance(operand, Tensor):
@@ -178,7 +142,7 @@ class GraphReader:
             assert isinstance(operand, Node)
             assert isinstance(index, int)
             source = self.env[operand]
-            if operand in self._root:  # a piece of a split tensor
+            if operand in self._root:  # a piece shares the memory of the tensor that was split
                 self._root[node] = self._root[operand]
                 self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
@@ -190,7 +154,7 @@ class GraphReader:
         if op == "copy" and in_place and self._writes_back_to_input(node):
             return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
-        handler = self.handlers.get(op) if namespace in self.namespaces else None
+        handler = self.handlers.get(f"{namespace}::{op}")
         try:
             arguments = self._bind(node)
             if in_place and _all_constant(arguments):
@@ -233,7 +197,8 @@ class GraphReader:
         return any(user is not node for constant in same for user in constant.users)
 
     def _writes_back_to_input(self, node: Node) -> bool:
-        """What torch.export leaves at the end of a graph that changed an input in place: the engine's inputs stay as they are."""
+        """Whether ``node`` copies a result back to an input that nothing reads afterwards, as torch.export writes for a model that changes
+        its input in place. The engine leaves inputs as they are."""
         target = node.args[0]
         if not isinstance(target, Node) or target.op != "placeholder":
             return False
@@ -324,7 +289,7 @@ def _parse_target(target: Any) -> tuple[str, str, bool]:
 
 
 def _all_constant(arguments: Arguments) -> bool:
-    """No activation and no symbolic size among the arguments."""
+    """Whether there is no activation and no symbolic size among the arguments."""
 
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
@@ -335,7 +300,7 @@ def _all_constant(arguments: Arguments) -> bool:
 
 
 def _keeps_value(op: str, arguments: Arguments) -> bool:
-    """A copy of a constant onto an equal one: what is left of an observer that does not observe."""
+    """Whether an op copies a constant onto an equal one, which is what remains of an observer that does not observe."""
     if op != "copy":
         return False
     target, source = arguments["self"], arguments["src"]

@@ -1,4 +1,4 @@
-"""The IR to the engine's graph: fold, propagate, fuse, layout, emit. One pass per file; each takes the graph and changes it in place."""
+"""From the IR to the engine's graph. Each pass has a file of its own, takes the graph and changes it in place; ``lower`` is their order."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from pyqinfer.lower.fold import fold_batch_norm, fold_pads
 from pyqinfer.lower.fuse import fuse
 from pyqinfer.lower.images import take_images
 from pyqinfer.lower.layout import assign_layouts
+from pyqinfer.lower.one_d import keep_as_images
 from pyqinfer.lower.propagate import propagate
-from pyqinfer.lower.rows import keep_rows_as_images
 from pyqinfer.lower.transposed import expand_transposed
 
 __all__ = ["EngineGraph", "lower"]
 
 
 def lower(graph: Graph, images: Mapping[str, ImageInput] | None = None) -> EngineGraph:
-    """Rewrite the IR into the ops of docs/format.md and write it down. The IR is used up. ``images``: inputs that become u8 NHWC."""
+    """Rewrite the IR into the ops of docs/format.md and write it down, which uses the IR up. ``images``: inputs that become u8 NHWC."""
     take_images(graph, images or {})
-    keep_rows_as_images(graph)
+    keep_as_images(graph)
     fold_batch_norm(graph)
     propagate(graph)
     fuse(graph)

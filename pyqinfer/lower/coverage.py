@@ -1,4 +1,4 @@
-"""Which conv and linear layers run in integers, and why the others do not: read off the engine's graph."""
+"""Reads off the engine's graph which conv and linear layers run in integers, and why the others do not."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyqinfer.accounting import MAC_OPS, float_reason
+from pyqinfer.accounting import float_reason
+from pyqinfer.ops import OPS
 
 
 @dataclass(frozen=True)
 class LayerCoverage:
-    """``reason``: why the layer runs in float, "" where it runs in integers."""
+    """How one layer runs. ``reason``: why it runs in float, "" where it runs in integers."""
 
     name: str
     integer: bool
@@ -19,10 +20,10 @@ class LayerCoverage:
 
 
 def layer_coverage(graph: Mapping[str, Any]) -> list[LayerCoverage]:
-    """One entry per conv and linear node of a graph as docs/format.md describes it."""
+    """Give one entry per conv and linear node of a graph as docs/format.md describes it."""
     result = []
     for node in graph["nodes"]:
-        if node["op"] not in MAC_OPS:
+        if not OPS[node["op"]].is_layer:
             continue
         reason = float_reason(graph, node)
         result.append(LayerCoverage(node["name"], not reason, reason))

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Attr, Graph, Node, Value, Weight, quants_of, real
+from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
+from pyqinfer.names import unique_name
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
-_WITH_ACTIVATION = WEIGHT_OPS | DYNAMIC_OPS | {"add"}
-_PLUMBING = frozenset({"quantize", "dequantize", "transpose"})
 
 
 @dataclass(frozen=True)
 class EngineGraph:
-    """``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
+    """A model on its way into a file.
+
+    ``graph``: the JSON object of docs/format.md without the shapes of values that nodes write; ``constants``: one array per entry.
 
     ``origins``: name of an engine node -> the node of the torch graph that computes the same tensor, for comparing layer by layer.
     ``nhwc``: engine nodes whose output has torch's dimensions in the order 0, 2, 3, 1.
@@ -36,7 +37,7 @@ class EngineGraph:
         return json.dumps(self.graph, separators=(",", ":"), allow_nan=False)
 
     def with_sample(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> EngineGraph:
-        """The same graph with one more stored pair of inputs and outputs."""
+        """Give this graph with one more stored pair of inputs and outputs."""
         entries, constants = list(self.graph["constants"]), list(self.constants)
         number = len(self.graph["samples"])
         sample: dict[str, dict[str, int]] = {"inputs": {}, "outputs": {}}
@@ -50,7 +51,7 @@ class EngineGraph:
 
 
 def emit(graph: Graph) -> EngineGraph:
-    """Raises ValueError, naming the layer, for constants that are not finite."""
+    """Write the graph down. Raises ValueError, naming the layer, for constants that are not finite."""
     return _Emitter(graph).run()
 
 
@@ -92,9 +93,7 @@ class _Emitter:
         )
 
     def _unique(self, base: str) -> str:
-        name, count = base, 1
-        while name in self.names:
-            name, count = f"{base}_{count}", count + 1
+        name = unique_name(base, self.names.__contains__)
         self.names.add(name)
         return name
 
@@ -108,14 +107,14 @@ class _Emitter:
         self.values.append(entry)
 
     def _is_alias(self, node: Node) -> bool:
-        """The layout pass's "alias" is its input under another shape in torch: the engine has one value."""
+        """Whether a node is the layout pass's "alias": its operand under another shape in torch, and the same value in the engine."""
         if node.op == "alias":
             self.value_ids[node.output] = self.value_ids[node.inputs[0]]
         return node.op == "alias"
 
     def _node(self, node: Node) -> dict[str, Any]:
         inputs = [self.value_ids[value] for value in node.inputs]
-        name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.op in _PLUMBING else node.name)
+        name = self._unique(f"{self.values[inputs[0]]['name']}.{node.op}" if node.traits.is_plumbing else node.name)
         constants, attrs = self._constants(node, name), _attrs(node)
         self._value(node.output, name)
         if node.output.nhwc:
@@ -157,7 +156,7 @@ class _Emitter:
 
 
 def _to_engine_order(node: Node, weight: NDArray[Any]) -> NDArray[Any]:
-    """OIHW to O, kh, kw, I for convolutions."""
+    """Turn the weights of convolutions from OIHW to O, kh, kw, I."""
     return weight.transpose(0, 2, 3, 1) if node.op == "conv2d" else weight
 
 
@@ -168,30 +167,21 @@ def _packing(weight: Weight) -> str:
 
 
 def float_bits(value: float) -> int:
-    """The float32 bit pattern of a number, as docs/format.md writes float attributes."""
+    """Give the float32 bit pattern of a number, as docs/format.md writes float attributes."""
     return int(np.array([value], np.float32).view(np.uint32)[0])
 
 
 def _attrs(node: Node) -> dict[str, Any]:
-    attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in ("lo", "hi")}
-    if node.op == "unary":
-        attrs["alpha"] = float_bits(real(node, "alpha"))
-    elif node.op in ("layer_norm", "group_norm"):
-        attrs["eps"] = float_bits(real(node, "eps"))
-    elif node.op == "clamp":
-        attrs.update(lo=float_bits(_bound(node, "lo")), hi=float_bits(_bound(node, "hi")))
-    elif node.op in _WITH_ACTIVATION:
+    bounds = ("lo", "hi") if node.traits.has_activation else ()
+    attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in bounds}
+    if bounds:
         lo, hi = _bound(node, "lo"), _bound(node, "hi")
         activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
         clamped = activation == "clamp"
         attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
-    elif node.op == "pad":
+    if node.op == "pad":
         attrs["value"] = _pad_value(node)
-    elif node.op == "upsample":
-        attrs["step"] = [float_bits(value) for value in attrs["step"]]
-    if node.op in DYNAMIC_OPS:
-        attrs["eps"] = float_bits(real(node, "eps"))
-    if node.op in {"conv2d", "linear", "embedding"} | DYNAMIC_OPS:
+    if node.traits.has_weights:
         weight = node.constants["weight"]
         attrs["step"] = weight.step if isinstance(weight, Weight) else 1
     return attrs
@@ -212,7 +202,10 @@ def _bound(node: Node, key: str) -> float:
     return value
 
 
-def _attr(value: Attr) -> Any:
+def _attr(value: Attr | None) -> Any:
+    """Write an attribute as docs/format.md has it: an unknown dimension is a text, a float its bit pattern."""
     if isinstance(value, tuple):
-        return ["?" if d is None else d for d in value]
-    return value
+        return [_attr(element) for element in value]
+    if value is None:
+        return "?"
+    return float_bits(value) if isinstance(value, float) else value

@@ -1,19 +1,20 @@
-"""BatchNorm into the conv or linear layer in front of it; one that stands alone becomes an ``affine``. Zero padding into convolutions."""
+"""Folds a BatchNorm into the conv or linear layer in front of it, or makes it an ``affine``, and zero padding into convolutions."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.ir import DYNAMIC_OPS, WEIGHT_OPS, Graph, Node, Value, Weight, numbers, real
+from pyqinfer.ir import Graph, Node, Value, Weight, numbers, real
+from pyqinfer.ops import Layout
 
 # Below this the engine's scales are not defined; such a channel is constant as far as float32 can tell.
 _SMALLEST_SCALE = 2.0**-100
-_LARGEST_PADDING = 65535  # that docs/format.md allows
+_LARGEST_PADDING = 65535  # the limit of docs/format.md
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    """y = x*scale + shift of the only reader of a layer goes into its weights (float), or its scales and bias (quantized)."""
+    """Where y = x*scale + shift is a layer's only reader, put it into float weights, or into the scales and bias of quantized ones."""
     users = graph.users()
     outputs = graph.output_values()
     folded: set[Node] = set()
@@ -33,7 +34,7 @@ def fold_batch_norm(graph: Graph) -> None:
 
 
 def fold_pads(graph: Graph) -> None:
-    """A pad of H and W with zeros (codes: the zero point) in front of a conv2d becomes the conv2d's own: the same bits, and no copy."""
+    """Make a pad of H and W with zeros (for codes the zero point) in front of a conv2d the conv2d's own: the same bits without a copy."""
     for node in graph.nodes:
         pad = node.inputs[0].producer if node.op == "conv2d" else None
         if pad is None or pad.op != "pad" or pad.attrs["mode"] != "constant" or real(pad, "value") != 0:
@@ -47,14 +48,14 @@ def fold_pads(graph: Graph) -> None:
 
 
 def _can_fold(layer: Node, batch_norm: Node) -> bool:
-    if layer.op not in WEIGHT_OPS | DYNAMIC_OPS:
+    if not layer.traits.is_layer:
         return False
     # A linear layer's channels lie on the last axis, a BatchNorm's on axis 1.
-    return layer.op != "linear" or len(batch_norm.output.shape) == 2
+    return layer.traits.layout is not Layout.COLUMNS or len(batch_norm.output.shape) == 2
 
 
 def _take_over(graph: Graph, output: Value, layer: Node) -> None:
-    """``layer`` writes ``output`` itself from now on."""
+    """Let ``layer`` write ``output`` itself."""
     layer.output = output
     output.producer = layer
 

@@ -1,4 +1,4 @@
-"""Inputs that are images in bytes: normalize and quantize are one table per channel, so no float stands in front of the first layer."""
+"""Makes inputs images in bytes: normalize and quantize become one table per channel, so no float stands in front of the first layer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _take(graph: Graph, x: Value, image: ImageInput) -> Value:
             same = bool((table == table[0]).all())
             node.op, node.name, node.inputs = "table", f"{x.name}.normalize", [codes]
             node.constants = {"table": table[0] if same else table}
-        elif node.op == "expand" and x in node.inputs[1:]:
+        elif node.traits.reads_shape and x in node.inputs[1:]:
             node.inputs = [codes if value is x else value for value in node.inputs]
     if any(x in node.inputs for node in graph.nodes):
         graph.nodes[:0] = _in_float(x, codes, image, channels)
@@ -53,7 +53,7 @@ def _take(graph: Graph, x: Value, image: ImageInput) -> Value:
 
 
 def _in_float(x: Value, codes: Value, image: ImageInput, channels: int) -> list[Node]:
-    """Nodes that write ``x`` itself from the bytes."""
+    """Give nodes that write ``x`` itself from the bytes."""
     mean, std = (v.astype(np.float64) for v in image.parameters(channels))
     between = Value(f"{x.name}.float", x.shape)
     constants = {"scale": 1 / std, "shift": -mean / std}

@@ -11,16 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from pyqinfer.ir import Graph, Node, Shape, Value, Weight, numbers
+from pyqinfer.ops import Layout
 
-_SPATIAL_OPS = frozenset(
-    {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "affine", "prelu", "group_norm", "upsample", "pixel_shuffle"}
-)
-_FOLLOWING_OPS = frozenset({"clamp", "add", "unary", "binary", "table", "quantize", "dequantize"})
-_MOVING_OPS = frozenset({"concat", "slice", "pad"})  # along the axes of their attributes
-_LINEAR_OPS = frozenset({"linear", "linear_dynamic"})
 _TO_NHWC: Shape = (0, 2, 3, 1)
 _TO_NCHW: Shape = (0, 3, 1, 2)
-_STORED_AXIS = (0, 3, 1, 2)  # where an axis of NCHW lies in NHWC
+_STORED_AXIS = (0, 3, 1, 2)  # the place in NHWC of each axis of NCHW
 
 
 def assign_layouts(graph: Graph) -> None:
@@ -33,54 +28,55 @@ class _Layouts:
         self.graph = graph
         self.users = graph.users()
         self.outputs = graph.output_values()
-        # Rank-4 values stored as NHWC; all others as torch has them.
+        # Values of rank 4 that are stored as NHWC; all others are stored as torch has them.
         self.nhwc: set[Value] = {value for value in graph.inputs if value.nhwc}
         self.converted: dict[Value, Value] = {}
         self.nodes: list[Node] = []
         self.merged: set[Node] = set()
 
     def run(self) -> None:
+        rules = {
+            Layout.TORCH: self._in_torch_order,
+            Layout.COLUMNS: self._in_torch_order,
+            Layout.SPATIAL: self._spatial,
+            Layout.ELEMENTWISE: self._follow,
+            Layout.ALONG_AXES: self._along_axes,
+            Layout.REDUCES: self._reduce,
+            Layout.LAST_AXIS: self._along_last_axis,
+            Layout.RESHAPES: self._reshape,
+            Layout.PERMUTES: self._permute,
+        }
         for node in self.graph.nodes:
-            if node in self.merged:
-                continue
-            if node.op in _SPATIAL_OPS and len(node.inputs[0].shape) == 4:
-                self._spatial(node)
-            elif node.op == "reduce":
-                self._reduce(node)
-            elif node.op == "softmax":
-                self._softmax(node)
-            elif node.op == "reshape":
-                self._reshape(node)
-            elif node.op in _FOLLOWING_OPS:
-                self._follow(node)
-            elif node.op in _MOVING_OPS:
-                self._move(node)
-            elif node.op == "transpose":
-                self._permute(node)
-            else:
-                node.inputs = [self._as_torch(value) for value in node.inputs]
-                self.nodes.append(node)
+            if node not in self.merged:
+                rules[node.traits.layout](node)
         # _as_torch appends to self.nodes, so the outputs come before the list is taken over.
         self.graph.outputs = [(name, self._as_torch(value)) for name, value in self.graph.outputs]
         self.graph.nodes = self.nodes
         for value in self.nhwc:
             value.nhwc = True
 
+    def _in_torch_order(self, node: Node) -> None:
+        node.inputs = [self._as_torch(value) for value in node.inputs]
+        self.nodes.append(node)
+
     def _spatial(self, node: Node) -> None:
+        if len(node.inputs[0].shape) != 4:
+            self._in_torch_order(node)
+            return
         node.inputs = [self._as_nhwc(value) for value in node.inputs]
         if len(node.output.shape) == 4:
             self.nhwc.add(node.output)
         self.nodes.append(node)
 
     def _follow(self, node: Node) -> None:
-        """Ops that work element by element keep the order of their input; quantize and dequantize can change it on the way."""
+        """Keep the order of the operands, which a quantize or dequantize can change on the way."""
         if node.op == "quantize" and self._wants_nhwc(node.output) and node.inputs[0] not in self.nhwc:
             node.attrs["layout"] = "to_nhwc"
             self.nhwc.add(node.output)
         elif node.op == "dequantize" and node.inputs[0] in self.nhwc and node.output in self.outputs and not self.users.get(node.output):
             node.attrs["layout"] = "to_nchw"
         else:
-            if node.op in ("quantize", "dequantize"):
+            if node.traits.is_quantizer:
                 node.attrs["layout"] = "same"
             if any(value in self.nhwc for value in node.inputs):
                 node.inputs = [self._as_nhwc(value) for value in node.inputs]
@@ -91,7 +87,7 @@ class _Layouts:
         self.nodes.append(node)
 
     def _reduce(self, node: Node) -> None:
-        """Over the axes as they lie in memory, where what is left has the same order in both."""
+        """Name the reduced axes as they lie in memory, if what is left has one order in NCHW and NHWC; else go back to torch's."""
         x, axes, keep = node.inputs[0], node.attrs["axes"], node.attrs["keepdim"]
         assert isinstance(axes, tuple)
         if x in self.nhwc and (keep or 1 in axes or {2, 3} <= set(axes)):
@@ -102,8 +98,8 @@ class _Layouts:
             node.inputs = [self._as_torch(x)]
         self.nodes.append(node)
 
-    def _softmax(self, node: Node) -> None:
-        """The engine's is over the last axis in memory, which in NHWC is the channels'."""
+    def _along_last_axis(self, node: Node) -> None:
+        """Bring the axis to the end, which in NHWC is where the channels are already."""
         axis, last = node.attrs.pop("axis"), len(node.inputs[0].shape) - 1
         if len(node.inputs[0].shape) == 4 and axis == 1:
             self._spatial(node)
@@ -119,11 +115,11 @@ class _Layouts:
         perm: Shape = tuple(order)
         moved, y = (Value(f"{node.name}.{side}", x.shape, quant) for side, quant in (("last", x.quant), ("rows", node.output.quant)))
         self.nodes.append(Node("transpose", moved.name, [x], moved, {"perm": perm}))
-        self.nodes.append(Node("softmax", node.name, [moved], y, node.attrs, {}, node.source))
+        self.nodes.append(Node(node.op, node.name, [moved], y, node.attrs, {}, node.source))
         self.nodes.append(Node("transpose", y.name, [y], node.output, {"perm": perm}))
 
-    def _move(self, node: Node) -> None:
-        """Along an axis that lies elsewhere in NHWC."""
+    def _along_axes(self, node: Node) -> None:
+        """Keep the order of the operands; in NHWC the axes that attributes name lie elsewhere."""
         if any(value in self.nhwc for value in node.inputs):
             node.inputs = [self._as_nhwc(value) for value in node.inputs]
             self.nhwc.add(node.output)
@@ -137,7 +133,7 @@ class _Layouts:
         self.nodes.append(node)
 
     def _permute(self, node: Node) -> None:
-        """One transpose from the order in memory, or none where that is the order wanted."""
+        """Transpose once, from the order in memory, or not at all where that is the order wanted."""
         x, perm = node.inputs[0], numbers(node, "perm")
         if x in self.nhwc:
             perm = tuple(_STORED_AXIS[d] for d in perm)
@@ -147,13 +143,13 @@ class _Layouts:
         self.nodes.append(node)
 
     def _wants_nhwc(self, value: Value) -> bool:
-        """A rank-4 value whose first reader, through elementwise ops, is spatial."""
+        """Whether a value is of rank 4 and its first reader, behind ops that keep the order, is spatial."""
         if len(value.shape) != 4:
             return False
         for reader in self.users.get(value, []):
-            if reader.op in _SPATIAL_OPS:
+            if reader.traits.layout is Layout.SPATIAL:
                 return True
-            if reader.op in _FOLLOWING_OPS or reader.op in _MOVING_OPS:
+            if reader.traits.layout in (Layout.ELEMENTWISE, Layout.ALONG_AXES):
                 return self._wants_nhwc(reader.output)
         return False
 
@@ -169,7 +165,7 @@ class _Layouts:
         self.nodes.append(node)
 
     def _rows_of_pixels(self, x: Value, node: Node) -> bool:
-        """flatten(2).transpose(1, 2), as vision transformers have it: the pixels as they lie in NHWC."""
+        """Recognize flatten(2).transpose(1, 2), as vision transformers have it: the pixels as they lie in NHWC."""
         y, readers = node.output, self.users.get(node.output, [])
         if len(readers) != 1 or readers[0].attrs.get("perm") != (0, 2, 1) or y in self.outputs or y.shape[:2] != x.shape[:2]:
             return False
@@ -182,7 +178,7 @@ class _Layouts:
     def _as_nhwc(self, value: Value) -> Value:
         source = value.producer
         if source is not None and source.op == "transpose" and source.attrs["perm"] == _TO_NCHW and source.inputs[0] not in self.nhwc:
-            return source.inputs[0]  # the model's own permute from NHWC
+            return source.inputs[0]  # the model itself permutes from NHWC
         return value if value in self.nhwc else self._transposed(value, _TO_NHWC, "nhwc")
 
     def _as_torch(self, value: Value) -> Value:
@@ -200,19 +196,19 @@ class _Layouts:
 
 
 def _same_order_in_memory(shape: Shape) -> bool:
-    """NCHW and NHWC are the same sequence of elements: one channel, or one position."""
+    """Whether NCHW and NHWC are the same sequence of elements, because there is one channel or one position."""
     _, channels, height, width = shape
     return channels == 1 or (height == 1 and width == 1)
 
 
 def _grouped(layer: Node) -> bool:
-    """Columns of grouped weights have to stay with their neighbours."""
+    """Whether the weights have scales per group of columns, which therefore have to stay with their neighbours."""
     weight = layer.constants["weight"]
     return isinstance(weight, Weight) and weight.grouped
 
 
 def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_output: bool) -> bool:
-    """Flatten NHWC as it lies, if only linear layers read the result; reorders their columns from (C, H, W) to (H, W, C)."""
+    """Flatten NHWC as it lies, if only linear layers read the result, and reorder their columns from (C, H, W) to (H, W, C)."""
     batch, channels, height, width = x.shape
     if not (isinstance(channels, int) and isinstance(height, int) and isinstance(width, int)) or _same_order_in_memory(x.shape):
         return False
@@ -220,7 +216,7 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
     if is_output or not readers or reshape.output.shape not in ((batch, flat), (None, flat)):
         return False
     if any(
-        reader.op not in _LINEAR_OPS
+        reader.traits.layout is not Layout.COLUMNS
         or _grouped(reader)
         or reader.inputs.index(reshape.output) != 0
         or reader.inputs[1:] == [reshape.output]
@@ -234,5 +230,5 @@ def _permute_linear_columns(x: Value, reshape: Node, readers: list[Node], is_out
             reader.constants["weight"] = replace(weight, codes=weight.codes[:, order])
         else:
             reader.constants["weight"] = weight[:, order]
-    reshape.output.origin = ""  # torch has these elements in another order
+    reshape.output.origin = ""  # no tensor of torch has the elements in this order
     return True

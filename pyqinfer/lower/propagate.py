@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyqinfer.ir import MOVE_OPS, Graph, Node, Quant, Value, computes, real
+from pyqinfer.ir import Graph, Node, Quant, Value, real
 from pyqinfer.lower.tables import code_of, code_table, has_table
 
 
 def propagate(graph: Graph) -> None:
-    """One walk in topological order; every rewrite leaves the meaning of all values unchanged, bit for bit."""
+    """Walk the graph once in topological order. Every rewrite leaves the meaning of all values unchanged, bit for bit."""
     _Propagation(graph).run()
     graph.drop_dead()
 
@@ -64,7 +64,7 @@ class _Propagation:
             return
         if codes is not None and codes.quant is not None:
             table = code_table(codes.quant, chain, quant)
-            # Named after the last function it carries out, where there is one.
+            # The table is named after the last function that it carries out, where there is one.
             name = chain[-1].name if chain else f"{codes.name}.requantize"
             node = Node("table", name, [codes], node.output, {}, {"table": table}, node.source)
         elif self._is_private(x, "concat"):
@@ -80,11 +80,11 @@ class _Propagation:
         return self._is_private(x, "reshape") or self._is_private(x, "transpose")
 
     def _is_private(self, x: Value, op: str) -> bool:
-        """Computed by such a node, for one reader."""
+        """Whether a value is computed by such a node, and read once."""
         return x.producer is not None and x.producer.op == op and len(self.users[x]) == 1 and x not in self.outputs
 
     def _quantize_before_reshape(self, node: Node) -> Node:
-        """quantize(reshape(x)) = reshape(quantize(x)): lets the layer in front of the reshape write codes. Returns the last node."""
+        """Quantize in front of reshapes and transposes, so that the layer there writes codes. Returns the last node."""
         result, last = node.output, node
         moved: list[Node] = []
         x = node.inputs[0]
@@ -103,7 +103,7 @@ class _Propagation:
         return last
 
     def _quantize_before_concat(self, node: Node) -> None:
-        """quantize(concat(a, b)) = concat(quantize(a), quantize(b)): layers write codes. The concat turns codes of other parameters."""
+        """Quantize the pieces of a concat, so that layers write codes. The concat itself converts codes of other parameters."""
         concat = node.inputs[0].producer
         assert concat is not None
         pieces: list[Value] = []
@@ -128,34 +128,34 @@ class _Propagation:
 
 
 def _moves_codes(node: Node) -> bool:
-    """Whether a node picks elements, and gives the same on the codes of its operands: what a pad adds must have a code."""
+    """Whether a node picks elements and does the same on the codes of its operands; what a pad adds must have a code."""
     if node.op == "concat":
         return _have_one_quant(node.inputs)
-    codes = _codes_of(node.inputs[0]) if node.op in MOVE_OPS and not computes(node) else None
+    codes = _codes_of(node.inputs[0]) if node.picks_elements and not node.traits.reads_shape else None
     if codes is None or codes.quant is None:
         return False
     return node.op != "pad" or node.attrs["mode"] != "constant" or code_of(real(node, "value"), codes.quant) is not None
 
 
 def _have_one_quant(values: Sequence[Value]) -> bool:
-    """Dequantized codes, all of the same parameters."""
+    """Whether the values are dequantized codes, all of the same parameters."""
     codes = [_codes_of(value) for value in values]
     return all(c is not None and codes[0] is not None and c.quant == codes[0].quant for c in codes)
 
 
 def _codes_like(value: Value, quant: Quant | None) -> Value:
-    """A value for the codes of a float value."""
+    """Make a value for the codes of a float value."""
     return Value(value.name, value.shape, quant, origin=value.origin)
 
 
 def _codes_of(value: Value) -> Value | None:
-    """The codes that a float value is the dequantized form of."""
+    """Give the codes that a float value is the dequantized form of."""
     producer = value.producer
     return producer.inputs[0] if producer is not None and producer.op == "dequantize" else None
 
 
 def _chain_behind_codes(value: Value) -> tuple[Value | None, list[Node]]:
-    """The codes behind a dequantize, and the elementwise functions from there to the value in order of execution."""
+    """Give the codes behind a dequantize, and the elementwise functions from there to the value in order of execution."""
     chain: list[Node] = []
     while value.producer is not None and has_table(value.producer):
         chain.append(value.producer)

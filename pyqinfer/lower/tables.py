@@ -45,23 +45,19 @@ _ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 
 def has_table(node: Node) -> bool:
     """Whether a node maps each element by itself, so that it can be part of a table."""
-    return node.op in ("clamp", "unary") or _is_scalar_arithmetic(node)
-
-
-def _is_scalar_arithmetic(node: Node) -> bool:
     other = node.constants.get("other")
-    return node.op == "binary" and isinstance(other, np.ndarray) and other.size == 1
+    return node.traits.has_table and len(node.inputs) == 1 and (other is None or (isinstance(other, np.ndarray) and other.size == 1))
 
 
 def code_of(value: float, quant: Quant) -> int | None:
-    """The code that stands for exactly this value, if there is one."""
+    """Give the code that stands for exactly this value, if there is one."""
     code = round(value / quant.scale) + quant.zero_point if abs(value) <= 256 * quant.scale else quant.qmax + 1
     exact = np.float32(code - quant.zero_point) * np.float32(quant.scale) == np.float32(value)
     return code if exact and quant.qmin <= code <= quant.qmax else None
 
 
 def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[np.uint8]:
-    """``table[q] = quantize(chain(dequantize(q)))`` for q = 0..255; the chain's nodes in order of execution."""
+    """Compute ``table[q] = quantize(chain(dequantize(q)))`` for q = 0..255. The chain's nodes are in order of execution."""
     codes = np.arange(256, dtype=np.int32)
     x = torch.from_numpy((codes - source.zero_point).astype(np.float32) * np.float32(source.scale))
     with torch.no_grad():
@@ -71,7 +67,7 @@ def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[n
 
 
 def quantized(y: NDArray[np.float32], target: Quant) -> NDArray[np.uint8]:
-    """Codes of float32 values (docs/numerics.md, "Quantize")."""
+    """Give the codes of float32 values (docs/numerics.md, "Quantize")."""
     nan = np.isnan(y)
     v = np.where(nan, np.float32(0), y) * np.float32(1.0 / target.scale)
     v = np.maximum(v, np.float32(target.qmin - target.zero_point))

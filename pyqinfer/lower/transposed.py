@@ -25,7 +25,7 @@ def expand_transposed(graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One of height and width: ``taps`` of the convolution, its padding, and what is cut off behind it."""
+    """Height or width of the convolution that takes the place: its ``taps``, its padding, and what is cut off behind it."""
 
     taps: int
     before: int
@@ -36,7 +36,7 @@ class _Axis:
 
 def _axis(kernel: int, stride: int, padding: int, output_padding: int) -> _Axis:
     taps = -(-kernel // stride)
-    skipped = min(padding // stride, taps - 1)  # positions m that lie in the border altogether
+    skipped = min(padding // stride, taps - 1)  # how many positions m lie in the border altogether
     missing = kernel + output_padding - stride - padding
     after = max(0, -(-missing // stride))
     return _Axis(taps, taps - 1 - skipped, after, padding - skipped * stride, stride * after - missing)
@@ -69,7 +69,7 @@ def _expanded(node: Node) -> list[Node]:
 
 
 def _phases(weight: Weight | NDArray[Any], dilation: Sequence[int], stride: Sequence[int], taps: Sequence[int], order: str) -> Any:
-    """Weights [O*sh*sw, I/groups, taps...] from [O, I/groups, kh, kw], each phase's taps in reverse."""
+    """Make weights [O*sh*sw, I/groups, taps...] of [O, I/groups, kh, kw], each phase's taps in reverse."""
     if isinstance(weight, Weight):
         zero = _zero_codes(
             weight, all(d == 1 and k == s * t for d, k, s, t in zip(dilation, weight.codes.shape[2:], stride, taps, strict=True))
@@ -84,7 +84,7 @@ def _phases(weight: Weight | NDArray[Any], dilation: Sequence[int], stride: Sequ
 
 
 def _zero_codes(weight: Weight, unused: bool) -> NDArray[np.int8] | None:
-    """The code of each channel that stands for 0, for taps that no weight falls on; None where there is none and it is needed."""
+    """Give the code of each channel that stands for 0, for taps that no weight falls on; None where there is none and it is needed."""
     if weight.base is None or unused:
         return np.zeros(len(weight.codes), np.int8)
     zero = -weight.base // weight.step
@@ -102,7 +102,7 @@ def _arrange(
     full = np.broadcast_to(zero.reshape(-1, 1, 1, 1), (outputs, inputs, *spread)).copy()
     full[:, :, : dilation[0] * (kh - 1) + 1 : dilation[0], : dilation[1] * (kw - 1) + 1 : dilation[1]] = weight
     parts = full.reshape(outputs, inputs, taps[0], stride[0], taps[1], stride[1])[:, :, ::-1, :, ::-1]
-    # [O, I, th, sh, tw, sw] to the channels of conv2d
+    # The phases of [O, I, th, sh, tw, sw] become channels of conv2d.
     axes = (3, 5, 0, 1, 2, 4) if order == "pixels" else (0, 3, 5, 1, 2, 4)
     return parts.transpose(axes).reshape(-1, inputs, *taps)
 

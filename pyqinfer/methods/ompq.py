@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.choose import SOLVERS, Findings, Loss, Rules, build_plan, check_budget, finish
+from pyqinfer.allocation.choose import SOLVERS, Findings, Loss, Rules, build_plan, finish
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits
+from pyqinfer.budget import check_budget
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.nodes import QuantNode, entries, quantizable_nodes
@@ -26,7 +28,8 @@ from pyqinfer.quantization.pipeline import Settings, run_pipeline
 from pyqinfer.report import Cell, Column
 
 _Floats = NDArray[np.float64]
-# Decides between choices that are equally good without data: for the one nearest to that with data.
+# Choices that are equally good with equal importances are told apart by this share of the true ones, so that the comparison takes the
+# one nearest to the allocation.
 _TIE_BREAK = 1e-6
 _COLUMNS = (
     Column("gamma", "sum of ORM", ".3f"),
@@ -67,6 +70,9 @@ class OMPQ(Settings):
         ValueError: values out of range.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"calibration", "budget"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "budget"})
+
     beta: float = 1.0
     objective: str = "noise"
     samples: int = 32
@@ -86,6 +92,11 @@ class OMPQ(Settings):
         if self.samples < 4:
             raise ValueError(f"samples: expected at least 4, got {self.samples}")
         _ = self._rules
+
+    @classmethod
+    def from_options(cls, *, observer: str, candidates: Sequence[str] | None) -> OMPQ:
+        """The configuration that options of ``pyqinfer quantize`` ask for."""
+        return cls(observer=observer, candidates=candidates)
 
     @property
     def _rules(self) -> Rules:
@@ -113,7 +124,7 @@ class OMPQ(Settings):
     def quantize(self, task: Task) -> GraphModule:
         """See :func:`pyqinfer.quantize`: allocate, then post-training quantization with those bits; the result's ``meta["allocation"]``
         holds the :class:`~pyqinfer.allocation.api.Allocation`."""
-        task = replace(task, calibration=list(task.calibration or ()))  # read twice
+        task = replace(task, calibration=list(task.calibration or ()))  # the batches are read twice
         allocation = self.allocate(task)
         module = run_pipeline(task, lambda _: allocation, self)
         module.meta["allocation"] = allocation
@@ -131,7 +142,7 @@ class OMPQ(Settings):
     def _solve(
         self, task: Task, nodes: Sequence[QuantNode], importance: Mapping[str, float], columns: Mapping[str, Mapping[str, Cell]]
     ) -> Allocation:
-        """With the importances and, to compare, with equal ones."""
+        """Solve with the importances and, to compare, with equal ones."""
         lost = _OBJECTIVES[self.objective]
         plan = build_plan(task, nodes, _loss(importance, lost), self._rules)
         problem, solution = plan.solve(self.solver)
@@ -146,7 +157,7 @@ class OMPQ(Settings):
     def _solve_released(
         self, task: Task, nodes: Sequence[QuantNode], importance: Mapping[str, float], columns: Mapping[str, Mapping[str, Cell]]
     ) -> Allocation:
-        """As the published code does; to compare, with the theta of 0 that its ``exp`` underflows to."""
+        """Solve like the published code and, to compare, with the theta of 0 that its ``exp`` underflows to."""
         rules = replace(self._rules, tie_blocks=True)
         plan = build_plan(task, nodes, _loss(importance, lost_bits), rules, convention="ompq")
         problem = plan.problem
@@ -162,7 +173,7 @@ class OMPQ(Settings):
 
 
 def sums_of_orm(grams: Sequence[Tensor], center: bool, debiased: bool) -> _Floats:
-    """gamma: of each entry the sum of its ORM with all others."""
+    """gamma, for each entry the sum of its ORM with all others."""
     matrix = orm_matrix(grams, center=center, debiased=debiased)
     gammas: _Floats = (matrix.sum(1) - matrix.diagonal()).numpy()
     return gammas
@@ -175,7 +186,7 @@ def importances(gammas: _Floats, beta: float) -> _Floats:
 
 
 def released_importances(gammas: _Floats, beta: float) -> _Floats:
-    """As published: theta = exp(-beta * gamma), 0 for large beta."""
+    """The published importances, with theta = exp(-beta * gamma), which is 0 for large beta."""
     return _later_means(np.exp(-beta * gammas))
 
 
@@ -229,7 +240,7 @@ def added_noise(bits: LayerBits) -> float:
     return float(sum(max(0.0, 4.0 ** (4 - width) - least) for width in (weight, bits.act)))
 
 
-# What a layer of importance 1 loses with its bits.
+# Objective -> what a layer of importance 1 loses with its bits.
 _OBJECTIVES: Mapping[str, Callable[[LayerBits], float]] = {"noise": added_noise, "bits": lost_bits}
 
 
@@ -252,7 +263,7 @@ def _losses(problem: Problem, importance: Mapping[str, float], lost: Callable[[L
 
 
 def _numbered(nodes: Sequence[QuantNode]) -> list[tuple[int, QuantNode]]:
-    """Layers with the number of their entry."""
+    """Every layer, with the number of the entry that it belongs to."""
     return [(i, node) for i, group in enumerate(entries(nodes)) for node in group]
 
 

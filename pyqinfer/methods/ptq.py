@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch.fx import GraphModule
 
@@ -26,6 +27,9 @@ class PTQ(Settings):
         ValueError: widths that do not exist.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+
     weight_bits: WeightBits = 8
     act_bits: int = 8
     first_last: str | LayerBits | None = "8/8"
@@ -36,6 +40,11 @@ class PTQ(Settings):
         LayerBits(self.weight_bits, self.act_bits)
         if self.first_last is not None:
             parse_bits(self.first_last)
+
+    @classmethod
+    def from_options(cls, *, bits: LayerBits, bits_in: BitConfig | None, observer: str) -> PTQ:
+        """The configuration that options of ``pyqinfer quantize`` ask for."""
+        return cls(weight_bits=bits.weight, act_bits=bits.act, observer=observer, bits=bits_in)
 
     def layer_bits(self, names: list[str], keep: Mapping[str, LayerBits | str]) -> BitConfig:
         """Bits of every layer: ``keep`` over ``bits`` over ``first_last`` over ``weight_bits``/``act_bits``."""
@@ -49,7 +58,5 @@ class PTQ(Settings):
         return config.override(self.bits or {}).override(keep)
 
     def quantize(self, task: Task) -> GraphModule:
-        """See :func:`pyqinfer.quantize`. Raises ValueError without calibration data, or with a budget."""
-        if task.budget is not None:
-            raise ValueError("PTQ has fixed bits and takes no budget: allocate bits first and pass them as PTQ(bits=...)")
+        """See :func:`pyqinfer.quantize`. Raises ValueError without calibration data where activations are quantized."""
         return run_pipeline(task, lambda names: self.layer_bits(names, task.keep), self)

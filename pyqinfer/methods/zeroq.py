@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import nn
 from torch.fx import GraphModule
 
 from pyqinfer.allocation.api import Allocation
-from pyqinfer.allocation.budget import Budget
-from pyqinfer.allocation.choose import Findings, Rules, check_budget, choose_bits, default_candidates, fixed_layers, layer_options
-from pyqinfer.bits import LayerBits, parse_bits
+from pyqinfer.allocation.choose import Findings, Rules, choose_bits, default_candidates, fixed_layers, layer_options
+from pyqinfer.bits import BitConfig, LayerBits, parse_bits
+from pyqinfer.budget import Budget, check_budget
 from pyqinfer.frontend.export import check_examples
 from pyqinfer.methods.ptq import PTQ
 from pyqinfer.quantization.api import Task
@@ -55,6 +56,9 @@ class ZeroQ(PTQ):
         symmetric_kl: mean of the divergences in both directions rather than from the float network's output.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"calibration", "budget"})
+    needs: ClassVar[frozenset[str]] = frozenset()
+
     distillation: Distillation = field(default_factory=Distillation)
     candidates: Sequence[str | LayerBits] | None = None
     tie_blocks: bool = False
@@ -63,6 +67,20 @@ class ZeroQ(PTQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._rules(None)
+
+    @classmethod
+    def from_options(
+        cls, *, bits: LayerBits, bits_in: BitConfig | None, observer: str, candidates: Sequence[str] | None = None, seed: int = 0
+    ) -> ZeroQ:
+        """The configuration that options of ``pyqinfer quantize`` ask for; ``seed`` is that of the distilled images."""
+        return cls(
+            weight_bits=bits.weight,
+            act_bits=bits.act,
+            observer=observer,
+            bits=bits_in,
+            candidates=candidates,
+            distillation=Distillation(seed=seed),
+        )
 
     def distill(self, model: nn.Module, example_inputs: object) -> Distilled:
         """The images that the model would be calibrated with: look at them with ``save_grid``, keep them with ``save``.
@@ -117,7 +135,7 @@ class ZeroQ(PTQ):
     def _candidates(self, budget: Budget, nodes: Sequence[QuantNode], fixed: Mapping[str, LayerBits]) -> tuple[LayerBits, ...]:
         if self.candidates is not None:
             return tuple(parse_bits(bits) for bits in self.candidates)
-        if budget.bops is not None or budget.latency_ms is not None:
+        if any(cost.candidates for cost in budget.costs):
             return default_candidates(budget, nodes, fixed)
         return tuple(LayerBits(width, self.act_bits) for width in _WIDTHS)
 

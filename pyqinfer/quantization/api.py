@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from pyqinfer.bits import LayerBits
+from pyqinfer.budget import Budget
 from pyqinfer.frontend.export import check_examples
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is given: the arguments of :func:`quantize`, checked."""
+    """What a method is given: the arguments of :func:`quantize`, checked. None: the user gave none."""
 
     model: nn.Module
     example_inputs: tuple[Tensor, ...]
     calibration: Iterable[Any] | None = None
-    budget: Any = None
+    budget: Budget | None = None
     keep: Mapping[str, LayerBits | str] = field(default_factory=dict)
     train: Iterable[Any] | None = None
     val: Iterable[Any] | None = None
 
 
 class Method(Protocol):
-    """A quantization method: a configuration that can carry itself out."""
+    """A quantization method: a configuration that can carry itself out.
+
+    Attributes:
+        reads: which of a task's ``calibration``, ``budget``, ``train`` and ``val`` the method makes use of; :func:`quantize` refuses the
+            others, so that nothing that a user gives is ignored.
+        needs: those of them that it cannot do without. (PTQ can do without calibration where nothing but weights is quantized.)
+    """
+
+    reads: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[str]]
 
     def quantize(self, task: Task) -> GraphModule:
         """The task's model as a PT2E graph."""
@@ -40,7 +50,7 @@ def quantize(
     *,
     example_inputs: Any,
     calibration: Iterable[Any] | None = None,
-    budget: Any = None,
+    budget: Budget | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | None = None,
@@ -52,7 +62,7 @@ def quantize(
         method: such as ``pq.PTQ(weight_bits=8, act_bits=8)``.
         example_inputs: tuple of float32 tensors; dimension 0 is the batch.
         calibration: batches of inputs, each a tensor or a tuple; what a tuple holds beyond the model's inputs (labels) is ignored.
-        budget: for methods that choose bits themselves.
+        budget: a :class:`pyqinfer.Budget`, for methods that choose bits themselves.
         keep: layer names or glob patterns -> bits, e.g. ``{"fc": "8/8", "stem.*": "float"}``.
         train, val: labelled batches, for methods that train.
 
@@ -61,11 +71,24 @@ def quantize(
         does not fix it.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit the model or the method. Errors of torch.export pass through.
+        TypeError, ValueError: arguments that do not fit the model, or that the method makes no use of. Errors of torch.export pass through.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if not callable(getattr(method, "quantize", None)):
+    if not callable(getattr(method, "quantize", None)) or not hasattr(method, "reads"):
         raise TypeError(f"method: expected a configuration such as pq.PTQ(), got {type(method).__name__}")
     examples = check_examples(example_inputs)
-    return method.quantize(Task(model, examples, calibration, budget, dict(keep or {}), train, val))
+    task = Task(model, examples, calibration, budget, dict(keep or {}), train, val)
+    for name, reason in _UNREAD.items():
+        if getattr(task, name) is not None and name not in method.reads:
+            raise ValueError(f"{name}: {type(method).__name__} {reason}")
+    return method.quantize(task)
+
+
+# Why a method has no use for a part of its task.
+_UNREAD = {
+    "calibration": "looks at no calibration data",
+    "budget": "has fixed bits and takes no budget: allocate bits first and pass them as PTQ(bits=...)",
+    "train": "trains nothing and takes no train batches: batches of typical inputs go to calibration=",
+    "val": "trains nothing and takes no val batches",
+}

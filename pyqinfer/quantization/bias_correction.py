@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.calibrate import calibrate
-from pyqinfer.quantization.graph import Layer, op_name, sole_user
+from pyqinfer.quantization.graph import Layer, sole_user
 
 
 class ChannelMean:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from pyqinfer.quantization.graph import CLAMP_OPS, TracedModel, op_name, operand, sole_user
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
+from pyqinfer.quantization.graph import TracedModel, operand, sole_user
 
 # A skip over more layers than this (a bottleneck has 4, with squeeze-and-excitation 6) joins stages, not the ends of a block.
 _MOST_LAYERS = 6
@@ -71,7 +72,7 @@ def region(graph: Graph, entry: Node, end: Node) -> list[Node]:
 
 def _with_activation(node: Node) -> Node:
     reader = sole_user(node)
-    return reader if reader is not None and op_name(reader) in CLAMP_OPS else node
+    return reader if reader is not None and kind_of(reader) is Kind.CLAMP else node
 
 
 def _residual_adds(graph: Graph, position: dict[Node, int]) -> list[tuple[Node, Node]]:

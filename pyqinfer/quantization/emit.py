@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer.bits import LayerBits
-from pyqinfer.quantization.graph import Layer, TracedModel, op_name
+from pyqinfer.quantization.aten_traits import op_name
+from pyqinfer.quantization.graph import Layer, TracedModel
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.placement import Placement
 

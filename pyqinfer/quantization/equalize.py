@@ -19,18 +19,14 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from pyqinfer.quantization.aten_traits import Kind, Scaling, op_name, traits_of
 from pyqinfer.quantization.calibrate import calibrate
-from pyqinfer.quantization.graph import LAYER_OPS, Layer, TracedModel, op_name, operand, sole_user
+from pyqinfer.quantization.graph import Layer, TracedModel, operand, sole_user
 
 _SWEEPS = 20
 _CONVERGED = 1e-3
 # A bound may go if what it cuts off has at most this share of its output's energy: one per cent of the root mean square.
 _NEGLIGIBLE = 1e-4
-_ELEMENTWISE = frozenset({"relu", "leaky_relu"})
-# These functions keep images' channels apart and commute with scaling one channel by a positive number.
-_HOMOGENEOUS = _ELEMENTWISE | {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"}
-_BOUNDED = frozenset({"relu6", "hardtanh", "clamp"})
-_FLATTENS = frozenset({"view", "_unsafe_view", "reshape", "flatten"})
 
 
 @dataclass(frozen=True)
@@ -92,27 +88,27 @@ def _pair(first: Layer, layers: dict[Node, Layer]) -> Pair | None:
     node = first.node
     images = first.op != "linear"
     while (reader := sole_user(node)) is not None:
-        op = op_name(reader)
-        if op in LAYER_OPS:
+        traits = traits_of(reader)
+        if traits.kind is Kind.LAYER:
             second = layers.get(reader)
             if second is None or operand(reader) is not node or (second.op == "linear") == images:
                 return None
             return Pair(first, second, tuple(bounds), spread)
-        if op in _BOUNDED:
+        if traits.bounded:
             if _upper_bound(reader) is None:
                 return None
             bounds.append(reader)
-        elif op in _FLATTENS and images:
+        elif traits.flattens and images:
             shape, flat = node.meta["val"].shape, reader.meta["val"].shape
             pixels = math.prod(shape[2:])
             if len(flat) != 2 or flat[1] != shape[1] * pixels:
                 return None
             images, spread = False, int(pixels)
-        elif op == "mean" and images:
+        elif op_name(reader) == "mean" and images:
             if not _over_pixels(reader):
                 return None
             images = reader.meta["val"].ndim > 2
-        elif op not in (_HOMOGENEOUS if images else _ELEMENTWISE):
+        elif traits.scaling is Scaling.NO or (traits.scaling is Scaling.IMAGES and not images):
             return None
         node = reader
     return None

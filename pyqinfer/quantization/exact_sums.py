@@ -16,7 +16,8 @@ import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_dec
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from pyqinfer.quantization.graph import LAYER_OPS, op_name, operand
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
+from pyqinfer.quantization.graph import operand
 
 _OPS = torch.ops.quantized_decomposed
 _PER_TENSOR, _PER_CHANNEL = _OPS.dequantize_per_tensor.default, _OPS.dequantize_per_channel.default
@@ -44,7 +45,7 @@ class ExactSums(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         op = op_name(n)
-        if op in LAYER_OPS and _is_dequantized(n.args[0], _PER_TENSOR) and _is_dequantized(n.args[1], _PER_TENSOR, _PER_CHANNEL):
+        if kind_of(n) is Kind.LAYER and _is_dequantized(n.args[0], _PER_TENSOR) and _is_dequantized(n.args[1], _PER_TENSOR, _PER_CHANNEL):
             return self._layer(n)
         if op in ("mean", "adaptive_avg_pool2d") and _is_dequantized(n.args[0], _PER_TENSOR):
             return self._mean(n, op)

@@ -7,10 +7,8 @@ import operator
 import torch
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import BATCH_NORM, LAYER_OPS, Layer, TracedModel, op_name
-
-# A BatchNorm behind a transposed convolution is left to the converter, which folds it into the scales of the weight codes.
-_FOLDED = LAYER_OPS - {"conv_transpose2d"}
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
+from pyqinfer.quantization.graph import Layer, TracedModel
 
 
 def fold_batch_norm(traced: TracedModel) -> int:
@@ -18,12 +16,14 @@ def fold_batch_norm(traced: TracedModel) -> int:
     layers = {layer.node: layer for layer in traced.layers}
     folded = 0
     for node in list(traced.module.graph.nodes):
-        if op_name(node) != BATCH_NORM:
+        if kind_of(node) is not Kind.BATCH_NORM:
             continue
         layer = node.args[0]
         results = list(node.users)
-        if not isinstance(layer, Node) or op_name(layer) not in _FOLDED or len(layer.users) != 1 or layer not in layers:
+        if not isinstance(layer, Node) or kind_of(layer) is not Kind.LAYER or len(layer.users) != 1 or layer not in layers:
             continue
+        if op_name(layer) == "conv_transpose2d":
+            continue  # A BatchNorm behind one is left to the converter, which folds it into the scales of the weight codes.
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
             continue  # The linear layer's channels lie on the last axis, the BatchNorm's on axis 1.
         if any(user.target is not operator.getitem or user.args[1] != 0 for user in results):

@@ -14,19 +14,8 @@ from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
-
-BATCH_NORM = "_native_batch_norm_legit_no_training"
-LAYER_OPS = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear"})
-CLAMP_OPS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
-# Their output holds means of the input's elements.
-POOL_OPS = frozenset({"avg_pool2d", "adaptive_avg_pool2d", "mean", "upsample_bilinear2d"})
-# Their output holds elements of the input (and zeros), so it shares the input's quantization parameters.
-_RESHAPES = {"view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze"}
-_MOVES = {"permute", "transpose", "pixel_shuffle", "pixel_unshuffle"}
-_PICKS = {"max_pool2d", "slice", "select", "expand", "upsample_nearest2d", "pad", "constant_pad_nd"}
-SHARING_OPS = frozenset(_RESHAPES | _MOVES | _PICKS)
-_SPLITS = frozenset({"chunk", "split", "split_with_sizes"})
-_IDENTITIES = frozenset({"clone", "alias", "detach", "contiguous", "dropout"})
+from pyqinfer.names import unique_name
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
 
 
 @dataclass(frozen=True)
@@ -43,19 +32,11 @@ class Layer:
         return 1 if self.op == "conv_transpose2d" else 0
 
 
-def op_name(node: Node) -> str:
-    """The op's name without namespace and overload, "conv2d" for aten.conv2d.default; "" for everything that is no aten op."""
-    schema = getattr(node.target, "_schema", None)
-    if node.op != "call_function" or schema is None or not schema.name.startswith("aten::"):
-        return ""
-    return str(schema.name).removeprefix("aten::")
-
-
 def shared_source(node: Node) -> Node | None:
     """The tensor whose elements ``node`` moves, copies or picks; None if it does anything else."""
-    if op_name(node) in SHARING_OPS:
+    if kind_of(node) is Kind.SHARE:
         return None if _pads_with_other_than_zero(node) else operand(node)
-    if node.target is operator.getitem and op_name(operand(node)) in _SPLITS:
+    if node.target is operator.getitem and kind_of(operand(node)) is Kind.SPLIT:
         return operand(operand(node))
     return None
 
@@ -87,7 +68,7 @@ class TracedModel:
         self.module = export_functional(model, examples)
         self.input_count = sum(node.op == "placeholder" for node in self.module.graph.nodes)
         for node in list(self.module.graph.nodes):
-            if op_name(node) in _IDENTITIES:
+            if kind_of(node) is Kind.IDENTITY:
                 node.replace_all_uses_with(operand(node))
                 self.module.graph.erase_node(node)
             elif op_name(node) in ("view", "_unsafe_view"):
@@ -113,8 +94,8 @@ class TracedModel:
         namer = Namer()
         layers = []
         for node in self.module.graph.nodes:
-            op = op_name(node)
-            if op in LAYER_OPS and isinstance(node.args[1], Node) and node.args[1].op == "get_attr":
+            if kind_of(node) is Kind.LAYER and isinstance(node.args[1], Node) and node.args[1].op == "get_attr":
+                op = op_name(node)
                 name, weight = namer.name(node, op), self.constant(node.args[1])
                 if op == "conv_transpose2d":
                     if len(node.args) > 6 and node.args[6] != 1:
@@ -158,10 +139,7 @@ class TracedModel:
 
     def add_constant(self, name: str, tensor: Tensor, before: Node) -> Node:
         """Register a buffer (``name`` gets a number behind it if taken) and read it in front of ``before``."""
-        base = name.replace(".", "_")
-        unique, count = base, 1
-        while hasattr(self.module, unique):
-            unique, count = f"{base}_{count}", count + 1
+        unique = unique_name(name.replace(".", "_"), lambda taken: hasattr(self.module, taken))
         self.module.register_buffer(unique, tensor)
         with self.module.graph.inserting_before(before):
             return self.module.graph.get_attr(unique)

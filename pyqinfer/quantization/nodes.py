@@ -10,11 +10,8 @@ from typing import Any
 
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import BATCH_NORM, CLAMP_OPS, Layer, TracedModel, op_name, operand, shared_source, sole_user
-
-_ACTIVATIONS = CLAMP_OPS | {
-    "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "leaky_relu", "prelu", "softplus", "mish",
-}  # fmt: skip
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name, traits_of
+from pyqinfer.quantization.graph import Layer, TracedModel, operand, shared_source, sole_user
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def _concrete(size: Any) -> int:
 
 def _batch_norm(layer: Node) -> Node | None:
     reader = sole_user(layer)
-    return reader if reader is not None and op_name(reader) == BATCH_NORM and reader.args[0] is layer else None
+    return reader if reader is not None and kind_of(reader) is Kind.BATCH_NORM and reader.args[0] is layer else None
 
 
 def _edge(layer: Node) -> Node:
@@ -161,10 +158,11 @@ def _tap(layer: Node) -> tuple[Node, bool]:
     if (batch_norm := _batch_norm(layer)) is not None:
         results = [user for user in batch_norm.users if user.target is operator.getitem and user.args[1] == 0]
         tensor = results[0] if results else tensor
-    added = False
-    for kinds in ({"add"}, _ACTIVATIONS):
-        reader = sole_user(tensor)
-        if reader is not None and op_name(reader) in kinds:
-            tensor = reader
-            added = added or op_name(reader) == "add"
+    add = sole_user(tensor)
+    added = add is not None and op_name(add) == "add"
+    if add is not None and added:
+        tensor = add
+    activation = sole_user(tensor)
+    if activation is not None and traits_of(activation).is_activation:
+        tensor = activation
     return tensor, added

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from pyqinfer.bits import LayerBits
-from pyqinfer.quantization.graph import CLAMP_OPS, LAYER_OPS, POOL_OPS, SHARING_OPS, TracedModel, op_name, operand, shared_source, sole_user
+from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name, traits_of
+from pyqinfer.quantization.graph import TracedModel, operand, shared_source, sole_user
 
 # A tensor that no layer multiplies costs no MACs, so it keeps 8 bits.
 _FREE_BITS = 8
-_INTEGER_OPS = LAYER_OPS | POOL_OPS | SHARING_OPS | CLAMP_OPS | {"add", "cat"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def place(traced: TracedModel, layer_bits: Mapping[str, LayerBits], relu_only: b
 
 def _is_relu(node: Node) -> bool:
     """Whether a node is a ReLU, with an upper bound or without one."""
-    low = node.args[1] if op_name(node) in CLAMP_OPS and len(node.args) > 1 else None
+    low = node.args[1] if kind_of(node) is Kind.CLAMP and len(node.args) > 1 else None
     return op_name(node) in ("relu", "relu6") or (isinstance(low, (int, float)) and low == 0)
 
 
@@ -84,9 +84,9 @@ class _Placer:
             if op_name(node) == "add" and (owner := self._residual_owner(node)) is not None:
                 inner.add(owner)
         for node in self.nodes:
-            if (op_name(node) in LAYER_OPS or op_name(node) == "add") and node not in inner:
+            if (kind_of(node) is Kind.LAYER or op_name(node) == "add") and node not in inner:
                 reader = sole_user(node)
-                if reader is not None and op_name(reader) in CLAMP_OPS:
+                if reader is not None and kind_of(reader) is Kind.CLAMP:
                     inner.add(node)
         return inner
 
@@ -98,20 +98,20 @@ class _Placer:
 
     def _demand(self, node: Node, inner: set[Node]) -> None:
         """What ``node``, whose readers were all seen before, asks of its operands."""
-        op = op_name(node)
+        op, kind = op_name(node), kind_of(node)
         if node in self.act_bits:
             self._want(operand(node), self.act_bits[node])
         elif node in self.wanted and (source := shared_source(node)) is not None:
             self._want(source, self.layer_bits.get(node))
-        elif op in POOL_OPS and node in self.wanted:
+        elif kind is Kind.AVERAGE and node in self.wanted:
             self._want(operand(node), None)
         elif op == "cat" and node in self.wanted:
             for piece in node.all_input_nodes:
                 if not self._writes_for_concat(piece):
                     self._want(piece, None)
-        elif op in CLAMP_OPS and node in self.wanted:
+        elif kind is Kind.CLAMP and node in self.wanted:
             # Behind a float operation one quantizer is enough, and it stands behind the activation.
-            if operand(node) not in inner and op_name(operand(node)) in _INTEGER_OPS:
+            if operand(node) not in inner and traits_of(operand(node)).runs_on_codes:
                 self._want(operand(node), None)
         elif op == "mul" and node in self.wanted:
             # The gate of a squeeze-and-excitation block; arithmetic with numbers and parameters stays float.
@@ -128,8 +128,8 @@ class _Placer:
         """A layer with its activation, or a float function, which nothing else reads: the concatenation's quantizer is its own."""
         if len(node.users) > 1:
             return False
-        source = operand(node) if op_name(node) in CLAMP_OPS else node
-        return op_name(source) in LAYER_OPS or (op_name(source) not in _INTEGER_OPS and shared_source(source) is None)
+        source = operand(node) if kind_of(node) is Kind.CLAMP else node
+        return kind_of(source) is Kind.LAYER or (not traits_of(source).runs_on_codes and shared_source(source) is None)
 
     def _result_of(self, node: Node, inner: set[Node]) -> Node | None:
         return sole_user(node) if node in inner else node

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.calibrate import with_progress
-from pyqinfer.quantization.graph import op_name
 from pyqinfer.quantization.rounding import SoftRounding
 
 _BATCH = 32  # samples of a mini-batch, where the graph takes any batch

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, activation, centred, dequantize, store
 from pyqinfer.reference.rounding import F32, F64, f32, fma
 from pyqinfer.reference.windows import patches, row_blocks
 
-_MATMUL_BLOCK = 1 << 22  # numbers of a window matrix at a time, to bound memory
-_CHAIN_BLOCK = 1 << 15  # outputs of a float chain at a time: its temporaries then stay in the cache
+_MATMUL_BLOCK = 1 << 22  # how many numbers a matrix of windows holds at a time, which bounds memory
+_CHAIN_BLOCK = 1 << 15  # how many outputs of float chains are computed at a time: temporaries then stay in the cache
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def conv2d(node: NodeArgs) -> Tensor:
 
 
 def linear(node: NodeArgs) -> Tensor:
-    """A linear layer over rows is a 1x1 convolution over an image one row high."""
+    """Run a linear layer over rows, which is a 1x1 convolution over an image one row high."""
     x, weight = node.inputs[0], node.constants["weight"]
     *leading, inputs = x.data.shape
     image = Tensor(x.data.reshape(1, 1, -1, inputs), x.quant)
@@ -42,7 +42,7 @@ def linear(node: NodeArgs) -> Tensor:
 
 
 def embedding(node: NodeArgs) -> Tensor:
-    """Rows of a table. Raises ValueError for an index outside it."""
+    """Look rows of a table up. Raises ValueError for an index outside it."""
     indices, weight = node.inputs[0].data, node.constants["weight"]
     if indices.size and not 0 <= indices.min() <= indices.max() < len(weight):
         raise ValueError(f"an index is outside [0, {len(weight)})")
@@ -63,7 +63,7 @@ def _weighted(node: NodeArgs, x: Tensor, weight: NDArray[Any], geometry: Geometr
 
 
 def _accumulate(x: Tensor, code: NDArray[Any], base: NDArray[Any] | None, step: int, geometry: Geometry) -> F64:
-    """``step * sum((q - z) * code) + base * sum(q - z)``, ``[N, out_h, out_w, O]``.
+    """Compute ``step * sum((q - z) * code) + base * sum(q - z)``, ``[N, out_h, out_w, O]``.
 
     Computed in double: every partial sum is an integer below 2^53, so a BLAS may add in any order and contract as it likes.
     """
@@ -78,7 +78,7 @@ def _accumulate(x: Tensor, code: NDArray[Any], base: NDArray[Any] | None, step: 
 
 
 def _float_chains(x: F32, weight: F32, geometry: Geometry) -> F32:
-    """One chain of fused multiply-adds per output in ascending (kh, kw, cin) order from 0, ``[N, out_h, out_w, O]``."""
+    """Compute a chain of fused multiply-adds per output in ascending (kh, kw, cin) order from 0, ``[N, out_h, out_w, O]``."""
 
     def block(rows: F64, weight: F64, _outputs: slice) -> F64:
         t = np.zeros((len(rows), weight.shape[1]))
@@ -107,7 +107,7 @@ def _by_groups(x: F64, weight: NDArray[Any], geometry: Geometry, rows_per_block:
 
 
 def _float_weight(weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], step: int) -> F32:
-    """Float weights as they are; codes expanded to ``f32(f32(step*code + base) * s_w)``, a scale per output or per group of it."""
+    """Give float weights as they are, and codes as ``f32(f32(step*code + base) * s_w)``, with a scale per output or per group of it."""
     if "scale" not in constants:
         return f32(weight)
     lines = (constants["scale"].size, -1)
@@ -115,3 +115,10 @@ def _float_weight(weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], s
     if "base" in constants:
         value = value + constants["base"].astype(np.int64).reshape(-1, 1)
     return f32(f32(value) * f32(constants["scale"]).reshape(-1, 1)).reshape(weight.shape)
+
+
+OPS: Mapping[str, Op] = {
+    "conv2d": conv2d,
+    "linear": linear,
+    "embedding": embedding,
+}

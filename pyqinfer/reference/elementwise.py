@@ -1,4 +1,4 @@
-"""Conversions, data movement and elementwise operations."""
+"""Conversions and operations on single elements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, activation, clamp, dequantize, float_attribute, store
 from pyqinfer.reference.rounding import F32, f32, fma
 
@@ -32,17 +32,6 @@ def quantize(node: NodeArgs) -> Tensor:
 def dequantize_values(node: NodeArgs) -> Tensor:
     y = dequantize(node.inputs[0])
     return Tensor(y.transpose(_TO_NCHW) if node.attrs["layout"] == "to_nchw" else y)
-
-
-def transpose(node: NodeArgs) -> Tensor:
-    x = node.inputs[0]
-    return Tensor(x.data.transpose(node.attrs["perm"]), x.quant)
-
-
-def reshape(node: NodeArgs) -> Tensor:
-    x = node.inputs[0]
-    names = {**node.symbols, "?": -1}
-    return Tensor(x.data.reshape([names[d] if isinstance(d, str) else d for d in node.attrs["shape"]]), x.quant)
 
 
 def add(node: NodeArgs) -> Tensor:
@@ -71,3 +60,14 @@ def affine(node: NodeArgs) -> Tensor:
 def table(node: NodeArgs) -> Tensor:
     entries, codes = node.constants["table"], node.inputs[0].data
     return Tensor(entries[codes] if entries.ndim == 1 else entries[np.arange(len(entries)), codes], node.output)
+
+
+OPS: Mapping[str, Op] = {
+    "quantize": quantize,
+    "dequantize": dequantize_values,
+    "add": add,
+    "clamp": clamp_values,
+    "affine": affine,
+    "table": table,
+    "binary": binary,
+}

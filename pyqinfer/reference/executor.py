@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, linear_dynamic, movement, pool, rows
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference import conv, elementwise, functions, linear_dynamic, matmul, movement, norms, pool
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Quant, Tensor
 
-_OPS: Mapping[str, Callable[[NodeArgs], Tensor]] = {
-    "quantize": elementwise.quantize,
-    "dequantize": elementwise.dequantize_values,
-    "transpose": elementwise.transpose,
-    "reshape": elementwise.reshape,
-    "conv2d": conv.conv2d,
-    "linear": conv.linear,
-    "linear_dynamic": linear_dynamic.linear_dynamic,
-    "add": elementwise.add,
-    "clamp": elementwise.clamp_values,
-    "affine": elementwise.affine,
-    "table": elementwise.table,
-    "max_pool2d": pool.max_pool2d,
-    "avg_pool2d": pool.avg_pool2d,
-    "adaptive_avg_pool2d": pool.adaptive_avg_pool2d,
-    "mean": pool.mean,
-    "unary": functions.unary,
-    "prelu": functions.prelu,
-    "binary": elementwise.binary,
-    "reduce": pool.reduce,
-    "softmax": rows.softmax,
-    "matmul": rows.matmul,
-    "layer_norm": rows.layer_norm,
-    "group_norm": rows.group_norm,
-    "embedding": conv.embedding,
-    "concat": movement.concat,
-    "slice": movement.slice_axis,
-    "pad": movement.pad,
-    "constant": movement.constant,
-    "expand": movement.expand,
-    "upsample": movement.upsample,
-    "pixel_shuffle": movement.pixel_shuffle,
+OPS: Mapping[str, Op] = {
+    **conv.OPS,
+    **linear_dynamic.OPS,
+    **elementwise.OPS,
+    **functions.OPS,
+    **pool.OPS,
+    **norms.OPS,
+    **matmul.OPS,
+    **movement.OPS,
 }
 
 
@@ -100,9 +77,9 @@ def _run_node(
     symbols: Mapping[str, int],
     values: Mapping[int, Tensor],
 ) -> Tensor:
-    op = _OPS.get(node["op"])
+    op = OPS.get(node["op"])
     if op is None:
-        raise ValueError(f"node {node['name']!r}: unknown op {node['op']!r}; the twin has {', '.join(_OPS)}")
+        raise ValueError(f"node {node['name']!r}: unknown op {node['op']!r}; the twin has {', '.join(OPS)}")
     quant = graph["values"][node["outputs"][0]].get("quant")
     args = NodeArgs(
         inputs=[values[v] for v in node["inputs"]],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer.reference import wide_functions as wide
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, clamp, float_attribute, store
 from pyqinfer.reference.rounding import F32, f32, fma
 
@@ -40,13 +40,13 @@ _ONE, _HALF, _TWO, _SIX = np.float32(1), np.float32(0.5), np.float32(2), np.floa
 
 
 def fused(a: F32 | np.float32, b: F32 | np.float32, c: F32 | np.float32) -> F32:
-    """``fma(a, b, c)`` of float32 arrays."""
+    """Compute ``fma(a, b, c)`` of float32 arrays."""
     wide = (np.asarray(v, np.float64) for v in np.broadcast_arrays(a, b, c))
     return f32(fma(*wide))
 
 
 def _polynomial(coefficients: Sequence[np.float32], x: F32) -> F32:
-    """Ascending coefficients, by Horner's rule."""
+    """Evaluate a polynomial of ascending coefficients by Horner's rule."""
     y: F32 = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         y = fused(y, x, c)
@@ -54,7 +54,7 @@ def _polynomial(coefficients: Sequence[np.float32], x: F32) -> F32:
 
 
 def _reduce(x: F32) -> tuple[NDArray[np.int32], F32]:
-    """``x = n*ln(2) + r``: n and e^r - 1."""
+    """Split ``x = n*ln(2) + r`` and give n and e^r - 1."""
     v = x * _LOG2_E
     n = np.rint(np.where(np.isnan(v), np.float32(0), v)).astype(np.int32)
     whole = n.astype(np.float32)
@@ -73,7 +73,7 @@ def exp(x: F32) -> F32:
 
 
 def expm1(x: F32) -> F32:
-    """For x <= 0; a positive x counts as 0."""
+    """Compute e^x - 1 for x <= 0; a positive x counts as 0."""
     n, e = _reduce(clamp(x, -87, 0))
     scale = _power_of_two(n)
     return fused(scale, e, scale - _ONE)
@@ -86,7 +86,7 @@ def erf(x: F32) -> F32:
 
 
 def log(x: F32) -> F32:
-    """-infinity of zeros, NaN of negative numbers."""
+    """Compute the logarithm: minus infinity of zeros, NaN of negative numbers."""
     plain = (x > 0) & np.isfinite(x)
     half, k = np.frexp(np.where(plain, x, _ONE))  # 1/2 <= half < 1
     low = half * _TWO <= _SQRT_TWO
@@ -103,7 +103,7 @@ def softplus(x: F32) -> F32:
 
 
 def _log_of(n: F32, z: F32) -> F32:
-    """``n*ln(2) + log(1 + z)``"""
+    """Compute ``n*ln(2) + log(1 + z)``."""
     t = fused(z * z, fused(z, _polynomial(_LOG, z), -_HALF), z)
     return fused(n, _LN2_HIGH, fused(n, _LN2_LOW, t))
 
@@ -140,3 +140,9 @@ def unary(node: NodeArgs) -> Tensor:
 def prelu(node: NodeArgs) -> Tensor:
     x = node.inputs[0].data
     return Tensor(f32(np.where(x > 0, x, x * node.constants["slope"])))
+
+
+OPS: Mapping[str, Op] = {
+    "unary": unary,
+    "prelu": prelu,
+}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, activation, float_attribute, store
 from pyqinfer.reference.rounding import F32, F64, f32
 
 
 def linear_dynamic(node: NodeArgs) -> Tensor:
-    """Rows are all axes of x but the last."""
+    """Quantize the rows of x, which are all axes but the last, and multiply them by the weights."""
     x, weight, a = node.inputs[0].data, node.constants["weight"], node.attrs
     *leading, inputs = x.shape
     rows = f32(x.reshape(-1, inputs))
@@ -27,7 +27,7 @@ def linear_dynamic(node: NodeArgs) -> Tensor:
 
 
 def row_parameters(rows: F32, attrs: Mapping[str, Any]) -> tuple[F32, NDArray[np.int32]]:
-    """Scale and zero point of each row, ``[rows, 1]``."""
+    """Give the scale and the zero point of each row, ``[rows, 1]``."""
     numbers = np.where(np.isnan(rows), np.float32(0), rows)
     axis = 1 if attrs["granularity"] == "row" else None
     low, high = (f32(reduce(numbers, axis=axis, keepdims=True, initial=0)) for reduce in (np.min, np.max))
@@ -44,7 +44,7 @@ def row_parameters(rows: F32, attrs: Mapping[str, Any]) -> tuple[F32, NDArray[np
 
 
 def _centred_codes(rows: F32, scale: F32, zero: NDArray[np.int32], attrs: Mapping[str, Any]) -> F64:
-    """``q - z``; 0 for NaN."""
+    """Give ``q - z`` of each element, 0 for NaN."""
     reciprocal = f32(1.0 / scale.astype(np.float64))
     v = f32(np.where(np.isnan(rows), np.float32(0), rows)) * reciprocal
     centred: F64 = np.rint(np.minimum(np.maximum(v, f32(attrs["qmin"] - zero)), f32(attrs["qmax"] - zero))).astype(np.float64)
@@ -52,7 +52,7 @@ def _centred_codes(rows: F32, scale: F32, zero: NDArray[np.int32], attrs: Mappin
 
 
 def _scaled_sums(centred: F64, weight: NDArray[Any], constants: Mapping[str, NDArray[Any]], step: int, row_scale: F32) -> F32:
-    """Sums of each group are exact in double, so a BLAS may add in any order."""
+    """Add and scale group by group. Sums of a group are exact in double, so a BLAS may add in any order."""
     outputs, inputs = weight.shape
     scale = f32(constants["scale"]).reshape(outputs, -1)
     groups = scale.shape[1]
@@ -69,3 +69,8 @@ def _scaled_sums(centred: F64, weight: NDArray[Any], constants: Mapping[str, NDA
         total = term if total is None else total + term
     assert total is not None
     return f32(total * row_scale)
+
+
+OPS: Mapping[str, Op] = {
+    "linear_dynamic": linear_dynamic,
+}

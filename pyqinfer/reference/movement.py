@@ -1,15 +1,26 @@
-"""Operations that move elements (concat, slice, pad) and resize images (docs/numerics.md, "Movement and space")."""
+"""Operations that move elements and resize images (docs/numerics.md, "Movement and space")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, dequantize, float_attribute, store
 from pyqinfer.reference.rounding import F32
+
+
+def transpose(node: NodeArgs) -> Tensor:
+    x = node.inputs[0]
+    return Tensor(x.data.transpose(node.attrs["perm"]), x.quant)
+
+
+def reshape(node: NodeArgs) -> Tensor:
+    x = node.inputs[0]
+    names = {**node.symbols, "?": -1}
+    return Tensor(x.data.reshape([names[d] if isinstance(d, str) else d for d in node.attrs["shape"]]), x.quant)
 
 
 def concat(node: NodeArgs) -> Tensor:
@@ -82,7 +93,7 @@ def _nearest(out: int, step: np.float32, length: int) -> NDArray[np.int64]:
 
 
 def _at_most(at: F32, last: int) -> NDArray[np.int64]:
-    """``min(floor(at), last)``, compared as floats."""
+    """Compute ``min(floor(at), last)``, compared as floats."""
     inside = at < np.float32(last)
     return np.where(inside, np.where(inside, at, 0).astype(np.int64), last)
 
@@ -105,3 +116,16 @@ def _bilinear(x: F32, sizes: Sequence[int], steps: Sequence[np.float32], align_c
 
     result: F32 = w0[0][:, None, None] * row(first[0]) + w1[0][:, None, None] * row(second[0])
     return result
+
+
+OPS: Mapping[str, Op] = {
+    "transpose": transpose,
+    "reshape": reshape,
+    "concat": concat,
+    "slice": slice_axis,
+    "pad": pad,
+    "upsample": upsample,
+    "pixel_shuffle": pixel_shuffle,
+    "constant": constant,
+    "expand": expand,
+}

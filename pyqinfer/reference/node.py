@@ -1,8 +1,8 @@
-"""What an operation of the twin gets to see of its node."""
+"""A node as an operation of the twin sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,14 @@ from pyqinfer.reference.quantize import Quant, Tensor
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """Inputs in order, constants and attributes by name, the output's parameters (None: float32), values of the symbols."""
+    """One node: inputs in order, constants and attributes by name, the output's parameters (None: float32), values of the symbols."""
 
     inputs: list[Tensor]
     constants: Mapping[str, NDArray[Any]]
     attrs: Mapping[str, Any]
     output: Quant | None
     symbols: Mapping[str, int]
+
+
+# One op of the twin. Each file of ops ends in its table, OPS.
+Op = Callable[[NodeArgs], Tensor]

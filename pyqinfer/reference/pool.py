@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference.node import NodeArgs
+from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, centred, store
 from pyqinfer.reference.rounding import F32, f32
 from pyqinfer.reference.windows import count, patches
 
-# Along one axis: [first, last) of the positions that lie in the image, and how many positions count.
+# A window along one axis: [first, last) of its positions that lie in the image, and how many positions count.
 Window = tuple[int, int, int]
 
 
 def max_pool2d(node: NodeArgs) -> Tensor:
     x = node.inputs[0]
     a = node.attrs
-    # Padding does not take part: no code is below 0, and nothing is greater than -inf by being -inf.
+    # Padding does not take part: no code is below 0, and a float is greater than -inf or changes nothing.
     fill = np.float32(-np.inf) if x.quant is None else np.uint8(0)
     view = patches(x.data, tuple(a["kernel"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), bool(a["ceil_mode"]), fill)
     best = np.full_like(view[:, :, :, 0, 0], fill)
@@ -62,7 +62,7 @@ def reduce(node: NodeArgs) -> Tensor:
     n, function = elements.shape[1], node.attrs["function"]
     if function == "amax":
         largest: NDArray[Any] = elements[:, 0]
-        for i in range(1, n):  # the first of equal ones: zeros have signs
+        for i in range(1, n):  # of equal elements the first one stays, because zeros have signs
             v = elements[:, i]
             largest = np.where((v > largest) | np.isnan(v), v, largest)
         y = f32(largest) if x.quant is None else f32(largest) * x.quant.scale
@@ -73,6 +73,16 @@ def reduce(node: NodeArgs) -> Tensor:
         y = f32(elements.sum(1, dtype=np.int64)) * factor
     shape = [1 if i in axes else d for i, d in enumerate(values.shape) if node.attrs["keepdim"] or i not in axes]
     return store(f32(y).reshape(shape), node.output)
+
+
+def cumsum(node: NodeArgs) -> Tensor:
+    x = np.moveaxis(node.inputs[0].data, node.attrs["axis"], 0)
+    y = np.empty_like(x)
+    total = np.zeros(x.shape[1:], np.float32)
+    for i, elements in enumerate(x):
+        total = f32(total + elements)
+        y[i] = total
+    return Tensor(np.moveaxis(y, 0, node.attrs["axis"]))
 
 
 def _pool_windows(length: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool, with_padding: bool) -> list[Window]:
@@ -117,3 +127,13 @@ def sum16(elements: F32) -> F32:
     for half in (8, 4, 2, 1):
         lanes = lanes[:, :half] + lanes[:, half : 2 * half]
     return lanes[:, 0]
+
+
+OPS: Mapping[str, Op] = {
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "mean": mean,
+    "reduce": reduce,
+    "cumsum": cumsum,
+}

@@ -14,7 +14,7 @@ from pyqinfer.reference.rounding import F32, f32
 
 @dataclass(frozen=True)
 class Quant:
-    """Codes `qmin`..`qmax` stand for ``(q - zero_point) * scale``."""
+    """Parameters: codes `qmin`..`qmax` stand for ``(q - zero_point) * scale``."""
 
     scale: np.float32
     zero_point: int
@@ -39,27 +39,27 @@ def quantize(x: F32, q: Quant) -> NDArray[np.uint8]:
 
 
 def dequantize(tensor: Tensor) -> F32:
-    """The float32 that a quantized tensor stands for; a float tensor as it is."""
+    """Give the float32 that a quantized tensor stands for, and a float tensor as it is."""
     if tensor.quant is None:
         return f32(tensor.data)
     return f32(centred(tensor)) * tensor.quant.scale
 
 
 def centred(tensor: Tensor) -> NDArray[np.int32]:
-    """``q - z``."""
+    """Give ``q - z`` of each code."""
     assert tensor.quant is not None
     return tensor.data.astype(np.int32) - np.int32(tensor.quant.zero_point)
 
 
 def clamp(x: F32, lo: float, hi: float) -> F32:
-    """NaN passes through, and -0 stays -0 for ``lo = 0``."""
+    """Clamp so that NaN passes through, and -0 stays -0 for ``lo = 0``."""
     low, high = np.float32(lo), np.float32(hi)
     t = np.where(x < low, low, x)
     return np.where(t > high, high, t)
 
 
 def float_attribute(bits: int) -> float:
-    """A float attribute is stored as its float32 bit pattern."""
+    """Read a float attribute, which is stored as its float32 bit pattern."""
     return float(np.array(bits, np.uint32).view(np.float32))
 
 
@@ -73,5 +73,5 @@ def activation(x: F32, attrs: Mapping[str, Any]) -> F32:
 
 
 def store(y: F32, output: Quant | None) -> Tensor:
-    """What a node writes: codes where its output is quantized, else the float32."""
+    """Make a node's output of its result: codes where it is quantized, else the float32."""
     return Tensor(y) if output is None else Tensor(quantize(y, output), output)

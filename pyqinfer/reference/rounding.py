@@ -11,17 +11,17 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 _MIN_NORMAL = 2.0**-126
-_LOW_BITS = (1 << 29) - 1  # of a double's significand, those that a float32 drops
+_LOW_BITS = (1 << 29) - 1  # the bits of a double's significand that a float32 drops
 _HALFWAY = 1 << 28
 
 
 def f32(x: Any) -> F32:
-    """Rounded once to binary32, to nearest even; beyond the largest float is infinity."""
+    """Round once to binary32, to nearest even; beyond the largest float is infinity."""
     return np.asarray(x).astype(np.float32)
 
 
 def fma(x: F64, w: F64, t: F64) -> F64:
-    """``f32(x*w + t)`` with one rounding; arguments and result are doubles that hold float32 values, and broadcast.
+    """Compute ``f32(x*w + t)`` with one rounding; arguments and result are doubles that hold float32 values, and broadcast.
 
     A product of two float32 has 48 bits, so it is exact in double. The sum is rounded to double and then to float32, which can
     differ from one rounding only where the double lies halfway between two floats, or where the result is subnormal and so
@@ -39,7 +39,7 @@ def fma(x: F64, w: F64, t: F64) -> F64:
 
 
 def _add_to_odd(a: F64, b: F64) -> F64:
-    """``a + b`` rounded to odd: exact where a double can hold it, else the neighbour whose last bit is 1."""
+    """Compute ``a + b`` rounded to odd: exact where a double can hold it, else the neighbour whose last bit is 1."""
     total = a + b
     back = total - a
     error = (a - (total - back)) + (b - back)  # Knuth's TwoSum: a + b = total + error exactly

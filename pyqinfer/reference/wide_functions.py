@@ -41,13 +41,13 @@ _GELU_SCALE, _GELU_CUBE = float.fromhex("-0x1.9884533d43651p+0"), 0.044715
 
 
 def _clamp(y: F64, low: float, high: float) -> F64:
-    """NaN passes."""
+    """Clamp so that NaN passes through."""
     t: F64 = np.where(y < low, low, y)
     return np.where(t > high, high, t)
 
 
 def _polynomial(coefficients: Sequence[float], x: F64) -> F64:
-    """Horner's rule over ``x*x`` on pairs ``c[i] + c[i+1]*x``; an odd last coefficient stands alone."""
+    """Evaluate a polynomial by Horner's rule over ``x*x`` on pairs ``c[i] + c[i+1]*x``; an odd last coefficient stands alone."""
     c = coefficients
     pairs = [c[i + 1] * x + c[i] if i + 1 < len(c) else np.full_like(x, c[i]) for i in range(0, len(c), 2)]
     y = pairs[-1]
@@ -57,7 +57,7 @@ def _polynomial(coefficients: Sequence[float], x: F64) -> F64:
 
 
 def _reduce(y: F64) -> tuple[F64, F64]:
-    """``y = n*ln(2) + r``: 2^n and e^r - 1."""
+    """Split ``y = n*ln(2) + r`` and give 2^n and e^r - 1."""
     n = np.rint(y * _LOG2_E)
     r = y - n * _LN2
     power: F64 = np.ldexp(1.0, np.where(np.isnan(n), 0, n).astype(np.int32))
@@ -70,7 +70,7 @@ def _exp(y: F64) -> F64:
 
 
 def _gate(x: F64, y: F64) -> F32:
-    """``x / (1 + e^y)``"""
+    """Compute ``x / (1 + e^y)``."""
     return f32(np.where(x < -_EXP_END, -_EXP_END, x) / (1.0 + _exp(y)))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def count(length: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool) -> int:
-    """Output positions along one axis, by torch's rule."""
+    """Count output positions along one axis, by torch's rule."""
     room = length + before + after - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
@@ -28,7 +28,7 @@ def patches(
     ceil_mode: bool,
     fill: Any,
 ) -> NDArray[Any]:
-    """A view ``[N, out_h, out_w, kh, kw, C]`` of the NHWC array `x` padded with `fill` (top, left, bottom, right)."""
+    """Give a view ``[N, out_h, out_w, kh, kw, C]`` of the NHWC array `x` padded with `fill` (top, left, bottom, right)."""
     top, left, bottom, right = padding
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     out_h = count(x.shape[1], kernel[0], stride[0], top, bottom, dilation[0], ceil_mode)

@@ -1,1 +1,1 @@
-"""Experiments on top of everything else."""
+"""Whole experiments: the demo, ablations, and grids of methods and bits on one network."""

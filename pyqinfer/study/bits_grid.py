@@ -21,7 +21,7 @@ from pyqinfer.quantization import quantize
 from pyqinfer.report import Cell, Column, Report
 from pyqinfer.session import Session
 
-OnProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+OnProgress = Callable[[str, int, int], None]  # is called with what is being done, steps done, steps in all
 
 _INT8 = LayerBits(8, 8)
 _COLUMNS = [

@@ -23,13 +23,15 @@ _BATCH = 32  # a layer of a small network then fits a core's cache, and torch ne
 
 @dataclass(frozen=True)
 class Accuracy:
-    """
+    """What a network scores on labelled images, in the engine and in torch.
+
     Args:
         images: how many the engine has seen. top1: in the engine, percent.
         torch_images: how many of them torch has seen as well, 0 if none. torch_top1: percent.
         different: images to which the two give different classes.
-        margin_steps: of those images, the largest difference between torch's two best outputs, in :func:`output_step`; 0 if there are none.
-        exact_different, exact_margin_steps: the same against the graph in torch with exact sums
+        margin_steps: the largest difference between torch's two best outputs over those images, in :func:`output_step`; 0 if there
+            are none.
+        exact_different, exact_margin_steps: like ``different`` and ``margin_steps``, against the graph in torch with exact sums
             (:class:`~pyqinfer.quantization.exact_sums.ExactSums`), on the same images; None for a network in float.
         hits: which images the engine classes right, see :func:`pack_hits`; "" where nobody kept it.
     """
@@ -51,7 +53,7 @@ class Accuracy:
 
     @property
     def exact_agreement(self) -> float | None:
-        """The same with exact sums in torch."""
+        """Share of the images to which the engine and torch with exact sums give the same class, percent; None for a network in float."""
         return 100 * (1 - self.exact_different / self.torch_images) if self.exact_different is not None else None
 
 

@@ -57,7 +57,7 @@ class Arrays:
             yield self.images[start : start + size], self.labels[start : start + size].astype(np.int64)
 
     def first(self, count: int | None) -> Arrays:
-        """The first `count` of them; all for None."""
+        """The first `count` images; all for None."""
         return Arrays(self.images[:count], self.labels[:count])
 
 

@@ -27,9 +27,9 @@ from pyqinfer.study.grid import FLOAT_METHOD, Entry
 from pyqinfer.study.labelled import Labelled
 from pyqinfer.study.rows import Row, model_costs, read_row, read_times, write_row, write_times
 
-OnProgress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+OnProgress = Callable[[str, int, int], None]  # is called with what is being done, steps done, steps in all
 
-# What relative latency budgets refer to.
+# The network whose latency relative budgets refer to.
 INT8 = Entry("ptq", LayerBits(8, 8))
 _RUNS = 5
 
@@ -136,7 +136,10 @@ class Study:
         return graph, {} if budget is None else budget.limits
 
     def inputs(self, entry: Entry) -> list[Tensor]:
-        """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well."""
+        """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well.
+
+        A method that makes its own data has ``distill(model, examples)``, and settings ``distillation`` that the images depend on.
+        """
         if entry.needs_data:
             return list(self.calibration)
         method = entry.configuration()
@@ -179,7 +182,7 @@ def with_latency(rows: Sequence[Row], times: Mapping[str, Mapping[str, float]]) 
 
 
 def conditions(study: Study) -> dict[str, Any]:
-    """What a figure needs beside it."""
+    """The conditions of a measurement, which belong beside every figure: CPU, compiler, data and versions."""
     info = cpu_info()
     return {
         "cpu": info["brand"],

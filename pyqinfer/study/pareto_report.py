@@ -131,7 +131,7 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
 
 
 def _hide_overlaps(axis: Any) -> None:
-    """Of labels that lie on one another the first stays; the figure must have been drawn."""
+    """Hide every label that lies on an earlier one; the figure must have been drawn."""
     kept: list[Any] = []
     for label in axis.texts:
         box = label.get_window_extent()

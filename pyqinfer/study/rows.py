@@ -79,7 +79,7 @@ def read_row(path: Path, key: str) -> Row | None:
 
 
 def write_row(path: Path, key: str, row: Row) -> None:
-    """Complete or not at all. `key` covers what the row was made from."""
+    """Write a row, completely or not at all. `key` covers what the row was made from."""
     write_json(path, {"key": key, "row": row.to_dict()})
 
 
@@ -93,12 +93,12 @@ def read_times(path: Path, key: str) -> dict[str, float] | None:
 
 
 def write_times(path: Path, key: str, times: dict[str, float]) -> None:
-    """Complete or not at all."""
+    """Write latencies in ms by name, completely or not at all."""
     write_json(path, {"key": key, "times": times})
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Complete or not at all."""
+    """Write a JSON file, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -18,11 +18,11 @@ from torch.utils._pytree import tree_leaves
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
 from pyqinfer.frontend.export import export_functional
-from pyqinfer.frontend.fp32 import trace
+from pyqinfer.frontend.tracing import trace
 from random_graphs.net import Net
 
 _CALIBRATION = 4
-# Of the largest element of an output, for whole fp32 networks: layer by layer the bound is far closer.
+# The bound for whole fp32 networks, as a share of an output's largest element. Layer by layer it is far closer.
 _FP32_TOLERANCE = 1e-4
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from op_rows import KINDS
+from op_rows.drawing import one_of
+from op_rows.family import Draw, Kind
 
-from random_graphs.kinds import KINDS, Draw, Kind, one_of
 from random_graphs.net import Net, Shape, Step, make_module
 
 _MOST_ELEMENTS = 20_000

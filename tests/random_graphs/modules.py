@@ -100,6 +100,17 @@ class Chunk(nn.Module):
         return torch.cat(pieces[::-1], 1) if self.index < 0 else pieces[self.index]
 
 
+class ClassToken(nn.Module):
+    """A learned row in front of the others of [N, L, D], as vision transformers have it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.rand(1, 1, width) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+
+
 def cat(a: Tensor, b: Tensor, dim: int) -> Tensor:
     return torch.cat([a, b], dim)
 
@@ -115,23 +126,3 @@ def times_transposed(a: Tensor, b: Tensor) -> Tensor:
 def tokens(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, H*W, C], as vision transformers have it."""
     return x.flatten(2).transpose(1, 2)
-
-
-def add(a: Tensor, b: Tensor) -> Tensor:
-    return a + b
-
-
-def sub(a: Tensor, b: Tensor) -> Tensor:
-    return a - b
-
-
-def mul(a: Tensor, b: Tensor) -> Tensor:
-    return a * b
-
-
-def div(a: Tensor, b: Tensor) -> Tensor:
-    return a / b
-
-
-matmul, permute, transpose, mean, clamp = torch.matmul, torch.permute, torch.transpose, torch.mean, torch.clamp
-total, amax, unsqueeze = torch.sum, torch.amax, torch.unsqueeze

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """One module and what it reads. ``module``: an expression over torch.nn and ``random_graphs.modules``, or ``"shared(3)"``: step 3's.
+    """One module and what it reads. ``module``: an expression over torch, nn and ``random_graphs.modules``, or ``"shared(3)"``: step 3's.
 
     ``inputs``: values by number, the network's inputs first and then one per step.
     """
@@ -78,7 +78,7 @@ class _Assembled(nn.Module):
 
 def make_module(expression: str) -> nn.Module:
     """The module that an expression of a :class:`Step` stands for; normalizations get statistics and parameters."""
-    module: nn.Module = eval(expression, {"nn": nn, **vars(modules)})
+    module: nn.Module = eval(expression, {"torch": torch, "nn": nn, **vars(modules)})
     for norm in module.modules():
         if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
             nn.init.uniform_(norm.weight, -1.0, 1.5)

@@ -53,10 +53,9 @@ typedef struct pqi_session_options {
   size_t struct_size;
   int threads;           /* 1 .. 1024; results do not depend on it. They wait awake between layers, and sleep 0.2 ms after the last */
   const char* isa;       /* "auto" (also NULL), "reference", "avx2", "avx512vnni", ...; results do not depend on it */
-  const char* algorithm; /* of convolutions and linear layers: "auto" (also NULL: the fastest that is proved exact), or one of "direct",
-                            "fip", "deferred", "winograd", "winograd_4x4", "winograd_1d", "winograd_1d4", and these with "_fip" (not
-                            4x4) or "_deferred" for all layers whose shape it fits; an error where it is not exact. Results do not
-                            depend on it */
+  const char* algorithm; /* of convolutions and linear layers: "auto" (also NULL: the fastest that is proved exact), "direct", or one by
+                            name ("winograd", "deferred", ...) for all layers whose shape it fits; an error where it is not exact, and
+                            one that lists all names where the name is unknown. Results do not depend on it */
   const char* fip;       /* whether "auto" may choose Winograd's inner product: "auto" (also NULL: by the CPU's family), "on", "off" */
 } pqi_session_options;
 #define PQI_SESSION_OPTIONS_INIT {sizeof(pqi_session_options), 1, NULL, NULL, NULL}

@@ -1,14 +1,15 @@
-// Arithmetic of two operands, row by row, each codes, floats or one element per row.
+// Arithmetic of two operands, row by row. Each operand is codes, floats or one element per row.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 
 namespace pqi::kernels {
 namespace {
 
-// An operand of one kind: Seek goes to a row, Get gives the floats of its elements from i on.
+// The kinds of an operand. Seek goes to a row, Get gives its elements from i on as floats.
 template <class S>
 struct FloatRows {
   const BinaryOperand& operand;
@@ -63,6 +64,7 @@ __attribute__((noinline)) void BinaryRows(A a, B b, size_t rows, size_t n, const
   }
 }
 
+// Calls fn with the operand as an object of its kind.
 template <class S, class Fn>
 PQI_INLINE void WithKind(const BinaryOperand& o, Fn&& fn) {
   if (o.step == 0) return fn(OnePerRow<S>(o));

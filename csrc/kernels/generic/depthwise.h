@@ -1,7 +1,7 @@
-// Depthwise convolution of one output pixel: lanes are channels, one multiply-add per tap.
+// Depthwise convolution of one output pixel at a time: lanes are channels, and each tap takes one multiply-add.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/depthwise.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 

@@ -1,11 +1,11 @@
 // Depthwise convolution of codes along image rows, windows of 3x3 and 5x5.
 //
-// The bytes of a column that belong to one channel are interleaved into dword lanes (as many as S::ColumnPhases says), so that a dot
-// product multiplies up to four pixels of it, and a column in registers serves as many output pixels as the window is wide. Where the last
-// dword has room, the column of the next image row comes with it: the same registers then serve a second row of outputs, with weights one
-// byte further up, and each line is interleaved less often. Weights go through the same interleaving and therefore need no layout of their
-// own. Vector j of a block of Q vectors holds, in its 128-bit piece L, the four channels from (L * Q + j) * 4 on: the order in which
-// unpacking leaves them and packing takes them back.
+// A column is the pixels that lie above each other under a window. Its bytes of one channel are interleaved into dword lanes (as many as
+// S::ColumnPhases says), so that a dot product multiplies up to four pixels of it, and a column in registers serves as many output pixels
+// as the window is wide. Where the last dword has room, it takes the pixel of the next image row too: the same registers then serve a
+// second row of outputs, with weights one byte further up, and each line is interleaved less often. Weights go through the same
+// interleaving and therefore need no layout of their own. Vector j of a block of Q vectors holds, in its 128-bit piece L, the four channels
+// from (L * Q + j) * 4 on: the order in which unpacking leaves them and packing takes them back.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/contract.h"
+#include "kernels/contract/depthwise.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/depthwise.h"
 #include "kernels/generic/epilogue.h"
@@ -21,14 +21,15 @@
 namespace pqi::kernels {
 namespace {
 
-// A block: Q vectors of channels, kOut rows of outputs of K x K windows at a time.
+// A block of Q vectors of channels, for kOut rows of outputs of K x K windows at a time.
 template <class S, int K, int Q, int kOut>
 struct ColumnShape {
   static constexpr int kLines = K + kOut - 1, kPhases = S::ColumnPhases(kLines), kChannels = Q * S::kLanes;
   using Registers = typename S::Int[kPhases][Q];
 };
 
-// Parameters of a block in the order of its vectors; those of `width` channels again and again.
+// The parameters of a block in the order of its vectors. Where a block holds several image rows beside each other, those of `width`
+// channels repeat.
 template <class S, int K, int Q, int kOut>
 struct ColumnParameters {
   using Shape = ColumnShape<S, K, Q, kOut>;
@@ -55,7 +56,7 @@ struct ColumnParameters {
     }
     const size_t padded = DepthwisePadded(d.n);
     for (int x = 0; x < K; ++x) {
-      alignas(64) int8_t lines[K + 2 * (kOut - 1)][Shape::kChannels];  // with lines of zeros in front and behind
+      alignas(64) int8_t lines[K + 2 * (kOut - 1)][Shape::kChannels];  // lines of weights, with lines of zeros before and after them
       std::memset(lines, 0, sizeof lines);
       for (int y = 0; y < K; ++y) {
         const int8_t* w = d.w + static_cast<size_t>(y * K + x) * padded + c;
@@ -72,13 +73,13 @@ struct ColumnParameters {
   }
 };
 
-// Lines under kRows groups of rows beside each other, kLines a group.
+// The lines under kRows groups of output rows beside each other, kLines for a group.
 template <int kRows, int kLines>
 struct ColumnLines {
   const uint8_t* at[kRows][kLines];
 };
 
-// fn(0), fn(1), ... with numbers that the compiler knows.
+// Calls fn(0), fn(1), ... with numbers that the compiler knows.
 template <class Fn, int... I>
 PQI_INLINE void CallWith(Fn&& fn, std::integer_sequence<int, I...>) {
   (fn(std::integral_constant<int, I>()), ...);
@@ -88,13 +89,13 @@ PQI_INLINE void ForConstants(Fn&& fn) {
   CallWith(fn, std::make_integer_sequence<int, kCount>());
 }
 
-// Q * kLanes / kRows channels from c on, of which `lanes` are stored, in all pixels of the band. kRows groups of kOut rows, those of
-// different groups beside each other in one block: d.rows is a multiple of kRows * kOut, and d.row_lines is 1 where kOut is 2.
+// Computes Q * kLanes / kRows channels from c on, of which `lanes` are stored, in all pixels of the band. A block holds kRows groups of
+// kOut rows beside each other: d.rows is a multiple of kRows * kOut, and d.row_lines is 1 where kOut is 2.
 template <class S, int K, int Q, int kRows, int kOut, int kStride, bool kSaturates, class Lanes>
 __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, size_t c, Lanes lanes) noexcept {
   using Int = typename S::Int;
   using Shape = ColumnShape<S, K, Q, kOut>;
-  constexpr bool kHoldsWeights = K == 3;  // those of the first row of outputs fit registers
+  constexpr bool kHoldsWeights = K == 3;  // registers have room for the weights of the first row of outputs
   const ColumnParameters<S, K, Q, kOut> params(d, c, Q * S::kLanes / kRows);
   const OutputStage<S> output(d.output, nullptr);
   const size_t row_bytes = d.m * d.out_stride;
@@ -115,7 +116,7 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
   uint32_t column = 0;
   size_t offset = 0;
   uint8_t* out = d.out + c;
-  // `inside`: the column is known to lie in the image.
+  // Loads the next column into registers; with `inside` it is known to lie in the image.
   const auto load = [&](typename Shape::Registers& to, auto inside) PQI_INLINE_LAMBDA {
     const auto* lines = &image;
     size_t at = offset;
@@ -124,7 +125,7 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
         lines = &padding;
         at = 0;
       }
-      PQI_OPAQUE(lines);  // one choice, not one for each line
+      PQI_OPAQUE(lines);  // without this the compiler would choose for each line again
     }
     const auto line = [&](int y) PQI_INLINE_LAMBDA {
       if constexpr (kRows == 1) {
@@ -139,9 +140,9 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
     ++column;
     offset += step;
   };
-  // The pixel under the columns x[kFirst], x[kFirst + 1], ... modulo K.
+  // Computes and stores the pixel under the columns x[first], x[first + 1], ..., indices modulo K.
   const auto pixel = [&](const typename Shape::Registers(&x)[K], auto first) PQI_INLINE_LAMBDA {
-    // Parameters are read where they are used. Hoisted out of the loop they would push columns or weights out of registers.
+    // Parameters are read where they are used: hoisted out of the loop they would push columns or weights out of registers.
     const ColumnParameters<S, K, Q, kOut>* at = &params;
     PQI_OPAQUE(at);
     PQI_UNROLL for (int o = 0; o < kOut; ++o) {
@@ -173,7 +174,7 @@ __attribute__((noinline)) void DepthwiseBlock(const DepthwiseColumnsU8S8& d, siz
       for (size_t y = 0; y < Shape::kLines; ++y) image.at[r][y] = d.line[size_t{row} * d.row_lines + r * apart + y] + c;
     }
     column = 0;
-    offset = 0 - begin * step;  // used from column `begin` on
+    offset = 0 - begin * step;  // read from column `begin` on, where it is 0
     out = d.out + row * row_bytes + c;
     typename Shape::Registers x[K];
     ForConstants<K - kStride>([&](auto i) PQI_INLINE_LAMBDA { load(x[i], anywhere); });
@@ -209,7 +210,7 @@ PQI_INLINE void DepthwiseRows(const DepthwiseColumnsU8S8& d, size_t c, Lanes lan
   if constexpr (kOut == 1) DepthwiseBlock<S, K, Q, kRows, kOut, 2, false>(d, c, lanes);
 }
 
-// The band from row `first` on, `rows` of it.
+// The part of a band from row `first` on, `rows` of them.
 PQI_INLINE DepthwiseColumnsU8S8 RowsOf(const DepthwiseColumnsU8S8& d, uint32_t first, uint32_t rows) {
   DepthwiseColumnsU8S8 part = d;
   part.line += static_cast<size_t>(first) * d.row_lines;
@@ -218,7 +219,7 @@ PQI_INLINE DepthwiseColumnsU8S8 RowsOf(const DepthwiseColumnsU8S8& d, uint32_t f
   return part;
 }
 
-// All rows of the band, a multiple of kRows.
+// Computes channels of all rows of the band, a multiple of kRows: in pairs of rows where that pays.
 template <class S, int K, int Q, int kRows, class Lanes>
 PQI_INLINE void DepthwiseChannelsOf(const DepthwiseColumnsU8S8& d, size_t c, Lanes lanes) {
   uint32_t paired = 0;
@@ -229,7 +230,8 @@ PQI_INLINE void DepthwiseChannelsOf(const DepthwiseColumnsU8S8& d, size_t c, Lan
   if (paired < d.rows) DepthwiseRows<S, K, Q, kRows, 1>(RowsOf(d, paired, d.rows - paired), c, lanes);
 }
 
-// From channel c on: whole blocks of Q vectors, then what is left in narrower ones. A partial block is used where it wastes no vector.
+// Computes the channels from c on in whole blocks of Q vectors, and then what is left in narrower ones. A partial block is used where it
+// wastes no vector.
 template <class S, int K, int Q>
 PQI_INLINE void DepthwiseFrom(const DepthwiseColumnsU8S8& d, size_t c) {
   constexpr size_t kBlock = Q * S::kLanes;
@@ -241,7 +243,7 @@ PQI_INLINE void DepthwiseFrom(const DepthwiseColumnsU8S8& d, size_t c) {
   DepthwiseChannelsOf<S, K, Q, 1>(d, c, S::FirstBytes(d.n - c));
 }
 
-// n channels from c on, in kRows rows at a time.
+// Computes n channels from c on in kRows rows at a time.
 template <class S, int K, int kRows>
 PQI_INLINE void DepthwiseBeside(const DepthwiseColumnsU8S8& d, size_t c, size_t n) {
   constexpr int Q = S::kColumnVectors;
@@ -257,7 +259,7 @@ PQI_INLINE void Depthwise3x3(const DepthwiseColumnsU8S8& d) {
   for (size_t block = 0; block < c; block += kBlock) DepthwiseChannelsOf<S, K, Q, 1>(d, block, typename S::All());
   uint32_t done = 0;
   if constexpr (S::kRowsBeside > 1) {
-    // The channels beyond whole blocks: a half of a block of two rows, a quarter of four, or both.
+    // The channels beyond whole blocks take a half of a block that holds two rows, a quarter of one that holds four, or both.
     const bool quarter = left % kHalf != 0 && left % kHalf <= kQuarter;
     const uint32_t together = quarter ? 4 : 2, rows = d.rows / together * together;
     if (left > 0 && left <= kHalf + kQuarter && rows > 0) {

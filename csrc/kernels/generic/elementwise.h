@@ -4,7 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 
@@ -19,7 +20,7 @@ PQI_INLINE void ForEachVector(size_t n, Fn&& fn) {
   if (i < n) fn(i, S::First(n - i));
 }
 
-// Quantize alone: no activation, whatever the fields say.
+// An output that only quantizes, whatever activation the fields name.
 PQI_INLINE Output PlainCodes(const Output& q) {
   Output o = q;
   o.act_lo = -__builtin_inff();
@@ -34,7 +35,7 @@ void QuantizeKernel(const float* x, uint8_t* y, size_t n, const Output& q) noexc
   ForEachVector<S>(n, [&](size_t i, auto lanes) { S::StoreU8(y + i, output.Quantize(S::LoadFloat(x + i, lanes)), lanes); });
 }
 
-// Minima and maxima do not depend on the order. The accumulators start at +0 and keep it against -0 and NaN.
+// Several chains are exact, because minima and maxima do not depend on the order. They start at +0 and keep it against -0 and NaN.
 template <class S>
 void RangeKernel(const float* x, size_t n, float* lo, float* hi) noexcept {
   constexpr size_t kChains = 4;
@@ -152,7 +153,7 @@ template <class S>
 void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept {
   size_t at = 0;
   if constexpr (!std::is_void_v<typename S::ByteTable>) {
-    if (n < S::kBytes / 2) return TableBytes(x, y, n, table256);  // filling the registers takes longer
+    if (n < S::kBytes / 2) return TableBytes(x, y, n, table256);  // to fill the registers would take longer
     const typename S::ByteTable table(table256);
     for (; at + S::kBytes <= n; at += S::kBytes) table.LookUp(x + at, y + at);
     if (const size_t left = n - at; left >= S::kBytes / 4) {
@@ -166,7 +167,7 @@ void TableKernel(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256
   TableBytes(x + at, y + at, n - at, table256);
 }
 
-// The 16 bytes of all rows at `at`.
+// The largest of 16 bytes at `at` in all operands.
 PQI_INLINE void Max16(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
   typedef uint8_t Bytes __attribute__((vector_size(16)));
   Bytes most, other;
@@ -178,7 +179,7 @@ PQI_INLINE void Max16(const uint8_t* const* x, size_t count, size_t at, uint8_t*
   __builtin_memcpy(y, &most, 16);
 }
 
-// Count: size_t, or a constant that unrolls the loops over the operands.
+// The largest codes of all rows. Count is size_t, or a constant that unrolls the loops over the operands.
 template <class S, class Count>
 PQI_INLINE void MaxRows(const MaxU8& m, const uint8_t* const* x, Count count) {
   const size_t n = m.n;
@@ -189,7 +190,7 @@ PQI_INLINE void MaxRows(const MaxU8& m, const uint8_t* const* x, Count count) {
     for (; at + S::kBytes <= n; at += S::kBytes) S::MaxBytes(x, count, row + at, y + at);
     if (at == n) continue;
     if (n >= S::kBytes) {
-      S::MaxBytes(x, count, row + n - S::kBytes, y + n - S::kBytes);  // some of them once more
+      S::MaxBytes(x, count, row + n - S::kBytes, y + n - S::kBytes);  // the last vector overlaps the one before
       continue;
     }
     for (; at + 16 <= n; at += 16) Max16(x, count, row + at, y + at);

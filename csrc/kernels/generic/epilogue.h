@@ -1,19 +1,21 @@
-// From integer or float sums to outputs: scale, bias, residual, activation, quantize (docs/numerics.md), written once over an ISA's
-// primitives. The common integer case, codes out and nothing but a residual of codes in between, is finished in registers
-// (generic/epilogue_registers.h). Otherwise tiles leave their sums in a small array on the stack and pass it here: this code then exists
+// The epilogue that leads from integer or float sums to outputs: scale, bias, residual, activation, quantize (docs/numerics.md).
+//
+// The common integer case, codes out and nothing but a residual of codes in between, is finished in registers
+// (generic/epilogue_registers.h). Otherwise tiles leave their sums in a small array on the stack and pass it here, so that this code exists
 // once per ISA instead of once per tile height.
 //
 // Every header of generic/ opens an anonymous namespace and is included by exactly one translation unit per ISA, after its simd.h:
 // nothing compiled for one ISA can be picked by the linker for another.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {
 namespace {
 
-// Activation, quantize, store. `Lanes` is S::All or S::Mask throughout.
+// Activation, quantize, store, for all lanes or the first ones, as the type `Lanes` says.
 //
 // For codes the activation costs nothing. f32(x * r) grows with x, so clamping x and then multiplying equals multiplying and then clamping
 // to the bounds' products, and two clamps in a row are one. A NaN passes through both bounds and becomes the zero point at the end.
@@ -36,9 +38,9 @@ struct OutputStage {
         codes(static_cast<uint8_t*>(out)),
         floats(static_cast<float*>(out)) {}
 
-  // MaxF(a, b) is a > b ? a : b, so b passes where one is NaN or both are zero.
+  // MaxF and MinF give their second argument where one is NaN or both are zero, so x passes there.
   PQI_INLINE Float Clamp(Float x) const { return S::MinF(hi, S::MaxF(lo, x)); }
-  // The code less its zero point.
+  // The code of x less its zero point.
   PQI_INLINE Int Rounded(Float x) const { return S::ToIntNearest(Clamp(S::MulF(x, inv_scale))); }
   PQI_INLINE Int Quantize(Float x) const { return S::AddInt(Rounded(x), zero_point); }
 
@@ -55,7 +57,7 @@ struct OutputStage {
   PQI_INLINE static float Clamped(float v, const Output& o) { return v < o.v_lo ? o.v_lo : (v > o.v_hi ? o.v_hi : v); }
 };
 
-// f32(f32(q - z) * s)
+// Codes to floats: f32(f32(q - z) * s).
 template <class S>
 struct DequantizeStage {
   typename S::Int zero_point;
@@ -68,14 +70,14 @@ struct DequantizeStage {
   }
 };
 
-// Parameters of kLanes output channels, and what follows their sums.
+// The parameters of kLanes output channels, and what they do to the sums of a row.
 template <class S>
 struct ChannelEpilogue {
   using Float = typename S::Float;
   using Int = typename S::Int;
   Float scale, bias;
   Int base;
-  bool has_bias, has_base, doubled;  // doubled: step 2
+  bool has_bias, has_base, doubled;  // doubled: the step is 2
   const Residual& residual;
   DequantizeStage<S> residual_stage;
   OutputStage<S> output;
@@ -92,7 +94,7 @@ struct ChannelEpilogue {
         residual_stage(p.residual.zero_point, p.residual.scale),
         output(p.output, p.out) {}
 
-  // sum = sum((q_a - z_a) * code); box is read only where there is a base.
+  // `sum` is sum((q_a - z_a) * code) of each channel; `box` is read only where there is a base.
   template <class Lanes>
   PQI_INLINE void Finish(Int sum, Int box, size_t residual_at, size_t out_at, Lanes lanes) const {
     Int acc = doubled ? S::AddInt(sum, sum) : sum;
@@ -117,7 +119,7 @@ PQI_INLINE void FinishTileColumn(const TileU8S8& t, const int32_t* sums, size_t 
   }
 }
 
-// Rows with parameters of their own; `t.scale` is the weights'.
+// FinishTileColumn for rows that have parameters of their own; `t.scale` is that of the weights.
 template <class S, class Lanes>
 PQI_INLINE void FinishDynamicColumn(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride, size_t j, Lanes lanes) {
   const DynamicRows& rows = *t.rows;
@@ -155,7 +157,7 @@ PQI_INLINE void FinishDynamicTile(const TileU8S8& t, const int32_t* sums, size_t
   if (j < t.n) FinishDynamicColumn<S>(t, sums, m, stride, j, S::First(t.n - j));
 }
 
-// What the register epilogue below does not do. sums: [m][stride], start values included.
+// The epilogue of what FinishRows (generic/epilogue_registers.h) does not do. sums: [m][stride], start values included.
 template <class S>
 __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums, size_t m, size_t stride) {
   if (t.rows != nullptr) return FinishDynamicTile<S>(t, sums, m, stride);
@@ -164,7 +166,7 @@ __attribute__((noinline)) void FinishTile(const TileU8S8& t, const int32_t* sums
   if (j < t.n) FinishTileColumn<S>(t, sums, m, stride, j, S::First(t.n - j));
 }
 
-// Bias, residual, activation of a float layer.
+// The epilogue of a float layer: bias, residual, activation.
 template <class S, class Lanes>
 PQI_INLINE void FinishFloat(typename S::Float sum, const float* bias, const float* residual, const OutputStage<S>& output, size_t out_at,
                             Lanes lanes) {

@@ -4,17 +4,18 @@
 // point added there with saturation, one pack to 8 bits, one permutation. Where the caller has proved that nothing is NaN or leaves int32
 // (Output::saturates), saturation is also the clamp, with a minimum of bytes for codes that end below 255, and a vector costs two
 // multiplications, an addition and two conversions.
-// Registers beside the sums: scale and bias of each column, 1/s, the zero point, four temporaries.
+//
+// Beside the sums registers hold scale and bias of each column, 1/s, the zero point and four temporaries.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 
 namespace pqi::kernels {
 namespace {
 
-// True if FinishRows can do what the tile asks for.
+// True if FinishRows and FinishRun can do what the tile asks for.
 template <class S, int NV>
 PQI_INLINE bool FinishesInRegisters(const TileU8S8& t) {
   const bool whole = t.n == NV * S::kLanes;
@@ -22,7 +23,8 @@ PQI_INLINE bool FinishesInRegisters(const TileU8S8& t) {
          (t.residual.u8 == nullptr || whole);
 }
 
-// What the rows of a tile share. Four vectors of sums, 4 / NV rows of NV, become one vector of bytes.
+// The epilogue of rows of NV vectors: four vectors of sums, which are 4 / NV rows, become one vector of bytes. It holds what the rows of a
+// tile share.
 template <class S, int NV, bool kSaturates, bool kResidual>
 struct RowEpilogue {
   using Int = typename S::Int;
@@ -51,7 +53,7 @@ struct RowEpilogue {
     }
   }
 
-  // The code less its zero point of vector j of a row, whose residual, where `adds`, begins at `from`.
+  // The codes, less their zero point, of vector j of a row. Where `adds`, the residual of the row begins at `from`.
   PQI_INLINE Int Code(Int sum, int j, bool adds, const uint8_t* from) const {
     Float y = S::AddF(S::MulF(S::ToFloat(sum), scale[j]), bias[j]);
     if (kResidual && adds) y = S::AddF(y, residual.Get(from + j * S::kLanes, typename S::All()));
@@ -65,8 +67,8 @@ struct RowEpilogue {
       S::template StorePiece<kRowBytes>(out, bytes, row, part);
     }
   }
-  // kRows rows of sums, of which the first `left` exist: row i goes to out + i * out_stride and takes its residual from residual + i *
-  // residual_stride.
+  // Finishes kRows rows of sums, of which the first `left` exist: row i goes to out + i * out_stride and takes its residual from
+  // from + i * from_stride.
   PQI_INLINE void Finish(const Int (&sums)[4], size_t left, uint8_t* out, size_t out_stride, const uint8_t* from,
                          size_t from_stride) const {
     Int codes[4];
@@ -85,7 +87,7 @@ template <bool kValue>
 struct Flag {
   static constexpr bool value = kValue;
 };
-// fn(saturates, adds a residual), each a Flag.
+// Calls fn(saturates, adds) with a Flag for whether the output saturates and whether a residual is added.
 template <class Fn>
 PQI_INLINE void ForEpilogueOf(const TileU8S8& t, Fn&& fn) {
   if (t.residual.u8 == nullptr) {
@@ -96,6 +98,7 @@ PQI_INLINE void ForEpilogueOf(const TileU8S8& t, Fn&& fn) {
   fn(Flag<false>(), Flag<true>());
 }
 
+// Finishes a tile whose sums are in registers.
 template <class S, int MR, int NV>
 PQI_INLINE void FinishRows(const TileU8S8& t, const typename S::Int (&acc)[MR][NV]) {
   ForEpilogueOf(t, [&](auto saturates, auto adds) PQI_INLINE_LAMBDA {
@@ -125,7 +128,7 @@ PQI_INLINE void FinishRows(const TileU8S8& t, const typename S::Int (&acc)[MR][N
   });
 }
 
-// FinishRows of sums that lie in memory, [MR][NV * kLanes].
+// FinishRows for sums that lie in memory, [MR][NV * kLanes].
 template <class S, int MR, int NV>
 __attribute__((noinline)) void FinishStored(const TileU8S8& t, const int32_t* sums) {
   typename S::Int acc[MR][NV];
@@ -135,8 +138,8 @@ __attribute__((noinline)) void FinishStored(const TileU8S8& t, const int32_t* su
   FinishRows<S, MR, NV>(t, acc);
 }
 
-// Any number of rows whose sums lie in memory, [rows][NV * kLanes], and are read up to the next multiple of 4 / NV rows: row i goes to
-// out + i * out_stride, and takes its residual, if there is one, from residual + i * t.residual.stride.
+// Finishes any number of rows whose sums lie in memory, [rows][NV * kLanes], and are read up to the next multiple of 4 / NV rows. Row i
+// goes to out + i * t.out_stride, and takes its residual, if there is one, from residual + i * t.residual.stride.
 template <class S, int NV>
 __attribute__((noinline)) void FinishRun(const TileU8S8& t, const int32_t* sums, size_t rows, uint8_t* out, const uint8_t* residual) {
   ForEpilogueOf(t, [&](auto saturates, auto adds) PQI_INLINE_LAMBDA {

@@ -14,7 +14,7 @@ struct Functions {
   using Int = typename S::Int;
 
   PQI_INLINE static Float Set(float v) { return S::SetFloat(v); }
-  // x < lo ? lo : x, then > hi ? hi : x; NaN passes.
+  // x, or lo if it is less, or hi if it is greater; NaN passes.
   PQI_INLINE static Float Clamp(Float x, float lo, float hi) { return S::MinF(Set(hi), S::MaxF(Set(lo), x)); }
 
   template <size_t N>
@@ -24,7 +24,7 @@ struct Functions {
     return y;
   }
 
-  // x = n*ln(2) + r; gives n and e^r - 1.
+  // Splits x = n*ln(2) + r, and gives n and e^r - 1.
   PQI_INLINE static Float Reduce(Float x, Int* n) {
     *n = S::ToIntNearest(S::MulF(x, Set(constants::kLog2E)));
     const Float whole = S::ToFloat(*n);
@@ -54,7 +54,7 @@ struct Functions {
     return S::SelectGreater(t, Set(constants::kErfSplit), far, near);
   }
 
-  // n*ln(2) + log(1 + z).
+  // n*ln(2) + log(1 + z) for z of a limited range (constants::kLogPolynomial).
   PQI_INLINE static Float LogOf(Float n, Float z) {
     const Float t = S::Fma(S::MulF(z, z), S::Fma(z, Horner(constants::kLogPolynomial, z), Set(-0.5f)), z);
     return S::Fma(n, Set(constants::kLn2High), S::Fma(n, Set(constants::kLn2Low), t));
@@ -70,12 +70,12 @@ struct Functions {
     const Float below = S::SelectGreater(normal, x, Set(constants::kLogRaiseBits), Set(0));
     const Float y = LogOf(S::SubF(S::ToFloat(n), below), S::SubF(f, Set(1)));
     const Float infinity = Set(__builtin_inff());
-    // NaN, zeros and negative numbers; NaN less infinity is NaN.
+    // The result for zeros, negative numbers and NaN: -inf, NaN and NaN, because NaN less infinity is NaN.
     const Float special = S::SelectGreater(Set(0), x, Set(__builtin_nanf("")), S::SubF(x, infinity));
     return S::SelectGreater(x, Set(0), S::SelectGreater(x, Set(constants::kLargestFloat), x, y), special);
   }
 
-  // max(x, 0) + log(1 + e^-|x|)
+  // Softplus as max(x, 0) + log(1 + e^-|x|).
   PQI_INLINE static Float Softplus(Float x) {
     const Float u = Exp(S::MulF(Set(-1), S::AbsF(x)));
     const Float split = S::SubF(Set(constants::kSqrtTwo), Set(1));

@@ -1,27 +1,30 @@
-// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/plan/range.h has proved it.
+// Two ways to multiply codes of few bits faster than by the plain dot product, both exact where csrc/conv/exact.h has proved it.
 //
-// Inner product (S. Winograd, 1968): x0*y0 + x1*y1 = (x0 + y1)(x1 + y0) - x0*x1 - y0*y1. One dot and two byte additions replace two dots,
-// which pays where additions run on ports that the dot product leaves idle (Zen 4, measured: 85 MAC per cycle against 64). The panel
-// holds y1' = y1 - lo and y0' = y0 - lo - 128, lo the least code, so x0 + y1' fits u8 and x1 + y0' fits s8 as soon as the largest x
-// plus the range of the codes is at most 255. What is left over falls into a part of each channel (in init) and a part of each row:
+// Inner products (S. Winograd, 1968) use x0*y0 + x1*y1 = (x0 + y1)(x1 + y0) - x0*x1 - y0*y1: one dot product and two byte additions replace
+// two dot products. That pays where additions run on ports that the dot product leaves idle (measured on Zen 4: 85 MAC per cycle against
+// 64). The panel holds y1' = y1 - lo and y0' = y0 - lo - 128, with lo the least code, so that x0 + y1' fits u8 and x1 + y0' fits s8 as soon
+// as the largest x plus the range of the codes is at most 255. What is left over falls into a part of each channel (in init) and a part of
+// each row:
 //   x0*y0 + x1*y1 = (x0 + y1')(x1 + y0') - y0'*y1' - (x0 - lo)(x1 - lo - 128) + lo*(lo + 128)
 //
-// Deferred: without a dot instruction vpmaddubsw adds pairs of products in 16 bits; with small codes `depth` such results can be added
-// before they must be widened to 32.
+// Deferred sums are for ISAs without a dot instruction. There vpmaddubsw adds pairs of products in 16 bits, and with small codes `depth`
+// such results can be added before they must be widened to 32.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/contract.h"
+#include "kernels/contract/low_bit.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
 
-// Registers, 8x32 of AVX-512: 16 accumulators, 4 weights, 2 activations, 2 sums; eight row pointers.
+// The sums of an inner-product tile. 8x32 of AVX-512 take 16 registers with accumulators, 4 with weights, 2 with activations and 2 with
+// sums of bytes, and eight row pointers.
 template <class S, int MR, int NV, class T>
 PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   constexpr int kBlock = S::kInnerProduct.nr * 4;
@@ -53,8 +56,8 @@ PQI_INLINE void InnerProductSums(const T& t, typename S::Int (&acc)[MR][NV]) {
   }
 }
 
-// The bytes of a row in whole vectors and one masked piece, whose rest stays 0 and adds nothing. Two rows share a vector of sums, and up to
-// kLanes rows are added across lanes at once.
+// Row terms. The bytes of a row are read in whole vectors and one masked piece, whose rest is 0 and adds nothing. Two rows share a vector
+// of sums, and up to kLanes rows are added across lanes at once.
 template <class S>
 void RowTermsKernel(const RowTerms& t) noexcept {
   using Int = typename S::Int;
@@ -71,7 +74,7 @@ void RowTermsKernel(const RowTerms& t) noexcept {
       if (i >= rows) continue;
       for (uint32_t tap = 0; tap < t.taps; ++tap) {
         const uint8_t* const* x = t.a + tap * t.m + begin + i;
-        const uint8_t *a = x[0] + t.a_offset, *b = x[i + 1 < rows] + t.a_offset;  // the last of an odd number stands twice
+        const uint8_t *a = x[0] + t.a_offset, *b = x[i + 1 < rows] + t.a_offset;  // an odd last row takes both places
         for (uint32_t k = 0; k < whole; k += S::kBytes) {
           acc[i / 2] = S::AddPairs(acc[i / 2], S::SubBytes(S::LoadBytes(a + k), least), S::SubBytes(S::LoadBytes(b + k), least));
         }
@@ -90,7 +93,8 @@ void RowTermsKernel(const RowTerms& t) noexcept {
   }
 }
 
-// Registers, 6x16 of AVX2: 12 sums of 16 bits, 2 weights, 1 activation, 1 product. The 32-bit sums lie in memory.
+// The sums of a deferred tile. 6x16 of AVX2 take 12 registers with sums of 16 bits, 2 with weights, 1 with an activation and 1 with a
+// product; the sums of 32 bits lie in memory.
 template <class S, int MR>
 PQI_INLINE void DeferredSums(const ProductU8S8& t) {
   constexpr int NV = S::kDeferred.nr / S::kLanes;
@@ -135,7 +139,7 @@ PQI_INLINE void DeferredSums(const ProductU8S8& t) {
         }
         at = k;
       }
-      PQI_OPAQUE(sums);  // else the sums of all pieces would take the registers
+      PQI_OPAQUE(sums);  // without this the compiler would keep the sums of 32 bits in registers
       PQI_UNROLL for (int i = 0; i < MR; ++i) {
         PQI_UNROLL for (int j = 0; j < NV; ++j) {
           int32_t* sum = sums + (i * NV + j) * S::kLanes;
@@ -188,22 +192,6 @@ constexpr void FillProducts(U8S8Kernels& kernels) {
   kernels.product[MR - 1] = &DotProductKernel<S, MR>;
   if constexpr (MR > 1) FillProducts<S, MR - 1>(kernels);
 }
-
-// An ISA has what it has primitives for, its own or inherited ones, where they fit its product: inner products where one instruction makes
-// a dot product, deferred sums where none does, Winograd where a panel is two vectors wide. All sums lie in rows of S::kU8S8.nr.
-template <class S, class = void>
-struct HasInnerProduct : std::false_type {};
-template <class S>
-struct HasInnerProduct<S, std::void_t<decltype(S::kInnerProduct)>>
-    : std::bool_constant<S::kPhases == 1 && S::kInnerProduct.nr == S::kU8S8.nr> {};
-template <class S, class = void>
-struct HasDeferred : std::false_type {};
-template <class S>
-struct HasDeferred<S, std::void_t<decltype(S::kDeferred)>> : std::bool_constant<(S::kPhases > 1) && S::kDeferred.nr == S::kU8S8.nr> {};
-template <class S, class = void>
-struct HasWinograd : std::false_type {};
-template <class S>
-struct HasWinograd<S, std::void_t<decltype(sizeof(&S::SubBytes))>> : std::bool_constant<S::kU8S8.nr == 2 * S::kLanes> {};
 
 template <class S>
 constexpr void FillLowBit(KernelSet& set) {

@@ -1,14 +1,15 @@
 // Convolutions on matrix registers of 16 rows by up to 64 bytes (Intel AMX), written once over their primitives (matrix_tile.h).
 //
-// A block is 32 positions by 32 channels: four registers of sums, two of rows, two of the panel, so that each of a piece's four loads
-// serves two products. A panel is read once per block, from L1 or L2; the rows of neighbouring blocks and pieces overlap and stay in L1.
-// The sums of a block go to memory, and their epilogue runs between the products of the next one: products and vector instructions use
-// different units, and a layer with K = 64 has as much work for the one as for the other.
+// A block is 32 positions by 32 channels: four registers hold sums, two rows, two the panel, so that each of a piece's four loads serves
+// two products. A panel is read once per block, from L1 or L2; the rows of neighbouring blocks and pieces overlap and stay in L1. The sums
+// of a block go to memory, and their epilogue runs between the products of the next one: products and vector instructions use different
+// units, and a layer with K = 64 has as much work for the one as for the other.
 //
-// Exact: sums wrap as those of tile.h do.
+// It is exact as the tiles of tile.h are: sums wrap.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/matrix.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
@@ -16,14 +17,15 @@
 namespace pqi::kernels {
 namespace {
 
-// Up to two runs of 16 positions and their sums, which wait for the epilogue.
+// The sums of a block, up to two runs of 16 positions, which wait for the epilogue.
 template <class S>
 class MatrixSums {
  public:
-  // The sums of `halves` times 16 positions, row-major, 16 * vectors channels each. FinishRun reads up to three rows of 16 beyond them.
+  // Sums of `halves` times 16 positions, row-major, 16 * vectors channels each. FinishRun reads up to three rows of 16 beyond them.
   alignas(64) int32_t sums[2 * kMatrixRows * kMatrixChannels + 4 * kMatrixRows];
 
-  // Positions [first[h], first[h] + 16) less the first skip[h] of them, which were done before.
+  // Describes the block whose sums are in memory now: of each half, positions [first[h], first[h] + 16) less the first skip[h] of them,
+  // which were done before.
   void Fill(const TileMatrixU8S8& band, const TileU8S8& panel, int halves, const uint32_t (&first)[2], const uint32_t (&skip)[2]) {
     pixel_ = band.pixel;
     panel_ = &panel;
@@ -39,7 +41,7 @@ class MatrixSums {
   }
   bool Waiting() const { return half_ < halves_; }
 
-  // The epilogue of up to sixteen neighbouring pixels.
+  // Runs the epilogue of up to sixteen neighbouring pixels.
   void FinishSome() {
     const int32_t* pixel = pixel_;
     const uint32_t at = first_[half_];
@@ -90,7 +92,7 @@ class MatrixSums {
   uint32_t first_[2], skip_[2], row_ = 0;
 };
 
-// One piece of a block: A runs of 16 rows by B times 16 channels.
+// Multiplies one piece of a block: A runs of 16 rows by B times 16 channels.
 template <class M, int A, int B>
 PQI_INLINE void MatrixPiece(const uint8_t* a0, const uint8_t* a1, ptrdiff_t stride, const int8_t* w, size_t block) {
   M::template Load<4>(a0, stride);
@@ -107,8 +109,8 @@ PQI_INLINE void MatrixPiece(const uint8_t* a0, const uint8_t* a1, ptrdiff_t stri
   }
 }
 
-// A block's sums into `out`, while the epilogue of the block before goes on. Weights [ahead_begin, ahead_end) of the next panel, in pieces,
-// are asked for on the way.
+// Computes a block's sums into `out`, while the epilogue of the block before goes on, and asks the cache for pieces [ahead_begin,
+// ahead_end) of the next panel.
 template <class S, int A, int B>
 __attribute__((noinline)) void MatrixBlock(const TileMatrixU8S8& band, const TileU8S8& panel, const int8_t* w, const uint32_t (&first)[2],
                                            uint32_t ahead_begin, uint32_t ahead_end, MatrixSums<S>* before, MatrixSums<S>* out) {
@@ -117,7 +119,7 @@ __attribute__((noinline)) void MatrixBlock(const TileMatrixU8S8& band, const Til
   const uint8_t* a0 = band.a + first[0] * band.stride;
   const uint8_t* a1 = band.a + first[1] * band.stride;
   const size_t block = static_cast<size_t>(band.bytes) * kMatrixRows;
-  M::template Load<0>(panel.init, 0);  // every row the same
+  M::template Load<0>(panel.init, 0);  // a stride of 0 gives every row the same start values
   if constexpr (B > 1) M::template Load<1>(panel.init + kMatrixRows, 0);
   if constexpr (A > 1) M::template Load<2>(panel.init, 0);
   if constexpr (A > 1 && B > 1) M::template Load<3>(panel.init + kMatrixRows, 0);
@@ -140,7 +142,7 @@ template <class S>
 void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
   static_assert(kMatrixRows == S::kLanes, "");
   MatrixSums<S> buffers[2];
-  TileU8S8 panels[2];  // of the block in work, and of the one whose epilogue is due
+  TileU8S8 panels[2];  // epilogues of the block in work and of the one before it
   const uint32_t runs = (band.positions + kMatrixRows - 1) / kMatrixRows, blocks = (runs + 1) / 2;
   const uint32_t last = band.positions - kMatrixRows;
   int turn = 0, panel_turn = 0;
@@ -156,7 +158,7 @@ void MatrixBandKernel(const TileMatrixU8S8& band) noexcept {
     for (uint32_t b = 0; b < blocks; ++b, turn ^= 1) {
       const int halves = 2 * b + 1 < runs ? 2 : 1;
       uint32_t first[2] = {}, skip[2] = {};
-      for (int h = 0; h < halves; ++h) {  // the last run may begin among the positions of the one before
+      for (int h = 0; h < halves; ++h) {  // the last run may begin inside the run before it, so that it does not end beyond the band
         const uint32_t at = (2 * b + static_cast<uint32_t>(h)) * kMatrixRows;
         first[h] = at < last ? at : last;
         skip[h] = at - first[h];

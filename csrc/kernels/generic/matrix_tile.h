@@ -1,18 +1,17 @@
-// The u8 x s8 tile over matrix registers of 16 rows by 64 bytes (Intel AMX), written once over their primitives.
+// The u8 x s8 tile over matrix registers of 16 rows by 64 bytes (Intel AMX), written once over their primitives M (generic/primitives.h).
 //
-// M offers Begin() and End() around all use; Load<R>(p, stride), Store<R>(p, stride) of register R in 0..7, rows `stride` bytes apart, and
-// Dot<C, A, B>(): 32-bit sum j of row i of C grows by the 64 products of row i of A (unsigned) and the bytes 4j..4j+3 of every row of B
-// (signed): 16 rows by 16 channels by 64 k-values. The panel of kernels/contract.h holds four k-values of nr channels per block, so that 16
-// blocks are B as it has to lie in memory. Registers: four sums (16 x 64 channels), the rows, the panel; every load of the panel serves 16
-// rows.
+// One Dot multiplies 16 rows by 16 channels by 64 k-values. The panel of kernels/contract/tile.h holds four k-values of nr channels per
+// block, so that 16 blocks are its right operand as it has to lie in memory. Six registers are in use: four hold sums (16 rows x 64
+// channels), one the rows, one the panel, and every load of the panel serves 16 rows.
 //
-// The k-values of all taps make one sequence, as in the panel. Where 64 of them lie in one tap and the 16 rows are evenly spaced they are
+// The k-values of all taps make one sequence, as in the panel. Where 64 of them lie in one tap and the 16 rows are evenly spaced, they are
 // loaded in place; otherwise they are copied into a buffer of 1 KiB first.
 #pragma once
 
 #include <cstring>
 
-#include "kernels/contract.h"
+#include "kernels/contract/matrix.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
@@ -20,12 +19,12 @@
 namespace pqi::kernels {
 namespace {
 
-// The left operand, 64 k-values at a time.
+// The rows of a tile, the left operand, 64 k-values at a time.
 class MatrixRows {
  public:
   MatrixRows(const TileU8S8& t, int m) : t_(t), m_(static_cast<uint32_t>(m)) { BeginTap(0); }
 
-  // Loads register R.
+  // Loads the next 64 k-values of all rows into register R.
   template <class M, int R>
   PQI_INLINE void Load() {
     if (evenly_ && t_.k - at_ >= kMatrixBytes) {
@@ -42,20 +41,20 @@ class MatrixRows {
     tap_ = tap;
     at_ = 0;
     evenly_ = false;
-    if (m_ != kMatrixRows || tap == t_.taps) return;  // of fewer rows the others must not be read
+    if (m_ != kMatrixRows || tap == t_.taps) return;  // a load would read rows that do not exist
     stride_ = Row(1) - Row(0);
     evenly_ = true;
     for (uint32_t i = 2; i < kMatrixRows; ++i) evenly_ &= Row(i) - Row(i - 1) == stride_;
   }
-  // Row i of the tap.
+  // The k-values of row i under the tap.
   const uint8_t* Row(uint32_t i) const { return t_.tap_step == 0 ? t_.a[tap_ * m_ + i] : t_.a[i] + tap_ * t_.tap_step; }
   void Advance(uint32_t count) {
     at_ += count;
     if (at_ == t_.k) BeginTap(tap_ + 1);
   }
 
-  // The last block of each tap is filled as in the panel (kernels/contract.h), and the last tap with zeros up to 64. Rows from m on stay as
-  // they are: their sums go nowhere.
+  // Copies the next 64 k-values. The last block of each tap is filled as in the panel (kernels/contract/tile.h), and the last tap with
+  // zeros up to 64. Rows from m on stay as they are: their sums go nowhere.
   __attribute__((noinline)) void Stage() {
     uint32_t filled = 0;
     while (filled < kMatrixBytes && tap_ < t_.taps) {
@@ -87,7 +86,7 @@ class MatrixRows {
   alignas(64) uint8_t staged_[kMatrixRows][kMatrixBytes] = {};
 };
 
-// Dot products of the rows with the panel's NV pieces of 16 channels at w, whose 16 blocks are kBlock bytes apart.
+// Multiplies the rows by the panel's NV pieces of 16 channels at w, whose 16 blocks are kBlock bytes apart, and adds to the sums.
 template <class M, int NV, int kBlock, int J = 0>
 PQI_INLINE void MatrixStep(const int8_t* w) {
   M::template Load<5>(w + J * kMatrixBytes, kBlock);
@@ -95,23 +94,25 @@ PQI_INLINE void MatrixStep(const int8_t* w) {
   if constexpr (J + 1 < NV) MatrixStep<M, NV, kBlock, J + 1>(w);
 }
 
+// Sets the sums to their start values.
 template <class M, int NV, int J = 0>
 PQI_INLINE void MatrixStart(const int32_t* init) {
-  M::template Load<J>(init + J * kMatrixRows, 0);  // every row the same
+  M::template Load<J>(init + J * kMatrixRows, 0);  // a stride of 0 gives every row the same start values
   if constexpr (J + 1 < NV) MatrixStart<M, NV, J + 1>(init);
 }
 
+// Stores the sums, 16 rows of NV * 16.
 template <class M, int NV, int J = 0>
 PQI_INLINE void MatrixStore(int32_t* sums) {
   M::template Store<J>(sums + J * kMatrixRows, NV * kMatrixBytes);
   if constexpr (J + 1 < NV) MatrixStore<M, NV, J + 1>(sums);
 }
 
-// NV: pieces of 16 channels, at most four. Exact: the same sums as in tile.h, which wrap.
+// A tile of NV pieces of 16 channels, at most four. It is exact as the tiles of tile.h are: sums wrap.
 template <class S, int NV>
 __attribute__((noinline)) void MatrixTile(const TileU8S8& t, int m) noexcept {
   using M = typename S::Matrix;
-  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
+  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes that four k-values take in the panel
   constexpr int kStep = kMatrixRows * kBlock;
   static_assert(NV <= 4 && NV * kMatrixRows <= S::kU8S8.nr && S::kU8S8.kr == 4, "");
   MatrixRows rows(t, m);

@@ -1,35 +1,39 @@
-// Linear layers over codes of 2 and 4 bits that stay packed in memory, with rows quantized at run time (kernels/contract.h, NarrowTile).
+// Linear layers over codes of 2 and 4 bits that stay packed in memory, with rows quantized at run time (kernels/contract/narrow.h,
+// NarrowTile).
 //
-// A few rows: the panel is read once from memory and its codes are unpacked in registers, where every unpacked vector meets all rows. Signs
-// come for free when a code is moved to the upper end of its byte; sums are then too large by 2^(8 - bits), which the scales in the panel
-// make up for (exactly: a power of two), or a shift where there is one group. Sums of codes, which the zero points multiply, are made from
-// the same registers: in memory they would add a tenth to the bytes.
+// For few rows the panel is read once from memory and its codes are unpacked in registers, where every unpacked vector meets all rows.
+// Moving a code to the upper end of its byte gives it its sign for free. Sums are then too large by 2^(8 - bits), which the scales in the
+// panel make up for (exactly, because it is a power of two), or a shift where there is one group. Sums of codes, which the zero points
+// multiply, are made from the same registers: in memory they would add a tenth to the bytes.
 //
-// Many rows: some groups of the panel are unpacked into L1, and serve all rows before the next. Sums of floats stay in registers over those
-// groups, each in ascending order as docs/numerics.md has it.
+// For many rows some groups of the panel are unpacked into L1 and serve all rows before the next groups. Sums of floats stay in registers
+// over those groups, each in ascending order as docs/numerics.md has it.
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/narrow.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/narrow_matrix.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
 
-inline constexpr int kNarrowVectors = 2;  // of a panel
-// Bytes of the panel, and beyond it the next one's, that are asked for ahead of their use. Without that one row gets 70 % of the bandwidth
-// of a plain read, whose loads the CPU runs ahead of by itself (docs/performance.md).
+inline constexpr int kNarrowVectors = 2;  // vectors of channels in a panel
+// How many bytes before their use the cache is asked for weights, of this panel and then of the next one. Without that one row gets 70 % of
+// the bandwidth of a plain read, for which the CPU runs ahead by itself (docs/performance.md).
 inline constexpr int kNarrowPrefetch = 2048;
 
-// One instruction for a dot product takes codes at the upper end of their bytes. Without it pairs of products are added in 16 bits, which
-// is exact for the codes as they are: 2 * 255 * 8 fits.
+// By how many bits codes are too large in registers. Where one instruction makes a dot product it takes codes at the upper end of their
+// bytes. Elsewhere pairs of products are added in 16 bits, which is exact for codes as they are: 2 * 255 * 8 fits.
 template <class S, int Bits>
 inline constexpr int kNarrowShift = S::kPhases == 1 ? 8 - Bits : 0;
 
+// Code F of every byte, kNarrowShift bits too large.
 template <class S, int Bits, int F>
 PQI_INLINE typename S::Int NarrowCode(typename S::Int line) {
   if constexpr (S::kPhases == 1) {
@@ -54,7 +58,7 @@ PQI_INLINE void DotVectors(typename S::Int (&acc)[MR][NV], const typename S::Int
   }
 }
 
-// Field F and those after it of one line of the panel, and the k-values that they meet.
+// Multiplies codes F and up of every byte of one line of the panel by the k-values that they meet, and adds up the codes themselves.
 template <class S, int Bits, int F, int kChains, int MR, int NV>
 PQI_INLINE void NarrowFields(typename S::Int (&acc)[kChains][MR][NV], typename S::Int (&codes)[kChains][1][NV],
                              const typename S::Int (&line)[NV], typename S::Int ones, const uint8_t* const (&row)[MR], ptrdiff_t at) {
@@ -66,10 +70,11 @@ PQI_INLINE void NarrowFields(typename S::Int (&acc)[kChains][MR][NV], typename S
   if constexpr ((F + 1) * Bits < 8) NarrowFields<S, Bits, F + 1, kChains>(acc, codes, line, ones, row, at);
 }
 
+// The tile that unpacks codes in registers.
 template <class S, int Bits, int MR>
 void NarrowTileKernel(const NarrowTile& t) noexcept {
   constexpr int NV = kNarrowVectors, kLine = NV * S::kLanes * 4, kValues = 4 * 8 / Bits;
-  // One row of a long group would wait for the dot product before: two sums take turns where there are registers for them.
+  // With one row each dot product would wait for the one before it, so two sums take turns where there are registers for them.
   constexpr int kChains = MR == 1 && S::kLanes == 16 ? 2 : 1;
   using Int = typename S::Int;
   using Float = typename S::Float;
@@ -78,7 +83,7 @@ void NarrowTileKernel(const NarrowTile& t) noexcept {
   Float sum[MR][NV];
   PQI_UNROLL for (int i = 0; i < MR; ++i) {
     row[i] = t.a + i * t.a_stride;
-    PQI_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = S::SetFloat(-0.0f);  // the one number that changes no term
+    PQI_UNROLL for (int j = 0; j < NV; ++j) sum[i][j] = S::SetFloat(-0.0f);  // the one number whose addition changes no term, -0 included
   }
   const uint8_t* w = t.w;
   ptrdiff_t at = 0;
@@ -121,6 +126,7 @@ void NarrowTileKernel(const NarrowTile& t) noexcept {
   }
 }
 
+// Stores codes F and up of every byte of one line as signed bytes, and adds them up.
 template <class S, int Bits, int F, int NV>
 PQI_INLINE void UnpackFields(typename S::Int (&codes)[1][NV], const typename S::Int (&line)[NV], typename S::Int ones, int8_t* to,
                              size_t block_stride) {
@@ -157,7 +163,8 @@ void UnpackNarrowKernel(const UnpackNarrow& t) noexcept {
   }
 }
 
-// Registers of AVX-512, 6 rows: 12 sums of integers, 12 of floats, 2 weights, 1 activation.
+// The tile over unpacked codes. With 6 rows AVX-512 has 12 registers with sums of integers, 12 with sums of floats, 2 with weights and 1
+// with an activation.
 template <class S, int MR>
 void NarrowUnpackedKernel(const NarrowUnpacked& t) noexcept {
   constexpr int NV = kNarrowVectors, kBlock = NV * S::kLanes * 4;
@@ -180,7 +187,7 @@ void NarrowUnpackedKernel(const NarrowUnpacked& t) noexcept {
       DotVectors<S, MR, NV>(acc, v, [&](int i) PQI_INLINE_LAMBDA { return S::SetInt(static_cast<int32_t>(LoadDword(row[i] + at))); });
     }
     const float* shift = t.shift;
-    PQI_OPAQUE(shift);  // or else each is kept in a register, and sums go to the stack
+    PQI_OPAQUE(shift);  // without this the compiler would keep each shift in a register, and sums on the stack
     PQI_UNROLL for (int j = 0; j < NV; ++j) {
       const Float code_sum = S::LoadFloat(t.code_sum + (g * NV + static_cast<size_t>(j)) * S::kLanes);
       const Float scale = S::LoadFloat(t.scale + (g * NV + static_cast<size_t>(j)) * S::kLanes);
@@ -195,6 +202,7 @@ void NarrowUnpackedKernel(const NarrowUnpacked& t) noexcept {
   }
 }
 
+// The epilogue of kLanes channels of all rows.
 template <class S, class Lanes>
 PQI_INLINE void FinishNarrowColumn(const FinishNarrow& t, size_t j, Lanes lanes) {
   const OutputStage<S> output(t.output, t.out);
@@ -236,11 +244,6 @@ constexpr void FillUnpackedTiles(NarrowKernels& kernels) {
   }
   if constexpr (MR > 1) FillUnpackedTiles<S, MR - 1>(kernels);
 }
-
-template <class S, class = void>
-struct HasNarrow : std::false_type {};
-template <class S>
-struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<S::kOffset == 0> {};
 
 template <class S>
 constexpr void FillNarrow(KernelSet& set) {

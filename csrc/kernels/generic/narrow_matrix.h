@@ -1,29 +1,32 @@
-// NarrowUnpacked over matrix registers (matrix_tile.h says what M offers): up to 16 rows by two times 16 channels.
+// The tile over unpacked codes (NarrowUnpacked) on matrix registers: up to 16 rows by two times 16 channels.
 //
-// The product of a group of 32 or 64 k-values is one instruction for 16 x 16 sums; what follows, conversion, multiplication and addition of
-// floats, takes longer than it and runs on other ports. So two groups are multiplied and stored while the two before them are finished.
-// Rows beyond m are multiplied too, and go nowhere.
+// The product of a group of 32 or 64 k-values is one instruction for 16 x 16 sums. What follows it, conversion, multiplication and addition
+// of floats, takes longer than the product and runs on other ports, so two groups are multiplied and stored while the two before them are
+// finished. Rows beyond m are multiplied too, and go nowhere.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/narrow.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {
 namespace {
 
-inline constexpr int kNarrowPiece = 64;  // k-values of a register
-inline constexpr int kNarrowAhead = 2;   // groups
-inline constexpr int kNarrowSums = 16 * 16;
+inline constexpr int kNarrowPiece = 64;      // k-values in a matrix register
+inline constexpr int kNarrowAhead = 2;       // groups that are multiplied while those before them are finished
+inline constexpr int kNarrowSums = 16 * 16;  // sums of a register
 
-// Products of `count` groups from g on, at most kNarrowAhead, into registers 0.. and from there to `stage`.
+// Multiplies `count` groups from g on, at most kNarrowAhead, and stores their sums one group after another in `stage`. Each group has
+// registers of its own, and its store comes after the products of the next one, so that neither waits for the other.
 template <class S, int G = 0>
 PQI_INLINE void MatrixProducts(const NarrowUnpacked& t, uint32_t g, uint32_t count, int piece, int32_t* stage) {
   using M = typename S::Matrix;
-  constexpr int kBlock = 2 * 64;  // bytes of four k-values
+  constexpr int kBlock = 2 * 64;  // bytes that four k-values of all channels take
   if (G >= static_cast<int>(count)) return;
   M::template Zero<G>();
   const uint8_t* a = t.a + static_cast<size_t>(g + G) * t.k;
   const int8_t* w = t.codes + (g + G) * t.group_bytes + piece * 64;
+  // A last piece of fewer than 64 k-values is multiplied whole: its rows run into the next group, but the codes there are 0
+  // (NarrowKernels::piece).
   for (uint32_t k = 0; k < t.k; k += kNarrowPiece, w += kNarrowPiece / 4 * kBlock) {
     M::template Load<4 + G % 2>(a + k, static_cast<ptrdiff_t>(t.a_stride));
     M::template Load<6 + G % 2>(w, kBlock);
@@ -33,6 +36,7 @@ PQI_INLINE void MatrixProducts(const NarrowUnpacked& t, uint32_t g, uint32_t cou
   M::template Store<G>(stage + G * kNarrowSums, 64);
 }
 
+// All groups for one of the two pieces of 16 channels.
 template <class S, int MR>
 PQI_INLINE void NarrowMatrixPiece(const NarrowUnpacked& t, int piece) {
   using Float = typename S::Float;

@@ -1,12 +1,13 @@
 // The loop nests of the tile kernels: u8 x s8 and f32 x f32, written once over an ISA's primitives.
 //
-// Registers: MR x NV accumulators, NV (x S::kPhases) weights, one broadcast activation; MR row pointers in general registers, with one
-// offset k common to all. The panel is read in order, once per tile; every load of it serves MR rows.
+// MR is the number of rows, NV the number of vectors of channels. Vector registers hold MR x NV accumulators, NV (x S::kPhases) weights and
+// one broadcast activation; general registers hold MR row pointers and one offset k for all of them. The panel is read in order, once per
+// tile, and every load of it serves MR rows.
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
@@ -21,7 +22,7 @@ PQI_INLINE uint32_t LoadDword(const uint8_t* p) {
   return v;
 }
 
-// A row of 1..3 bytes, zero above. Not one byte more is read.
+// The 1..3 bytes of a short row with zeros above them. No further byte is read.
 PQI_INLINE uint32_t LoadShort(const uint8_t* p, uint32_t count) {
   uint32_t v = p[0];
   if (count > 1) v |= static_cast<uint32_t>(p[1]) << 8;
@@ -29,8 +30,9 @@ PQI_INLINE uint32_t LoadShort(const uint8_t* p, uint32_t count) {
   return v;
 }
 
-// What a later call reads, into L2, a line with every block of the panel. In a network weights come from L3 or memory. Asking takes
-// one load of fifteen, 6 % of a tall tile's time, so tiles that ask and tiles that don't are two functions.
+// Brings the weights that a later call reads into L2, one cache line with every block of the panel, because in a network they come from L3
+// or memory. The request takes as long as one load in fifteen, 6 % of a tall tile's time, so tiles that ask and tiles that do not are two
+// functions.
 template <bool kAsks>
 struct Ahead {
   PQI_INLINE explicit Ahead(const int8_t*) {}
@@ -38,7 +40,7 @@ struct Ahead {
 };
 template <>
 struct Ahead<true> {
-  uintptr_t at;  // may be that of no object
+  uintptr_t at;  // an integer, because there may be no object at that address
   PQI_INLINE explicit Ahead(const int8_t* ahead) : at(reinterpret_cast<uintptr_t>(ahead)) {}
   PQI_INLINE void Next() {
     __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
@@ -68,7 +70,7 @@ PQI_INLINE void DotStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& 
   }
 }
 
-// The same for pairs of k-values that are added in 16 bits (kernels/contract.h, TileU8S8Pairs).
+// acc[i][j] += four k-values of row i x kLanes channels, in pairs that are added in 16 bits (kernels/contract/tile.h, TileU8S8Pairs).
 template <class S, int MR, int NV, class Load>
 PQI_INLINE void PairStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&& load) {
   typename S::Int weights[NV];
@@ -79,7 +81,7 @@ PQI_INLINE void PairStep(typename S::Int (&acc)[MR][NV], const int8_t* w, Load&&
   }
 }
 
-// Two functions, because a tile of few products pays for every choice: those of one pointer per tap (kEven false), and those of a tap_step.
+// A tile of few products pays for every choice, so there are two functions: for one pointer per tap (kEven false), and for a tap_step.
 template <class S, int MR, int NV, bool kEven>
 PQI_NOINLINE void PairsTileBy(const TileU8S8Pairs& p) noexcept {
   constexpr int kBlock = S::kU8S8.nr * 4;
@@ -135,11 +137,11 @@ void PairsTile(const TileU8S8Pairs& p) noexcept {
   return PairsTileBy<S, MR, NV, true>(p);
 }
 
-// Exact: every product and every partial sum fits int32 (the load-time bound of docs/numerics.md), and start values wrap. T is TileU8S8 or
-// ProductU8S8.
+// The sums of a tile. They are exact: every product and every partial sum fits int32, by the bound of docs/numerics.md that is checked when
+// a model is loaded, and start values wrap. T is TileU8S8 or ProductU8S8.
 template <class S, bool kAsks, int MR, int NV, class T>
 PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
-  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes of the panel per four k-values
+  constexpr int kBlock = S::kU8S8.nr * 4;  // bytes that four k-values take in the panel
   PQI_UNROLL for (int j = 0; j < NV; ++j) {
     const typename S::Int init = S::LoadInt(t.init + j * S::kLanes);
     PQI_UNROLL for (int i = 0; i < MR; ++i) acc[i][j] = init;
@@ -153,8 +155,8 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
     const uint8_t* row[MR];
     PQI_UNROLL for (int i = 0; i < MR; ++i) row[i] = a[i];
     if (t.k >= 4) {
-      // The last four values end with the last one, whatever k is (kernels/contract.h). One body for all of them: compilers merge several
-      // and then keep what they have in common in memory.
+      // The last block holds the last four values, whatever k is (kernels/contract/tile.h). It shares the body of the loop, because of
+      // several bodies compilers would merge what they have in common and keep that in memory.
       const size_t last = from + t.k - 4;
       for (size_t at = from;; at = at + 4 < last ? at + 4 : last) {
         DotStep<S, MR, NV>(acc, w, [&](int i) { return LoadDword(row[i] + at); });
@@ -166,7 +168,7 @@ PQI_INLINE void DotSums(const T& t, typename S::Int (&acc)[MR][NV]) {
       uint32_t values[MR];
       PQI_UNROLL for (int i = 0; i < MR; ++i) values[i] = LoadShort(row[i] + from, t.k);
       const uint32_t* value = values;
-      PQI_OPAQUE(value);  // else all of them would become vectors first
+      PQI_OPAQUE(value);  // without this the compiler would broadcast all values first, and run out of registers
       DotStep<S, MR, NV>(acc, w, [&](int i) { return value[i]; });
       w += kBlock;
     }
@@ -188,7 +190,8 @@ PQI_NOINLINE void DotTileBy(const TileU8S8& t) noexcept {
   if (S::kPhases == 1 && FinishesInRegisters<S, NV>(t)) return FinishRows<S, MR, NV>(t, acc);
   int32_t sums[MR * kStride];
   StoreSums<S, MR, NV>(acc, sums);
-  // Where the product needs two phases its loop fills the registers, and compilers then move accumulators for the epilogue's sake.
+  // A product of two phases fills the registers with its loop. An epilogue in the same function would make compilers move accumulators
+  // inside that loop, so sums go over memory.
   if (S::kPhases > 1 && FinishesInRegisters<S, NV>(t)) return FinishStored<S, MR, NV>(t, sums);
   FinishTile<S>(t, sums, MR, kStride);
 }
@@ -199,7 +202,7 @@ void DotTile(const TileU8S8& t) noexcept {
   return DotTileBy<S, true, MR, NV>(t);
 }
 
-// Short calls: a choice would cost more than to ask.
+// Product calls are short: to choose whether to ask would cost more than to ask.
 template <class S, int MR>
 void DotProductKernel(const ProductU8S8& t) noexcept {
   typename S::Int acc[MR][S::kU8S8.nr / S::kLanes];
@@ -236,7 +239,7 @@ void FloatTile(const TileF32& t) noexcept {
   FinishTile<S>(t, sums, MR, kStride);
 }
 
-// A layer with few channels computes only the half of the panel that is not padding.
+// The entry of a tile of MR rows. A layer of few channels computes only the half of the panel that is not padding.
 template <class S, int MR>
 void TileU8S8Kernel(const TileU8S8& t) noexcept {
   constexpr int kVectors = S::kU8S8.nr / S::kLanes;

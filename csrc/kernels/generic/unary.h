@@ -1,7 +1,8 @@
 // Functions of one float, element by element.
 #pragma once
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/functions.h"

@@ -15,10 +15,10 @@ struct WideFunctions {
   using Wide = typename S::Wide;
 
   PQI_INLINE static Wide Set(double v) { return S::SetWide(v); }
-  // x < lo ? lo : x, then > hi ? hi : x; NaN passes.
+  // x, or lo if it is less, or hi if it is greater; NaN passes.
   PQI_INLINE static Wide Clamp(Wide x, double lo, double hi) { return S::MinWide(Set(hi), S::MaxWide(Set(lo), x)); }
 
-  // fn(double) of both halves of a vector of floats.
+  // Applies a function of doubles to both halves of a vector of floats.
   template <class Fn>
   PQI_INLINE static Float Both(Float x, Fn&& fn) {
     return S::Narrow(fn(S::WidenLow(x)), fn(S::WidenHigh(x)));
@@ -43,7 +43,7 @@ struct WideFunctions {
     return y;
   }
 
-  // y = n*ln(2) + r; gives 2^n and e^r - 1.
+  // Splits y = n*ln(2) + r, and gives 2^n and e^r - 1.
   PQI_INLINE static Wide Reduce(Wide y, Wide* power) {
     const Wide n = S::RoundWide(S::MulWide(y, Set(constants::kWideLog2E)));
     const Wide r = S::SubWide(y, S::MulWide(n, Set(constants::kWideLn2)));
@@ -61,7 +61,7 @@ struct WideFunctions {
     return Both(x, [](Wide v) { return S::DivWide(Set(1), S::AddWide(Set(1), Exp(Negated(v)))); });
   }
 
-  // x / (1 + e^y)
+  // x / (1 + e^y).
   PQI_INLINE static Wide Gate(Wide x, Wide y) {
     return S::DivWide(S::MaxWide(Set(-constants::kWideExpEnd), x), S::AddWide(Set(1), Exp(y)));
   }

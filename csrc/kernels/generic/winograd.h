@@ -1,20 +1,20 @@
-// The loops of Winograd's minimal filtering around the transforms of kernels/generic/winograd_filters.h: all tiles of a piece of the image,
-// kBytes channels at a time before the products, a panel's channels after them.
+// The loops of Winograd's minimal filtering around the transforms of generic/winograd_filters.h. They go over all tiles of a piece of the
+// image, before the products with kBytes channels at a time, after them with a panel's channels.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
+#include "kernels/contract/winograd.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/epilogue.h"
 #include "kernels/generic/epilogue_registers.h"
-#include "kernels/generic/low_bit.h"
+#include "kernels/generic/primitives.h"
 #include "kernels/generic/winograd_filters.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 namespace {
 
-// kBytes channels of a tile at a time. Loads and stores set the pace.
+// The input transform of all tiles, kBytes channels at a time. Loads and stores set the pace.
 template <class S, class Transform>
 void WinogradInputKernel(const WinogradInput& t) noexcept {
   constexpr int kPositions = Transform::kPositions;
@@ -36,7 +36,7 @@ void WinogradInputKernel(const WinogradInput& t) noexcept {
   }
 }
 
-// The sums of a tile's pixels, row by row: out[y][x * NV + j].
+// The output transform of a tile: the sums of its pixels, row by row, in out[y][x * NV + j].
 template <class S, class Transform, int NV>
 PQI_INLINE void TileSums(const WinogradOutput& t, uint32_t tile, typename S::Int (&out)[Transform::kRows][Transform::kColumns * NV]) {
   constexpr int kColumns = Transform::kColumns;
@@ -50,8 +50,8 @@ PQI_INLINE void TileSums(const WinogradOutput& t, uint32_t tile, typename S::Int
   }
 }
 
-// Tiles go from the transform to the epilogue in registers, two pixels of a row at a time; over the stack where that epilogue does not do
-// what is asked for.
+// The output transform and the epilogue of all tiles. Sums go from one to the other in registers, two pixels of a row at a time, or over
+// the stack where the epilogue in registers cannot do what is asked for.
 template <class S, class Transform>
 void WinogradOutputKernel(const WinogradOutput& t) noexcept {
   constexpr int NV = S::kU8S8.nr / S::kLanes, kRows = Transform::kRows, kColumns = Transform::kColumns;

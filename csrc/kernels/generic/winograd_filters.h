@@ -1,25 +1,29 @@
-// Winograd's filters: the transforms of one tile, between which the product kernels stand (kernels/generic/winograd.h has the loops, and
-// csrc/plan/range.h proves for each layer that u8 x s8 is exact). Bytes and sums wrap on purpose.
-//   F(2,3) along x    two neighbours take 4 products per channel and kernel row instead of 6; the products of the three kernel rows are
-//   summed
-//                     before the output transform
-//   F(4,3) along x    the same for four: 6 instead of 12
-//   F(2x2,3x3)        a 2x2 piece of a 3x3 convolution takes 16 products per channel instead of 36
-//   F(4x4,3x3)        a 4x4 piece takes 46 instead of 144, by the complex points i and -i
-// Sources: Lavin & Gray, arXiv 1509.09308; the complex points: Meng & Brothers, arXiv 1901.01965.
-//   V                 weighted sums of codes, at most 2, 10, 4 or 16 times qmax - qmin wide: offsets bring them into u8
-//   U                 transformed codes with rows scaled until they are whole, which must fit s8
-//   n * acc = A^T (U . V) A with n = 2, 24, 4 or 16, exact modulo 2^32; 3 of 24 goes by its inverse, and a shift does the rest as soon as
-//                     |n * acc| (|8 * acc|) < 2^31
+// Winograd's filters: the transforms of one tile, before and after the products. generic/winograd.h has the loops around them.
+//
+//   filter             products per channel   instead of   for
+//   F(2,3) along x              4                 6        two neighbours in an image row and one row of the kernel
+//   F(4,3) along x              6                12        four neighbours, likewise
+//   F(2x2,3x3)                 16                36        2x2 pixels and the whole kernel
+//   F(4x4,3x3)                 46               144        4x4 pixels and the whole kernel, with the complex points i and -i
+//
+// Along x the products of the three kernel rows are added up before the output transform. Sources: Lavin & Gray, arXiv 1509.09308; complex
+// points: Meng & Brothers, arXiv 1901.01965.
+//
+// The transformed input V consists of weighted sums of codes, at most 2, 10, 4 or 16 times qmax - qmin wide, which offsets bring into u8.
+// The transformed weights U have rows that are scaled until they are whole, and must fit s8. So n * acc = A^T (U . V) A comes out instead
+// of acc, with n = 2, 24, 4 or 16, exact modulo 2^32: bytes and sums wrap on purpose. A shift divides by n, as soon as |n * acc| < 2^31.
+// For n = 24 the factor 3 is divided out first, by its inverse modulo 2^32, so that |8 * acc| < 2^31 is enough. csrc/conv/exact.h proves
+// these conditions for each layer.
 #pragma once
 
-#include "kernels/contract.h"
+#include <cstdint>
+
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {
 namespace {
 
-// B^T d of four.
+// B^T d for four pixels.
 template <class S>
 PQI_INLINE void InputStep(const typename S::Int (&d)[4], typename S::Int (&out)[4]) {
   out[0] = S::SubBytes(d[0], d[2]);
@@ -28,19 +32,20 @@ PQI_INLINE void InputStep(const typename S::Int (&d)[4], typename S::Int (&out)[
   out[3] = S::SubBytes(d[1], d[3]);
 }
 
-// A^T m of four.
+// A^T m for four sums.
 template <class S>
 PQI_INLINE void OutputStep(const typename S::Int (&m)[4], typename S::Int (&out)[2]) {
   out[0] = S::AddInt(m[0], S::AddInt(m[1], m[2]));
   out[1] = S::SubInt(S::SubInt(m[1], m[2]), m[3]);
 }
 
-// load(i) is vector i of the tile (a pixel, the sums of a position), store(p, v) takes position p.
+// F(2,3). In every filter load(i) gives vector i of the tile, which is a pixel before the products and the sums of a position after them,
+// and store(p, v) takes what belongs to position p.
 template <class S>
 struct Winograd1d {
   using Int = typename S::Int;
   static constexpr int kPixels = 4, kPositions = 4, kRows = 1, kColumns = 2;
-  static constexpr uint32_t kPixelStep = 2;  // pointers from tile to tile
+  static constexpr uint32_t kPixelStep = 2;  // how many pointers further the next tile begins
 
   template <class Load, class Store>
   PQI_INLINE static void Input(Load&& load, Store&& store) {
@@ -57,7 +62,7 @@ struct Winograd1d {
   }
 };
 
-// F(4,3). Rows of G are scaled until they are whole, so with the points 0, 1, -1, 2, -2 and infinity
+// F(4,3) with the points 0, 1, -1, 2, -2 and infinity. Rows of G are scaled until they are whole, so the sums give
 //   24 y0 = 6 m0 - 4 (m1 + m2) + (m3 + m4)      12 y1 = -2 (m1 - m2) + (m3 - m4)
 //    6 y2 = -(m1 + m2) + (m3 + m4)               6 y3 = -(m1 - m2) + 2 (m3 - m4) + 6 m5
 template <class S>
@@ -135,10 +140,11 @@ struct Winograd2d {
   }
 };
 
-// F(4x4,3x3). Modulo x (x^4 - 1) and infinity one dimension has the positions 0, 1, -1, infinity and one complex number, so two have 16
-// real ones, 8 complex ones and two that are complex twice. Complex numbers are multiplied by three products; those that are complex twice
-// become two complex ones each, by putting i and -i for the second unit. Order of the positions: [y][x] of the real ones; three for y real,
-// x complex; three for x real, y complex; three for each of the two.
+// F(4x4,3x3). Modulo x (x^4 - 1) and infinity, one dimension has the real positions 0, 1, -1 and infinity and one complex position. Two
+// dimensions have 16 positions that are real in both, 8 that are complex in one, and one that is complex in both, which becomes two complex
+// numbers by putting i and -i for the second unit. Complex numbers are multiplied by three products each: 16 + 3 * (8 + 2) = 46. The order
+// of positions is [y][x] where both are real, then three each where x is complex, three each where y is complex, and three for either of
+// the two.
 template <class S>
 struct Winograd4x4 {
   using Int = typename S::Int;
@@ -149,7 +155,7 @@ struct Winograd4x4 {
   struct Complex {
     Int re, im;
   };
-  // One dimension of six: the real positions 0, 1, -1, infinity, and the complex one.
+  // The five positions of one dimension: the real ones 0, 1, -1 and infinity, and the complex one.
   struct Line {
     Int zero, one, minus, infinity;
     Complex c;
@@ -197,7 +203,7 @@ struct Winograd4x4 {
     StoreComplex(store, kMinus, S::AddBytes(re.c.re, im.c.im), S::SubBytes(re.c.im, im.c.re));
   }
 
-  // The complex product from its three.
+  // A complex product from its three real ones.
   template <class Load>
   PQI_INLINE static Complex Product(Load&& load, int p) {
     const Int a = load(p), b = load(p + 1);
@@ -220,7 +226,7 @@ struct Winograd4x4 {
     out[3] = S::template ShiftRight<4>(y.v3);
   }
 
-  // U of positions 0 and infinity is scaled by 4, but by 2 where the other dimension is complex, so those products count twice.
+  // U is scaled by 4 in positions 0 and infinity, but by 2 where the other dimension is complex, so those products count twice.
   template <class Load>
   PQI_INLINE static void Output(Load&& load, Int (&out)[kRows][kColumns]) {
     const auto column = [&](int x, const Complex& c)

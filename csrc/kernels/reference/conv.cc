@@ -7,9 +7,9 @@
 namespace pqi::kernels::reference {
 namespace {
 
-// The image positions under an output pixel's window.
+// Where an output pixel's window lies in the image.
 struct Window {
-  int64_t image, y0, x0;  // of tap (0, 0); may lie in the padding
+  int64_t image, y0, x0;  // the image and the position of tap (0, 0), which may lie in the padding
 };
 
 Window WindowOf(const ConvShape& s, int64_t row) {
@@ -18,7 +18,7 @@ Window WindowOf(const ConvShape& s, int64_t row) {
   return {row / ow / oh, y * s.stride_h - s.pad_top, x * s.stride_w - s.pad_left};
 }
 
-// Calls fn(tap, first channel of the pixel under it) for each tap inside the image, ascending.
+// Calls fn(tap, first channel of the pixel under it) for each tap inside the image, in ascending order.
 template <typename T, typename Fn>
 void ForEachTapInside(const ConvShape& s, const T* x, const Window& window, Fn&& fn) {
   for (int64_t kh = 0; kh < s.kh; ++kh) {

@@ -1,23 +1,23 @@
-// conv2d and linear in plain C++: docs/numerics.md sections "conv2d and linear, integer" and "float", word for word. The oracle of every
-// other kernel, and the whole engine on ISA "reference".
+// conv2d and linear in plain C++: docs/numerics.md sections "conv2d and linear, integer" and "float", word for word. Every other
+// kernel is compared with it, and on ISA "reference" it is the whole engine.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 #include "kernels/shapes.h"
 
 namespace pqi::kernels::reference {
 
 struct ConvU8 {
   ConvShape shape;
-  const uint8_t* x = nullptr;     // NHWC
+  const uint8_t* x = nullptr;     // [n][h][w][c]
   int32_t zero_point = 0;         // z_a
   const int8_t* codes = nullptr;  // [oc][kh][kw][c/groups]
   int32_t step = 1;
-  const int32_t* base = nullptr;  // [oc]; nullptr = all 0
+  const int32_t* base = nullptr;  // [oc]; nullptr where all are 0
   const float* scale = nullptr;   // [oc] f32(s_a * s_w[c])
-  const float* bias = nullptr;    // [oc]; nullptr = none
+  const float* bias = nullptr;    // [oc]; nullptr where there is none
   Residual residual;
   Output output;
   void* y = nullptr;    // [rows][oc]
@@ -35,7 +35,7 @@ struct ConvF32 {
   size_t y_stride = 0;
 };
 
-// Output pixels [row_begin, row_end) of shape.rows(), all channels.
+// Computes output pixels [row_begin, row_end) of shape.rows() in all channels.
 void Conv2dU8(const ConvU8& conv, int64_t row_begin, int64_t row_end) noexcept;
 void Conv2dF32(const ConvF32& conv, int64_t row_begin, int64_t row_end) noexcept;
 

@@ -4,19 +4,20 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 
-// One operand of an add: exactly one pointer is set.
+// An operand of an addition: one of the pointers is set.
 struct AddOperand {
   const uint8_t* u8 = nullptr;
   const float* f32 = nullptr;
-  Affine affine;  // of u8
+  Affine affine;  // parameters of u8
 };
 
 void Add(const AddOperand& a, const AddOperand& b, size_t n, const Output& o, void* y) noexcept;
-// y[r*n + i] = f(a, b), activation and quantize as o says.
+// y[r*n + i] = f(a, b), then the output as o says.
 void Binary(BinaryFunction function, const BinaryOperand& a, const BinaryOperand& b, size_t rows, size_t n, const Output& o,
             void* y) noexcept;
 void Table(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;

@@ -11,7 +11,7 @@ namespace {
 
 using namespace constants;
 
-// Horner's rule over x*x on pairs c[i] + c[i+1]*x.
+// A polynomial by Horner's rule over x*x, on pairs c[i] + c[i+1]*x.
 template <size_t N>
 double PolynomialOfPairs(const double (&c)[N], double x) {
   const auto pair = [&](size_t i) { return i + 1 < N ? c[i + 1] * x + c[i] : c[i]; };
@@ -28,7 +28,7 @@ double PolynomialOfPairs(const double (&c)[N], double x) {
 double AtLeast(double lo, double x) { return x < lo ? lo : x; }
 double AtMost(double hi, double x) { return x > hi ? hi : x; }
 
-// y = n*ln(2) + r: 2^n and e^r - 1.
+// Splits y = n*ln(2) + r, and gives 2^n and e^r - 1.
 struct WideReduced {
   double power = 1, e;
 };
@@ -47,7 +47,7 @@ double WideExp(double y) {
   return (1.0 + p.e) * p.power;
 }
 
-// x / (1 + e^y)
+// x / (1 + e^y).
 double WideGate(double x, double y) { return AtLeast(-kWideExpEnd, x) / (1.0 + WideExp(y)); }
 
 template <size_t N>
@@ -57,7 +57,7 @@ float Horner(const float (&coefficients)[N], float x) {
   return y;
 }
 
-// x = n*ln(2) + r; gives n and e^r - 1. x lies in [-104, 89] or is NaN.
+// Splits x = n*ln(2) + r, and gives n and e^r - 1. x lies in [-104, 89] or is NaN.
 struct Reduced {
   int32_t n = 0;
   float e;
@@ -80,7 +80,7 @@ float Expm1(float x) {
   return std::fma(scale, p.e, scale - 1.0f);
 }
 
-// n*ln(2) + log(1 + z).
+// n*ln(2) + log(1 + z) for z of a limited range (constants::kLogPolynomial).
 float LogOf(float n, float z) {
   const float t = std::fma(z * z, std::fma(z, Horner(kLogPolynomial, z), -0.5f), z);
   return std::fma(n, kLn2High, std::fma(n, kLn2Low, t));

@@ -3,7 +3,8 @@
 
 #include <cstddef>
 
-#include "kernels/contract.h"
+#include "kernels/contract/elementwise.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 
@@ -14,12 +15,12 @@ float Silu(float x) noexcept;
 float Gelu(float x) noexcept;
 float GeluTanh(float x) noexcept;
 float Erf(float x) noexcept;
-// Natural logarithm: -infinity of zeros, NaN of negative numbers.
+// The natural logarithm: -infinity for zeros, NaN for negative numbers.
 float Log(float x) noexcept;
 float Softplus(float x) noexcept;
 float Evaluate(const Unary& f, float x) noexcept;
 
-// y[i] = f(x[i]), activation and quantize as o says.
+// y[i] = f(x[i]), then the output as o says.
 void ApplyUnary(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept;
 // y[r*channels + c] = x > 0 ? x : f32(x*slope[c]).
 void PreluChannels(const float* x, float* y, size_t rows, size_t channels, const float* slope) noexcept;

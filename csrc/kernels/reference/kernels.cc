@@ -1,9 +1,9 @@
-// The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/contract.h).
+// The kernel set of ISA "reference": elementwise functions in plain C++, and no tiles (kernels/kernel_set.h).
 #include "kernels/reference/elementwise.h"
 #include "kernels/reference/functions.h"
 #include "kernels/reference/linear_dynamic.h"
 #include "kernels/reference/quantize.h"
-#include "kernels/reference/rows.h"
+#include "kernels/reference/softmax_norm.h"
 #include "kernels/sets.h"
 
 namespace pqi::kernels {
@@ -32,7 +32,7 @@ constexpr KernelSet MakeKernelSet() {
   set.prelu = &PreluChannels;
   set.affine = &AffineChannels;
   set.clamp = &Clamp;
-  set.softmax = &SoftmaxRow;
+  set.softmax = &Softmax;
   set.normalize = &Normalize;
   set.table = &Table;
   set.max_u8 = &MaxU8;

@@ -46,7 +46,7 @@ void LinearDynamicRow(const DynamicLinear& layer, const uint8_t* q, const Affine
     for (int64_t g = 0; g < layer.groups; ++g) {
       const int8_t* code = layer.codes + o * layer.inputs + g * k;
       int32_t sum = 0;
-      uint32_t box = 0;  // wraps where no base multiplies it
+      uint32_t box = 0;  // may wrap where there is no base to multiply it by
       for (int64_t i = 0; i < k; ++i) {
         sum += (q[g * k + i] - row.zero_point) * code[i];
         box += static_cast<uint32_t>(q[g * k + i] - row.zero_point);

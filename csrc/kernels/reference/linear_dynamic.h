@@ -4,16 +4,25 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
-namespace pqi::kernels::reference {
+namespace pqi::kernels {
 
-// lo = min(0, x...), hi = max(0, x...); NaN takes no part.
+// How rows are quantized at run time (docs/numerics.md, "linear_dynamic").
+struct RowQuantizer {
+  bool symmetric = true;
+  int32_t qmin = 0, qmax = 255;
+  float eps = 0;
+};
+
+namespace reference {
+
+// The range of x and 0: lo = min(0, x...), hi = max(0, x...). NaN takes no part.
 void Range(const float* x, size_t n, float* lo, float* hi) noexcept;
 
-// Parameters of a row (or tensor) whose values, with 0, span [lo, hi].
+// The parameters of a row (or tensor) whose values, with 0, span [lo, hi].
 Affine RowParameters(const RowQuantizer& quantizer, float lo, float hi);
-// How a row with these parameters is quantized (KernelSet::quantize).
+// The output that quantizes a row to these parameters (ElementwiseSet::quantize).
 Output RowCodes(const RowQuantizer& quantizer, const Affine& row);
 
 struct DynamicLinear {
@@ -21,11 +30,12 @@ struct DynamicLinear {
   const int8_t* codes = nullptr;  // [outputs][inputs]
   int32_t step = 1;
   const float* scale = nullptr;   // [outputs][groups]
-  const int32_t* base = nullptr;  // [outputs][groups]; nullptr = all 0
-  const float* bias = nullptr;    // [outputs]; nullptr = none
+  const int32_t* base = nullptr;  // [outputs][groups]; nullptr where all are 0
+  const float* bias = nullptr;    // [outputs]; nullptr where there is none
 };
 
-// One row of codes with its parameters to `outputs` results, from element `at` of y on.
+// Computes the `outputs` results of one row of codes with its parameters, and stores them from element `at` of y on.
 void LinearDynamicRow(const DynamicLinear& layer, const uint8_t* q, const Affine& row, const Output& output, void* y, size_t at) noexcept;
 
-}  // namespace pqi::kernels::reference
+}  // namespace reference
+}  // namespace pqi::kernels

@@ -7,7 +7,7 @@
 namespace pqi::kernels::reference {
 namespace {
 
-// Calls fn(row, column, index into b of k = 0, elements of b between neighbours in k).
+// Calls fn(row, column, first, step) for each output: b[first] belongs to k = 0, and `step` elements of b lie between neighbours in k.
 template <typename Fn>
 void ForEachOutput(const MatrixShape& s, int64_t begin, int64_t end, Fn&& fn) {
   for (int64_t i = begin; i < end; ++i) {

@@ -3,11 +3,11 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels {
 
-// b lies as [k][n], or as [n][k] where `transposed`.
+// The shape of a product: a is [m][k], b is [k][n], or [n][k] where `transposed`.
 struct MatrixShape {
   int64_t m = 0, n = 0, k = 0;
   bool transposed = false;
@@ -15,7 +15,7 @@ struct MatrixShape {
 
 namespace reference {
 
-// y[m][n], rows [begin, end).
+// Computes rows [begin, end) of y, which is [m][n].
 void MatmulU8(const MatrixShape& s, const uint8_t* a, int32_t zero_a, const uint8_t* b, int32_t zero_b, float scale, const Output& o,
               void* y, int64_t begin, int64_t end) noexcept;
 void MatmulF32(const MatrixShape& s, const float* a, const float* b, float* y, int64_t begin, int64_t end) noexcept;

@@ -15,7 +15,7 @@ struct OutputPixel {
 
 OutputPixel PixelOf(const PoolShape& s, int64_t row) { return {row / s.out_w / s.out_h, row / s.out_w % s.out_h, row % s.out_w}; }
 
-// Calls fn(input element index of channel 0) for each position of a max pool's window inside the image, ascending.
+// Calls fn(index of the input's channel 0) for each position of a max pool's window inside the image, in ascending order.
 template <typename Fn>
 void ForEachInside(const PoolShape& s, const OutputPixel& p, Fn&& fn) {
   for (int64_t kh = 0; kh < s.kh; ++kh) {
@@ -28,7 +28,7 @@ void ForEachInside(const PoolShape& s, const OutputPixel& p, Fn&& fn) {
   }
 }
 
-// A window of an average: the positions inside the image, and n, the number that counts.
+// A window of an average: its positions inside the image, and n, by which the sum is divided.
 struct Box {
   int64_t y0, y1, x0, x1;
   int64_t n;
@@ -59,7 +59,7 @@ float AverageU8(const PoolShape& s, const uint8_t* x, const Affine& in, int64_t 
   return static_cast<float>(sum) * factor;
 }
 
-// sum16: positions inside the image, ascending, dealt out to 16 lanes; then a tree.
+// The sum of the positions inside the image as sum16 has it (docs/numerics.md): in ascending order over 16 lanes, and then in a tree.
 float AverageF32(const PoolShape& s, const float* x, int64_t image, const Box& b, int64_t c) {
   float lane[16] = {};
   size_t i = 0;
@@ -72,7 +72,7 @@ float AverageF32(const PoolShape& s, const float* x, int64_t image, const Box& b
   return lane[0] / static_cast<float>(b.n);
 }
 
-// box_of(pixel) gives the window, average(image, box, channel) its value.
+// Computes outputs: box_of(pixel) gives the window, average(image, box, channel) its value.
 template <typename BoxOf, typename Average>
 void AverageRows(const PoolShape& s, const Output& o, void* y, int64_t row_begin, int64_t row_end, BoxOf&& box_of, Average&& average) {
   for (int64_t row = row_begin; row < row_end; ++row) {

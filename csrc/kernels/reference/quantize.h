@@ -4,19 +4,19 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 
 // f32(1/s): the reciprocal taken in double and rounded once.
 float InverseScale(float scale);
-// Rounds to nearest, ties to even; |v| < 2^22. Does not depend on the rounding mode.
+// Rounds v, |v| < 2^22, to nearest and ties to even, whatever the rounding mode is.
 int32_t RoundToNearestEven(float v);
 
 uint8_t QuantizeValue(float x, const Output& q);
 float DequantizeValue(uint8_t q, const Affine& p);
 float Activate(float x, float lo, float hi);
-// y[i] = activation(x), as a code or as float32 by o.f32.
+// y[i] = activation(x), as float32 if o.f32 is set, else as a code.
 void Store(float x, const Output& o, void* y, size_t i);
 
 void Quantize(const float* x, uint8_t* y, size_t n, const Output& q) noexcept;

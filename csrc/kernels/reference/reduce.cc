@@ -15,7 +15,7 @@ int64_t Product(const int64_t* sizes, int n) {
   return product;
 }
 
-// Index of the first element of an output.
+// The index of the first element of an output.
 int64_t FirstElement(const Reduction& r, int64_t output) {
   int64_t at = 0;
   for (int i = r.kept; i-- > 0;) {
@@ -25,7 +25,7 @@ int64_t FirstElement(const Reduction& r, int64_t output) {
   return at;
 }
 
-// Calls fn(index) for the elements of one output, row-major over the reduced axes. There is at least one of these.
+// Calls fn(index) for the elements of one output, row-major over the reduced axes, of which there is at least one.
 template <typename Fn>
 void ForEachElement(const Reduction& r, int64_t output, Fn&& fn) {
   const int last = r.reduced - 1;

@@ -3,11 +3,11 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
 
 namespace pqi::kernels::reference {
 
-// In the order of docs/format.md.
+// The kinds of reductions, in the order of docs/format.md.
 enum class ReduceFunction : uint8_t { kMean, kSum, kAmax };
 
 // A row-major array whose axes are kept or reduced, each kind in its order; sizes and distances in elements.
@@ -18,10 +18,10 @@ struct Reduction {
   int64_t reduced_size[8] = {}, reduced_stride[8] = {};
 
   int64_t outputs() const;
-  int64_t elements() const;  // that go into each output
+  int64_t elements() const;  // how many go into each output
 };
 
-// Outputs [begin, end); y is the whole output.
+// Computes outputs [begin, end); y is the whole output.
 void ReduceU8(const Reduction& r, const uint8_t* x, const Affine& in, const Output& o, void* y, int64_t begin, int64_t end) noexcept;
 void ReduceF32(const Reduction& r, const float* x, const Output& o, void* y, int64_t begin, int64_t end) noexcept;
 

@@ -11,7 +11,7 @@ float UpsampleStep(int64_t length, int64_t out, float given, bool align_corners)
 }
 
 int64_t NearestSource(int64_t i, float step, int64_t length) {
-  // Compared as floats: a product beyond int64 must not be converted.
+  // The comparison is one of floats, because a product beyond int64 must not be converted.
   const float at = std::floor(static_cast<float>(i) * step);
   return at < static_cast<float>(length - 1) ? static_cast<int64_t>(at) : length - 1;
 }

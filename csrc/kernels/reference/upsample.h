@@ -1,4 +1,4 @@
-// Where an enlarged image takes its pixels from, in plain C++: docs/numerics.md section "upsample".
+// The pixels that an enlarged image is made of, in plain C++: docs/numerics.md section "upsample".
 #pragma once
 
 #include <cstddef>
@@ -6,13 +6,13 @@
 
 namespace pqi::kernels::reference {
 
-// Input positions per output position along one axis. `given` > 0 is the step itself; else it follows from the lengths.
+// The step from output to output along one axis, in input positions. `given` > 0 is the step itself; else it follows from the lengths.
 float UpsampleStep(int64_t length, int64_t out, float given, bool align_corners);
 
-// The position that output `i` repeats.
+// The input position that output `i` repeats.
 int64_t NearestSource(int64_t i, float step, int64_t length);
 
-// Output `i` is w0 * x[first] + w1 * x[second].
+// The inputs and their weights of output `i`: it is w0 * x[first] + w1 * x[second].
 struct LinearTap {
   int64_t first, second;
   float w0, w1;

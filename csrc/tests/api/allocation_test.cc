@@ -63,7 +63,7 @@ namespace {
 
 constexpr int kRuns = 100;
 
-// Inputs and outputs of one shape.
+// The inputs and outputs of calls of one shape.
 struct Call {
   std::vector<std::vector<uint8_t>> memory;
   std::vector<pqi_tensor> inputs, outputs;
@@ -86,7 +86,7 @@ class Network {
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // `offset` bytes of misalignment of the inputs.
+  // Inputs begin `offset` bytes behind an aligned address.
   Call Prepare(int64_t batch, size_t offset = 0) {
     Call call;
     for (size_t i = 0; i < pqi_model_input_count(model_); ++i) {
@@ -116,7 +116,7 @@ class Network {
     return pqi_session_run(session_, call->inputs.data(), call->inputs.size(), call->outputs.data(), call->outputs.size(), nullptr);
   }
 
-  // Allocations of kRuns runs that take turns among the calls, after each has run twice.
+  // Counts the allocations of kRuns runs that take turns among the calls, after each has run twice.
   long AllocationsOf(std::vector<Call> calls) {
     for (int i = 0; i < 2; ++i) {
       for (Call& call : calls) EXPECT_EQ(Run(&call), PQI_OK);

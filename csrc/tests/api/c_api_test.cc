@@ -13,7 +13,7 @@
 namespace pqi::test {
 namespace {
 
-// Of another architecture, so that no CPU that runs this has it.
+// An instruction set of another architecture, so that no CPU that runs this has it.
 #if defined(__x86_64__)
 constexpr const char* kForeignIsa = "neon";
 #else
@@ -115,7 +115,7 @@ TEST_F(CApi, BytesMayGoAwayAfterLoading) {
 
 struct Misuse {
   const char* name;
-  // Calls with something wrong; gives the status.
+  // A call with something wrong, which gives the status.
   std::function<pqi_status(pqi_model*, pqi_session*, pqi_tensor in, pqi_tensor* out, pqi_error*)> call;
   pqi_status status;
   const char* message;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 using Codes = std::vector<int8_t>;
@@ -158,4 +158,4 @@ TEST(CodecSizes, DoNotOverflowForTheLargestCounts) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

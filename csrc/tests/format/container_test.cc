@@ -7,15 +7,8 @@
 
 #include "tests/format/test_files.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::Bytes;
-using testing::DataPart;
-using testing::FileAround;
-using testing::HeaderText;
-using testing::Replaced;
-using testing::ToBytes;
 
 // Tensors "a" (U8[3], then padding ~p0), "b" (F32[2,16], 128 bytes), "c" (I32[1], then ~p1).
 Bytes SmallFile() {
@@ -28,9 +21,9 @@ Bytes SmallFile() {
   return ToBytes(file.value().span());
 }
 
-// Structure, then hashes: what the loader calls in this order.
+// Reads structure, then hashes, in the loader's order.
 Status Read(const Bytes& file) {
-  const AlignedBuffer<uint8_t> own = testing::ToBuffer(file);
+  const AlignedBuffer<uint8_t> own = ToBuffer(file);
   const Result<Container> container = ReadContainer(own.span());
   return container.ok() ? CheckTensorHashes(container.value()) : container.status();
 }
@@ -72,8 +65,8 @@ TEST(Container, AcceptsAFileWithoutTensors) {
 
 struct HeaderRow {
   const char* name;
-  const char* message;  // part of the message: the rule that must be the one to refuse
-  const char* from;     // replaced in the header's JSON, which is then padded and hashed again
+  const char* message;  // a part of the error's text, which shows that the right rule refused
+  const char* from;     // the text replaced in the header's JSON, which is then padded and hashed again
   std::string to;
   Code code = Code::kModelFormat;
 };
@@ -232,7 +225,7 @@ TEST(Container, AcceptsTheLargestRankAndName) {
 
 struct HashRow {
   const char* name;
-  std::function<void(std::string*)> change;  // of the digits
+  std::function<void(std::string*)> change;  // what is done to the digits of the hashes
   Code code;
 };
 
@@ -313,7 +306,7 @@ TEST(Container, RefusesBadSizesAndHeaderLengths) {
          f->insert(f->end(), copy.begin(), copy.end());
        }},
       {"F25 wrong ~hdr", [](Bytes* f) { f->back() ^= 1; }, Code::kIntegrity},
-      {"F7 N one block short", [](Bytes* f) { SetN(f, testing::HeaderEnd(*f) - 8 - 64); }, Code::kIntegrity},
+      {"F7 N one block short", [](Bytes* f) { SetN(f, HeaderEnd(*f) - 8 - 64); }, Code::kIntegrity},
   };
   for (size_t keep = 1; keep < kPreludeBytes; ++keep) rows.push_back({"F2 too short", [keep](Bytes* f) { f->resize(keep); }});
   for (size_t extra : {1, 64, 4096}) {
@@ -334,7 +327,7 @@ TEST(Container, RefusesBadSizesAndHeaderLengths) {
 TEST(Container, RefusesTrailingBytesEvenWhenTheyEndInAHash) {  // F6
   Bytes file = SmallFile();
   file.resize(file.size() + 64);
-  testing::PutHeaderHash(&file, testing::HeaderEnd(file));
+  PutHeaderHash(&file, HeaderEnd(file));
   EXPECT_EQ(Read(file).code(), Code::kModelFormat);
 }
 
@@ -347,10 +340,10 @@ TEST(Container, RefusesAHeaderThatIsTooLongOrEndsBetweenBlocks) {  // F7, F21: b
   EXPECT_NE(too_long.message().find("larger than 16 MiB"), std::string::npos) << too_long.message();
 
   Bytes shifted = FileAround(header, DataPart(file));
-  const size_t end = testing::HeaderEnd(shifted);
+  const size_t end = HeaderEnd(shifted);
   shifted.insert(shifted.begin() + static_cast<std::ptrdiff_t>(end), ' ');
   SetN(&shifted, end - 8 + 1);
-  testing::PutHeaderHash(&shifted, end + 1);
+  PutHeaderHash(&shifted, end + 1);
   const Status between = Read(shifted);
   EXPECT_EQ(between.code(), Code::kModelFormat);
   EXPECT_NE(between.message().find("no multiple of 64"), std::string::npos) << between.message();
@@ -444,4 +437,4 @@ TEST(Container, MessagesRepeatHostileNamesSafely) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -55,16 +55,15 @@ int close(int fd) {
 }
 }
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Bytes;
 
 Bytes ModelOf(uint8_t fill) {
   const Bytes bytes(100'000, fill);
   const std::vector<Tensor> tensors = {{"w", StoredType::kU8, {100'000}, bytes}};
-  return testing::ToBytes(WriteContainer("test", "{}", tensors).value().span());
+  return ToBytes(WriteContainer("test", "{}", tensors).value().span());
 }
 
 class FaultTest : public ::testing::Test {
@@ -83,7 +82,7 @@ class FaultTest : public ::testing::Test {
 
   Bytes Read() const {
     const Result<AlignedBuffer<uint8_t>> file = ReadModelFile(target_);
-    return file.ok() ? testing::ToBytes(file.value().span()) : Bytes();
+    return file.ok() ? ToBytes(file.value().span()) : Bytes();
   }
   size_t EntryCount() const { return static_cast<size_t>(std::distance(fs::directory_iterator(dir_), fs::directory_iterator())); }
 
@@ -96,7 +95,7 @@ struct Row {
   const char* call;
   int at;
   int error;
-  int expected;   // os_error() of the save, 0 = success
+  int expected;   // os_error() of the save, 0 for success
   bool replaced;  // whether the target is then the new file
 };
 
@@ -148,4 +147,4 @@ TEST_F(FaultTest, AReadThatFailsSaysSo) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

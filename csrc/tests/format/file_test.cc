@@ -19,12 +19,10 @@
 #include "format/container.h"
 #include "tests/format/test_files.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Bytes;
-using testing::ToBytes;
 
 Bytes ModelOf(size_t payload, uint8_t fill) {
   const Bytes bytes(payload, fill);
@@ -181,7 +179,7 @@ int InChild(Body body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// As an ordinary user, because root may write everywhere.
+// Runs in a process of an ordinary user, because root may write everywhere.
 TEST_F(FileTest, SaveIntoAReadOnlyDirectoryFailsCleanly) {
   Spill(target_, old_);
   ASSERT_EQ(::chmod(dir_.c_str(), 0555), 0);
@@ -316,4 +314,4 @@ TEST_F(FileTest, TwoProcessesMaySaveTheSamePathWhileAThirdReads) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -6,7 +6,7 @@
 #include <random>
 #include <string>
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 std::string Repeat(const std::string& piece, size_t n) {
@@ -15,7 +15,7 @@ std::string Repeat(const std::string& piece, size_t n) {
   return out;
 }
 
-// The tree as text, which shows that every kind, key and order was kept.
+// Writes the tree as text, which shows that every kind, key and order was kept.
 std::string Dump(JsonRef value) {
   std::string out;
   switch (value.kind()) {
@@ -171,4 +171,4 @@ TEST(Json, AgreesWithNlohmannOnMutatedTexts) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -10,7 +10,7 @@
 #include "base/span.h"
 #include "format/xxh64.h"
 
-namespace pqi::testing {
+namespace pqi::test {
 
 using Bytes = std::vector<uint8_t>;
 
@@ -24,13 +24,13 @@ inline size_t HeaderEnd(const Bytes& file) {
   return 8 + static_cast<size_t>(n);
 }
 
-// The header's JSON without the spaces at its end.
+// Gives the header's JSON without the spaces at its end.
 inline std::string HeaderText(const Bytes& file) {
   const std::string header(file.begin() + 8, file.begin() + static_cast<std::ptrdiff_t>(HeaderEnd(file)));
   return header.substr(0, header.find_last_not_of(' ') + 1);
 }
 
-// Everything behind the header.
+// Gives everything behind the header.
 inline Bytes DataPart(const Bytes& file) { return {file.begin() + static_cast<std::ptrdiff_t>(HeaderEnd(file)), file.end()}; }
 
 inline void PutHeaderHash(Bytes* file, size_t header_end) {
@@ -38,7 +38,7 @@ inline void PutHeaderHash(Bytes* file, size_t header_end) {
   if (file->size() >= header_end + 8) std::memcpy(file->data() + file->size() - 8, &hash, 8);
 }
 
-// A file with this header, padded and hashed, and this data (whose last 8 bytes become the hash).
+// Makes a file with this header, padded and hashed, and this data (whose last 8 bytes become the hash).
 inline Bytes FileAround(std::string header, const Bytes& data) {
   while ((8 + header.size()) % kAlignment != 0) header += ' ';
   const uint64_t n = header.size();
@@ -50,11 +50,11 @@ inline Bytes FileAround(std::string header, const Bytes& data) {
   return file;
 }
 
-// `text` with the only occurrence of `from` replaced; "" if there is not exactly one, which no test can mistake for success.
+// Gives `text` with the only occurrence of `from` replaced; "" if there is not exactly one, which no test can mistake for success.
 inline std::string Replaced(const std::string& text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
   if (at == std::string::npos || text.find(from, at + 1) != std::string::npos) return "";
   return text.substr(0, at) + to + text.substr(at + from.size());
 }
 
-}  // namespace pqi::testing
+}  // namespace pqi::test

@@ -4,7 +4,7 @@
 
 #include "tests/format/test_files.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 struct Row {
@@ -23,12 +23,12 @@ TEST(Xxh64, MatchesPublishedValues) {
       {"abc", 0x44bc2cf5ad770999},
       {"Call me Ishmael. Some years ago--never mind how long precisely-", 0x02a2e85470d6fd96},
   };
-  for (const Row& row : rows) EXPECT_EQ(Xxh64(testing::ToBytes(std::string(row.text))), row.hash) << row.text;
+  for (const Row& row : rows) EXPECT_EQ(Xxh64(ToBytes(std::string(row.text))), row.hash) << row.text;
 }
 
 // The generator and the values of xxHash's own sanity test: prefixes of one pseudo-random buffer, with two seeds.
 TEST(Xxh64, MatchesTheReferenceImplementationsSanityTest) {
-  testing::Bytes buffer(222);
+  Bytes buffer(222);
   uint64_t generator = 2654435761U;
   for (uint8_t& byte : buffer) {
     byte = static_cast<uint8_t>(generator >> 56);
@@ -47,4 +47,4 @@ TEST(Xxh64, MatchesTheReferenceImplementationsSanityTest) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

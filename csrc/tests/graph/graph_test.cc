@@ -4,15 +4,12 @@
 
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::Load;
-using testing::Replaced;
 
 struct Row {
   const char* name;
-  const char* message;  // part of it: the rule that must be the one to refuse
+  const char* message;  // a part of the error's text, which shows that the right rule refused
   std::string from, to;
   Code code = Code::kModelFormat;
 };
@@ -22,9 +19,9 @@ void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 class GraphTest : public ::testing::TestWithParam<Row> {};
 
 TEST_P(GraphTest, IsRefused) {
-  const std::string text = Replaced(testing::kToyGraph, GetParam().from, GetParam().to);
+  const std::string text = Replaced(kToyGraph, GetParam().from, GetParam().to);
   ASSERT_NE(text, "") << "the row does not apply: " << GetParam().from;
-  const Status status = Load(testing::ToyFileWithGraph(text)).status();
+  const Status status = Load(ToyFileWithGraph(text)).status();
   EXPECT_EQ(status.code(), GetParam().code) << GetParam().name << ": " << status.message();
   EXPECT_NE(status.message().find(GetParam().message), std::string::npos) << GetParam().name << ": " << status.message();
 }
@@ -217,27 +214,26 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Graph, LimitsTheNumberOfSamples) {
   std::string many = "[";
   for (int i = 0; i < 65; ++i) many += std::string(i == 0 ? "" : ",") + R"({"inputs":{"x":3},"outputs":{"logits":4}})";
-  const Status status = Load(testing::ToyFileWithGraph(Replaced(testing::kToyGraph, kSamples, many + "]"))).status();
+  const Status status = Load(ToyFileWithGraph(Replaced(kToyGraph, kSamples, many + "]"))).status();
   EXPECT_NE(status.message().find("samples: more than 64"), std::string::npos) << status.message();
 }
 
 TEST(Graph, RefusesATensorThatBelongsToNoConstant) {
-  std::string text = Replaced(testing::kToyGraph,
-                              R"(,{"name":"sample_x","dtype":"f32","shape":[2,5]},{"name":"sample_y","dtype":"f32","shape":[2,3]})", "");
+  std::string text =
+      Replaced(kToyGraph, R"(,{"name":"sample_x","dtype":"f32","shape":[2,5]},{"name":"sample_y","dtype":"f32","shape":[2,3]})", "");
   text = Replaced(text, kSamples, "[]");
-  const Status status = Load(testing::ToyFileWithGraph(text)).status();
+  const Status status = Load(ToyFileWithGraph(text)).status();
   EXPECT_EQ(status.code(), Code::kModelFormat);
   EXPECT_NE(status.message().find("tensor 'sample_x' belongs to no constant"), std::string::npos) << status.message();
 }
 
 TEST(Graph, ListsEveryUnknownOp) {
-  const std::string text =
-      testing::GraphText("[1]", testing::F32Value("a", "[1]") + "," + testing::F32Value("b", "[1]"),
-                         testing::NodeText("gelu", "act", "0", "1") + "," + testing::NodeText("topk", "best", "1", "2"), 2);
-  const Status status = WriteGraph(text, {}, "test", testing::ToyOps).status();
+  const std::string text = GraphText("[1]", F32Value("a", "[1]") + "," + F32Value("b", "[1]"),
+                                     NodeText("gelu", "act", "0", "1") + "," + NodeText("topk", "best", "1", "2"), 2);
+  const Status status = WriteGraph(text, {}, "test", ToyOps).status();
   EXPECT_EQ(status.code(), Code::kUnsupported);
   EXPECT_NE(status.message().find("'gelu' (node 'act'), 'topk' (node 'best')"), std::string::npos) << status.message();
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -11,20 +11,15 @@
 #include "graph/serialize.h"
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::Bytes;
-using testing::Load;
-using testing::ToyConstants;
-using testing::ToyFile;
 
 TEST(Load, GivesTheModelThatWasWritten) {
   const Result<LoadedModel> loaded = Load(ToyFile());
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   const Graph& graph = loaded.value().graph;
   EXPECT_EQ(loaded.value().producer, "test");
-  EXPECT_EQ(SerializeGraph(graph, ScaleText::kOmit), testing::kToyGraph);
+  EXPECT_EQ(SerializeGraph(graph, ScaleText::kOmit), kToyGraph);
   EXPECT_EQ(graph.quants[0].scale, 0.5f);
   std::vector<int8_t> codes(15);
   EXPECT_TRUE(UnpackCodes(graph.constants[1], codes).ok());
@@ -154,7 +149,7 @@ Bytes WithTensor(const std::string& name, Bytes bytes) {
   for (Tensor& tensor : tensors) {
     if (tensor.name == name) tensor.bytes = bytes;
   }
-  return testing::ToBytes(WriteContainer("test", testing::kToyGraph, tensors).value().span());
+  return ToBytes(WriteContainer("test", kToyGraph, tensors).value().span());
 }
 
 TEST(LoadContents, RefusesAStrayHighNibble) {  // D12
@@ -179,11 +174,11 @@ TEST(LoadContents, ReadsEveryPacking) {
     std::fill(constants.weight.begin(), constants.weight.end(), int8_t{0});
     constants.weight[0] = row.lo;
     constants.weight[14] = row.hi;
-    std::string draft = testing::Replaced(testing::kToyDraft, R"("bits": 4, "packing": "nibble")", row.bits_and_packing);
-    draft = testing::Replaced(draft, R"("qmax": 255)", R"("qmax": 15)");  // so that large codes cannot overflow
-    const Result<AlignedBuffer<uint8_t>> file = WriteGraph(draft, constants.Arrays(), "test", testing::ToyOps);
+    std::string draft = Replaced(kToyDraft, R"("bits": 4, "packing": "nibble")", row.bits_and_packing);
+    draft = Replaced(draft, R"("qmax": 255)", R"("qmax": 15)");  // so that large codes cannot overflow
+    const Result<AlignedBuffer<uint8_t>> file = WriteGraph(draft, constants.Arrays(), "test", ToyOps);
     ASSERT_TRUE(file.ok()) << file.status().message();
-    const Result<LoadedModel> loaded = Load(testing::ToBytes(file.value().span()));
+    const Result<LoadedModel> loaded = Load(ToBytes(file.value().span()));
     ASSERT_TRUE(loaded.ok()) << row.bits_and_packing << ": " << loaded.status().message();
     std::vector<int8_t> codes(15);
     EXPECT_TRUE(UnpackCodes(loaded.value().graph.constants[1], codes).ok());
@@ -192,4 +187,4 @@ TEST(LoadContents, ReadsEveryPacking) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

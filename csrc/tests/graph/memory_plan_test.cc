@@ -7,20 +7,20 @@
 
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
 struct Case {
   Graph graph;
   std::vector<ConcreteShape> shapes;
-  std::vector<Placement> placements;  // by value, or empty
+  std::vector<Placement> placements;  // one per value, or none at all
 };
 
 size_t Bytes(const Case& c, uint32_t id) {
   return static_cast<size_t>(c.shapes[id][0] * c.shapes[id][1]) * DTypeSize(c.graph.values[id].dtype);
 }
 
-// How often nodes and the caller read a value.
+// Counts how often nodes and the caller read a value.
 size_t Readers(const Case& c, uint32_t id) {
   size_t readers = 0;
   for (const Node& node : c.graph.nodes) readers += static_cast<size_t>(std::count(node.inputs.begin(), node.inputs.end(), id));
@@ -53,8 +53,8 @@ Case RandomCase(uint32_t seed, size_t nodes, size_t reach) {
   return c;
 }
 
-// The same, and half of the nodes hold the inputs that only they read in their first output, at the end of what grows by as much. These may
-// hold others.
+// Gives values of a random graph places inside others: half of the nodes hold the inputs that only they read in their first output, at the
+// end of what grows by as much. These may hold others in turn.
 Case WithPlacements(Case c, uint32_t seed) {
   std::mt19937 random(seed);
   c.placements.resize(c.graph.values.size());
@@ -75,10 +75,10 @@ Case WithPlacements(Case c, uint32_t seed) {
 
 struct Region {
   size_t begin, end;
-  size_t first, last;  // nodes
+  size_t first, last;  // the nodes between which the bytes must stay
 };
 
-// The first node that writes into a value or what lies inside it.
+// Finds the first node that writes into a value or what lies inside it.
 size_t FirstWriter(const Case& c, uint32_t id, size_t writer) {
   size_t first = writer;
   for (size_t n = 0; n < writer; ++n) {
@@ -167,7 +167,7 @@ TEST(MemoryPlan, WithoutReuseNothingSharesMemoryAtAnyTime) {
   }
 }
 
-// A chain of n copies, all of `bytes` bytes.
+// Makes a chain of n copies, all of `bytes` bytes.
 Case Chain(size_t n, int64_t bytes) {
   Case c;
   for (size_t i = 0; i <= n; ++i) {
@@ -191,7 +191,7 @@ TEST(MemoryPlan, AChainNeedsTwoBuffers) {
 }
 
 TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
-  // x -> big a -> small b -> small c -> big d (reads c and a): a, d, and b, c where they do not meet d.
+  // In x -> big a -> small b -> small c -> big d (which reads c and a) the arena holds a and d, and b and c where they do not meet d.
   Case c = Chain(4, 64);
   c.shapes[1] = c.shapes[4] = {64 * 100, 1};
   c.graph.nodes[3].inputs.push_back(1);
@@ -199,7 +199,7 @@ TEST(MemoryPlan, ABottleneckFitsUnderItsOutput) {
 }
 
 TEST(MemoryPlan, PiecesOfAValueNeedNoMemoryOfTheirOwn) {
-  // x -> a -> b -> c, and d (reads a and c) holds both: d and b.
+  // In x -> a -> b -> c, where d reads a and c and holds both, the arena holds d and b.
   Case c = Chain(4, 64);
   c.graph.nodes[3].inputs = {1, 3};
   c.graph.nodes[2].inputs = {2};
@@ -239,4 +239,4 @@ TEST(MemoryPlan, AHugeGraphIsPlannedSoundly) {
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -7,12 +7,8 @@
 
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::F32Value;
-using testing::GraphText;
-using testing::NodeText;
 
 std::string Chain(size_t nodes) {
   std::string values, list;
@@ -26,7 +22,7 @@ std::string Chain(size_t nodes) {
 
 Result<LoadedModel> LoadText(const std::string& text) {
   const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", text, {});
-  return LoadGraph(AlignedBuffer<uint8_t>::CopyOf(file.value().span()), testing::ToyOps);
+  return LoadGraph(AlignedBuffer<uint8_t>::CopyOf(file.value().span()), ToyOps);
 }
 
 struct Job {
@@ -61,7 +57,7 @@ TEST(Scale, ALongChainLoadsOnASmallStack) {  // G17
 
 TEST(Scale, ALongCycleIsRefused) {  // G1
   std::string text = Chain(1000);
-  text = testing::Replaced(text, R"("inputs":[0],"outputs":[1])", R"("inputs":[1000],"outputs":[1])");
+  text = Replaced(text, R"("inputs":[0],"outputs":[1])", R"("inputs":[1000],"outputs":[1])");
   EXPECT_EQ(LoadText(text).status().code(), Code::kModelFormat);
 }
 
@@ -98,4 +94,4 @@ TEST(Scale, SharedSubgraphsTakeLinearTime) {  // G24: 2^2000 paths from input to
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -5,13 +5,8 @@
 #include "graph/parse.h"
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
-
-using testing::F32Value;
-using testing::GraphText;
-using testing::NodeText;
-using testing::ToyOps;
 
 // A draft graph with all shapes inferred.
 Result<Graph> Infer(const std::string& text) {
@@ -120,4 +115,4 @@ TEST(Shapes, RefusesSizesBeyondTheLimitsWhenTheGraphIsRead) {  // G22
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

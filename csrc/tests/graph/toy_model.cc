@@ -6,7 +6,7 @@
 #include "graph/parse.h"
 #include "graph/shapes.h"
 
-namespace pqi::testing {
+namespace pqi::test {
 namespace {
 
 Status Fail(const NodeView& view, const std::string& message) { return ModelFormat("node '" + view.node.name + "': " + message); }
@@ -195,4 +195,4 @@ std::string NodeText(const std::string& op, const std::string& name, const std::
          R"(],"constants":{},"attrs":{)" + attrs + "}}";
 }
 
-}  // namespace pqi::testing
+}  // namespace pqi::test

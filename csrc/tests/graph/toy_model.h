@@ -10,9 +10,9 @@
 #include "graph/write.h"
 #include "tests/format/test_files.h"
 
-namespace pqi::testing {
+namespace pqi::test {
 
-// copy: t -> t, same everything. join: t, t, ... of one shape -> t. code: f32 -> u8.
+// The ops are: copy: t -> t, of the same type and shape. join: t, t, ... of one shape -> t. code: f32 -> u8.
 // dense: u8 [..., I] -> f32 [..., O] with weight code[O, I], scale f32[O]; proves sum |weight| * qmax <= 10000 per row.
 // half: last dimension halved, at least 2 before. blow: last dimension times the attribute "by".
 const OpDef* ToyOps(const std::string& name);
@@ -20,10 +20,10 @@ const OpDef* ToyOps(const std::string& name);
 // x f32 [N, 5] -> code -> dense (weights in 4 bits) -> y f32 [N, 3], with one sample. Shapes of node-written values are left out of the
 // draft.
 extern const char* const kToyDraft;
-// The same as it lies in the file: canonical, with all shapes.
+// The toy graph's text as it lies in the file: canonical, with all shapes.
 extern const char* const kToyGraph;
 
-// Elements of the toy model's constants: activation_scales, weight, scale, sample_x, sample_y.
+// Elements of the toy model's constants.
 struct ToyConstants {
   std::vector<float> activation_scales = {0.5f};
   std::vector<int8_t> weight = {1, -2, 3, -4, 5, -6, 7, -8, 0, 1, 2, 3, -1, -1, -1};
@@ -54,4 +54,4 @@ std::string F32Value(const std::string& name, const std::string& shape);
 std::string NodeText(const std::string& op, const std::string& name, const std::string& inputs, const std::string& outputs,
                      const std::string& attrs = "");
 
-}  // namespace pqi::testing
+}  // namespace pqi::test

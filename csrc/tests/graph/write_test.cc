@@ -6,25 +6,20 @@
 
 #include "tests/graph/toy_model.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
-using testing::Replaced;
-using testing::ToyConstants;
-
 Result<AlignedBuffer<uint8_t>> Write(const std::string& draft, const ToyConstants& constants = {}) {
-  return WriteGraph(draft, constants.Arrays(), "test", testing::ToyOps);
+  return WriteGraph(draft, constants.Arrays(), "test", ToyOps);
 }
 
 TEST(Write, FillsInShapesAndGivesEqualBytesForEqualInput) {
-  const Result<AlignedBuffer<uint8_t>> a = Write(testing::kToyDraft), b = Write(testing::kToyDraft);
+  const Result<AlignedBuffer<uint8_t>> a = Write(kToyDraft), b = Write(kToyDraft);
   ASSERT_TRUE(a.ok()) << a.status().message();
-  EXPECT_EQ(testing::ToBytes(a.value().span()), testing::ToBytes(b.value().span()));
+  EXPECT_EQ(ToBytes(a.value().span()), ToBytes(b.value().span()));
 }
 
-TEST(Write, ACompleteGraphGivesTheSameFileAsADraft) {
-  EXPECT_EQ(testing::ToBytes(Write(testing::kToyGraph).value().span()), testing::ToyFile());
-}
+TEST(Write, ACompleteGraphGivesTheSameFileAsADraft) { EXPECT_EQ(ToBytes(Write(kToyGraph).value().span()), ToyFile()); }
 
 struct Row {
   const char* name;
@@ -57,15 +52,15 @@ TEST(Write, RefusesWhatDoesNotFit) {
       {"no JSON", Code::kModelFormat, "graph: not one JSON object", [](auto* d, auto*, auto*) { *d = "graph"; }},
   };
   for (const Row& row : rows) {
-    std::string draft = testing::kToyDraft;
+    std::string draft = kToyDraft;
     ToyConstants constants;
     std::vector<LogicalArray> arrays = constants.Arrays();
     row.change(&draft, &constants, &arrays);
-    const Status status = WriteGraph(draft, arrays, "test", testing::ToyOps).status();
+    const Status status = WriteGraph(draft, arrays, "test", ToyOps).status();
     EXPECT_EQ(status.code(), row.code) << row.name;
     EXPECT_NE(status.message().find(row.message), std::string::npos) << row.name << ": " << status.message();
   }
 }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -32,7 +32,7 @@ const Function kFunctions[] = {
     {UnaryFunction::kSoftplus, "softplus", 2.0, [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }},
 };
 
-// Distance in units of the last place of a float near `exact`.
+// The distance of `got` from `exact`, in units of the last place of a float near `exact`.
 double Error(float got, double exact) {
   if (std::abs(exact) > std::numeric_limits<float>::max()) return std::isinf(got) ? 0 : kInf;
   int exponent = -126;
@@ -40,7 +40,7 @@ double Error(float got, double exact) {
   return std::abs(static_cast<double>(got) - exact) / std::ldexp(1.0, exponent - 23);
 }
 
-// Every float where PQINFER_ACCURACY_STEP is 1, and 2^24 of them without it.
+// How far apart the tested floats are: PQINFER_ACCURACY_STEP, of which 1 tests every float; without it 2^24 of them are tested.
 uint64_t Step() {
   const char* text = std::getenv("PQINFER_ACCURACY_STEP");
   return text != nullptr ? std::strtoull(text, nullptr, 10) : 257;

@@ -1,4 +1,4 @@
-// What the kernel tests share: the kernel sets as test parameters, random operands, and comparison bit for bit.
+// Kernel sets as test parameters, random operands, and comparison bit for bit, for all kernel tests.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,13 +12,14 @@
 #include <vector>
 
 #include "base/isa.h"
-#include "kernels/contract.h"
+#include "kernels/contract/output.h"
+#include "kernels/kernel_set.h"
 #include "kernels/reference/quantize.h"
 #include "tests/twins/twins.h"
 
 namespace pqi::test {
 
-// A test suite run once per kernel set, skipped with the reason where this CPU lacks its instructions.
+// A test suite that runs once per kernel set, and is skipped with the reason where this CPU lacks the instructions.
 class KernelTest : public testing::TestWithParam<TestedSet> {
  protected:
   void SetUp() override {
@@ -36,7 +37,7 @@ inline std::string SetParamName(const testing::TestParamInfo<TestedSet>& info) {
 class Random {
  public:
   explicit Random(uint32_t seed) : engine_(seed) {}
-  // Uniform in [lo, hi].
+  // A uniform number in [lo, hi].
   int64_t Int(int64_t lo, int64_t hi) { return lo + static_cast<int64_t>(engine_() % static_cast<uint64_t>(hi - lo + 1)); }
   bool Coin() { return Int(0, 1) == 1; }
   float Float(float lo, float hi) { return lo + (hi - lo) * static_cast<float>(Int(0, 1 << 20)) / (1 << 20); }
@@ -63,7 +64,7 @@ class Random {
 inline constexpr float kInf = std::numeric_limits<float>::infinity();
 inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Parameters of a quantized output: codes in [qmin, qmax] with zero point z.
+// A quantized output with codes in [qmin, qmax], zero point z and an activation that clamps to [lo, hi].
 inline kernels::Output Codes(float scale, int32_t z, int32_t qmin, int32_t qmax, float lo = -kInf, float hi = kInf) {
   kernels::Output o;
   o.act_lo = lo;
@@ -82,7 +83,7 @@ inline kernels::Output Floats(float lo = -kInf, float hi = kInf) {
   return o;
 }
 
-// 8-bit, narrow and one-sided ranges, with every relation of activation and codes; float.
+// Outputs of 8-bit, narrow and one-sided ranges of codes, with every relation between them and the activation, and outputs of floats.
 inline std::vector<kernels::Output> Outputs(float scale) {
   return {Codes(scale, 0, 0, 255),
           Codes(scale, 128, 0, 255),
@@ -101,7 +102,7 @@ inline std::vector<kernels::Output> Outputs(float scale) {
           Floats(-2.0f, 2.0f)};
 }
 
-// Which NaN an operation gives is not specified; every other float must have the same bits.
+// Any two NaNs count as the same, because which one an operation gives is not specified; other floats must have the same bits.
 inline bool SameBits(float a, float b) {
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
   return std::memcmp(&a, &b, sizeof a) == 0;
@@ -109,7 +110,7 @@ inline bool SameBits(float a, float b) {
 inline bool SameBits(uint8_t a, uint8_t b) { return a == b; }
 inline bool SameBits(int32_t a, int32_t b) { return a == b; }
 
-// Index of the first element that differs, or -1.
+// The index of the first element that differs, or -1.
 template <typename T>
 int64_t FirstDifference(const T* a, const T* b, size_t n) {
   for (size_t i = 0; i < n; ++i) {

@@ -16,23 +16,18 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 # The entry of a kernel, or its loop nest where the compiler did not inline that.
 KERNEL = re.compile(
     r"\b(TileU8S8Kernel|TileU8S8PairsKernel|TileF32Kernel|DotTileBy|DotProductKernel|PairsTileBy|FloatTile|InnerProductTile|DeferredTile"
     r"|NarrowTileKernel|NarrowUnpackedKernel|Depthwise3x3Block)<(?:[^<>]|<[^<>]*>)*>[\w:]*"
 )
-# The product that the kernels of a folder are for.
-PRODUCTS = {
-    "x86/avx2": "vpmaddwd",
-    "x86/avxvnni": "vpdpbusd",
-    "x86/avx512": "vpmaddwd",
-    "x86/avx512vnni": "vpdpbusd",
-    "x86/amx": "tdpbusd",
-    "arm/neon": "smull",
-    "arm/dotprod": "sdot",
-    "arm/i8mm": "usdot",
-}
+ISA_LIST = Path(__file__).resolve().parents[2] / "base" / "isa.inc"
+ISA_ROW = re.compile(r'^PQI_ISA\(\w+, "(\w+)", \w+, PQI_(X86|ARM), .*, "(\w+)"\)$', re.MULTILINE)
+# The instruction that multiplies in the kernels of a folder.
+PRODUCTS = {f"{architecture.lower()}/{name}": product for name, architecture, product in ISA_ROW.findall(ISA_LIST.read_text())}
+FOLDER = re.compile(r"/((?:x86|arm)/\w+)/kernels\.cc")
 # A part of a vector is put together byte by byte, at most once per image row of a layer: no speed is expected there.
 BYTEWISE = re.compile(r"^Depthwise3x3Block<.*::Mask>$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
@@ -167,13 +162,12 @@ def over_budget(kernels: dict[str, list[tuple[int, str]]], machine: Machine) -> 
 
 def lacks_product(objdump: str, path: str) -> list[str]:
     """Whether the object of an instruction set does without its product."""
-    found = []
-    for folder, mnemonic in PRODUCTS.items():
-        if f"/{folder}/" in path:
-            text = subprocess.run([objdump, "-d", "--no-show-raw-insn", path], check=True, capture_output=True, text=True).stdout
-            if not re.search(rf"\s{re.escape(mnemonic)}\s", text):
-                found.append(f"no {mnemonic}")
-    return found
+    folder = FOLDER.search(path)
+    if folder is None:
+        return []  # a twin
+    product = PRODUCTS[folder[1]]
+    text = subprocess.run([objdump, "-d", "--no-show-raw-insn", path], check=True, capture_output=True, text=True).stdout
+    return [] if re.search(rf"\s{re.escape(product)}\s", text) else [f"no {product}"]
 
 
 def main() -> int:

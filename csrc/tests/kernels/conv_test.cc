@@ -1,11 +1,11 @@
 // Packed convolutions equal the plain reference for every method, shape and split into parts.
-#include "pack/conv.h"
-
 #include <numeric>
 
-#include "kernels/reference/conv.h"
+#include "conv/packed_conv.h"
+#include "tests/kernels/asks_ahead.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
@@ -21,7 +21,7 @@ std::string Describe(const ConvShape& s) {
   return "n h w c oc kh kw stride pad(t l b r) dilation groups = " + text;
 }
 
-// All sets, the reference included: its packed form has to run too.
+// Layers of every kernel set; RunsPartsOfALayer below is for the reference.
 class ConvTest : public KernelTest {
  protected:
   ConvShape RandomShape() {
@@ -43,23 +43,23 @@ class ConvTest : public KernelTest {
       s.groups = random.Pick(std::vector<int64_t>{1, 1, 1, 2, 3});
       s.c = random.Pick(std::vector<int64_t>{1, 3, 4, 5, 16, 33, 64}) * s.groups;
       s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 33, 64, 100}) * s.groups;
-      if (random.Int(0, 5) == 0) s.groups = s.oc = s.c;  // depthwise
+      if (random.Int(0, 5) == 0) s.groups = s.oc = s.c;  // a depthwise layer
       const bool fits =
           s.h + s.pad_top + s.pad_bottom > s.dilation_h * (s.kh - 1) && s.w + s.pad_left + s.pad_right > s.dilation_w * (s.kw - 1);
       if (fits && s.rows() * s.oc * s.taps() * s.group_inputs() < 3000000) return s;
     }
   }
 
-  // Of the output: with and without room between the pixels.
+  // A distance of output pixels, with and without room between them.
   size_t Stride(const ConvShape& s) { return static_cast<size_t>(s.oc + (random.Coin() ? random.Int(1, 70) : 0)); }
 
-  // fn(part, scratch) for all parts, in guarded scratch.
+  // Runs a layer in a random number of parts, each with guarded scratch memory of its own.
   template <typename Packed, typename Run>
   void RunParts(const Packed& packed, const Run& run) {
     const int parts = static_cast<int>(random.Int(1, 5));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
-      packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), run.shape), parts, i), scratch.data());
+      packed.Run(run, conv::Split(packed.OutputWork(run.shape), parts, i), scratch.data());
     }
   }
 
@@ -68,7 +68,7 @@ class ConvTest : public KernelTest {
     const auto coin = [&] { return allow_options && random.Coin(); };
     const Guarded<uint8_t> x(random.Ints<uint8_t>(s.n * s.h * s.w * s.c, 0, 255), place);
     std::vector<int8_t> codes = random.Ints<int8_t>(s.oc * s.taps() * s.group_inputs(), -128, 127);
-    if (random.Coin()) {  // few pairs of codes beyond pack/pairs.h
+    if (random.Coin()) {  // few pairs of codes are too large to be added in 16 bits
       for (int8_t& c : codes) c = static_cast<int8_t>(random.Int(0, 63) == 0 ? c : c / 2);
     }
     const std::vector<float> scale = random.Floats(s.oc, 1e-5f, 1e-3f);
@@ -85,7 +85,7 @@ class ConvTest : public KernelTest {
     weights.bias = random.Coin() ? bias.data() : nullptr;
     weights.base = coin() ? base.data() : nullptr;
     weights.zero_point = static_cast<int32_t>(random.Int(0, 255));
-    pack::ConvRun<uint8_t> run;
+    conv::ConvRun<uint8_t> run;
     run.shape = s;
     run.x = x.data();
     run.residual.zero_point = 9;
@@ -93,36 +93,19 @@ class ConvTest : public KernelTest {
     if (coin()) run.residual.u8 = residual_u8.data();
     if (run.residual.u8 == nullptr && coin()) run.residual.f32 = residual_f32.data();
     run.output = random.Pick(Outputs(0.05f));
-    // Codes of values that no int32 holds. In floats they would only show which NaN an instruction gives.
+    // Results that no int32 holds must still give the right codes. As floats they would only show which NaN an instruction gives.
     if (!run.output.f32 && random.Coin()) {
       for (float special : {kNan, kInf, -kInf, 1e30f, -1e30f}) bias[static_cast<size_t>(random.Int(0, s.oc - 1))] = special;
     }
 
-    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
-    const Guarded<uint8_t> dense(count * element, place);
-    kernels::reference::ConvU8 conv;
-    conv.shape = s;
-    conv.x = x.data();
-    conv.zero_point = weights.zero_point;
-    conv.codes = codes.data();
-    conv.step = weights.step;
-    conv.base = weights.base;
-    conv.scale = scale.data();
-    conv.bias = weights.bias;
-    conv.residual = run.residual;
-    conv.residual.stride = static_cast<size_t>(s.oc);
-    conv.output = run.output;
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(s.oc);
-    kernels::reference::Conv2dU8(conv, 0, s.rows());
-
-    const pack::PackedConvU8 packed(*set, s, weights);
+    const conv::PackedConvU8 packed(*set, s, weights);
     run.y_stride = Stride(s);
-    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+    const std::vector<uint8_t> want = ReferenceOutput(reference, run.y_stride, place);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << packed.layout().method->name << " " << Describe(s);
   }
 
   void CheckF32(const ConvShape& s) {
@@ -134,7 +117,7 @@ class ConvTest : public KernelTest {
     pack::WeightsF32 weights;
     weights.weights = values.data();
     weights.bias = random.Coin() ? bias.data() : nullptr;
-    pack::ConvRun<float> run;
+    conv::ConvRun<float> run;
     run.shape = s;
     run.x = x.data();
     if (random.Coin()) run.residual.f32 = residual.data();
@@ -153,14 +136,14 @@ class ConvTest : public KernelTest {
     conv.y_stride = static_cast<size_t>(s.oc);
     kernels::reference::Conv2dF32(conv, 0, s.rows());
 
-    const pack::PackedConvF32 packed(*set, s, weights);
+    const conv::PackedConvF32 packed(*set, s, weights);
     run.y_stride = Stride(s);
     const size_t row = static_cast<size_t>(s.oc) * sizeof(float), stride = run.y_stride * sizeof(float);
     const std::vector<uint8_t> want = Spaced(reinterpret_cast<const uint8_t*>(dense.data()), static_cast<size_t>(s.rows()), row, stride);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     RunParts(packed, run);
-    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << pack::MethodName(packed.layout().method) << " " << Describe(s);
+    EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1) << packed.layout().method->name << " " << Describe(s);
   }
 
   Random random{1};
@@ -193,7 +176,7 @@ TEST_P(ConvTest, LinearEqualsReferenceForEveryChannelTail) {
 }
 
 TEST_P(ConvTest, BlocksOfRowsJoinSeamlessly) {
-  ConvShape s;  // 2 * 23 * 23 rows: several blocks, tiles across rows and images
+  ConvShape s;  // 2 * 23 * 23 pixels make several blocks, and tiles cross rows and images
   s.n = 2;
   s.h = s.w = 23;
   s.c = 17;
@@ -202,10 +185,10 @@ TEST_P(ConvTest, BlocksOfRowsJoinSeamlessly) {
   s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
   CheckU8(s);
   CheckF32(s);
-  s.c = 1;  // by lines
+  s.c = 1;  // few channels are read in lines
   CheckU8(s);
   CheckF32(s);
-  s.dilation_w = 2;  // gathered
+  s.dilation_w = 2;  // taps that lie apart are gathered
   CheckU8(s);
   CheckF32(s);
 }
@@ -231,9 +214,9 @@ TEST_P(ConvTest, LinesEqualReferenceForFewChannels) {
       s.pad_right = std::max<int64_t>(s.kw - s.w - s.pad_left, random.Int(0, s.kw));
       if (s.depthwise()) continue;
       if (set->u8s8_matrix == nullptr || s.groups > 1) {
-        EXPECT_EQ(pack::LayoutConvU8(*set, s, false, false).method, pack::Method::kLines) << Describe(s);
+        EXPECT_STREQ(conv::LayoutConvU8(*set, s, {}).method->name, "lines") << Describe(s);
       }
-      EXPECT_EQ(pack::LayoutConvF32(*set, s, false).method, pack::Method::kLines) << Describe(s);
+      EXPECT_STREQ(conv::LayoutConvF32(*set, s, {}).method->name, "lines") << Describe(s);
       CheckU8(s);
       CheckF32(s);
     }
@@ -248,14 +231,14 @@ TEST_P(ConvTest, BandsOfLinesJoinSeamlessly) {
     s.kh = s.kw = 3;
     s.stride_h = s.stride_w = stride;
     s.pad_top = s.pad_left = s.pad_right = 1;
-    s.h = s.w = 130;  // several rows
+    s.h = s.w = 130;  // a band holds several image rows
     CheckU8(s);
     CheckF32(s);
-    s.h = 5;  // pieces of a row
+    s.h = 5;  // a band holds a piece of one row
     s.w = 6001;
     CheckU8(s);
     CheckF32(s);
-    s.c = s.groups = 15;  // no more columns than the least
+    s.c = s.groups = 15;  // a band holds the least number of columns
     s.c *= 15;
     s.oc = s.groups;
     s.kh = 5;
@@ -310,8 +293,9 @@ TEST_P(ConvTest, DepthwiseBandsEqualReferenceForEveryChannelTail) {
 TEST_P(ConvTest, DepthwiseBandsJoinSeamlessly) {
   for (int64_t kernel : {3, 5}) {
     for (int64_t stride : {1, 2}) {
-      for (int64_t channels : {5, 16, 33, 48, 80, 144}) CheckU8(Depthwise(kernel, channels, 40, 31, stride), false);  // several rows
-      CheckU8(Depthwise(kernel, 33, 4, 1501, stride), false);                                                         // pieces of a row
+      for (int64_t channels : {5, 16, 33, 48, 80, 144})
+        CheckU8(Depthwise(kernel, channels, 40, 31, stride), false);  // bands of several rows
+      CheckU8(Depthwise(kernel, 33, 4, 1501, stride), false);         // bands of a piece of a row
     }
   }
 }
@@ -339,7 +323,7 @@ TEST_P(ConvTest, ChoosesTheMethodByTheLayer) {
     s.kh = s.kw = k;
     s.groups = groups;
     s.dilation_w = dilation;
-    return std::string(pack::MethodName(pack::PackedConvU8(*set, s, weights).layout().method));
+    return std::string(conv::PackedConvU8(*set, s, weights).layout().method->name);
   };
   EXPECT_EQ(method(64, 64, 3, 64), "depthwise");
   EXPECT_EQ(method(64, 64, 3, 16), "lines");
@@ -364,7 +348,7 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
     for (int8_t code : {int8_t{-128}, int8_t{-64}, int8_t{64}, int8_t{127}}) {
       ConvShape s = Linear(13, k, 35);
       std::vector<int8_t> codes(static_cast<size_t>(s.oc * k), code);
-      if (code != 64 && code != -64) {  // one pair beyond the limit in a panel of small codes
+      if (code != 64 && code != -64) {  // a panel of small codes has one pair beyond the limit
         std::fill(codes.begin(), codes.end(), static_cast<int8_t>(1));
         for (size_t i = 0; i < 2; ++i) codes[static_cast<size_t>(k) * 20 + i] = code;
       }
@@ -374,18 +358,18 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
       weights.codes = codes.data();
       weights.scale = scale.data();
       std::vector<float> got(static_cast<size_t>(s.n * s.oc));
-      pack::ConvRun<uint8_t> run;
+      conv::ConvRun<uint8_t> run;
       run.shape = s;
       run.x = x.data();
       run.output = Floats();
       run.y = got.data();
       run.y_stride = static_cast<size_t>(s.oc);
-      const pack::PackedConvU8 packed(*set, s, weights);
+      const conv::PackedConvU8 packed(*set, s, weights);
       if (pairs && (k > 7 || code == 64 || code == -64)) {
         EXPECT_GT(packed.WeightBytes(), packed.layout().bytes) << "k " << k;
       }
       const Guarded<uint8_t> scratch(packed.ScratchBytes(run.shape));
-      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
+      packed.Run(run, {0, packed.OutputWork(s).rows, 0, packed.layout().panels}, scratch.data());
       for (int64_t row = 0; row < s.n; ++row) {
         for (int64_t c = 0; c < s.oc; ++c) {
           const auto first = codes.begin() + c * k;
@@ -397,71 +381,46 @@ TEST_P(ConvTest, PairsOfProductsNeverSaturate) {
   }
 }
 
-// What a tile was called with: its panel, and what it asks the cache for, nullptr if nothing.
-struct TileCall {
-  const int8_t *w, *ahead;
-};
-std::vector<TileCall> tile_calls;
+std::vector<KernelCall> tile_calls;
 const kernels::KernelSet* called_set;
 template <int M = kernels::kMaxMr>
 void RecordTiles(kernels::KernelSet* set) {
   if (set->u8s8_tile[M - 1] != nullptr) {
     set->u8s8_tile[M - 1] = [](const kernels::TileU8S8& t) noexcept {
-      tile_calls.push_back({t.w, t.ahead});
+      tile_calls.push_back({t.w, t.ahead, size_t{64} * t.taps * t.k / 4});
       called_set->u8s8_tile[M - 1](t);
     };
   }
   if constexpr (M > 1) RecordTiles<M - 1>(set);
 }
 
-// No result shows what the cache was asked for.
 TEST_P(ConvTest, TilesOfFewRowsAskForEachLineOfTheNextPanelOnce) {
   called_set = set;
   kernels::KernelSet recording = *set;
   recording.u8s8_pairs_mr = 0;
   RecordTiles(&recording);
-  for (int64_t size : {1, 5, 15, 16}) {  // one tile, several, the most rows that wait, more
+  for (int64_t size : {1, 5, 15, 16}) {  // one tile, several, the most rows that ask, and more
     ConvShape s;
     s.h = s.w = size;
     s.c = 64;
     s.oc = 100;
-    const std::vector<int8_t> codes(static_cast<size_t>(s.oc * s.c), 1);
-    const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
-    const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
-    std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
-    pack::WeightsU8 weights;
-    weights.codes = codes.data();
-    weights.scale = scale.data();
-    const pack::PackedConvU8 packed(recording, s, weights);
-    const pack::ConvLayout& layout = packed.layout();
-    if (layout.method != pack::Method::kTiles) GTEST_SKIP() << pack::MethodName(layout.method);
-    AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-    pack::ConvRun<uint8_t> run;
-    run.shape = s;
-    run.x = x.data();
-    run.y = y.data();
-    run.y_stride = static_cast<size_t>(s.oc);
+    const LayerOfOnes layer(s);
+    const conv::PackedConvU8 packed(recording, s, layer.Weights());
+    const conv::ConvLayout& layout = packed.layout();
+    if (std::string(layout.method->name) != "tiles") GTEST_SKIP() << layout.method->name;
     tile_calls.clear();
-    packed.Run(run, {0, pack::OutputUnits(layout, s), 0, layout.panels}, scratch.data());
-    const size_t part = static_cast<size_t>(64 * s.c / layout.tile.kr), parts = layout.panel_bytes / part;
-    const int8_t* last = tile_calls.back().w;
-    for (auto call = tile_calls.begin(); call != tile_calls.end();) {
-      const int8_t *w = call->w, *next = w + layout.panel_bytes;
-      size_t calls = 0;
-      for (; call != tile_calls.end() && call->w == w; ++call, ++calls) {
-        if (call->ahead == nullptr) continue;
-        ASSERT_EQ(call->ahead, next);
-        next += part;
-      }
-      const bool asks = size < 16 && parts > 0 && calls >= parts && w != last;
-      EXPECT_EQ(next - w, static_cast<ptrdiff_t>(asks ? 2 * layout.panel_bytes : layout.panel_bytes)) << size << ", " << calls << " tiles";
-    }
+    layer.Run(packed);
+    const size_t parts = layout.panel_bytes / static_cast<size_t>(64 * s.c / layout.tile.kr);
+    ForEachPanel(tile_calls, layout.panel_bytes, [&](const int8_t* w, size_t calls, size_t asked) {
+      const bool asks = size < 16 && parts > 0 && calls >= parts && w != tile_calls.back().w;
+      EXPECT_EQ(asked, asks ? layout.panel_bytes : 0) << size << ", " << calls << " tiles";
+    });
   }
 }
 
 PQI_INSTANTIATE(ConvTest);
 
-// The reference set packs weights as they are, and runs any rows.
+// The reference set keeps weights in the order of the file and runs any rows.
 TEST(ReferenceConvSet, RunsPartsOfALayer) {
   Random random(1);
   ConvShape s;
@@ -479,31 +438,23 @@ TEST(ReferenceConvSet, RunsPartsOfALayer) {
   weights.codes = codes.data();
   weights.scale = scale.data();
   weights.zero_point = 17;
-  pack::ConvRun<uint8_t> run;
+  conv::ConvRun<uint8_t> run;
   run.shape = s;
   run.x = x.data();
   run.output = Floats();
-  std::vector<float> got(static_cast<size_t>(s.rows() * s.oc)), want(got.size());
+  const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+  const std::vector<uint8_t> want = ReferenceOutput(reference, static_cast<size_t>(s.oc), GuardedBytes::kAtEnd);
+  std::vector<uint8_t> got(want.size());
   run.y = got.data();
   run.y_stride = static_cast<size_t>(s.oc);
-  const pack::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
+  const conv::PackedConvU8 packed(*kernels::GetKernelSet(Isa::kReference), s, weights);
   EXPECT_EQ(packed.layout().panels, 1);
   for (int i = 0; i < 3; ++i) packed.Run(run, {i * s.rows() / 3, (i + 1) * s.rows() / 3, 0, 1}, nullptr);
-  kernels::reference::ConvU8 conv;
-  conv.shape = s;
-  conv.x = x.data();
-  conv.zero_point = 17;
-  conv.codes = codes.data();
-  conv.scale = scale.data();
-  conv.output = run.output;
-  conv.y = want.data();
-  conv.y_stride = run.y_stride;
-  kernels::reference::Conv2dU8(conv, 0, s.rows());
   EXPECT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1);
 }
 
-pack::Work Grid(int64_t rows, int64_t panels) {
-  pack::Work work;
+conv::Work Grid(int64_t rows, int64_t panels) {
+  conv::Work work;
   work.rows = rows;
   work.panels = panels;
   work.macs = 1000;
@@ -515,14 +466,14 @@ TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
     for (int64_t panels : {1, 2, 3, 16}) {
       for (int64_t grain : {1, 7, 16, 300}) {
         for (int64_t panel_bytes : {0, 1 << 20}) {
-          pack::Work work = Grid(rows, panels);
+          conv::Work work = Grid(rows, panels);
           work.grain = grain;
           work.panel_bytes = panel_bytes;
           work.row_bytes = 64;
           for (int parts = 1; parts <= 9; ++parts) {
             std::vector<int> hits(static_cast<size_t>(rows * panels));
             for (int i = 0; i < parts; ++i) {
-              const pack::ConvPart p = pack::Split(work, parts, i);
+              const conv::ConvPart p = conv::Split(work, parts, i);
               if (p.row_begin < p.row_end) {
                 ASSERT_EQ(p.row_begin % grain, 0);
               }
@@ -539,28 +490,28 @@ TEST(Split, CoversEveryRowAndPanelExactlyOnce) {
 }
 
 TEST(Split, SplitsPanelsWhereRowsAreFew) {
-  const pack::ConvPart p = pack::Split(Grid(1, 16), 4, 3);
+  const conv::ConvPart p = conv::Split(Grid(1, 16), 4, 3);
   EXPECT_EQ(p.row_end - p.row_begin, 1);
   EXPECT_EQ(p.panel_end - p.panel_begin, 4);
 }
 
 TEST(Split, SplitsWhatWouldBeReadTwice) {
-  pack::Work work = Grid(196, 16);
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);  // the same work either way: rows
+  conv::Work work = Grid(196, 16);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 16);  // both ways are the same work, so rows are split
   work.panel_bytes = 100 << 10;
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 8);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 8);
   work.row_bytes = 100 << 10;
-  EXPECT_EQ(pack::Split(work, 2, 0).panel_end, 16);
+  EXPECT_EQ(conv::Split(work, 2, 0).panel_end, 16);
 }
 
 TEST(Split, CountsWholeGrains) {
-  pack::Work work = Grid(49, 16);  // 25 rows are 2 blocks, 49 are 4
+  conv::Work work = Grid(49, 16);  // 25 rows are 2 blocks, 49 rows are 4
   work.grain = 16;
-  EXPECT_EQ(pack::Split(work, 2, 0).row_end, 32);
-  work.panels = 15;  // 2 * 15 blocks by rows, 4 * 8 by panels
-  EXPECT_EQ(pack::Split(work, 2, 1).row_begin, 32);
-  work.rows = 48;  // 2 * 15 against 3 * 8
-  EXPECT_EQ(pack::Split(work, 2, 1).panel_begin, 8);
+  EXPECT_EQ(conv::Split(work, 2, 0).row_end, 32);
+  work.panels = 15;  // a part has 2 * 15 blocks by rows, 4 * 8 by panels
+  EXPECT_EQ(conv::Split(work, 2, 1).row_begin, 32);
+  work.rows = 48;  // a part has 2 * 15 blocks by rows, 3 * 8 by panels
+  EXPECT_EQ(conv::Split(work, 2, 1).panel_begin, 8);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ std::vector<T> Padded(const std::vector<T>& v) {
   return padded;
 }
 
-// [channels][taps] to [taps][padded channels].
+// Weights [channels][taps] in the order of a depthwise kernel, [taps][padded channels].
 template <typename T>
 std::vector<T> Transposed(const std::vector<T>& w, size_t channels, size_t taps) {
   const size_t padded = Padded(std::vector<T>(channels)).size();

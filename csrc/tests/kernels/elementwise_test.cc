@@ -16,7 +16,7 @@ namespace {
 using kernels::Affine;
 using kernels::Output;
 
-// Every exponent with both signs and a few mantissas, ties and their neighbours, NaNs, infinities, zeros and denormals.
+// All exponents with both signs and a few mantissas, ties and their neighbours, NaNs, infinities, zeros and denormals.
 std::vector<float> InterestingFloats() {
   std::vector<float> v = {kNan, -kNan, kInf, -kInf, 0.0f, -0.0f, std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest()};
   for (uint32_t exponent = 0; exponent < 255; ++exponent) {
@@ -29,7 +29,7 @@ std::vector<float> InterestingFloats() {
       }
     }
   }
-  for (int i = -600; i <= 600; ++i) {  // halves: every other one is a tie at scale 1
+  for (int i = -600; i <= 600; ++i) {  // every other half is a tie at scale 1
     const float half = static_cast<float>(i) * 0.5f;
     v.push_back(half);
     v.push_back(std::nextafter(half, kInf));
@@ -40,7 +40,7 @@ std::vector<float> InterestingFloats() {
 
 class ElementwiseTest : public KernelTest {
  protected:
-  // fn(length, placement) for all lengths up to a few vectors of every ISA.
+  // Calls fn(length, placement) for all lengths up to a few vectors of every ISA, and for a long one.
   template <typename Fn>
   void ForEachLength(Fn&& fn) {
     for (size_t n = 0; n <= 130; ++n) fn(n, n % 2 == 0 ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin);
@@ -162,7 +162,7 @@ TEST_P(ElementwiseTest, AddsFloatsAndSpecialValues) {
   }
 }
 
-// An operand of 3 rows of n elements, or of one element for each row, or one row for all.
+// An operand of codes or of floats: rows of n elements, or one element for each row (`one`), or one row for all (`same_row`).
 struct OperandCase {
   bool codes, one, same_row;
 };

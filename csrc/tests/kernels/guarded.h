@@ -1,4 +1,4 @@
-// Memory in which every byte out of bounds is a crash: pages without access lie on both sides.
+// Memory between two pages without access, so that a read or write out of bounds is a crash.
 #pragma once
 
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 namespace pqi::test {
 
 // `size` bytes that end (or begin) exactly at a forbidden page. A buffer can touch only one of its two guards, so tests use both
-// placements. Filled with a pattern that no test expects as a result.
+// placements. It is filled with a pattern that no test expects as a result.
 class GuardedBytes {
  public:
   enum Placement { kAtEnd, kAtBegin };
@@ -43,7 +43,7 @@ class GuardedBytes {
   uint8_t* data_ = nullptr;
 };
 
-// The same for n elements of T. The placement must suit T's alignment: sizes are multiples of sizeof(T), so both do.
+// Guarded memory for n elements of T. Sizes are multiples of sizeof(T), so both placements suit T's alignment.
 template <typename T>
 class Guarded {
  public:
@@ -61,7 +61,7 @@ class Guarded {
   size_t n_;
 };
 
-// Dense rows as they lie `stride` bytes apart in memory that was GuardedBytes before.
+// What memory filled by GuardedBytes holds after `count` rows were written to it, `stride` bytes apart.
 inline std::vector<uint8_t> Spaced(const uint8_t* rows, size_t count, size_t row_bytes, size_t stride) {
   std::vector<uint8_t> out((count - 1) * stride + row_bytes, GuardedBytes::kFill);
   for (size_t i = 0; i < count; ++i) std::memcpy(out.data() + i * stride, rows + i * row_bytes, row_bytes);

@@ -1,69 +1,75 @@
-// Winograd, inner products and deferred sums equal the plain reference wherever the conditions of docs/numerics.md hold, at their extremes
-// too.
+// Winograd, inner products and deferred sums equal the plain reference wherever the conditions of docs/numerics.md hold, their extremes
+// included.
 #include "pack/low_bit.h"
 
-#include "kernels/reference/conv.h"
-#include "pack/conv.h"
+#include "conv/packed_conv.h"
+#include "conv/winograd_filter.h"
 #include "pack/winograd_codes.h"
-#include "pack/winograd_filter.h"
+#include "tests/kernels/asks_ahead.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
 
+using conv::Algorithm;
+using conv::Product;
 using kernels::ConvShape;
-using pack::Algorithm;
-using pack::Product;
-using pack::Winograd;
 
 // Ranges that an algorithm admits: input codes are `width` wide, weight codes at most `code`.
 struct Ranges {
   int width, code;
 };
 
-bool IsWinograd(const Algorithm& a) { return a.winograd != Winograd::kNone; }
+bool IsWinograd(const Algorithm& a) { return a.filter != nullptr; }
 
 enum class Fill { kRandom, kLargest, kLeast, kAlternating };
 
 class LowBitTest : public KernelTest {
  protected:
-  // Every algorithm of this ISA, with ranges on the edge of its condition.
+  // The algorithms of this ISA, each with ranges on the edge of its condition.
   std::vector<std::pair<Algorithm, Ranges>> Cases() const {
     std::vector<std::pair<Algorithm, Ranges>> cases;
     const bool winograd = set->winograd_2d.input != nullptr;
     if (winograd) {
-      for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}}) cases.push_back({{Winograd::k2d, Product::kDot, 0}, r});
-      for (const Ranges& r : {Ranges{127, 42}, {63, 31}, {127, 1}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kDot, 0}, r});
-      for (const Ranges& r : {Ranges{25, 18}, {15, 7}, {25, 1}, {1, 18}}) cases.push_back({{Winograd::k1d4, Product::kDot, 0}, r});
-      for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {1, 7}}) cases.push_back({{Winograd::k4x4, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{63, 14}, {15, 7}, {1, 14}, {63, 1}})
+        cases.push_back({{nullptr, &conv::kWinograd2d, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{127, 42}, {63, 31}, {127, 1}, {1, 42}})
+        cases.push_back({{nullptr, &conv::kWinograd1d, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{25, 18}, {15, 7}, {25, 1}, {1, 18}})
+        cases.push_back({{nullptr, &conv::kWinograd1d4, Product::kDot, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {1, 7}}) cases.push_back({{nullptr, &conv::kWinograd4x4, Product::kDot, 0}, r});
     }
     if (set->u8s8_inner_product.shape.mr > 0) {
-      for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}}) cases.push_back({{Winograd::k2d, Product::kInnerProduct, 0}, r});
-      for (const Ranges& r : {Ranges{15, 7}, {121, 2}, {63, 21}, {1, 42}}) cases.push_back({{Winograd::k1d, Product::kInnerProduct, 0}, r});
-      for (const Ranges& r : {Ranges{15, 7}, {24, 2}, {20, 9}, {1, 17}}) cases.push_back({{Winograd::k1d4, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {31, 7}, {59, 1}, {3, 13}})
+        cases.push_back({{nullptr, &conv::kWinograd2d, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {121, 2}, {63, 21}, {1, 42}})
+        cases.push_back({{nullptr, &conv::kWinograd1d, Product::kInnerProduct, 0}, r});
+      for (const Ranges& r : {Ranges{15, 7}, {24, 2}, {20, 9}, {1, 17}})
+        cases.push_back({{nullptr, &conv::kWinograd1d4, Product::kInnerProduct, 0}, r});
       for (const Ranges& r : {Ranges{15, 7}, {241, 7}, {253, 1}, {127, 64}, {1, 127}}) {
-        cases.push_back({{Winograd::kNone, Product::kInnerProduct, 0}, r});
+        cases.push_back({{nullptr, nullptr, Product::kInnerProduct, 0}, r});
       }
     }
     if (set->u8s8_deferred.shape.mr > 0) {
       const auto depth = [](int activation, int code) { return static_cast<uint32_t>(32767 / (2 * activation * code)); };
       if (winograd) {
         for (const Ranges& r : {Ranges{15, 7}, {15, 1}, {3, 14}}) {
-          cases.push_back({{Winograd::k2d, Product::kDeferred, depth(4 * r.width, 9 * r.code)}, r});
+          cases.push_back({{nullptr, &conv::kWinograd2d, Product::kDeferred, depth(4 * r.width, 9 * r.code)}, r});
         }
         for (const Ranges& r : {Ranges{127, 7}, {127, 21}, {63, 42}, {15, 1}}) {
-          cases.push_back({{Winograd::k1d, Product::kDeferred, depth(2 * r.width, 3 * r.code)}, r});
+          cases.push_back({{nullptr, &conv::kWinograd1d, Product::kDeferred, depth(2 * r.width, 3 * r.code)}, r});
         }
         for (const Ranges& r : {Ranges{15, 7}, {15, 1}}) {
-          cases.push_back({{Winograd::k4x4, Product::kDeferred, depth(16 * r.width, 9 * r.code)}, r});
+          cases.push_back({{nullptr, &conv::kWinograd4x4, Product::kDeferred, depth(16 * r.width, 9 * r.code)}, r});
         }
         for (const Ranges& r : {Ranges{15, 7}, {25, 15}, {25, 1}, {1, 18}}) {
-          cases.push_back({{Winograd::k1d4, Product::kDeferred, depth(6 * r.width, 7 * r.code)}, r});
+          cases.push_back({{nullptr, &conv::kWinograd1d4, Product::kDeferred, depth(6 * r.width, 7 * r.code)}, r});
         }
       }
       for (const Ranges& r : {Ranges{255, 7}, {255, 8}, {255, 1}, {15, 7}, {255, 64}, {1, 1}}) {
-        cases.push_back({{Winograd::kNone, Product::kDeferred, depth(r.width, r.code)}, r});
+        cases.push_back({{nullptr, nullptr, Product::kDeferred, depth(r.width, r.code)}, r});
       }
     }
     return cases;
@@ -107,7 +113,7 @@ class LowBitTest : public KernelTest {
              Fill w_fill = Fill::kRandom) {
     const auto place = random.Coin() ? GuardedBytes::kAtEnd : GuardedBytes::kAtBegin;
     pack::WeightsU8 weights;
-    // Only Winograd gains from a range that does not begin at 0.
+    // The least code counts for Winograd alone: for the other algorithms only the largest one does.
     weights.qmin = static_cast<int32_t>(IsWinograd(algorithm) ? random.Int(0, 255 - ranges.width) : 0);
     weights.qmax = weights.qmin + ranges.width;
     weights.zero_point = static_cast<int32_t>(random.Int(weights.qmin, weights.qmax));
@@ -124,7 +130,7 @@ class LowBitTest : public KernelTest {
     weights.scale = scale.data();
     weights.bias = random.Coin() ? bias.data() : nullptr;
     weights.base = !IsWinograd(algorithm) && random.Coin() ? base.data() : nullptr;
-    pack::ConvRun<uint8_t> run;
+    conv::ConvRun<uint8_t> run;
     run.shape = s;
     run.x = x.data();
     run.residual.zero_point = 9;
@@ -132,37 +138,19 @@ class LowBitTest : public KernelTest {
     if (random.Coin()) run.residual.u8 = residual_u8.data();
     if (run.residual.u8 == nullptr && random.Coin()) run.residual.f32 = residual_f32.data();
     run.output = random.Pick(Outputs(0.05f));
-    const size_t element = run.output.f32 ? 4 : 1, row = static_cast<size_t>(s.oc) * element;
-    const Guarded<uint8_t> dense(count * element, place);
-
-    kernels::reference::ConvU8 conv;
-    conv.shape = s;
-    conv.x = x.data();
-    conv.zero_point = weights.zero_point;
-    conv.codes = codes.data();
-    conv.step = weights.step;
-    conv.base = weights.base;
-    conv.scale = scale.data();
-    conv.bias = weights.bias;
-    conv.residual = run.residual;
-    conv.residual.stride = static_cast<size_t>(s.oc);
-    conv.output = run.output;
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(s.oc);
-    kernels::reference::Conv2dU8(conv, 0, s.rows());
-
-    const pack::PackedConvU8 packed(*set, s, weights, algorithm);
+    const conv::PackedConvU8 packed(*set, s, weights, algorithm);
     run.y_stride = static_cast<size_t>(s.oc + (random.Coin() ? random.Int(1, 70) : 0));
-    const std::vector<uint8_t> want = Spaced(dense.data(), static_cast<size_t>(s.rows()), row, run.y_stride * element);
+    const auto reference = ReferenceConv(s, x.data(), weights, run.residual, run.output);
+    const std::vector<uint8_t> want = ReferenceOutput(reference, run.y_stride, place);
     const Guarded<uint8_t> got(want.size(), place);
     run.y = got.data();
     const int parts = static_cast<int>(random.Int(1, 4));
     for (int i = 0; i < parts; ++i) {
       const Guarded<uint8_t> scratch(packed.ScratchBytes(s));
-      packed.Run(run, pack::Split(pack::OutputWork(packed.layout(), s), parts, i), scratch.data());
+      packed.Run(run, conv::Split(packed.OutputWork(s), parts, i), scratch.data());
     }
     ASSERT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1)
-        << "winograd " << static_cast<int>(algorithm.winograd) << " product " << static_cast<int>(algorithm.product) << " depth "
+        << (IsWinograd(algorithm) ? algorithm.filter->name : "direct") << " product " << static_cast<int>(algorithm.product) << " depth "
         << algorithm.depth << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n
         << " " << s.h << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;
   }
@@ -191,8 +179,10 @@ TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
 
 TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
   if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
-  for (const auto& [winograd, ranges] :
-       {std::pair{Winograd::k2d, Ranges{63, 14}}, {Winograd::k1d, {127, 42}}, {Winograd::k1d4, {25, 18}}, {Winograd::k4x4, {15, 7}}}) {
+  for (const auto& [filter, ranges] : {std::pair{&conv::kWinograd2d, Ranges{63, 14}},
+                                       {&conv::kWinograd1d, {127, 42}},
+                                       {&conv::kWinograd1d4, {25, 18}},
+                                       {&conv::kWinograd4x4, {15, 7}}}) {
     ConvShape s;
     s.kh = s.kw = 3;
     s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
@@ -201,19 +191,19 @@ TEST_P(LowBitTest, WinogradEqualsReferenceForEveryTail) {
       s.w = random.Int(1, 6);
       s.c = c;
       s.oc = random.Int(1, 70);
-      Check(s, {winograd, Product::kDot, 0}, ranges);
+      Check(s, {nullptr, filter, Product::kDot, 0}, ranges);
     }
     s.c = 9;
-    for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, blocks are cut anywhere
+    for (int64_t size = 1; size <= 26; ++size) {  // tiles cross rows and images, and blocks are cut anywhere
       s.n = 2;
       s.h = size;
       s.w = 27 - size;
-      Check(s, {winograd, Product::kDot, 0}, ranges);
+      Check(s, {nullptr, filter, Product::kDot, 0}, ranges);
     }
   }
 }
 
-// Blocks of tiles that hold many images, a piece of one row, or leave rows of the padded image for the next block.
+// The sizes give blocks of tiles that hold many images, or a piece of one row, or that leave rows of the padded image for the next block.
 TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
   if (set->winograd_1d.input == nullptr) GTEST_SKIP() << "no Winograd";
   struct Size {
@@ -229,26 +219,21 @@ TEST_P(LowBitTest, Winograd1dKeepsTheRowsThatItReadsAgain) {
     s.c = 11;
     s.oc = 33;
     for (int i = 0; i < 4; ++i) {
-      Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
-      Check(s, {Winograd::k1d4, Product::kDot, 0}, {25, 18});
+      Check(s, {nullptr, &conv::kWinograd1d, Product::kDot, 0}, {127, 42});
+      Check(s, {nullptr, &conv::kWinograd1d4, Product::kDot, 0}, {25, 18});
     }
-    s.pad_top = 0;  // no padded row between images
+    s.pad_top = 0;  // images follow each other without a row of padding between them
     s.pad_bottom = 2;
-    Check(s, {Winograd::k1d, Product::kDot, 0}, {127, 42});
-    Check(s, {Winograd::k1d4, Product::kDot, 0}, {25, 18});
+    Check(s, {nullptr, &conv::kWinograd1d, Product::kDot, 0}, {127, 42});
+    Check(s, {nullptr, &conv::kWinograd1d4, Product::kDot, 0}, {25, 18});
   }
 }
 
-// What a product was called with: its panel, and [ahead, ahead + asked) that it asks the cache for.
-struct ProductCall {
-  const int8_t *w, *ahead;
-  size_t asked;
-};
-std::vector<ProductCall> product_calls;
+std::vector<KernelCall> product_calls;
 const kernels::KernelSet* called_set;
 template <int M>
 void RecordProduct(const kernels::ProductU8S8& t) noexcept {
-  product_calls.push_back({t.w, t.ahead, size_t{64} * t.taps * t.k / 4});
+  product_calls.push_back({t.w, t.ahead == t.w ? nullptr : t.ahead, size_t{64} * t.taps * t.k / 4});
   called_set->u8s8_dot.product[M - 1](t);
 }
 template <int M>
@@ -257,75 +242,52 @@ void RecordProducts(kernels::KernelSet* set) {
   if constexpr (M > 1) RecordProducts<M - 1>(set);
 }
 
-// No result shows what the cache was asked for.
 TEST_P(LowBitTest, WinogradAsksForEachLineOfTheNextPositionOnce) {
   if (set->winograd_2d.input == nullptr) GTEST_SKIP() << "no Winograd";
   called_set = set;
   kernels::KernelSet recording = *set;
   RecordProducts<kernels::kMaxMr>(&recording);
-  const int64_t lines = set->u8s8.nr * 4 / 64;  // of a block
-  for (Winograd winograd : {Winograd::k1d, Winograd::k1d4, Winograd::k2d, Winograd::k4x4}) {
+  const size_t lines = static_cast<size_t>(set->u8s8.nr) * 4 / 64;  // cache lines of four k-values of a panel
+  for (const conv::WinogradFilter* filter : conv::AllWinogradFilters()) {
     bool some = false;
-    for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product of a position to many
+    for (int64_t size : {2, 7, 8, 13, 25}) {  // from one product for each position to many
       ConvShape s;
       s.h = s.w = size;
       s.kh = s.kw = 3;
       s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = 1;
       s.c = 20;
       s.oc = 70;
-      const std::vector<int8_t> codes(static_cast<size_t>(s.oc * 9 * s.c), 1);
-      const std::vector<float> scale(static_cast<size_t>(s.oc), 1);
-      const std::vector<uint8_t> x(static_cast<size_t>(s.rows() * s.c), 1);
-      std::vector<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
-      pack::WeightsU8 weights;
-      weights.codes = codes.data();
-      weights.scale = scale.data();
-      weights.qmax = 1;
-      const pack::PackedConvU8 packed(recording, s, weights, {winograd, Product::kDot, 0});
-      AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
-      pack::ConvRun<uint8_t> run;
-      run.shape = s;
-      run.x = x.data();
-      run.y = y.data();
-      run.y_stride = static_cast<size_t>(s.oc);
+      const LayerOfOnes layer(s);
+      const conv::PackedConvU8 packed(recording, s, layer.Weights(), {nullptr, filter, Product::kDot, 0});
       product_calls.clear();
-      packed.Run(run, {0, pack::OutputUnits(packed.layout(), s), 0, packed.layout().panels}, scratch.data());
-      const int64_t positions = pack::FilterOf(winograd).positions;
-      const size_t bytes = packed.layout().panel_bytes / static_cast<size_t>(positions);
-      ASSERT_FALSE(product_calls.empty());
-      for (auto call = product_calls.begin(); call != product_calls.end();) {
-        const int8_t* w = call->w;
-        const int8_t* next = w + bytes;  // what nobody has asked for yet
-        int64_t calls = 0;
-        for (; call != product_calls.end() && call->w == w; ++call, ++calls) {
-          if (call->ahead == w) continue;
-          ASSERT_EQ(call->ahead, next);
-          next += call->asked;
-        }
-        EXPECT_EQ(next - w, static_cast<ptrdiff_t>(calls < lines ? bytes : 2 * bytes)) << "size " << size << ", " << calls << " products";
+      layer.Run(packed);
+      const size_t bytes = packed.layout().panel_bytes / static_cast<size_t>(filter->positions());
+      ForEachPanel(product_calls, bytes, [&](const int8_t*, size_t calls, size_t asked) {
+        EXPECT_EQ(asked, calls < lines ? 0 : bytes) << "size " << size << ", " << calls << " products";
         some = some || calls >= lines;
-      }
+      });
     }
     EXPECT_TRUE(some);
   }
 }
 
-// The transformed codes computed by hand for one kernel.
+// Transformed codes that were worked out by hand for one kernel.
 TEST(Winograd, TransformsAKernelIntoIntegers) {
   const int8_t g[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-  const std::pair<Winograd, std::vector<int16_t>> expected[] = {
-      {Winograd::k2d, {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36}},
-      {Winograd::k1d, {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18}},
-      {Winograd::k1d4, {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9}},
-      {Winograd::k4x4, {16,  24,  8,   48,  48,  45,  15,  72,  16,  15,  5,   24,  112, 96, 32, 144,  // all real
-                        -8,  -8,  -16, -12, -30, -42, -4,  -10, -14, -8,  -32, -40,                    // complex in x
-                        -24, -16, -40, -36, -30, -66, -12, -10, -22, -24, -24, -48,                    // in y
-                        -10, 16,  6,   10,  8,   18}}};
-  for (const auto& [winograd, codes] : expected) {
-    pack::CodeLanes u[pack::kMaxTaps];
-    pack::TransformKernels(winograd, g, 1, 1, u);
+  const std::pair<pack::TransformCodesFn, std::vector<int16_t>> expected[] = {
+      {pack::TransformCodes2d, {4, 12, 4, 12, 24, 45, 15, 36, 8, 15, 5, 12, 28, 48, 16, 36}},
+      {pack::TransformCodes1d, {2, 8, 14, 6, 15, 24, 2, 5, 8, 6, 12, 18}},
+      {pack::TransformCodes1d4, {1, 4, 7, 6, 15, 24, 2, 5, 8, 17, 38, 59, 9, 18, 27, 3, 6, 9}},
+      {pack::TransformCodes4x4,
+       {16,  24,  8,   48,  48,  45,  15,  72,  16,  15,  5,   24,  112, 96, 32, 144,  // real in both dimensions
+        -8,  -8,  -16, -12, -30, -42, -4,  -10, -14, -8,  -32, -40,                    // complex in x, real in y
+        -24, -16, -40, -36, -30, -66, -12, -10, -22, -24, -24, -48,  // real in x, complex in y; the last line: complex in both
+        -10, 16,  6,   10,  8,   18}}};
+  for (const auto& [transform, codes] : expected) {
+    pack::CodeLanes u[pack::kMostPositions];
+    transform(g, 1, 1, u);
     for (size_t i = 0; i < codes.size(); ++i) {
-      EXPECT_EQ(u[i].v[0], codes[i]) << static_cast<int>(winograd) << " " << i;
+      EXPECT_EQ(u[i].v[0], codes[i]) << codes.size() << " codes, " << i;
       EXPECT_EQ(u[i].v[1], 0);
     }
   }

@@ -1,11 +1,10 @@
-// Linear layers over packed codes of 2 and 4 bits: every kernel set gives the reference's bits, for all tails, numbers of rows, groups and
-// extremes, and touches no byte that is not its own.
-#include "pack/narrow.h"
-
+// Linear layers over packed codes of 2 and 4 bits equal the plain reference on every kernel set, for all tails, numbers of rows, groups and
+// extremes, and touch no byte beyond their operands.
 #include <cmath>
 
 #include "kernels/reference/linear_dynamic.h"
-#include "pack/linear_dynamic.h"
+#include "linear/dynamic.h"
+#include "pack/narrow_panels.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
 
@@ -18,7 +17,7 @@ using kernels::reference::DynamicLinear;
 
 struct Layer {
   int64_t group, groups, outputs;
-  int lo, hi;  // of the codes
+  int lo, hi;  // the least and the largest code
   std::vector<int8_t> codes;
   std::vector<float> scale, bias;
 
@@ -40,7 +39,7 @@ class NarrowTest : public KernelTest {
     return l;
   }
 
-  // All rows at once and in two parts of the panels, from and into memory with guards.
+  // Runs all rows in two parts of the panels, from and into guarded memory.
   void ExpectReferencesBits(const Layer& l, int64_t rows, const RowQuantizer& quantizer, const kernels::Output& o,
                             const std::vector<float>& x) {
     const DynamicLinear layer = l.linear();
@@ -58,11 +57,11 @@ class NarrowTest : public KernelTest {
       }
       kernels::reference::LinearDynamicRow(layer, q.data(), p, o, want.data(), static_cast<size_t>(row * l.outputs));
     }
-    const pack::PackedLinearDynamic packed(*set, layer, quantizer);
+    const linear::PackedLinearDynamic packed(*set, layer, quantizer);
     // Rows are quantized into scratch memory: its end is guarded too.
     const size_t scratch_bytes = (packed.ScratchBytes() + kAlignment - 1) / kAlignment * kAlignment;
     const Guarded<uint8_t> scratch(scratch_bytes);
-    pack::DynamicRun run;
+    linear::DynamicRun run;
     run.x = input.data();
     run.output = o;
     run.y = got.data();
@@ -116,7 +115,7 @@ TEST_P(NarrowTest, ExtremesOfCodesRowsAndZeroPointsAreExact) {
                                                               : range.second);
         }
         std::vector<float> x(static_cast<size_t>(rows * l.inputs()));
-        for (int64_t row = 0; row < rows; ++row) {  // zero points 0, 255, about 128
+        for (int64_t row = 0; row < rows; ++row) {  // rows with zero points 0, 255 and about 128
           for (int64_t i = 0; i < l.inputs(); ++i) {
             const float v = row % 4 == 0 ? 3.0f : row % 4 == 1 ? -3.0f : i % 2 ? 3.0f : -3.0f;
             x[static_cast<size_t>(row * l.inputs() + i)] = row % 4 == 3 && i % 3 ? 0.0f : v;
@@ -133,7 +132,7 @@ TEST_P(NarrowTest, ExtremesOfCodesRowsAndZeroPointsAreExact) {
 TEST_P(NarrowTest, SumsOfGroupsKeepTheirOrderAndTheSignOfZero) {
   Layer l = RandomLayer(32, 8, 33, -8, 7);
   for (size_t i = 0; i < l.scale.size(); ++i) l.scale[i] = std::ldexp(i % 2 ? 1.0f : -1.0f, static_cast<int>(i * 7 % 60) - 30);
-  std::fill(l.codes.begin(), l.codes.begin() + l.inputs(), int8_t{0});  // a channel of zeros, negative scales
+  std::fill(l.codes.begin(), l.codes.begin() + l.inputs(), int8_t{0});  // a channel of zeros with negative scales
   l.codes.back() = -8;
   for (const int64_t rows : {1, 7, 33}) {
     const std::vector<float> x = random.Floats(rows * l.inputs(), -1e3f, 1e3f);
@@ -188,9 +187,9 @@ TEST_P(NarrowTest, CodesTakeNoMoreMemoryThanTheirBits) {
   if (set->narrow.nr == 0) GTEST_SKIP() << "no kernels for packed codes";
   const auto bytes = [&](int lo, int hi) {
     const Layer l = RandomLayer(32, 8, 128, lo, hi);
-    return pack::PackedLinearDynamic(*set, l.linear(), asymmetric).bytes();
+    return linear::PackedLinearDynamic(*set, l.linear(), asymmetric).bytes();
   };
-  constexpr size_t kCodes = 32 * 8 * 128, kRest = 2048;  // scales of the groups, bias and the like
+  constexpr size_t kCodes = 32 * 8 * 128, kRest = 2048;  // a bound for scales of the groups, bias and what else there is
   EXPECT_LE(bytes(-8, 7), kCodes / 2 + 128 * 8 * sizeof(float) + kRest);
   EXPECT_LE(bytes(-1, 1), kCodes / 4 + 128 * 8 * sizeof(float) + kRest);
 }

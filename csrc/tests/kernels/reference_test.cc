@@ -1,4 +1,4 @@
-// The oracle itself, against numbers worked out by hand from docs/numerics.md.
+// The plain reference itself equals numbers that were worked out by hand from docs/numerics.md.
 #include "kernels/reference/conv.h"
 #include "kernels/reference/elementwise.h"
 #include "kernels/reference/pool.h"
@@ -88,7 +88,7 @@ TEST(ReferenceConv, GroupsReadTheirOwnChannels) {
 }
 
 TEST(ReferenceConv, FloatIsOneFmaChain) {
-  // 1 + 2^-24 products that a rounding before the addition would lose.
+  // A rounding of the product before the addition would lose the term 2^-24.
   const float tiny = std::ldexp(1.0f, -12);
   const float x[] = {1.0f, 1.0f + tiny}, w[] = {-1.0f, 1.0f + tiny};
   float y[1];

@@ -10,7 +10,7 @@ struct Case {
   int64_t m = 1, n = 1, taps = 1, k = 1;
   bool bias = false, residual = false;
   float lo = -kInf, hi = kInf;
-  std::vector<float> x;  // [m][taps][k]; empty = random
+  std::vector<float> x;  // [m][taps][k]; random where empty
 };
 
 class TileF32Test : public KernelTest {
@@ -47,7 +47,7 @@ class TileF32Test : public KernelTest {
     const Guarded<float> x(c.x, place), bias_g(bias, place), residual_g(residual, place), out(want.size(), place);
     const Guarded<float> w(taps * k * nr, place);
     std::memset(w.data(), 0, w.size() * sizeof(float));
-    const bool even = random->Coin();  // one list of rows, TileF32::tap_step
+    const bool even = random->Coin();  // one pointer per row serves all taps (TileF32::tap_step)
     std::vector<const float*> pointers(even ? m : m * taps);
     for (size_t t = 0; t < taps; ++t) {
       for (size_t i = 0; i < m && (!even || t == 0); ++i) pointers[t * m + i] = x.data() + (i * taps + t) * k;

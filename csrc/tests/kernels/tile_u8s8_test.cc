@@ -1,9 +1,9 @@
 // Every u8 x s8 tile kernel equals the plain reference, reads nothing but its operands and writes nothing but its outputs.
 #include <numeric>
 
-#include "kernels/reference/conv.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
 namespace {
@@ -15,10 +15,10 @@ struct Case {
   int64_t m = 1, n = 1, taps = 1, k = 1;
   int32_t zero_point = 0, step = 1;
   bool bias = false, base = false;
-  bool even = false;  // pieces of a row equally far apart: TileU8S8::tap_step
+  bool even = false;  // pieces of a row are equally far apart (TileU8S8::tap_step)
   enum Rest { kNone, kU8, kF32 } residual = kNone;
   Output output;
-  // Operands; empty = random.
+  // Operands; random where empty.
   std::vector<uint8_t> x;     // [m][taps][k]
   std::vector<int8_t> codes;  // [n][taps][k]
 };
@@ -30,14 +30,14 @@ std::string Describe(const Case& c) {
          " f32=" + std::to_string(c.output.f32);
 }
 
-// The panel of kernels/contract.h, written from its text.
+// A panel as kernels/contract/tile.h describes it, written from that text and not from the packer.
 std::vector<int8_t> Panel(const Case& c, const kernels::TileShape& tile) {
   const int64_t blocks = (c.k + tile.kr - 1) / tile.kr;
   std::vector<int8_t> panel(static_cast<size_t>(c.taps * blocks * tile.nr * tile.kr));
   for (int64_t t = 0; t < c.taps; ++t) {
     for (int64_t b = 0; b < blocks; ++b) {
       for (int64_t j = 0; j < c.n; ++j) {
-        const bool again = (b + 1) * tile.kr > c.k && c.k > tile.kr;  // a last block that begins with values of the block before
+        const bool again = (b + 1) * tile.kr > c.k && c.k > tile.kr;  // the last block begins with values of the one before
         for (int64_t i = 0; i < tile.kr; ++i) {
           const int64_t at = again ? c.k - tile.kr + i : b * tile.kr + i;
           if (at < b * tile.kr || at >= c.k) continue;
@@ -63,7 +63,7 @@ class TileU8S8Test : public KernelTest {
 
     std::vector<float> scale = random->Floats(tile.nr, 1e-4f, 1e-2f), bias = random->Floats(tile.nr, -3, 3);
     std::vector<int32_t> base = random->Ints<int32_t>(tile.nr, -20, 20), init(nr), box(m);
-    if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can do that
+    if (random->Coin()) scale[0] = -scale[0];  // a folded BatchNorm can make a scale negative
     for (size_t j = 0; j < n; ++j) {
       const auto first = c.codes.begin() + static_cast<ptrdiff_t>(j) * c.taps * c.k;
       init[j] = (set->u8s8_offset - c.zero_point) * std::accumulate(first, first + c.taps * c.k, int32_t{0});
@@ -75,33 +75,30 @@ class TileU8S8Test : public KernelTest {
     const std::vector<uint8_t> residual_u8 = random->Ints<uint8_t>(static_cast<int64_t>((m - 1) * stride + n), 0, 255);
     const std::vector<float> residual_f32 = random->Floats(static_cast<int64_t>((m - 1) * stride + n), -5, 5);
 
-    // The oracle: m images of one row of `taps` pixels.
-    kernels::reference::ConvU8 conv;
-    conv.shape.n = c.m;
-    conv.shape.w = conv.shape.kw = c.taps;
-    conv.shape.c = c.k;
-    conv.shape.oc = c.n;
-    conv.x = c.x.data();
-    conv.zero_point = c.zero_point;
-    conv.codes = c.codes.data();
-    conv.step = c.step;
-    conv.base = c.base ? base.data() : nullptr;
-    conv.scale = scale.data();
-    conv.bias = c.bias ? bias.data() : nullptr;
-    conv.residual.stride = stride;
-    conv.residual.zero_point = 7;
-    conv.residual.scale = 0.037f;
-    if (c.residual == Case::kU8) conv.residual.u8 = residual_u8.data();
-    if (c.residual == Case::kF32) conv.residual.f32 = residual_f32.data();
-    conv.output = c.output;
-    const size_t element = c.output.f32 ? 4 : 1;
-    std::vector<uint8_t> dense(m * n * element), want(((m - 1) * stride + n) * element, GuardedBytes::kFill);
-    conv.y = dense.data();
-    conv.y_stride = static_cast<size_t>(conv.shape.oc);
-    kernels::reference::Conv2dU8(conv, 0, c.m);
-    for (size_t i = 0; i < m; ++i) std::memcpy(want.data() + i * stride * element, dense.data() + i * n * element, n * element);
+    // For the reference these are m images of one row of `taps` pixels.
+    kernels::ConvShape shape;
+    shape.n = c.m;
+    shape.w = shape.kw = c.taps;
+    shape.c = c.k;
+    shape.oc = c.n;
+    struct Weights {
+      int32_t zero_point;
+      const int8_t* codes;
+      int32_t step;
+      const int32_t* base;
+      const float *scale, *bias;
+    };
+    const Weights weights = {
+        c.zero_point, c.codes.data(), c.step, c.base ? base.data() : nullptr, scale.data(), c.bias ? bias.data() : nullptr};
+    kernels::Residual residual;
+    residual.stride = stride;
+    residual.zero_point = 7;
+    residual.scale = 0.037f;
+    if (c.residual == Case::kU8) residual.u8 = residual_u8.data();
+    if (c.residual == Case::kF32) residual.f32 = residual_f32.data();
+    const std::vector<uint8_t> want = ReferenceOutput(ReferenceConv(shape, c.x.data(), weights, residual, c.output), stride, place);
 
-    // The kernel: pieces, or rows of each tap, in a random order, so that each one is at some time next to a guard.
+    // The kernel gets its pieces, or the rows of each tap, in a random order, so that each one lies next to a guard at some time.
     const size_t k = static_cast<size_t>(c.k), taps = static_cast<size_t>(c.taps);
     std::vector<size_t> order(c.even ? m : m * taps);
     std::iota(order.begin(), order.end(), size_t{0});
@@ -136,7 +133,7 @@ class TileU8S8Test : public KernelTest {
     t.step = c.step;
     t.base = c.base ? base_g.data() : nullptr;
     t.box = c.base ? box_g.data() : nullptr;
-    t.residual = conv.residual;
+    t.residual = residual;
     if (c.residual == Case::kU8) t.residual.u8 = residual_u8_g.data();
     if (c.residual == Case::kF32) t.residual.f32 = residual_f32_g.data();
     t.output = c.output;

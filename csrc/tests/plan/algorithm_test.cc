@@ -5,6 +5,7 @@
 
 #include "base/cpu_family.h"
 #include "base/isa.h"
+#include "conv/winograd_filter.h"
 #include "tests/plan/layer.h"
 
 namespace pqi::test {
@@ -18,11 +19,10 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
-  const pack::Algorithm& a = plan.value().algorithm;
-  const char* const filters[] = {"direct", "winograd1d", "winograd1d4", "winograd", "winograd4x4"};
-  std::string name = filters[static_cast<size_t>(a.winograd)];
-  if (a.product == pack::Product::kInnerProduct) name += "+fip";
-  if (a.product == pack::Product::kDeferred) name += "+deferred";
+  const conv::Algorithm& a = plan.value().algorithm;
+  std::string name = a.filter == nullptr ? "direct" : a.filter->suffix + 1;  // without the hyphen
+  if (a.product == conv::Product::kInnerProduct) name += "+fip";
+  if (a.product == conv::Product::kDeferred) name += "+deferred";
   return name;
 }
 
@@ -138,6 +138,7 @@ TEST(Planner, AForcedAlgorithmWithoutAKernelIsUnsupported) {
   const CodeLayer layer(64, 64, 3, 14, 15, 7);
   EXPECT_EQ(PlanLayer(Isa::kAvx2, layer, {"fip", "auto"}).status().code(), Code::kUnsupported);
   EXPECT_EQ(PlanLayer(Isa::kAvx512Vnni, layer, {"deferred", "auto"}).status().code(), Code::kUnsupported);
+  EXPECT_EQ(PlanLayer(Isa::kAmx, layer, {"winograd", "auto"}).status().code(), Code::kUnsupported);
 }
 
 TEST(Planner, SaysWhyWinogradIsNotExact) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/shapes.h"
-#include "pack/layout.h"
+#include "pack/weights.h"
 
 namespace pqi::test {
 

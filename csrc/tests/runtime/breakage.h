@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/contract.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::test {
 
@@ -12,7 +12,7 @@ inline const kernels::KernelSet* original = nullptr;
 inline void Spoil(void* y) { static_cast<uint8_t*>(y)[0] ^= 0x41; }
 
 struct Breakage {
-  const char* name;  // what the check must say
+  const char* name;  // the kernel that the check must name
   void (*apply)(kernels::KernelSet* set);
 };
 

@@ -24,7 +24,7 @@ struct Layer {
   int64_t inputs = 0;
 };
 
-// Everything but the sizes is random.
+// Makes a layer of these sizes, of which all else is random.
 Layer RandomLayer(std::mt19937* random, int64_t outputs, int64_t group_inputs, int64_t groups) {
   const auto pick = [&](int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(*random); };
   ModelBuilder b;
@@ -56,7 +56,7 @@ Layer RandomLayer(std::mt19937* random, int64_t outputs, int64_t group_inputs, i
   return {std::move(model).value(), inputs};
 }
 
-// Ordinary rows, and one each of zeros, NaN, infinities, the largest and the smallest numbers, one sign only.
+// Makes ordinary rows, and one each of zeros, NaN, infinities, the largest and the smallest numbers, and of one sign only.
 std::vector<float> Rows(std::mt19937* random, int64_t rows, int64_t inputs) {
   std::vector<float> x = RandomFloats(random, static_cast<size_t>(rows * inputs), -4, 4);
   constexpr float kMax = std::numeric_limits<float>::max();

@@ -41,7 +41,7 @@ class MaxPoolTest : public KernelTest {
       s.dilation_w = random.Int(1, 3);
       s.pad_top = random.Int(0, s.kh);
       s.pad_left = random.Int(0, s.kw);
-      // As many windows as begin inside the image: some reach beyond its end.
+      // There are as many windows as begin inside the image, and some reach beyond its end.
       s.out_h = (s.h - 1 + s.pad_top) / s.stride_h + 1;
       s.out_w = (s.w - 1 + s.pad_left) / s.stride_w + 1;
       if (EveryWindowCovers(s.out_h, s.kh, s.stride_h, s.pad_top, s.dilation_h, s.h) &&

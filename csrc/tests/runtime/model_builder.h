@@ -17,23 +17,23 @@ inline const char* const kRelu = R"("activation":"relu","lo":0,"hi":0)";
 
 class ModelBuilder {
  public:
-  using Constants = std::vector<std::pair<std::string, int>>;  // key of the node -> constant id
+  using Constants = std::vector<std::pair<std::string, int>>;  // a key of the node, and the constant's id
 
-  // Each returns an id.
+  // Each of these returns the id of what it adds.
   int AddQuant(int bits, int zero_point, int qmin, int qmax, float scale);
   int AddFloats(const std::vector<int64_t>& shape, const std::vector<float>& elements);
   int AddInts(const std::vector<int64_t>& shape, const std::vector<int32_t>& elements);
   int AddBytes(const std::vector<int64_t>& shape, const std::vector<uint8_t>& elements);
   int AddCodes(const std::vector<int64_t>& shape, int bits, const char* packing, const std::vector<int8_t>& elements);
-  // `shape` is JSON, e.g. R"("N",3,8,8)"; quant -1 = f32.
+  // `shape` is JSON, as R"("N",3,8,8)"; a quant of -1 makes the value f32.
   int AddInput(const std::string& name, const std::string& shape, int quant = -1);
-  int AddIndices(const std::string& name, const std::string& shape);  // an i32 input
+  int AddIndices(const std::string& name, const std::string& shape);  // adds an i32 input
   // Adds a node and the value it writes, whose shape is inferred. `attrs` is JSON without braces. Returns the value.
   int AddNode(const std::string& op, const std::vector<int>& inputs, int quant, const Constants& constants, const std::string& attrs);
   void AddOutput(const std::string& name, int value);
 
   std::string Json() const;
-  // From the builder's graph, or from another text over the same constants.
+  // Makes the model of the builder's graph, or of another text over its constants.
   Result<std::shared_ptr<const Model>> Build() const { return BuildText(Json()); }
   Result<std::shared_ptr<const Model>> BuildText(const std::string& json) const;
 
@@ -51,15 +51,14 @@ class ModelBuilder {
   std::vector<std::string> quants_, constants_, values_, nodes_, inputs_, outputs_;
 };
 
-// `count` codes of `bits` bits (ternary for 2), the whole range.
+// Draws `count` codes of `bits` bits (ternary for 2) over their whole range.
 std::vector<int8_t> RandomCodes(std::mt19937* random, size_t count, int bits);
 std::vector<float> RandomFloats(std::mt19937* random, size_t count, float lo, float hi);
 
-// One run: the session plans for the shapes, and each value comes back as bytes. Values in the graph's order of outputs, then all that
-// nodes write.
+// What a run gives, each value as bytes: outputs in the graph's order, and the values that nodes write.
 struct RunOutcome {
   std::vector<std::vector<uint8_t>> outputs;
-  std::vector<std::vector<uint8_t>> captured;  // by node; empty unless asked for
+  std::vector<std::vector<uint8_t>> captured;  // one per node; empty unless asked for
 };
 RunOutcome RunModel(Session* session, const std::vector<ConcreteShape>& shapes, const std::vector<const void*>& inputs,
                     bool capture_all = false);

@@ -1,4 +1,4 @@
-// The thread pool: every part once, whatever the callers do.
+// The thread pool runs every part once, whatever its callers do.
 #include "base/parallel.h"
 
 #include <fenv.h>
@@ -16,10 +16,11 @@
 #include "base/fork.h"
 #include "base/fpenv.h"
 
-namespace pqi {
+namespace pqi::test {
 namespace {
 
-// By arithmetic: fegetround reads the x87 control word on x86, which is not what vector code obeys. 2^-24 is half a step at 1.
+// Looks at the rounding mode by arithmetic: fegetround reads the x87 control word on x86, which is not what vector code obeys. 2^-24 is
+// half a step at 1.
 bool RoundsToNearest() {
   volatile float one = 1.0f, quarter_step = 0x1p-25f, most_of_a_step = 0x1.8p-24f;
   return one + quarter_step == 1.0f && -one - quarter_step == -1.0f && one + most_of_a_step == 1.0f + 0x1p-23f;
@@ -210,4 +211,4 @@ TEST(Fork, TheChildWorksAloneAndLetsTheParentsThreadsBe) {
 TEST(UsableCpus, IsAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
 
 }  // namespace
-}  // namespace pqi
+}  // namespace pqi::test

@@ -1,4 +1,5 @@
-// Random small graphs over every op: all instruction sets, thread counts and memory plans give the bits of the reference.
+// Random small graphs of the ops that convolutional networks have: all instruction sets, thread counts and memory plans give the bits of
+// the reference. Random networks of all other ops are drawn in tests/random_graphs.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -10,10 +11,10 @@
 namespace pqi::test {
 namespace {
 
-// A value under construction: NHWC.
+// A value of the graph under construction, an NHWC image.
 struct Image {
   int id;
-  int quant;  // -1 = float
+  int quant;  // -1 for float
   std::array<int64_t, 3> hwc;
 };
 
@@ -53,7 +54,7 @@ class GraphMaker {
       case 1:
         return kRelu;
       default:
-        return R"("activation":"clamp","lo":3212836864,"hi":1086324736)";  // -1, 6
+        return R"("activation":"clamp","lo":3212836864,"hi":1086324736)";  // the bit patterns of -1 and 6
     }
   }
 

@@ -12,22 +12,22 @@ namespace {
 
 using kernels::KernelSet;
 
-template <kernels::WinogradKernels KernelSet::* Filter>
+template <kernels::WinogradKernels kernels::WinogradSet::* Filter>
 void BreakInput(KernelSet* s) {
   (s->*Filter).input = [](const kernels::WinogradInput& t) noexcept {
     (original->*Filter).input(t);
     Spoil(t.v);
   };
 }
-template <kernels::WinogradKernels KernelSet::* Filter>
+template <kernels::WinogradKernels kernels::WinogradSet::* Filter>
 void BreakOutput(KernelSet* s) {
   (s->*Filter).output = [](const kernels::WinogradOutput& t) noexcept {
     (original->*Filter).output(t);
     Spoil(t.epilogue.out);
   };
 }
-// Only floats are wrong.
-template <kernels::WinogradKernels KernelSet::* Filter>
+// Breaks what a kernel writes as floats, and leaves codes right.
+template <kernels::WinogradKernels kernels::WinogradSet::* Filter>
 void BreakFloatOutput(KernelSet* s) {
   (s->*Filter).output = [](const kernels::WinogradOutput& t) noexcept {
     (original->*Filter).output(t);

@@ -64,7 +64,7 @@ class SessionTest : public testing::Test {
     x_ = RandomFloats(&random, 5 * kImage, -3, 3);
     x_[3] = std::numeric_limits<float>::quiet_NaN();
     x_[5] = std::numeric_limits<float>::infinity();
-    x_[8] = 1e-42f;  // a denormal
+    x_[8] = 1e-42f;  // a denormal, which some floating-point modes take for 0
     expected_ = Run(MakeSession(model_, 1, "reference").get(), x_.data(), 5);
   }
 
@@ -124,7 +124,7 @@ TEST_F(SessionTest, ManyThreadsShareOneSession) {
   for (int t = 0; t < 6; ++t) {
     callers.emplace_back([&, t] {
       for (int round = 0; round < 20; ++round) {
-        const int64_t batch = 1 + (t + round) % 5;  // plans come and go
+        const int64_t batch = 1 + (t + round) % 5;  // several shapes, so that plans come and go
         const auto got = Run(session.get(), x_.data(), batch);
         const size_t logits = expected_[0].size() / 5 * static_cast<size_t>(batch);
         wrong += got[0].size() != logits || std::memcmp(got[0].data(), expected_[0].data(), logits) != 0;
@@ -155,7 +155,7 @@ TEST_F(SessionTest, TheCallersFloatingPointModeNeitherMattersNorChanges) {
   const auto session = MakeSession(model_, 2, "auto");
   for (int mode : {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO}) {
     ASSERT_EQ(fesetround(mode), 0);
-    const auto fresh = MakeSession(model_, 2, "auto");  // packing under the mode
+    const auto fresh = MakeSession(model_, 2, "auto");  // weights are packed under the mode too
     const auto got = Run(session.get(), x_.data(), 5), of_fresh = Run(fresh.get(), x_.data(), 5);
     const int after = fegetround();
     fesetround(FE_TONEAREST);

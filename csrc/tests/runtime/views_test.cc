@@ -1,4 +1,4 @@
-// Which inputs of a concat are written in place.
+// Tests which inputs of a concat are written in place.
 #include "runtime/views.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace pqi::test {
 namespace {
 
-// "executed_as: reason" of every concat, on the reference kernels unless others are given.
+// Gives "executed_as: reason" of every concat, on the reference kernels unless others are given.
 std::vector<std::string> Concats(LayerMaker* maker, const Ids& outputs, const std::string& isa = "reference") {
   const auto session = MakeSession(maker->Build(outputs), 1, isa);
   std::vector<std::string> out;

@@ -2,13 +2,13 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/generic/kernel_set.h"
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/x86/amx/simd.h"
 
 namespace pqi::kernels {
 namespace {
 
-// What AmxTiles does, by the manual's pseudocode. Use outside of Begin and End, a fault on the CPU, is one here too.
+// Does what AmxTiles does, by the pseudocode of the manual. Use outside of Begin and End, a fault on the CPU, is one here too.
 struct EmulatedTiles {
   struct State {
     bool configured = false;

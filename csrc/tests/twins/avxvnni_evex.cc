@@ -1,5 +1,5 @@
 // The kernels of AVX-VNNI compiled without it: vpdpbusd in its EVEX form.
-#include "kernels/generic/kernel_set.h"
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/x86/avxvnni/simd.h"
 
 #if defined(__AVXVNNI__)

@@ -1,6 +1,6 @@
 #include "tests/twins/twins.h"
 
-#include "kernels/sets.h"
+#include "kernels/kernel_set.h"
 
 namespace pqi::kernels {
 
@@ -15,10 +15,11 @@ namespace pqi::test {
 
 std::vector<TestedSet> TestedSets() {
   std::vector<TestedSet> sets;
-#define PQI_KERNEL_SET(isa, name) \
-  if (Isa::isa != Isa::kReference) sets.push_back({IsaName(Isa::isa), &kernels::name, Isa::isa});
-#include "kernels/list.inc"
-#undef PQI_KERNEL_SET
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const kernels::KernelSet* set = kernels::GetKernelSet(isa);
+    if (isa != Isa::kReference && set != nullptr) sets.push_back({IsaName(isa), set, isa});
+  }
 #if defined(__x86_64__)
   sets.push_back({"avxvnni_evex", &kernels::kAvxVnniEvexKernels, Isa::kAvx512Vnni});
   sets.push_back({"amx_emulated", &kernels::kAmxEmulatedKernels, Isa::kAvx512Vnni});
@@ -27,7 +28,7 @@ std::vector<TestedSet> TestedSets() {
 }
 
 std::vector<TestedSet> RunnableSets() {
-  std::vector<TestedSet> sets{{"reference", &kernels::kReferenceKernels, Isa::kReference}};
+  std::vector<TestedSet> sets{{"reference", kernels::GetKernelSet(Isa::kReference), Isa::kReference}};
   for (const TestedSet& set : TestedSets()) {
     if (CpuSupports(set.needs)) sets.push_back(set);
   }

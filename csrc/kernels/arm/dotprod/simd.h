@@ -7,10 +7,10 @@ namespace pqi::kernels {
 namespace {
 
 struct Dotprod : Neon {
-  // 6x16 of 32 registers: 24 accumulators, 4 weights, 1 activation, a mask.
+  // 32 registers hold 6x16 as 24 accumulators, 4 weights, 1 activation and a mask.
   static constexpr TileShape kU8S8 = {6, 16, 4};
 
-  // Signed bytes on both sides: activations enter as a - 128 (kOffset), one instruction for the four vectors that they meet.
+  // sdot takes signed bytes on both sides, so activations enter as a - 128 (kOffset): one instruction for the four vectors that they meet.
   static constexpr int kPhases = 1;
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return Centred(x); }

@@ -1,4 +1,4 @@
-// A table of 256 bytes in registers, four times 64.
+// A table of 256 bytes in registers, in four quarters of 64.
 #pragma once
 
 #include <arm_neon.h>
@@ -14,7 +14,7 @@ class ByteTable {
  public:
   PQI_INLINE explicit ByteTable(const uint8_t* table) { PQI_UNROLL for (int i = 0; i < 4; ++i) quarters_[i] = vld1q_u8_x4(table + 64 * i); }
 
-  // y[i] = table[x[i]], i < 16. An index beyond a quarter finds nothing there.
+  // y[i] = table[x[i]] for i < 16. An index beyond a quarter finds nothing in it.
   PQI_INLINE void LookUp(const uint8_t* x, uint8_t* y) const {
     const uint8x16_t index = vld1q_u8(x);
     uint8x16_t found = vqtbl4q_u8(quarters_[0], index);

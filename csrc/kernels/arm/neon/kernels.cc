@@ -1,6 +1,6 @@
-// The kernel set for NEON.
+// The kernel set for NEON, which every CPU of this architecture has.
 #include "kernels/arm/neon/simd.h"
-#include "kernels/generic/kernel_set.h"
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/sets.h"
 
 namespace pqi::kernels {

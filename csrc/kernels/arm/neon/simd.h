@@ -1,4 +1,4 @@
-// Primitives of baseline aarch64 NEON (kernels/generic/kernel_set.h says what they are for).
+// Primitives of baseline aarch64 NEON (kernels/generic/primitives.h says what each name means).
 #pragma once
 
 #include <arm_neon.h>
@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "kernels/arm/neon/byte_table.h"
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 
 namespace pqi::kernels {
@@ -15,11 +15,10 @@ namespace {
 struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kBytes = 16;
-  // 3x16 of 32 registers: 12 accumulators, 8 weights (two phases), the activation, its two phases, products, a mask. A fourth row makes
-  // clang spill one vector and saves 1 % of the instructions.
+  // 32 registers hold 3x16 as 12 accumulators, 8 weights (two phases), the activation, its two phases, products and a mask. A fourth row
+  // would make clang spill one vector and save 1 % of the instructions.
   static constexpr TileShape kU8S8 = {3, 16, 4};
-  // 6x16: 24 accumulators, 4 weights, 1 activation.
-  static constexpr int kPairsRows = 0;  // no tile of pairs
+  // 6x16 takes 24 accumulators, 4 weights and 1 activation.
   static constexpr TileShape kF32 = {6, 16, 1};
 
   using Int = int32x4_t;
@@ -31,7 +30,7 @@ struct Neon {
 
   PQI_INLINE static Mask First(size_t n) { return {static_cast<uint32_t>(n)}; }
 
-  // Bytes, four or eight at a time; with a mask those beyond it are 0.
+  // Loads and stores of bytes, four or eight at a time.
   PQI_INLINE static uint8x8_t Bytes4(const void* p, All) {
     uint32_t v;
     std::memcpy(&v, p, 4);
@@ -60,7 +59,6 @@ struct Neon {
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(Bytes4(p, lanes)))));
   }
   PQI_INLINE static Int LoadS8(const int8_t* p) { return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(Bytes4(p, All()))))); }
-  // Lanes hold at most 255; those below 0 saturate to 0.
   PQI_INLINE static uint8x8_t PackU8(Int low, Int high) { return vqmovn_u16(vcombine_u16(vqmovun_s32(low), vqmovun_s32(high))); }
   template <class Lanes>
   PQI_INLINE static void StoreU8(uint8_t* p, Int v, Lanes lanes) {
@@ -76,7 +74,7 @@ struct Neon {
     vst3q_u8(out, uint8x16x3_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}});
   }
 
-  // Integers.
+  // Arithmetic of integers.
   PQI_INLINE static Int SetInt(int32_t v) { return vdupq_n_s32(v); }
   PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return vld1q_s32(p); }
   PQI_INLINE static Int LoadInt(const int32_t* p, Mask m) { return LoadPart<Int>(p, m); }
@@ -87,12 +85,13 @@ struct Neon {
   PQI_INLINE static Int MulInt(Int a, Int b) { return vmulq_s32(a, b); }
   PQI_INLINE static Int MulSmall(Int a, Int b) { return vmulq_s32(a, b); }
 
-  // The product multiplies signed bytes, so activations enter as a - 128 and the start value makes up for it (KernelSet::u8s8_offset).
-  // smull gives eight 16-bit products of at most 2^14, two for each of four channels, and sadalp adds each pair to its channel: nothing
+  // The product multiplies signed bytes, so activations enter as a - 128 and the start value makes up for it (TileSet::u8s8_offset).
+  // smull gives eight 16-bit products of at most 2^14, two for each of four channels, and sadalp adds each pair to its channel, so nothing
   // saturates. Phase 0 takes bytes 0 and 1 of each dword, phase 1 bytes 2 and 3.
   using Matrix = void;
   static constexpr int32_t kOffset = 128;
   static constexpr int kPhases = 2;
+  static constexpr int kPairsRows = 0;
   PQI_INLINE static Int LoadPanel(const int8_t* p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
   PQI_INLINE static Int PhaseWeights(Int w, int phase) {
     const int16x8_t v = vreinterpretq_s16_s32(w);
@@ -104,7 +103,7 @@ struct Neon {
     return vpadalq_s16(acc, vmull_s8(vget_low_s8(vreinterpretq_s8_s32(x)), vget_low_s8(vreinterpretq_s8_s32(w))));
   }
 
-  // Floats. The comparisons are spelled out because fmax and fmin treat NaN and zeros in their own way.
+  // Arithmetic of floats. Maxima and minima are comparisons and selections, because fmax and fmin treat NaN and zeros in their own way.
   PQI_INLINE static Float SetFloat(float v) { return vdupq_n_f32(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return vld1q_f32(p); }
   PQI_INLINE static Float LoadFloat(const float* p, Mask m) { return LoadPart<Float>(p, m); }
@@ -134,14 +133,12 @@ struct Neon {
   }
   PQI_INLINE static Float PowerOfTwo(Int n) { return vreinterpretq_f32_s32(vshlq_n_s32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return vcvtq_f32_s32(a); }
-  // NaN gives 0.
   PQI_INLINE static Int ToIntNearest(Float a) { return vcvtnq_s32_f32(a); }
-  // For values of which the caller has proved that they fit.
   PQI_INLINE static Int ToIntPlain(Float a) { return vcvtnq_s32_f32(a); }
 
   using ByteMask = Mask;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
-  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes of an epilogue to bytes (generic/epilogue_registers.h).
   PQI_INLINE static Int SetBytes(int8_t v) { return vreinterpretq_s32_s8(vdupq_n_s8(v)); }
   PQI_INLINE static Int SetShort(int32_t v) { return vreinterpretq_s32_s16(vdupq_n_s16(static_cast<int16_t>(v))); }
   PQI_INLINE static uint8x8_t PackHalf(Int a, Int b, Int zero_point, Int top) {
@@ -151,7 +148,6 @@ struct Neon {
   PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
     return vreinterpretq_s32_u8(vcombine_u8(PackHalf(a, b, zero_point, top), PackHalf(c, d, zero_point, top)));
   }
-  // Piece `piece` of `Bytes` bytes.
   template <int Bytes, class Lanes>
   PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
     const uint8x16_t bytes = vreinterpretq_u8_s32(v);
@@ -169,7 +165,7 @@ struct Neon {
     PutBytes8(p + 8, vget_high_u8(v), Mask{m.count - 8});
   }
 
-  // Doubles.
+  // Arithmetic of doubles.
   using Wide = float64x2_t;
   PQI_INLINE static Wide WidenLow(Float a) { return vcvt_f64_f32(vget_low_f32(a)); }
   PQI_INLINE static Wide WidenHigh(Float a) { return vcvt_high_f64_f32(a); }
@@ -188,8 +184,8 @@ struct Neon {
   }
   PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) { return vbslq_f64(vcltzq_f64(x), a, b); }
 
-  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: a phase is one pixel of the four channels in the lower
-  // half.
+  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: a register holds, in its lower half, one pixel of four
+  // channels.
   static constexpr int kColumnVectors = 2;
   static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
@@ -210,12 +206,10 @@ struct Neon {
   PQI_INLINE static void Columns(const uint8x8_t (&lines)[kLines], Int (&out)[kLines][Q]) {
     PQI_UNROLL for (int y = 0; y < kLines; ++y) SplitChannels<Q>(vreinterpretq_s16_u16(vmovl_u8(lines[y])), out[y]);
   }
-  // Lines of weights, one behind the other in the array.
   template <int Q, int kLines>
   PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[kLines][Q]) {
     PQI_UNROLL for (int y = 0; y < kLines; ++y) SplitChannels<Q>(vmovl_s8(vreinterpret_s8_u8(Line<Q>(w[y], All()))), out[y]);
   }
-  // Codes less their zero point to bytes.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 2) {

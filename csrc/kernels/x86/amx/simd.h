@@ -6,9 +6,9 @@
 namespace pqi::kernels {
 namespace {
 
-// M: the registers, native (tiles.h) or emulated (tests/twins).
+// M are the matrix registers, native (tiles.h) or emulated (tests/twins).
 template <class M>
-struct Amx : Simd {
+struct Amx : Avx512Vnni {
   using Matrix = M;
   static constexpr TileShape kU8S8 = {16, 64, 4};
   static constexpr int kNarrowUnpackedRows = 16;
@@ -18,7 +18,7 @@ struct Amx : Simd {
     if constexpr (Bytes == 64) {
       PutBytes(p, v, lanes);
     } else {
-      Simd::StorePiece<Bytes>(p, v, piece, lanes);
+      Avx512Vnni::StorePiece<Bytes>(p, v, piece, lanes);
     }
   }
 };

@@ -1,6 +1,5 @@
-// The eight tile registers of Intel AMX, each 16 rows of 64 bytes (Intel SDM volume 1, chapter 18).
-//
-// Spelled out in assembly, because the intrinsics of gcc take register numbers only as literals.
+// The eight tile registers of Intel AMX, each 16 rows of 64 bytes (Intel SDM volume 1, chapter 18). They are used in assembly, because the
+// intrinsics of gcc take register numbers only as literals.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +11,9 @@ namespace pqi::kernels {
 namespace {
 
 struct AmxTiles {
-  // All registers at full size. Costs a few hundred cycles and clears them, so it is done once for many tiles.
+  // Configures all registers at full size. That takes a few hundred cycles and clears them, so it is done once for many tiles.
   static void Begin() noexcept { BeginPieces(64); }
-  // Registers 4 and 5 hold rows of `bytes` k-values, 6 and 7 the panel's for as many.
+  // Configures registers 4 and 5 for rows of `bytes` k-values, and 6 and 7 for a panel of as many.
   static void BeginPieces(uint32_t bytes) noexcept {
     struct alignas(64) Config {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -27,7 +26,8 @@ struct AmxTiles {
     config.rows[6] = config.rows[7] = static_cast<uint8_t>(bytes / 4);
     asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
   }
-  // Back to the initial state, which a context switch need not save. The registers belong to whoever is called, so nothing is restored.
+  // Back to the initial state, which a context switch need not save. By the calling convention the registers are the callee's, so nothing
+  // is restored.
   static void End() noexcept { asm volatile("tilerelease" : : : "memory"); }
 
   template <int R>

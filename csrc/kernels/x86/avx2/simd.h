@@ -1,28 +1,28 @@
-// AVX2 + FMA primitives (kernels/generic/kernel_set.h says what they are for).
+// AVX2 + FMA primitives (kernels/generic/primitives.h says what each name means).
 #pragma once
 
 #include <immintrin.h>
 
-#include "kernels/contract.h"
+#include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
 #include "kernels/x86/interleave.h"
 
 namespace pqi::kernels {
 namespace {
 
-struct Simd {
+struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kBytes = 32;
-  // 4x16 of sixteen registers: 8 accumulators, 4 weights (two phases), the activation, its phase, a product, a mask.
+  // Sixteen registers hold 4x16 as 8 accumulators, 4 weights (two phases), the activation, its phase, a product and a mask.
   static constexpr TileShape kU8S8 = {4, 16, 4};
-  // 6x16: 12 accumulators, 2 weights, 1 activation.
+  // 6x16 takes 12 accumulators, 2 weights and 1 activation.
   static constexpr TileShape kF32 = {6, 16, 1};
 
   using Int = __m256i;
   using Float = __m256;
   struct All {};
   struct Mask {
-    __m256i lanes;  // sign bits
+    __m256i lanes;  // the sign bits are set in these lanes
     uint32_t count;
   };
 
@@ -31,11 +31,10 @@ struct Simd {
     return {_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index), static_cast<uint32_t>(n)};
   }
 
-  // Bytes.
+  // Loads and stores of bytes.
   PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   PQI_INLINE static Int LoadU8(const uint8_t* p, const Mask& m) { return _mm256_cvtepu8_epi32(Bytes8(p, m)); }
   PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-  // Lanes hold at most 255; those below 0 saturate to 0.
   PQI_INLINE static __m128i PackU8(Int v) {
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     return _mm_packus_epi16(words, words);
@@ -55,7 +54,7 @@ struct Simd {
 
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
 
-  // Integers.
+  // Arithmetic of integers.
   PQI_INLINE static Int SetInt(int32_t v) { return _mm256_set1_epi32(v); }
   PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   PQI_INLINE static Int LoadInt(const int32_t* p, const Mask& m) { return _mm256_maskload_epi32(p, m.lanes); }
@@ -64,11 +63,11 @@ struct Simd {
   PQI_INLINE static Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
   PQI_INLINE static Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }
   PQI_INLINE static Int MulInt(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
-  // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
+  // The upper half-words of a, which is in 0..255, are 0, so vpmaddwd multiplies the lower ones (as signed 16 bits) and adds nothing.
   PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm256_madd_epi16(a, b); }
 
-  // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits and vpmaddwd multiplies them
-  // exactly: phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
+  // The u8 x s8 product. vpmaddubsw would saturate at 255 * -128 * 2, so both sides are widened to 16 bits, and vpmaddwd multiplies them
+  // exactly. Phase 0 takes bytes 0 and 2 of each dword, phase 1 bytes 1 and 3.
   using Matrix = void;
   static constexpr int32_t kOffset = 0;
   static constexpr int kPhases = 2;
@@ -77,7 +76,7 @@ struct Simd {
   PQI_INLINE static Int PhaseActivations(Int x, int phase) {
     return phase == 0 ? _mm256_and_si256(x, _mm256_set1_epi16(0xFF)) : _mm256_srli_epi16(x, 8);
   }
-  // Two multiplications for four products, not four: for codes whose pairs cannot saturate.
+  // Codes whose pairs cannot saturate take two multiplications for four products instead of four.
   static constexpr int kPairsRows = 5;
   PQI_INLINE static Int DotPairs(Int acc, Int x, Int w) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
@@ -86,13 +85,12 @@ struct Simd {
 
   // Deferred products (kernels/generic/low_bit.h) and Winograd's transforms.
   static constexpr TileShape kDeferred = {6, 16, 4};
-  // Bytes of a u8 times s8, neighbours added in 16 bits: exact where the caller has proved that they fit.
   PQI_INLINE static Int MulPairs(Int x, Int w) { return _mm256_maddubs_epi16(x, w); }
   PQI_INLINE static Int AddShorts(Int a, Int b) { return _mm256_add_epi16(a, b); }
   PQI_INLINE static Int WidenPairs(Int a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
   PQI_INLINE static Int SetBytes(int8_t v) { return _mm256_set1_epi8(v); }
   PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-  // Moves on by kSize bytes where n has that bit.
+  // Copies kSize bytes and moves on behind them if n has that bit.
   template <uint32_t kSize>
   PQI_INLINE static void CopyIf(uint32_t n, const uint8_t** from, uint8_t** to) {
     if ((n & kSize) == 0) return;
@@ -100,7 +98,6 @@ struct Simd {
     *from += kSize;
     *to += kSize;
   }
-  // The first n < 32 bytes, zero above.
   PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) {
     alignas(32) uint8_t bytes[kBytes] = {};
     uint8_t* at = bytes;
@@ -115,9 +112,8 @@ struct Simd {
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm256_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm256_sub_epi8(a, b); }
 
-  // Codes of 2 and 4 bits (kernels/generic/narrow.h). The float sums lie in memory.
+  // Codes of 2 and 4 bits (kernels/generic/narrow.h). There are no registers for sums of floats: they lie in memory.
   static constexpr int kNarrowRows = 1, kNarrowUnpackedRows = 2;
-  // Code F of every byte times 2^(8 - Bits), and as it is.
   template <int Bits, int F>
   PQI_INLINE static Int HighCode(Int v) {
     constexpr int kShift = 8 - Bits * (F + 1);
@@ -130,7 +126,7 @@ struct Simd {
     return SubBytes(_mm256_xor_si256(code, sign), sign);
   }
 
-  // Floats.
+  // Arithmetic of floats.
   PQI_INLINE static Float SetFloat(float v) { return _mm256_set1_ps(v); }
   PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm256_loadu_ps(p); }
   PQI_INLINE static Float LoadFloat(const float* p, const Mask& m) { return _mm256_maskload_ps(p, m.lanes); }
@@ -164,19 +160,18 @@ struct Simd {
   }
   PQI_INLINE static Float PowerOfTwo(Int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(AddInt(n, SetInt(127)), 23)); }
   PQI_INLINE static Float ToFloat(Int a) { return _mm256_cvtepi32_ps(a); }
-  // NaN gives 0.
+  // The conversion gives INT_MIN for NaN, so NaN becomes 0 before it.
   PQI_INLINE static Int ToIntNearest(Float a) { return _mm256_cvtps_epi32(_mm256_and_ps(a, _mm256_cmp_ps(a, a, _CMP_ORD_Q))); }
-  // NaN and what is beyond int32 give INT_MIN.
   PQI_INLINE static Int ToIntPlain(Float a) { return _mm256_cvtps_epi32(a); }
 
   using ByteMask = Mask;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return First(n); }
-  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
+  // Codes of an epilogue to bytes (generic/epilogue_registers.h).
   PQI_INLINE static Int SetShort(int32_t v) { return _mm256_set1_epi16(static_cast<int16_t>(v)); }
   PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
     const Int ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
     const Int cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
-    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
+    // Packing works within pieces of 128 bits: piece L then holds dword L of a, b, c and d.
     const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(ab, cd), top);
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
@@ -189,7 +184,6 @@ struct Simd {
     _mm_store_si128(reinterpret_cast<__m128i*>(bytes), v);
     for (uint32_t i = 0; i < m.count; ++i) p[i] = bytes[i];
   }
-  // Piece `piece` of `Bytes` bytes.
   template <int Bytes, class Lanes>
   PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, const Lanes& lanes) {
     const int half = piece * Bytes / 16;
@@ -197,7 +191,7 @@ struct Simd {
     PutPiece(p, piece * Bytes % 16 == 0 ? bytes : _mm_srli_si128(bytes, 8), Bytes, lanes);
   }
 
-  // Doubles.
+  // Arithmetic of doubles.
   using Wide = __m256d;
   PQI_INLINE static Wide WidenLow(Float a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
   PQI_INLINE static Wide WidenHigh(Float a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }
@@ -218,7 +212,8 @@ struct Simd {
     return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ));
   }
 
-  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: each dword lane holds two of one channel, or a last one.
+  // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: each dword lane holds two pixels of one channel, or a last
+  // one.
   static constexpr int kColumnVectors = 1;
   static constexpr int kColumnOutputs = 1;
   static constexpr int kRowsBeside = 1;
@@ -240,14 +235,12 @@ struct Simd {
     PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(lines[y], lines[y + 1]));
     if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm256_cvtepu8_epi32(lines[kLines - 1]);
   }
-  // Lines of weights, one behind the other in the array.
   template <int Q, int kLines>
   PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
     const auto line = [&](int y) PQI_INLINE_LAMBDA { return Bytes8(w[y], All()); };
     PQI_UNROLL for (int y = 0; y + 1 < kLines; y += 2) out[y / 2][0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(line(y), line(y + 1)));
     if constexpr (kLines % 2 == 1) out[kLines / 2][0] = _mm256_cvtepi8_epi32(line(kLines - 1));
   }
-  // Codes less their zero point to bytes.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, const Lanes& lanes) {
     PutPiece(p, _mm256_castsi256_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point, top)), 8, lanes);

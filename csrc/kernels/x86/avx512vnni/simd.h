@@ -1,85 +1,29 @@
-// AVX-512 (F, BW, DQ, VL) + VNNI primitives (kernels/generic/kernel_set.h says what they are for).
+// AVX512-VNNI primitives: 512-bit vectors with vpdpbusd, which makes u8 x s8 products four at a time (kernels/generic/primitives.h says
+// what each name means).
 #pragma once
 
-#include <immintrin.h>
-
-#include "kernels/contract.h"
-#include "kernels/generic/compiler.h"
-#include "kernels/x86/avx512vnni/byte_table.h"
-#include "kernels/x86/interleave.h"
+#include "kernels/x86/avx512/base.h"
 
 namespace pqi::kernels {
 namespace {
 
-struct Simd {
-  static constexpr int kLanes = 16;
-  static constexpr int kBytes = 64;
-  // 12x32 of 32 registers: 24 accumulators, 2 weights, 1 activation. Twelve row pointers, the panel, the offset and its end are all
-  // the general registers there are. Per four k-values 24 dot products against 14 loads.
+struct Avx512Vnni : Avx512Base {
+  // 32 registers hold 12x32 as 24 accumulators, 2 weights and 1 activation. Four k-values take 24 dot products and 14 loads.
   static constexpr TileShape kU8S8 = {12, 32, 4};
-  static constexpr TileShape kF32 = {12, 32, 1};
 
-  using Int = __m512i;
-  using Float = __m512;
-  struct All {};
-  using Mask = __mmask16;
-
-  PQI_INLINE static Mask First(size_t n) { return static_cast<Mask>((1u << n) - 1); }
-
-  // Bytes.
-  PQI_INLINE static Int LoadU8(const uint8_t* p, All) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-  PQI_INLINE static Int LoadU8(const uint8_t* p, Mask m) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)); }
-  PQI_INLINE static Int LoadS8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-  // Converted in a register: the masked form that stores to memory is microcoded on Zen 4.
-  PQI_INLINE static void StoreU8(uint8_t* p, Int v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
-  PQI_INLINE static void StoreU8(uint8_t* p, Int v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(v)); }
-  // The largest of kBytes bytes from `at` on, of `count` rows.
-  using ByteTable = kernels::ByteTable;
-  PQI_INLINE static void MaxBytes(const uint8_t* const* x, size_t count, size_t at, uint8_t* y) {
-    __m512i most = _mm512_loadu_si512(x[0] + at);
-    for (size_t i = 1; i < count; ++i) most = _mm512_max_epu8(most, _mm512_loadu_si512(x[i] + at));
-    _mm512_storeu_si512(y, most);
-  }
-
-  PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) { InterleaveBytes3(a, b, c, out); }
-
-  // Integers.
-  PQI_INLINE static Int SetInt(int32_t v) { return _mm512_set1_epi32(v); }
-  PQI_INLINE static Int LoadInt(const int32_t* p, All = {}) { return _mm512_loadu_si512(p); }
-  PQI_INLINE static Int LoadInt(const int32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m, p); }
-  PQI_INLINE static void StoreInt(int32_t* p, Int v, All = {}) { _mm512_storeu_si512(p, v); }
-  PQI_INLINE static void StoreInt(int32_t* p, Int v, Mask m) { _mm512_mask_storeu_epi32(p, m, v); }
-  PQI_INLINE static Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
-  PQI_INLINE static Int SubInt(Int a, Int b) { return _mm512_sub_epi32(a, b); }
-  PQI_INLINE static Int MulInt(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
-  // a in 0..255: its upper half-words are 0, so vpmaddwd multiplies the lower ones (as signed 16 bit) and adds nothing.
-  PQI_INLINE static Int MulSmall(Int a, Int b) { return _mm512_madd_epi16(a, b); }
-
-  // The u8 x s8 product: vpdpbusd, four products and their sum added to each lane without saturation.
-  using Matrix = void;
-  static constexpr int32_t kOffset = 0;
+  // vpdpbusd adds four products to each lane without saturation.
   static constexpr int kPhases = 1;
-  static constexpr int kPairsRows = 0;
-  PQI_INLINE static Int LoadPanel(const int8_t* p) { return _mm512_load_si512(p); }
   PQI_INLINE static Int PhaseWeights(Int w, int) { return w; }
   PQI_INLINE static Int PhaseActivations(Int x, int) { return x; }
   PQI_INLINE static Int Dot(Int acc, Int x, Int w) { return _mm512_dpbusd_epi32(acc, x, w); }
 
-  // Low-bit products (kernels/generic/low_bit.h) and Winograd's transforms.
+  // Inner products (kernels/generic/low_bit.h): 8x32 takes 16 accumulators, 4 weights, 2 activations and 2 sums of bytes.
   static constexpr TileShape kInnerProduct = {8, 32, 4};
-  PQI_INLINE static Int SetBytes(int8_t v) { return _mm512_set1_epi8(v); }
-  PQI_INLINE static Int LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
-  // The first n < 64 bytes, zero above.
-  PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) { return _mm512_maskz_loadu_epi8((__mmask64{1} << n) - 1, p); }
-  PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
-  PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
-  PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
-  // Pairs of dwords (x0, x1) of row a and of row b: acc += x0 * (x1 - 128), row a's in even lanes, row b's in odd ones.
+  // A byte less 128 is the byte with its top bit flipped. One factor of either dot product is 0 in the lanes that belong to the other row.
   PQI_INLINE static Int AddPairs(Int acc, Int a, Int b) {
     const Int first = _mm512_xor_si512(_mm512_srli_epi64(a, 32), _mm512_set1_epi64(0x80808080));
     return Dot(Dot(acc, a, first), _mm512_slli_epi64(b, 32), _mm512_xor_si512(b, SetBytes(-128)));
   }
-  // Lane 2i: the sum of v[i]'s even lanes; lane 2i + 1: of its odd ones.
   PQI_INLINE static Int SumPairs(const Int (&v)[8]) {
     Int w[4];
     PQI_UNROLL for (int i = 0; i < 4; ++i) {
@@ -90,138 +34,21 @@ struct Simd {
     return halves(halves(w[0], w[1]), halves(w[2], w[3]));
   }
 
-  // Codes of 2 and 4 bits (kernels/generic/narrow.h): 4 rows by 2 vectors are 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
-  // their packed form, a mask, ones, an activation; 6 rows by 2 after unpacking 12 sums of each kind, 2 weights, an activation.
-  static constexpr int kNarrowRows = 4, kNarrowUnpackedRows = 6;
-  // Code F of every byte times 2^(8 - Bits), and as it is.
-  template <int Bits, int F>
-  PQI_INLINE static Int HighCode(Int v) {
-    constexpr int kShift = 8 - Bits * (F + 1);
-    return _mm512_and_si512(_mm512_slli_epi16(v, kShift), SetBytes(static_cast<int8_t>(-(1 << (8 - Bits)))));
-  }
-  template <int Bits, int F>
-  PQI_INLINE static Int SignedCode(Int v) {
-    const Int sign = SetBytes(1 << (Bits - 1));
-    const Int code = _mm512_and_si512(_mm512_srli_epi16(v, Bits * F), SetBytes((1 << Bits) - 1));
-    return SubBytes(_mm512_xor_si512(code, sign), sign);
-  }
-
-  // Floats.
-  PQI_INLINE static Float SetFloat(float v) { return _mm512_set1_ps(v); }
-  PQI_INLINE static Float LoadFloat(const float* p, All = {}) { return _mm512_loadu_ps(p); }
-  PQI_INLINE static Float LoadFloat(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
-  PQI_INLINE static void StoreFloat(float* p, Float v, All = {}) { _mm512_storeu_ps(p, v); }
-  PQI_INLINE static void StoreFloat(float* p, Float v, Mask m) { _mm512_mask_storeu_ps(p, m, v); }
-  PQI_INLINE static Float AddF(Float a, Float b) { return _mm512_add_ps(a, b); }
-  PQI_INLINE static Float MulF(Float a, Float b) { return _mm512_mul_ps(a, b); }
-  PQI_INLINE static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
-  PQI_INLINE static Float MaxF(Float a, Float b) { return _mm512_max_ps(a, b); }
-  PQI_INLINE static Float MinF(Float a, Float b) { return _mm512_min_ps(a, b); }
-  PQI_INLINE static Float SubF(Float a, Float b) { return _mm512_sub_ps(a, b); }
-  PQI_INLINE static Float DivF(Float a, Float b) { return _mm512_div_ps(a, b); }
-  PQI_INLINE static Float AbsF(Float a) { return _mm512_abs_ps(a); }
-  PQI_INLINE static Float CopySign(Float magnitude, Float sign) {
-    return _mm512_or_ps(AbsF(magnitude), _mm512_and_ps(SetFloat(-0.0f), sign));
-  }
-  PQI_INLINE static Float SelectGreater(Float a, Float b, Float x, Float y) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
-  }
-  PQI_INLINE static Float SelectNan(Float a, Float x, Float y) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), y, x);
-  }
-  PQI_INLINE static Float SqrtF(Float a) { return _mm512_sqrt_ps(a); }
-  PQI_INLINE static Int FloatBits(Float a) { return _mm512_castps_si512(a); }
-  PQI_INLINE static Float BitsFloat(Int a) { return _mm512_castsi512_ps(a); }
-  template <int N>
-  PQI_INLINE static Int ShiftLeft(Int a) {
-    return _mm512_slli_epi32(a, N);
-  }
-  template <int N>
-  PQI_INLINE static Int ShiftRight(Int a) {
-    return _mm512_srai_epi32(a, N);
-  }
-  PQI_INLINE static Float PowerOfTwo(Int n) { return _mm512_castsi512_ps(_mm512_slli_epi32(AddInt(n, SetInt(127)), 23)); }
-  PQI_INLINE static Float ToFloat(Int a) { return _mm512_cvtepi32_ps(a); }
-  // NaN gives 0.
-  PQI_INLINE static Int ToIntNearest(Float a) { return _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
-  // NaN and what is beyond int32 give INT_MIN.
-  PQI_INLINE static Int ToIntPlain(Float a) { return _mm512_cvtps_epi32(a); }
-
-  // Codes less their zero point to bytes, at most `top` (generic/epilogue_registers.h): the bytes of a, b, c, d one after another.
-  PQI_INLINE static Int SetShort(int32_t v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
-  PQI_INLINE static Int PackBytes(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
-    const Int ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-    const Int cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-    // Packing works within 128-bit pieces: piece L holds dword L of a, b, c, d.
-    const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(ab, cd), top);
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
-  }
-  // Piece `piece` of `Bytes` bytes.
-  template <int Bytes, class Lanes>
-  PQI_INLINE static void StorePiece(uint8_t* p, Int v, int piece, Lanes lanes) {
-    if constexpr (Bytes == 32) {
-      PutBytes(p, piece == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1), lanes);
-    } else {
-      PutBytes(p, Quarter(v, piece), lanes);
-    }
-  }
-  PQI_INLINE static __m128i Quarter(Int v, int i) {
-    switch (i) {
-      case 0:
-        return _mm512_castsi512_si128(v);
-      case 1:
-        return _mm512_extracti32x4_epi32(v, 1);
-      case 2:
-        return _mm512_extracti32x4_epi32(v, 2);
-      default:
-        return _mm512_extracti32x4_epi32(v, 3);
-    }
-  }
-
-  // Doubles.
-  using Wide = __m512d;
-  PQI_INLINE static Wide WidenLow(Float a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
-  PQI_INLINE static Wide WidenHigh(Float a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
-  PQI_INLINE static Float Narrow(Wide low, Wide high) {
-    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
-  }
-  PQI_INLINE static Wide SetWide(double v) { return _mm512_set1_pd(v); }
-  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return _mm512_add_pd(a, b); }
-  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return _mm512_sub_pd(a, b); }
-  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return _mm512_mul_pd(a, b); }
-  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return _mm512_div_pd(a, b); }
-  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return _mm512_max_pd(a, b); }
-  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return _mm512_min_pd(a, b); }
-  PQI_INLINE static Wide AbsWide(Wide a) { return _mm512_abs_pd(a); }
-  PQI_INLINE static Wide RoundWide(Wide a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
-    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
-  }
-  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) {
-    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
-  }
-
-  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four of one channel, the last ones 0 where lines end.
+  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four pixels of one channel, the last of them 0
+  // where lines end.
   static constexpr int kColumnVectors = 4;
   static constexpr int kColumnOutputs = 2;
   static constexpr int ColumnPhases(int lines) { return (lines + 3) / 4; }
   PQI_INLINE static Int ColumnDot(Int acc, Int x, Int w) { return Dot(acc, x, w); }
-  using ByteMask = __mmask64;
-  PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
 
-  PQI_INLINE static __m512i Bytes64(const void* p, All) { return _mm512_loadu_si512(p); }
-  PQI_INLINE static __m512i Bytes64(const void* p, ByteMask m) { return _mm512_maskz_loadu_epi8(m, p); }
-  PQI_INLINE static __m256i Bytes32(const void* p, All) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  PQI_INLINE static __m256i Bytes32(const void* p, ByteMask m) { return _mm256_maskz_loadu_epi8(static_cast<__mmask32>(m), p); }
-  PQI_INLINE static __m128i Bytes16(const void* p, All) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-  PQI_INLINE static __m128i Bytes16(const void* p, ByteMask m) { return _mm_maskz_loadu_epi8(static_cast<__mmask16>(m), p); }
-  // Eight bytes to the lower half of each 128-bit piece.
+  // Spreads 32 bytes over the lower halves of the four pieces of 128 bits.
   template <class Lanes>
   PQI_INLINE static Int Spread32(const void* p, Lanes lanes) {
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_zextsi256_si512(Bytes32(p, lanes)));
   }
 
-  // The bytes of lines a, b, c, d to dwords: of 64 channels, of 32 channels after Spread32, of 16 that are dwords already.
+  // Interleaves the bytes of lines a, b, c and d to dwords: of 64 channels, of 32 channels after Spread32, or of 16 channels that are
+  // dwords already.
   PQI_INLINE static void Interleave(Int a, Int b, Int c, Int d, Int (&out)[4]) {
     const Int ab_lo = _mm512_unpacklo_epi8(a, b), ab_hi = _mm512_unpackhi_epi8(a, b);
     const Int cd_lo = _mm512_unpacklo_epi8(c, d), cd_hi = _mm512_unpackhi_epi8(c, d);
@@ -240,14 +67,14 @@ struct Simd {
     out[0] = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
   }
 
-  // Back from the order in which Interleave leaves them.
+  // Packs codes in the order in which Interleave leaves channels, which brings them back in theirs.
   PQI_INLINE static Int ColumnBytes(const Int (&v)[4], Int zero_point, Int top) {
     const Int low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
     const Int high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
     return _mm512_min_epu8(_mm512_packus_epi16(low, high), top);
   }
 
-  // Few channels of two or four image rows beside each other in one vector. `at(r)`: the bytes of row r.
+  // Puts few channels of two or four image rows beside each other in one vector.
   static constexpr int kRowsBeside = 4;
   template <int kRows, class At, class Lanes>
   PQI_INLINE static Int Beside(At at, Lanes lanes) {
@@ -273,7 +100,7 @@ struct Simd {
     }
   }
 
-  // Q * 16 channels of a line, as Interleave takes them.
+  // A line as Interleave takes it.
   template <int Q, class Lanes>
   PQI_INLINE static Int Line(const void* p, Lanes lanes) {
     if constexpr (Q == 4) return Bytes64(p, lanes);
@@ -287,7 +114,6 @@ struct Simd {
       Interleave(line(4 * p), line(4 * p + 1), line(4 * p + 2), line(4 * p + 3), out[p]);
     }
   }
-  // Lines of weights, one behind the other in the array.
   template <int Q, int kLines>
   PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
     Int lines[kLines];
@@ -295,14 +121,6 @@ struct Simd {
     Columns<Q>(lines, out);
   }
 
-  PQI_INLINE static void PutBytes(uint8_t* p, __m512i v, All) { _mm512_storeu_si512(p, v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m512i v, ByteMask m) { _mm512_mask_storeu_epi8(p, m, v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m256i v, All) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m256i v, ByteMask m) { _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(m), v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
-  PQI_INLINE static void PutBytes(uint8_t* p, __m128i v, ByteMask m) { _mm_mask_storeu_epi8(p, static_cast<__mmask16>(m), v); }
-
-  // Codes less their zero point to bytes, in the order of Columns.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, Lanes lanes) {
     if constexpr (Q == 4) {
@@ -312,7 +130,7 @@ struct Simd {
       const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(words, words), top);
       PutBytes(p, _mm512_castsi512_si256(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), bytes)), lanes);
     } else {
-      PutBytes(p, _mm512_castsi512_si128(PackBytes(v[0], v[0], v[0], v[0], zero_point, top)), lanes);
+      Avx512Base::StoreColumn<1>(p, v, zero_point, top, lanes);
     }
   }
 };

@@ -1,5 +1,6 @@
-// The kernel set for AVX-VNNI. Compiled with those flags: nothing here runs before base/isa.h has said that the CPU has them.
-#include "kernels/generic/kernel_set.h"
+// The kernel set for AVX-VNNI. It is compiled with flags for these instructions, so nothing here runs before base/isa.h has said that the
+// CPU has them.
+#include "kernels/generic/make_kernel_set.h"
 #include "kernels/sets.h"
 #include "kernels/x86/avxvnni/simd.h"
 

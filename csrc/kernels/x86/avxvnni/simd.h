@@ -1,4 +1,5 @@
-// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/kernel_set.h says what they are for).
+// AVX-VNNI primitives: those of AVX2 with vpdpbusd in place of the widened product (kernels/generic/primitives.h says what each name
+// means).
 //
 // vpdpbusd on 256 bits has two encodings that do the same: VEX (AVX-VNNI: Alder Lake and later, Zen 5) and EVEX (AVX512-VNNI + VL).
 // Which one is compiled follows from the flags of the translation unit: VEX in the library, EVEX in the twin that tests run on machines
@@ -10,8 +11,8 @@
 namespace pqi::kernels {
 namespace {
 
-struct AvxVnni : Simd {
-  // 6x16 of sixteen registers: 12 accumulators, 2 weights, 1 activation.
+struct AvxVnni : Avx2 {
+  // Sixteen registers hold 6x16 as 12 accumulators, 2 weights and 1 activation.
   static constexpr TileShape kU8S8 = {6, 16, 4};
   static constexpr int kNarrowRows = 2, kNarrowUnpackedRows = 3;
 
@@ -26,7 +27,8 @@ struct AvxVnni : Simd {
 #endif
   }
 
-  // Columns of pixels: each dword lane holds four of one channel, the last ones 0 where lines end.
+  // Columns of pixels (kernels/generic/depthwise_columns.h): each dword lane holds four pixels of one channel, the last of them 0 where
+  // lines end.
   static constexpr int kColumnVectors = 2;
   static constexpr int kColumnOutputs = 2;
   static constexpr int ColumnPhases(int lines) { return (lines + 3) / 4; }
@@ -36,13 +38,13 @@ struct AvxVnni : Simd {
     if (m.count <= 8) return Bytes8(p, m);
     return _mm_unpacklo_epi64(Bytes8(p, All()), Bytes8(static_cast<const uint8_t*>(p) + 8, Mask{m.lanes, m.count - 8}));
   }
-  // Eight bytes to the lower half of each 128-bit piece.
+  // Spreads 16 bytes over the lower halves of the two pieces of 128 bits.
   template <class Lanes>
   PQI_INLINE static Int Spread16(const void* p, const Lanes& lanes) {
     return _mm256_permute4x64_epi64(_mm256_castsi128_si256(Bytes16(p, lanes)), 0x50);
   }
 
-  // Q * 8 channels of a line, and the dwords of four lines of them.
+  // A line as Interleave takes it.
   template <int Q, class Lanes>
   PQI_INLINE static auto Line(const void* p, const Lanes& lanes) {
     if constexpr (Q == 2) {
@@ -67,7 +69,6 @@ struct AvxVnni : Simd {
       Interleave(line(4 * p), line(4 * p + 1), line(4 * p + 2), line(4 * p + 3), out[p]);
     }
   }
-  // Lines of weights, one behind the other in the array.
   template <int Q, int kLines>
   PQI_INLINE static void WeightColumns(const int8_t (*w)[Q * kLanes], Int (&out)[ColumnPhases(kLines)][Q]) {
     decltype(Line<Q>(w[0], All())) lines[kLines];
@@ -75,7 +76,6 @@ struct AvxVnni : Simd {
     Columns<Q>(lines, out);
   }
 
-  // Codes less their zero point to bytes, in the order of Columns.
   template <int Q, class Lanes>
   PQI_INLINE static void StoreColumn(uint8_t* p, const Int (&v)[Q], Int zero_point, Int top, const Lanes& lanes) {
     if constexpr (Q == 2) {
@@ -83,7 +83,7 @@ struct AvxVnni : Simd {
       const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(words, words), top);
       PutPiece(p, _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)), 16, lanes);
     } else {
-      Simd::StoreColumn<1>(p, v, zero_point, top, lanes);
+      Avx2::StoreColumn<1>(p, v, zero_point, top, lanes);
     }
   }
 };

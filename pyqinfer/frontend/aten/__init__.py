@@ -1,0 +1,10 @@
+"""Op handlers by family: arguments of an aten op by schema name in, IR nodes out."""
+
+from __future__ import annotations
+
+from pyqinfer.frontend.aten import activations, arithmetic, layers, masks, matmul, movement, norms, pooling, reduce, resample
+from pyqinfer.frontend.reader import Handler
+
+FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, movement, resample)
+# Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
+HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

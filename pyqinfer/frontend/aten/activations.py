@@ -1,0 +1,87 @@
+"""Handlers of aten ops that apply one function to every element: activations, clamps and elementary functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend.aten.arithmetic import with_constant
+from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+# Functions without parameters that have the same name in torch and in the engine.
+_FUNCTIONS = ("exp", "log", "sqrt", "rsqrt", "abs", "erf", "sigmoid", "tanh", "silu", "hardsigmoid", "hardswish")
+
+
+def _function(name: str) -> Handler:
+    """The handler of an op that is one of the engine's elementary functions."""
+    return lambda reader, node, a: unary(reader, node, operand(reader, a), name)
+
+
+def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
+    return clamped(reader, node, operand(reader, a), lo, hi)
+
+
+def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["input_scale"] != 1:
+        raise NotSupportedHere(f"elu with input_scale={a['input_scale']}")
+    y = unary(reader, node, operand(reader, a), "elu", a["alpha"])
+    return y if a["scale"] == 1 else scaled(reader, node, inner(y), float(a["scale"]))
+
+
+def _celu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """celu is alpha * elu(x / alpha)."""
+    alpha = float(a["alpha"])
+    if alpha <= 0:
+        raise NotSupportedHere(f"celu with alpha={alpha}")
+    x = operand(reader, a)
+    y = unary(reader, node, x if alpha == 1 else inner(scaled(reader, node, x, 1 / alpha)), "elu", 1.0)
+    return y if alpha == 1 else scaled(reader, node, inner(y), alpha)
+
+
+def _softplus(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """softplus is log(1 + e^(beta x)) / beta. From beta x = 20 on that is x in float32, so that a higher threshold changes nothing."""
+    beta, threshold = float(a["beta"]), float(a["threshold"])
+    if threshold < 20 or beta <= 0:
+        raise NotSupportedHere(f"softplus with beta={beta}, threshold={threshold}")
+    x = operand(reader, a)
+    if beta == 1:
+        return unary(reader, node, x, "softplus")
+    y = unary(reader, node, inner(scaled(reader, node, x, beta)), "softplus")
+    return with_constant(reader, node, inner(y), beta, "div")
+
+
+def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return unary(reader, node, operand(reader, a), "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
+
+
+def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    slope, x = reader.constant(a["weight"], "weight").ravel(), operand(reader, a)
+    if slope.size == 1:
+        return unary(reader, node, x, "leaky_relu", slope[0])
+    if len(x.shape) not in (2, 4):
+        raise NotSupportedHere(f"prelu with a slope per channel over rank {len(x.shape)}")
+    return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
+
+
+HANDLERS: dict[str, Handler] = {
+    "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
+    "relu6": lambda r, n, a: _clamp(r, n, a, 0.0, 6.0),
+    "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
+    "clamp": lambda r, n, a: _clamp(r, n, a, a["min"], a["max"]),
+    "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
+    "clamp_max": lambda r, n, a: _clamp(r, n, a, None, a["max"]),
+    **{name: _function(name) for name in _FUNCTIONS},
+    "softplus": _softplus,
+    "elu": _elu,
+    "selu": lambda r, n, a: _elu(r, n, {"self": a["self"], "alpha": _SELU_ALPHA, "scale": _SELU_SCALE, "input_scale": 1}),
+    "celu": _celu,
+    "gelu": _gelu,
+    "leaky_relu": lambda r, n, a: unary(r, n, operand(r, a), "leaky_relu", a["negative_slope"]),
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
+}

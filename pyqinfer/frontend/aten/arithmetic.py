@@ -1,0 +1,127 @@
+"""Handlers of aten ops that combine two operands element by element, and of powers, which are products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, from_numpy, tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.aten.build import clamped, inner, of_rank, operand, scaled, unary
+from pyqinfer.frontend.aten.masks import hides_scores, masked_sum
+from pyqinfer.frontend.aten.per_channel import or_per_channel
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+
+
+def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
+    """The arguments of an add or sub, with alpha multiplied into the second operand."""
+    alpha, other = a.get("alpha", 1), a["other"]
+    if alpha == 1:
+        return a
+    if isinstance(other, SymbolicSize):
+        raise NotSupportedHere("arithmetic with a size of the input")
+    if isinstance(other, ir.Value):
+        other = inner(scaled(reader, node, reader.activation(other, "second operand"), float(alpha)))
+    elif isinstance(other, (int, float)):
+        other = other * alpha
+    else:
+        other = from_numpy(reader.constant(other, "second operand") * np.float32(alpha))
+    return {**a, "other": other, "alpha": 1}
+
+
+def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    a = _with_alpha(reader, node, a)
+    if not (isinstance(a["self"], ir.Value) and isinstance(a["other"], ir.Value)):
+        return _binary(reader, node, a, "add")
+    left, right = reader.activation(a["self"], "first operand"), reader.activation(a["other"], "second operand")
+    shape = shapes.merge(left.shape, right.shape)
+    return _binary(reader, node, a, "add") if shape is None else reader.emit("add", node, [left, right], shape)
+
+
+def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    if a.get("rounding_mode") is not None:
+        raise NotSupportedHere(f"{function} with rounding_mode")
+    if function == "rsub" and a.get("alpha", 1) != 1:
+        raise NotSupportedHere(f"rsub with alpha={a['alpha']}")
+    a = _with_alpha(reader, node, a)
+    return combined(reader, node, a["self"], a["other"], function)
+
+
+def combined(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
+    """``x function y``, broadcast; one of them may be a number or a constant."""
+    if not isinstance(x, ir.Value):
+        x, y, function = y, x, {"sub": "rsub", "div": "rdiv", "rsub": "sub"}.get(function, function)
+    x = reader.activation(x, "first operand")
+    if not isinstance(y, ir.Value):
+        return with_constant(reader, node, x, y, function)
+    y = reader.activation(y, "second operand")
+    rank = max(len(x.shape), len(y.shape))
+    x, y = (of_rank(reader, node, v, rank) for v in (x, y))
+    shape = shapes.broadcast(x.shape, y.shape)
+    if shape is None:
+        raise NotSupportedHere(f"{function} of shapes {x.shape} and {y.shape}")
+    return reader.emit("binary", node, [x, y], shape, {"function": function}, name=reader.namer.name(node, function))
+
+
+def with_constant(reader: GraphReader, node: Node, x: ir.Value, constant: Any, function: str) -> ir.Value:
+    """``x function constant``, broadcast; "rsub" and "rdiv" exchange the operands."""
+    if isinstance(constant, SymbolicSize):
+        raise NotSupportedHere("arithmetic with a size of the input")
+    if function == "add" and hides_scores(node, constant):
+        return masked_sum(reader, node, x, constant)
+    if isinstance(constant, (int, float)):
+        constant = tensor(float(constant))
+    other = reader.constant(constant, "second operand")
+    rank = max(len(x.shape), other.ndim)
+    other = other.reshape((1,) * (rank - other.ndim) + other.shape)
+    x = of_rank(reader, node, x, rank)
+    shape = shapes.broadcast(x.shape, other.shape)
+    if shape is None:
+        raise NotSupportedHere(f"{function} of shapes {x.shape} and {other.shape}")
+    return reader.emit("binary", node, [x], shape, {"function": function}, {"other": other}, name=reader.namer.name(node, function))
+
+
+def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Whole powers by multiplication, as torch computes a square and a cube."""
+    x, exponent = reader.activation(a["self"], "base"), a["exponent"]
+    if exponent in (0.5, -0.5):
+        return unary(reader, node, x, "sqrt" if exponent > 0 else "rsqrt")
+    if exponent not in (1, 2, 3, -1):
+        raise NotSupportedHere(f"a power of {exponent}")
+    if exponent == -1:
+        return with_constant(reader, node, x, 1.0, "rdiv")
+    y = x
+    for _ in range(int(exponent) - 1):
+        if y is not x:
+            inner(y)
+        y = reader.emit("binary", node, [y, x], x.shape, {"function": "mul"}, name=reader.namer.name(node, "pow"))
+    return y
+
+
+def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
+    """The larger or smaller of two tensors; where one of them is a single number, it bounds the other."""
+    x, bound = a["self"], a["other"]
+    if not isinstance(x, ir.Value):
+        x, bound = bound, x
+    if not isinstance(bound, Tensor) or bound.numel() != 1 or bound.ndim > len(reader.activation(x, "operand").shape):
+        return combined(reader, node, x, bound, "maximum" if largest else "minimum")
+    value = float(bound)
+    return clamped(reader, node, reader.activation(x, "input"), value if largest else None, None if largest else value)
+
+
+HANDLERS: dict[str, Handler] = {
+    "add": or_per_channel("add", _add),
+    "sub": or_per_channel("sub", lambda r, n, a: _binary(r, n, a, "sub")),
+    "rsub": lambda r, n, a: _binary(r, n, a, "rsub"),
+    "mul": or_per_channel("mul", lambda r, n, a: _binary(r, n, a, "mul")),
+    "div": or_per_channel("div", lambda r, n, a: _binary(r, n, a, "div")),
+    "neg": lambda r, n, a: scaled(r, n, operand(r, a), -1.0),
+    "reciprocal": lambda r, n, a: with_constant(r, n, operand(r, a), 1.0, "rdiv"),
+    "maximum": lambda r, n, a: _extremum(r, n, a, True),
+    "minimum": lambda r, n, a: _extremum(r, n, a, False),
+    "pow": _pow,
+}

@@ -1,0 +1,151 @@
+"""The steps that op handlers share: one IR node each, or none where nothing would change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
+
+INFINITY = float("inf")
+TO_END = 2**31 - 1  # end of a slice that goes to the end of its dimension
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """A window's argument as (vertical, horizontal); torch writes one number where they are equal."""
+    items = [value] if isinstance(value, int) else list(value)
+    return (int(items[0]), int(items[-1]))
+
+
+def operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    """The first operand, which torch's schemas call "self" or "input"."""
+    return reader.activation(a.get("self", a.get("input")), "input")
+
+
+def image_operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    """The first operand, which has to be [N, C, H, W]."""
+    x = operand(reader, a)
+    if len(x.shape) != 4:
+        raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
+    return x
+
+
+def inner(value: ir.Value) -> ir.Value:
+    """``value``, marked as equal to no single tensor of torch's graph, so that nobody compares it with one."""
+    value.origin = ""
+    return value
+
+
+def reshaped(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim], op: str) -> ir.Value:
+    """The elements of ``x`` under another shape, which may hold one -1 or None; ``x`` itself where nothing changes."""
+    shape = shapes.reshape(x.shape, target)
+    if shape is None:
+        raise NotSupportedHere(f"reshape of {x.shape} to {tuple(target)}: more than one unknown dimension")
+    if shape == x.shape and None not in shape:
+        return x
+    return reader.emit("reshape", node, [x], shape, {"shape": shape}, name=reader.namer.name(node, op))
+
+
+def of_rank(reader: GraphReader, node: Node, x: ir.Value, rank: int) -> ir.Value:
+    """``x`` with dimensions of 1 in front, so that it has the rank of what it is broadcast with; ``x`` itself where it has."""
+    missing = rank - len(x.shape)
+    return x if missing == 0 else inner(reshaped(reader, node, x, (1,) * missing + x.shape, "unsqueeze"))
+
+
+def permuted(reader: GraphReader, node: Node, x: ir.Value, perm: Sequence[int]) -> ir.Value:
+    """``x`` with its axes in another order; ``x`` itself where the order is kept."""
+    if list(perm) == list(range(len(x.shape))):
+        return x
+    return reader.emit("transpose", node, [x], tuple(x.shape[i] for i in perm), {"perm": tuple(perm)})
+
+
+def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
+    """``x[start:end:step]`` along an axis; ``start`` and ``end`` are not negative, and ``end`` may lie behind the dimension."""
+    dim = x.shape[axis]
+    if isinstance(dim, int):
+        start, end = min(start, dim), min(end, dim)
+        if start >= end:
+            raise NotSupportedHere(f"an empty slice [{start}:{end}] of a dimension of {dim}")
+    if step == 1 and start == 0 and end in (dim, TO_END):
+        return x
+    size = -(-(end - start) // step) if isinstance(dim, int) else None
+    attrs: dict[str, ir.Attr] = {"axis": axis, "start": start, "end": end, "step": step}
+    return reader.emit("slice", node, [x], (*x.shape[:axis], size, *x.shape[axis + 1 :]), attrs)
+
+
+def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operand") -> ir.Value:
+    """``operand`` as a float value of the graph; a constant becomes a node."""
+    if not isinstance(operand, (Tensor, QuantizedConstant)):
+        return reader.activation(operand, what)
+    value = reader.constant(operand, what)
+    name = reader.namer.unique(f"{node.name}.constant")
+    return inner(reader.emit("constant", node, [], value.shape, {}, {"value": value}, name=name))
+
+
+def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim]) -> ir.Value:
+    """``x`` with dimensions of 1 repeated; ``target`` has None for one that is kept."""
+    x = of_rank(reader, node, x, len(target))
+    sizes: list[ir.Dim] = [0 if d is None or d == n else d for d, n in zip(target, x.shape, strict=True)]
+    if not any(sizes):
+        return x
+    wrong = [n for d, n in zip(sizes, x.shape, strict=True) if d and n != 1]
+    if wrong:
+        raise NotSupportedHere(f"expands a dimension of {wrong[0]}")
+    named = {d for d in sizes if isinstance(d, str)}
+    like = [v for n, v in reader.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and named <= set(v.shape)]
+    if named and not like:
+        raise NotSupportedHere(f"expands to {tuple(target)}, which no input has all of")
+    shape = tuple(d or n for d, n in zip(sizes, x.shape, strict=True))
+    return reader.emit("expand", node, [x, like[0]] if named else [x], shape, {"shape": tuple(sizes)})
+
+
+def known_size(x: ir.Value, axis: int) -> int:
+    """The size of a dimension, which has to be known while converting."""
+    dim = x.shape[axis]
+    if not isinstance(dim, int):
+        raise NotSupportedHere(f"splits dimension {axis}, which is not known while converting")
+    return dim
+
+
+def unary(reader: GraphReader, node: Node, x: ir.Value, function: str, alpha: Any = 0.0) -> ir.Value:
+    """One of the engine's elementary functions; ``alpha`` is the parameter of those that have one."""
+    attrs: dict[str, ir.Attr] = {"function": function, "alpha": float(np.float32(alpha))}
+    return reader.emit("unary", node, [x], x.shape, attrs, name=reader.namer.name(node, function))
+
+
+def clamped(reader: GraphReader, node: Node, x: ir.Value, lo: Any, hi: Any) -> ir.Value:
+    """``x`` between two numbers; None: no bound."""
+    if isinstance(lo, ir.Value | Tensor) or isinstance(hi, ir.Value | Tensor):
+        raise NotSupportedHere("bounds that are tensors")
+    attrs: dict[str, ir.Attr] = {
+        "lo": -INFINITY if lo is None else float(np.float32(lo)),
+        "hi": INFINITY if hi is None else float(np.float32(hi)),
+    }
+    return reader.emit("clamp", node, [x], x.shape, attrs, name=reader.namer.name(node, "relu" if hi is None else "clamp"))
+
+
+def scaled(reader: GraphReader, node: Node, x: ir.Value, factor: float) -> ir.Value:
+    """``x * factor``, where an operation of torch's has such a step."""
+    if factor == 1:
+        return x
+    other = np.full((1,) * len(x.shape), factor, np.float32)
+    return reader.emit("binary", node, [x], x.shape, {"function": "mul"}, {"other": other}, name=reader.namer.name(node, "scale"))
+
+
+def summed(reader: GraphReader, node: Node, x: ir.Value, other: ir.Value | np.ndarray[Any, Any]) -> ir.Value:
+    """``x + other``, which broadcasts to the shape of ``x``."""
+    rank, name = len(x.shape), reader.namer.name(node, "add")
+    padded = (1,) * (rank - len(other.shape)) + tuple(other.shape)
+    shape = shapes.broadcast(x.shape, padded)
+    if shape is None:
+        raise NotSupportedHere(f"adds shapes {x.shape} and {padded}")
+    if isinstance(other, ir.Value):
+        return reader.emit("binary", node, [x, of_rank(reader, node, other, rank)], shape, {"function": "add"}, name=name)
+    return reader.emit("binary", node, [x], shape, {"function": "add"}, {"other": other.reshape(padded)}, name=name)

@@ -1,0 +1,67 @@
+"""Constants that hide positions from a softmax, by minus infinity or a boolean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.aten.build import inner, summed
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere
+
+# The lowest float32 stands for minus infinity, which a file cannot hold: a score that it is added to vanishes in the softmax.
+_LOWEST = np.finfo(np.float32).min
+_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
+
+
+def hides_scores(node: Node, addend: Any) -> bool:
+    """Whether a constant that is added here hides positions from the softmax that reads the sum."""
+    if not isinstance(addend, Tensor) or not (addend == -math.inf).any():
+        return False
+    return all(getattr(getattr(user.target, "_schema", None), "name", "") in _SOFTMAX for user in node.users)
+
+
+def masked_sum(reader: GraphReader, node: Node, scores: ir.Value, mask: Any) -> ir.Value:
+    """Scores plus a mask of booleans or minus infinities, in front of a softmax."""
+    return summed(reader, node, scores, additive_mask(mask))
+
+
+def additive_mask(mask: Any) -> np.ndarray[Any, Any]:
+    """A mask as numbers to add to scores: 0 where a position is seen, the lowest float32 where it is hidden."""
+    if not isinstance(mask, Tensor):
+        raise NotSupportedHere("an attention mask that is quantized")
+    added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask.to(torch.float32)
+    if added.isnan().any() or (added == math.inf).any():
+        raise ValueError("the attention mask holds NaN or infinity")
+    if (added <= float(_LOWEST)).all(-1).any():
+        raise NotSupportedHere("an attention mask that hides every position from a row")
+    array: np.ndarray[Any, Any] = added.clamp(min=float(_LOWEST)).numpy()
+    return array
+
+
+def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, mask, value = reader.activation(a["self"], "input"), a["mask"], a["value"]
+    if not isinstance(mask, Tensor) or isinstance(value, ir.Value):
+        raise NotSupportedHere("a mask or value that is computed from the input")
+    filled = torch.zeros(mask.shape).masked_fill(mask, float(value))
+    if hides_scores(node, filled):
+        return masked_sum(reader, node, x, filled)
+    if not math.isfinite(float(value)):
+        raise NotSupportedHere(f"fills in {float(value)} where no softmax alone reads the result")
+    kept, rank = (~mask).to(torch.float32).numpy(), len(x.shape)
+    kept = kept.reshape((1,) * (rank - kept.ndim) + kept.shape)
+    shape = shapes.broadcast(x.shape, kept.shape)
+    if shape is None:
+        raise NotSupportedHere(f"a mask of shape {kept.shape} for {x.shape}")
+    y = reader.emit("binary", node, [x], shape, {"function": "mul"}, {"other": kept}, name=reader.namer.name(node, "mask"))
+    return summed(reader, node, inner(y), filled.numpy())
+
+
+HANDLERS: dict[str, Handler] = {"masked_fill": _masked_fill}

@@ -1,0 +1,325 @@
+"""Handlers of aten ops that move elements or leave them as they are: views, permutations, concatenation, slices, repetition, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.aten.build import TO_END, expanded, inner, known_size, of_rank, operand, permuted, reshaped, sliced, tensor_of
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+
+
+def _axis(a: Arguments, rank: int, key: str = "dim") -> int:
+    return int(a[key]) % rank if rank else 0
+
+
+def _identity(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    return a["self"]
+
+
+def _dropout(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if a["train"]:
+        raise NotSupportedHere("dropout in training mode; call model.eval() before exporting")
+    return a["input"]
+
+
+def _size_of(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if not isinstance(a["self"], ir.Value):
+        raise NotSupportedHere("the size of a constant")
+    dim = a["self"].shape[a["dim"]]
+    return dim if isinstance(dim, int) else SymbolicSize(dim)
+
+
+def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    target = [d.dim if isinstance(d, SymbolicSize) else int(d) for d in a.get("size") or a.get("shape") or []]
+    return reshaped(reader, node, x, target, "reshape")
+
+
+def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    target = shapes.flatten(x.shape, a["start_dim"], a["end_dim"])
+    return reshaped(reader, node, x, target, "flatten")
+
+
+def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = reader.activation(a["self"], "input")
+    if "dim" not in a:
+        # A symbolic dimension stays: torch.export has symbols for sizes other than 1 only.
+        if None in x.shape:
+            raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+        return reshaped(reader, node, x, [d for d in x.shape if d != 1], "squeeze")
+    axes = [a["dim"]] if isinstance(a["dim"], int) else a["dim"]
+    drop = {d % len(x.shape) for d in axes}
+    if any(x.shape[d] is None or isinstance(x.shape[d], str) for d in drop):
+        raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+    return reshaped(reader, node, x, [d for i, d in enumerate(x.shape) if i not in drop or d != 1], "squeeze")
+
+
+def _unsqueeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape) + 1)
+    return reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")
+
+
+def _permute(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    return permuted(reader, node, x, [d % len(x.shape) for d in a["dims"]])
+
+
+def _swap(reader: GraphReader, node: Node, a: Arguments, first: int, second: int) -> ir.Value:
+    x = operand(reader, a)
+    perm = list(range(len(x.shape)))
+    if perm:
+        perm[first], perm[second] = perm[second], perm[first]
+    return permuted(reader, node, x, perm)
+
+
+def _t(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _swap(reader, node, a, 0, len(operand(reader, a).shape) - 1)
+
+
+def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _concat(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
+
+
+def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    values = [tensor_of(reader, node, x) for x in a["tensors"]]
+    axis = _axis(a, len(values[0].shape) + 1)
+    rows = [inner(reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")) for x in values]
+    return _concat(reader, node, rows, axis)
+
+
+def _concat(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -> ir.Value:
+    values = [x for x in values if x.shape != (0,)]  # torch allows empty tensors of rank 1 beside any others
+    rank = len(values[0].shape)
+    axis = dim % rank
+    shape: ir.Shape | None = values[0].shape
+    for x in values[1:]:
+        shape = None if shape is None or len(x.shape) != rank else shapes.merge(_without(shape, axis), _without(x.shape, axis))
+    if shape is None:
+        raise NotSupportedHere(f"concatenates shapes {', '.join(str(x.shape) for x in values)} along {axis}")
+    while len(values) > 64:  # the most inputs of a concat in the engine
+        values = [inner(_concat(reader, node, values[:64], axis)), *values[64:]]
+    if len(values) == 1:
+        return values[0]
+    size = shapes.total([x.shape[axis] for x in values])
+    return reader.emit("concat", node, values, (*shape[:axis], size, *shape[axis + 1 :]), {"axis": axis})
+
+
+def _without(shape: ir.Shape, axis: int) -> ir.Shape:
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def _slice(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape))
+    start, end = (_position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
+    return sliced(reader, node, x, axis, start, end, int(a["step"]))
+
+
+def _narrow_end(a: Arguments) -> int:
+    if not isinstance(a["start"], int) or not isinstance(a["length"], int) or a["start"] < 0:
+        raise NotSupportedHere(f"narrow from {a['start']}, length {a['length']}")
+    return a["start"] + a["length"]
+
+
+def _position(value: Any, dim: ir.Dim, default: int) -> int:
+    """A start or end of a slice without torch's negative numbers, which count from the end."""
+    if value is None:
+        return default
+    if isinstance(value, SymbolicSize):
+        if value.dim is not None and value.dim == dim:
+            return TO_END
+        raise NotSupportedHere("a slice to a place that depends on the input's size")
+    if value >= 0:
+        return min(int(value), TO_END)
+    if not isinstance(dim, int):
+        raise NotSupportedHere(f"a slice to place {value} of a dimension that is not known while converting")
+    return max(dim + int(value), 0)
+
+
+def _select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape))
+    return _selected(reader, node, x, axis, _position(a["index"], x.shape[axis], 0))
+
+
+def _selected(reader: GraphReader, node: Node, x: ir.Value, axis: int, index: int) -> ir.Value:
+    piece = sliced(reader, node, x, axis, index, index + 1)
+    if piece is not x:
+        inner(piece)
+    return reshaped(reader, node, piece, (*x.shape[:axis], *x.shape[axis + 1 :]), "select")
+
+
+def _pieces(reader: GraphReader, node: Node, x: ir.Value, axis: int, sizes: Sequence[int]) -> list[ir.Value]:
+    ends = np.cumsum(sizes).tolist()
+    return [inner(sliced(reader, node, x, axis, end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape))
+    size: Any = a.get("split_size", a.get("split_sizes", a.get("split_sections")))
+    if not isinstance(size, int):
+        return _pieces(reader, node, x, axis, [int(n) for n in size])
+    length = known_size(x, axis)
+    return _pieces(reader, node, x, axis, [min(size, length - i) for i in range(0, length, size)])
+
+
+def _chunk(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape))
+    size = -(-known_size(x, axis) // int(a["chunks"]))
+    return _split(reader, node, {"self": x, "dim": axis, "split_size": size})
+
+
+def _unbind(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
+    x = operand(reader, a)
+    axis = _axis(a, len(x.shape))
+    return [inner(_selected(reader, node, x, axis, i)) for i in range(known_size(x, axis))]
+
+
+def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x, repeats = tensor_of(reader, node, a["self"]), [_size(n) for n in a["repeats"]]
+    if any(isinstance(n, int) and n < 1 for n in repeats):
+        raise NotSupportedHere(f"repeat by {repeats}")
+    x = of_rank(reader, node, x, len(repeats))
+    once = [count if count != 1 and size == 1 else None for count, size in zip(repeats, x.shape, strict=True)]
+    x = expanded(reader, node, x, once)
+    for axis, count in enumerate(repeats):
+        if count == 1 or once[axis] is not None:
+            continue
+        if not isinstance(count, int):
+            raise NotSupportedHere(f"repeats a dimension of {x.shape[axis]} by a size of the input")
+        if count > 1:
+            x = inner(_concat(reader, node, [x] * count, axis))
+    return x
+
+
+def _size(value: Any) -> ir.Dim:
+    if not isinstance(value, SymbolicSize):
+        return int(value)
+    if value.dim is None:
+        raise NotSupportedHere("a size computed from the input's")
+    return value.dim
+
+
+def _expand(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = tensor_of(reader, node, a["self"])
+    return expanded(reader, node, x, [None if d == -1 else d for d in map(_size, a["size"])])
+
+
+def _expand_as(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    other = a["other"]
+    shape = other.shape if isinstance(other, ir.Value) else tuple(other.shape)
+    x = tensor_of(reader, node, a["self"])
+    return expanded(reader, node, x, shape)
+
+
+def _tile(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    missing = len(operand(reader, a).shape) - len(a["dims"])
+    return _repeat(reader, node, {"self": a["self"], "repeats": [1] * missing + list(a["dims"])})
+
+
+def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    if len(a["dims"]) != len(a["shifts"]):
+        raise NotSupportedHere("roll without dimensions")
+    for dim, shift in zip(a["dims"], a["shifts"], strict=True):
+        axis = dim % len(x.shape)
+        cut = -shift % known_size(x, axis)
+        if cut:
+            pieces = [inner(sliced(reader, node, x, axis, cut, TO_END)), inner(sliced(reader, node, x, axis, 0, cut))]
+            x = inner(_concat(reader, node, pieces, axis))
+    return x
+
+
+def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A concatenation of slices of one element, last first; for short dimensions only."""
+    x = operand(reader, a)
+    for axis in {d % len(x.shape) for d in a["dims"]}:
+        if known_size(x, axis) > 64:
+            raise NotSupportedHere(f"flips a dimension of {x.shape[axis]}, more than 64")
+        pieces = [inner(sliced(reader, node, x, axis, i, i + 1)) for i in reversed(range(known_size(x, axis)))]
+        x = inner(_concat(reader, node, pieces, axis))
+    return x
+
+
+def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
+    x = operand(reader, a)
+    amounts: Any = a.get("pad", a.get("padding"))
+    if any(isinstance(n, SymbolicSize) for n in amounts):
+        raise NotSupportedHere("padding that depends on the input's size")
+    before, after = [0] * len(x.shape), [0] * len(x.shape)
+    for i in range(len(amounts) // 2):
+        before[-1 - i], after[-1 - i] = int(amounts[2 * i]), int(amounts[2 * i + 1])
+    for axis in range(len(x.shape)):  # a negative amount of padding cuts elements off
+        if min(before[axis], after[axis]) < 0:
+            end = known_size(x, axis) + min(after[axis], 0) if after[axis] < 0 else TO_END
+            x = inner(sliced(reader, node, x, axis, max(-before[axis], 0), end))
+            before[axis], after[axis] = max(before[axis], 0), max(after[axis], 0)
+    if not any(before) and not any(after):
+        return x
+    shape = tuple(d if b + e == 0 else d + b + e if isinstance(d, int) else None for d, b, e in zip(x.shape, before, after, strict=True))
+    value = float(np.float32(a.get("value") or 0.0)) if mode == "constant" else 0.0
+    attrs: dict[str, ir.Attr] = {"mode": mode, "before": tuple(before), "after": tuple(after), "value": value}
+    return reader.emit("pad", node, [x], shape, attrs)
+
+
+def _pad_by_name(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["mode"] not in ("constant", "reflect", "replicate"):
+        raise NotSupportedHere(f"padding of mode {a['mode']!r}")
+    return _pad(reader, node, a, a["mode"])
+
+
+HANDLERS: dict[str, Handler] = {
+    "clone": _identity,
+    "contiguous": _identity,
+    "alias": _identity,
+    "detach": _identity,
+    "lift_fresh_copy": _identity,
+    "dropout": _dropout,
+    "feature_dropout": _dropout,
+    "sym_size": _size_of,
+    "view": _view,
+    "_unsafe_view": _view,
+    "reshape": _view,
+    "flatten": _flatten,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    "permute": _permute,
+    "transpose": lambda r, n, a: _swap(r, n, a, int(a["dim0"]), int(a["dim1"])),
+    "t": _t,
+    "numpy_T": lambda r, n, a: permuted(r, n, operand(r, a), range(len(operand(r, a).shape))[::-1]),
+    "cat": _cat,
+    "concat": _cat,
+    "concatenate": _cat,
+    "stack": _stack,
+    "slice": _slice,
+    "slice_copy": _slice,
+    "narrow": lambda r, n, a: _slice(r, n, {**a, "end": _narrow_end(a), "step": 1}),
+    "select": _select,
+    "split": _split,
+    "split_with_sizes": _split,
+    "chunk": _chunk,
+    "unbind": _unbind,
+    "repeat": _repeat,
+    "expand": _expand,
+    "expand_as": _expand_as,
+    "tile": _tile,
+    "roll": _roll,
+    "flip": _flip,
+    "constant_pad_nd": lambda r, n, a: _pad(r, n, a, "constant"),
+    "pad": _pad_by_name,
+    "reflection_pad1d": lambda r, n, a: _pad(r, n, a, "reflect"),
+    "reflection_pad2d": lambda r, n, a: _pad(r, n, a, "reflect"),
+    "replication_pad1d": lambda r, n, a: _pad(r, n, a, "replicate"),
+    "replication_pad2d": lambda r, n, a: _pad(r, n, a, "replicate"),
+}

@@ -1,0 +1,99 @@
+"""Handlers of aten ops that reduce dimensions: sums, means, largest values, variances and norms."""
+
+from __future__ import annotations
+
+from torch import float32
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend.aten.arithmetic import combined, with_constant
+from pyqinfer.frontend.aten.build import INFINITY, inner, operand, unary
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere
+
+
+def _float_operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    """The operand of an op that may be asked to compute in another type, which the engine does not."""
+    if a.get("dtype") not in (None, float32):
+        raise NotSupportedHere(f"computes in {a['dtype']}")
+    return operand(reader, a)
+
+
+def _reduce(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
+    """Reduces the dimensions that are named, or all of them where none is."""
+    x = _float_operand(reader, a)
+    rank, dims = len(x.shape), a.get("dim")
+    if not rank:
+        raise NotSupportedHere(f"{function} of one number")
+    axes = tuple(sorted({d % rank for d in ([dims] if isinstance(dims, int) else dims or range(rank))}))
+    keep = bool(a.get("keepdim", False))
+    if function == "mean" and rank == 4 and axes == (2, 3):
+        return _mean(reader, node, x, keep)
+    shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes)
+    attrs: dict[str, ir.Attr] = {"function": function, "axes": axes, "keepdim": int(keep)}
+    return reader.emit("reduce", node, [x], shape, attrs, name=reader.namer.name(node, function))
+
+
+def _mean(reader: GraphReader, node: Node, x: ir.Value, keep: bool) -> ir.Value:
+    shape: ir.Shape = (x.shape[0], x.shape[1], 1, 1) if keep else (x.shape[0], x.shape[1])
+    return reader.emit("mean", node, [x], shape, {"keepdim": int(keep)})
+
+
+def _cumsum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Running sums along one dimension, in float32."""
+    x = _float_operand(reader, a)
+    if not x.shape:
+        raise NotSupportedHere("cumsum of one number")
+    return reader.emit("cumsum", node, [x], x.shape, {"axis": int(a["dim"]) % len(x.shape)})
+
+
+def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
+    """The variance, sum((x - mean)^2) / (n - correction), or its root, over dimensions whose sizes are known."""
+    x = operand(reader, a)
+    dims, keep = a.get("dim"), bool(a.get("keepdim", False))
+    # torch's var(x, unbiased) has True for a correction of 1, its var.correction has None.
+    correction = a.get("correction", a.get("unbiased", 1))
+    correction = 1.0 if correction is None else float(correction)
+    rank = len(x.shape)
+    axes = sorted({d % rank for d in ([dims] if isinstance(dims, int) else dims or range(rank))})
+    count = 1
+    for axis in axes:
+        size = x.shape[axis]
+        if not isinstance(size, int):
+            raise NotSupportedHere("over a dimension that is not known while converting")
+        count *= size
+    if count <= correction:
+        raise NotSupportedHere(f"over {count} elements with a correction of {correction:g}")
+    mean = inner(_reduce(reader, node, {"self": x, "dim": axes, "keepdim": True}, "mean"))
+    centred = inner(combined(reader, node, x, mean, "sub"))
+    squares = inner(combined(reader, node, centred, centred, "mul"))
+    total = _reduce(reader, node, {"self": squares, "dim": axes, "keepdim": keep}, "sum")
+    y = with_constant(reader, node, inner(total), count - correction, "div")
+    return unary(reader, node, inner(y), "sqrt") if root else y
+
+
+def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The norm of order 1, 2 or infinity."""
+    order = a.get("ord", a.get("p"))
+    order = 2.0 if order is None else float(order)
+    over = {"dim": a.get("dim"), "keepdim": a.get("keepdim", False), "dtype": a.get("dtype")}
+    x = operand(reader, a)
+    if order == 2:
+        squares = inner(combined(reader, node, x, x, "mul"))
+        return unary(reader, node, inner(_reduce(reader, node, {"self": squares, **over}, "sum")), "sqrt")
+    if order not in (1, INFINITY):
+        raise NotSupportedHere(f"a norm of order {order:g}")
+    magnitude = inner(unary(reader, node, x, "abs"))
+    return _reduce(reader, node, {"self": magnitude, **over}, "sum" if order == 1 else "amax")
+
+
+HANDLERS: dict[str, Handler] = {
+    "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
+    "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
+    "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
+    "cumsum": _cumsum,
+    "var": lambda r, n, a: _variance(r, n, a, False),
+    "std": lambda r, n, a: _variance(r, n, a, True),
+    "linalg_vector_norm": _vector_norm,
+    "norm": _vector_norm,
+}

@@ -1,0 +1,48 @@
+"""What a node of torch's graph can stand for besides an ``ir.Value``, and how an op handler refuses one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pyqinfer import ir
+
+
+class NotSupportedHere(Exception):
+    """Raised by a handler for what the engine cannot do; the reader collects all of them into one UnsupportedError."""
+
+
+@dataclass(frozen=True)
+class SymbolicSize:
+    """A size that is no number while converting. ``dim``: the symbol of the input's dimension that it is; None: it is computed from one."""
+
+    dim: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedConstant:
+    """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
+
+    codes: Tensor
+    scale: Tensor  # float64; [1], or [channels], or [channels, groups]
+    zero_point: Tensor
+    axis: int | None
+    quant_min: int
+    quant_max: int
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RuntimeQuantized:
+    """``x`` on its way through a quantizer whose parameters are computed from it while the model runs.
+
+    ``attrs`` are those of the IR's linear_dynamic. ``stage`` says which of the quantizer's results a node of torch's graph stands for:
+    "parameters", "codes" or "values".
+    """
+
+    x: ir.Value
+    attrs: dict[str, ir.Attr]
+    quant_min: int
+    quant_max: int
+    stage: str

@@ -1,0 +1,5 @@
+"""Write golden.json."""
+
+from op_rows import GOLDEN, document
+
+GOLDEN.write_text(document())
