@@ -115,7 +115,7 @@ void ForEachLineTile(const ConvLayout& layout, const ConvRun<T>& run, const Conv
     };
     ForEachPanel(layout, s, part, copy_lines, [&](const PanelPlace& p) {
       for_each_tile([&](int64_t t, int64_t at, int64_t m) {
-        tile_fn(Tile<T>{list, band.step, t, m, p.n, pixel + at, p.channel, p.panel, boxes + at, nullptr});
+        tile_fn(Tile<T>{list, band.step, t, tiles, m, p.n, pixel + at, p.channel, p.panel, boxes + at, nullptr});
       });
     });
   }

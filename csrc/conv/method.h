@@ -4,6 +4,7 @@
 // A new method is one file that defines its row, and one line of list.inc (docs/architecture.md, "Adding").
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -28,7 +29,9 @@ namespace pqi::conv {
 struct Packed {
   AlignedBuffer<uint8_t> buffer;
   pack::LeastCodes least = {};  // inner products only
-  pack::PairExtras pairs;       // used() where the tiles run in pairs
+  // Winograd only: what is added to each position of the transformed input, modulo 256, so that codes never fall below 0.
+  std::array<uint8_t, pack::kMostPositions> raised = {};
+  pack::PairExtras pairs;  // used() where the tiles run in pairs
 };
 
 // A packed layer in a run.
@@ -36,7 +39,7 @@ struct LayerU8 {
   const kernels::KernelSet& set;
   const ConvLayout& layout;
   const Packed& packed;
-  int32_t step, zero_point, qmin, qmax;  // pack::WeightsU8
+  int32_t step, zero_point;  // pack::WeightsU8
   // ConvRun::output with `saturates` proved where it holds (kernels/contract/output.h).
   const kernels::Output& output;
 

@@ -29,8 +29,6 @@ PackedConvU8::PackedConvU8(const KernelSet& set, const ConvShape& shape, const p
       layout_(LayoutConvU8(set, shape, weights, algorithm)),
       step_(weights.step),
       zero_point_(weights.zero_point),
-      qmin_(weights.qmin),
-      qmax_(weights.qmax),
       largest_result_(pack::LargestResult(shape, weights)) {
   packed_.buffer = AlignedBuffer<uint8_t>(layout_.bytes);
   layout_.method->pack_u8(set, layout_, shape, weights, &packed_);
@@ -44,7 +42,7 @@ void PackedConvU8::Run(const ConvRun<uint8_t>& run, const ConvPart& part, void* 
   if (part.panel_begin >= part.panel_end) return;
   kernels::Output output = run.output;
   ProveSaturation(run.residual, largest_result_, &output);
-  layout_.method->run_u8({*set_, layout_, packed_, step_, zero_point_, qmin_, qmax_, output}, run, part, scratch);
+  layout_.method->run_u8({*set_, layout_, packed_, step_, zero_point_, output}, run, part, scratch);
 }
 
 PackedConvF32::PackedConvF32(const KernelSet& set, const ConvShape& shape, const pack::WeightsF32& weights)

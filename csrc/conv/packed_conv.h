@@ -34,7 +34,7 @@ class PackedConvU8 {
   const kernels::KernelSet* set_;
   ConvLayout layout_;
   int32_t step_;
-  int32_t zero_point_, qmin_, qmax_;
+  int32_t zero_point_;
   double largest_result_;  // |y| before a residual
   Packed packed_;
 };

@@ -10,10 +10,6 @@
 
 namespace pqi::conv {
 
-// Parts with fewer output pixels than this ask the cache for the weights of the next panel: their products are done before those have come
-// from memory. For more pixels the weights arrive in time, and to ask costs 6 % of a tile whose weights lie in L2.
-inline constexpr int64_t kRowsThatWait = 256;
-
 // The state is filled in place and never copied: a copy of it stalled every AVX2 tile.
 class TileCallsU8 {
  public:
@@ -24,8 +20,6 @@ class TileCallsU8 {
         mr_(TileRows(layer.set, layer.layout, layer.packed)),
         next_(layout_.tile, layout_.panel_bytes),
         scope_(layer.set) {
-    const int64_t rows = part.row_end - part.row_begin;
-    calls_ = rows < kRowsThatWait ? pack::CeilDiv(rows, mr_) : 0;
     panel_end_ = part.panel_end;
     const bool dot = layout_.algorithm.product == Product::kDot;
     tiles_ = dot ? layer.set.u8s8_tile : KernelsOf(layer.set, layout_.algorithm.product).tile;
@@ -74,7 +68,7 @@ class TileCallsU8 {
     t.tap_step = static_cast<size_t>(tile.tap_step);
     t.n = static_cast<uint32_t>(tile.n);
     t.w = weights_ + static_cast<size_t>(tile.panel) * layout_.panel_bytes;
-    t.ahead = tile.panel + 1 < panel_end_ ? next_.Ahead(t.w, tile.index, calls_) : nullptr;
+    t.ahead = tile.panel + 1 < panel_end_ ? next_.Ahead(t.w, tile.index, tile.tiles) : nullptr;
     t.init = init_ + channel;
     t.scale = scale_ + channel;
     t.bias = bias_ != nullptr ? bias_ + channel : nullptr;
@@ -100,7 +94,7 @@ class TileCallsU8 {
   const int64_t mr_;
   const NextPanel next_;
   const kernels::TileScope scope_;
-  int64_t calls_, panel_end_;
+  int64_t panel_end_;
   const kernels::TileU8S8Fn* tiles_;
   const int8_t* weights_;
   const int32_t* init_;

@@ -26,7 +26,7 @@ template <typename T>
 struct Tile {
   const T* const* a;  // [taps][m], or [m] with a tap_step
   int64_t tap_step;
-  int64_t index;  // number of the tile within its block and panel
+  int64_t index, tiles;  // number of the tile among those of its block that run over the panel
   int64_t m, n;
   int64_t row;      // first output pixel
   int64_t channel;  // first output channel
@@ -146,7 +146,7 @@ void ForEachTile(const ConvLayout& layout, const ConvRun<T>& run, const ConvPart
     ForEachPanel(layout, s, part, make_pointers, [&](const PanelPlace& p) {
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t at = PieceBegin(count, tiles, t), m = PieceBegin(count, tiles, t + 1) - at;
-        tile_fn(Tile<T>{pointers + at * layout.taps, 0, t, m, p.n, row + at, p.channel, p.panel, boxes + at, terms + at});
+        tile_fn(Tile<T>{pointers + at * layout.taps, 0, t, tiles, m, p.n, row + at, p.channel, p.panel, boxes + at, terms + at});
       }
     });
   }

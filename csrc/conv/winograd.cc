@@ -54,7 +54,10 @@ void Layout(const Request& request, ConvLayout* layout) {
 void PackU8(const kernels::KernelSet&, const ConvLayout& layout, const ConvShape& s, const pack::WeightsU8& weights, Packed* packed) {
   const WinogradFilter& filter = *layout.algorithm.filter;
   int offset[pack::kMostPositions];
-  for (int p = 0; p < filter.positions(); ++p) offset[p] = filter.Offset(p, weights.qmin, weights.qmax);
+  for (int p = 0; p < filter.positions(); ++p) {
+    offset[p] = filter.Offset(p, weights.qmin, weights.qmax);
+    packed->raised[static_cast<size_t>(p)] = static_cast<uint8_t>(offset[p]);
+  }
   uint8_t* buffer = packed->buffer.data();
   const AlignedBuffer<int32_t> start = pack::StartValues(s, weights, layout.offset);
   const AlignedBuffer<int8_t> codes =
@@ -88,6 +91,7 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
   const bool inner_product = layout.algorithm.product == Product::kInnerProduct;
   const kernels::U8S8Kernels& kernels = KernelsOf(layer.set, layout.algorithm.product);
   const kernels::WinogradKernels& transforms = layer.set.*filter.kernels;
+  const int64_t positions = filter.positions();
   const uint32_t taps = static_cast<uint32_t>(filter.taps()), k = static_cast<uint32_t>(layout.k);
   const size_t nr = static_cast<size_t>(layout.tile.nr), position_bytes = taps * k * nr;
   const NextPanel next(layout.tile, position_bytes);
@@ -109,7 +113,7 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
       const int64_t lists = taps > 1 ? groups : 1;  // of pointers: those of one tap go on from product to product
       for (int64_t l = 0; l < lists; ++l) {
         const int64_t t = PieceBegin(tiles, lists, l), m = PieceBegin(tiles, lists, l + 1) - t;
-        for (int64_t p = 0; p < filter.positions(); ++p) {
+        for (int64_t p = 0; p < positions; ++p) {
           layer.set.row_terms({input.Rows(t), static_cast<size_t>(p) * offsets.input.plane, taps, k, static_cast<uint32_t>(m),
                                layer.packed.least[static_cast<size_t>(p)], terms + p * block + t});
         }
@@ -118,8 +122,8 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
     for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
       const size_t at = static_cast<size_t>(panel);
       const int8_t* weights = layer.weights() + at * layout.panel_bytes;
-      const int32_t* init = layer.init() + at * static_cast<size_t>(filter.positions()) * nr;
-      for (int64_t p = 0; p < filter.positions(); ++p) {
+      const int32_t* init = layer.init() + at * static_cast<size_t>(positions) * nr;
+      for (int64_t p = 0; p < positions; ++p) {
         const size_t position = static_cast<size_t>(p);
         for (int64_t g = 0; g < groups; ++g) {
           const int64_t t = PieceBegin(tiles, groups, g), m = PieceBegin(tiles, groups, g + 1) - t;

@@ -75,7 +75,6 @@ TransformedInput::TransformedInput(const LayerU8& layer, const TransformedLayout
       rows_(At<const uint8_t*>(memory, at.rows)),
       v_(memory + at.v) {
   std::fill(padding_, padding_ + shape_.c, static_cast<uint8_t>(layer.zero_point));
-  for (int p = 0; p < filter_.positions(); ++p) offsets_[p] = static_cast<uint8_t>(filter_.Offset(p, layer.qmin, layer.qmax));
   if (filter_.taps() > 1) return;
   for (int64_t t = 0; t < layer.layout.block_rows; ++t) rows_[t] = v_ + static_cast<size_t>(t) * at.stride;
 }
@@ -87,7 +86,8 @@ void TransformedInput::Load(int64_t first, int64_t tiles) noexcept {
 
 void TransformedInput::Transform(int64_t tiles, uint8_t* v) noexcept {
   (layer_.set.*filter_.kernels)
-      .input({pixels_, static_cast<uint32_t>(tiles), static_cast<uint32_t>(shape_.c), offsets_, v, at_.stride, at_.plane});
+      .input(
+          {pixels_, static_cast<uint32_t>(tiles), static_cast<uint32_t>(shape_.c), layer_.packed.raised.data(), v, at_.stride, at_.plane});
 }
 
 void TransformedInput::LoadTiles(int64_t first, int64_t tiles) noexcept {

@@ -53,7 +53,6 @@ class TransformedInput {
   const uint8_t** const pixels_;
   const uint8_t** const rows_;
   uint8_t* const v_;
-  uint8_t offsets_[pack::kMostPositions];
   int64_t transformed_ = 0;  // along rows: the padded rows from this one on are still to be transformed
 };
 
