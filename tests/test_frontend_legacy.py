@@ -46,6 +46,42 @@ def test_models_that_fx_converted_agree(net: str) -> None:
     assert not {"clamp", "affine", "transpose"} & {node["op"] for node in engine.graph["nodes"]}
 
 
+class Signed(nn.Module):
+    """Layers, an addition and a pool, all on signed codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.pool, self.fc = nn.AvgPool2d(2), nn.Linear(128, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.fc(torch.flatten(self.pool(x + self.second(x)), 1))
+
+
+@pytest.mark.parametrize("scheme", [torch.per_tensor_symmetric, torch.per_tensor_affine])
+def test_signed_activations_keep_their_negative_values(scheme: torch.qscheme, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converted and prepared alike; with affine ranges zero points are negative too."""
+    backend_config = pytest.importorskip("torch.ao.quantization.backend_config")
+    monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, 8, 8) + 0.5
+    activation = tq.MinMaxObserver.with_args(dtype=torch.qint8, qscheme=scheme, eps=2**-12)
+    weight = tq.MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_symmetric, quant_min=-127, quant_max=127, eps=2**-12)
+    mapping = tq.QConfigMapping().set_global(tq.QConfig(activation=activation, weight=weight))
+    backend = backend_config.get_qnnpack_backend_config()
+    model = quantize_fx.prepare_fx(Signed().eval(), mapping, (x,), backend_config=backend)
+    model(x)
+    expected = quantize_fx.convert_to_reference_fx(copy.deepcopy(model), backend_config=backend)(x)
+    assert float(expected.min()) < 0
+    for form in (quantize_fx.convert_fx(copy.deepcopy(model), backend_config=backend), model):
+        engine = convert(form, example_inputs=(x,))
+        assert engine.integer_share() == 1
+        got = Session(engine, threads=1)(x)
+        # A converted model rounds the pool's results to the codes of its input, torch's reference form does not: a few steps of codes.
+        assert float((got - expected).abs().max()) <= 0.05 * float(expected.abs().max())
+
+
 @pytest.mark.parametrize("net", FAMILIES)
 def test_models_that_fx_prepared_and_calibrated_are_converted_here(net: str) -> None:
     make, shape = FAMILIES[net]

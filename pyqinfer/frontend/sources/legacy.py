@@ -24,7 +24,7 @@ from pyqinfer.frontend.values import NotSupportedHere
 
 _QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 _RANGES = {torch.quint8: (0, 255), torch.qint8: (-128, 127)}
-_UNSIGNED = (0, 255)
+_UNSIGNED = (0, 255)  # what stand-ins quantize to until the whole graph is there: see _sign_like_inputs
 _SMALLEST_DYNAMIC_SCALE = 6.1e-5  # torch's SMALL_SCALE_THRESHOLD
 # Ops between a dequantize and the next quantize: those in _MOVES pick elements; those in _ROUNDS compute, and torch rounds their results
 # to the parameters of the input.
@@ -54,9 +54,13 @@ def _plain(model: nn.Module) -> nn.Module | None:
     if not isinstance(model, GraphModule):
         return None
     if _only_observes(model):
+        from torch.ao.quantization.backend_config import get_native_backend_config, get_qnnpack_backend_config
         from torch.ao.quantization.quantize_fx import _convert_to_reference_decomposed_fx
 
-        return _convert_to_reference_decomposed_fx(copy.deepcopy(model))
+        # A prepared model does not say for which backend. Only qnnpack's layers take signed activations; by another backend's rules
+        # every layer that has them would stay float.
+        backend = get_qnnpack_backend_config() if _observes_signed(model) else get_native_backend_config()
+        return _convert_to_reference_decomposed_fx(copy.deepcopy(model), backend_config=backend)
     return _with_plain_functions(model) if _is_legacy(model) else None
 
 
@@ -64,6 +68,11 @@ def _only_observes(model: GraphModule) -> bool:
     """Whether a model is prepared for post-training quantization; those prepared for training hold fake-quantize modules instead."""
     calls = [model.get_submodule(str(n.target)) for n in model.graph.nodes if n.op == "call_module"]
     return "_observed_graph_module_attrs" in model.meta and any(type(m).__name__.endswith("Observer") for m in calls)
+
+
+def _observes_signed(model: GraphModule) -> bool:
+    calls = [model.get_submodule(str(n.target)) for n in model.graph.nodes if n.op == "call_module"]
+    return any(getattr(module, "dtype", None) is torch.qint8 for module in calls)
 
 
 def _quantize(x: Tensor, scale: Any, zero_point: Any, dtype: torch.dtype) -> Tensor:
@@ -236,10 +245,10 @@ def _round_like_codes(model: nn.Module, module: GraphModule) -> None:
     """In the exported graph of a converted model, put quantize and dequantize behind ops that keep the parameters of their input."""
     if not _is_legacy(model):
         return
+    _sign_like_inputs(module)
     parameters: dict[Node, Node] = {}  # a value -> the dequantize whose parameters its codes would have
     for node in list(module.graph.nodes):
-        schema = getattr(node.target, "_schema", None)
-        op = schema.name.partition("::")[2].rstrip("_") if schema is not None else ""
+        op = _op_of(node)
         source = node.args[0] if node.args and isinstance(node.args[0], Node) else None
         if op == "dequantize_per_tensor":
             parameters[node] = node
@@ -249,6 +258,54 @@ def _round_like_codes(model: nn.Module, module: GraphModule) -> None:
             parameters[_requantize(module.graph, node, parameters[source])] = parameters[source]
     module.graph.lint()
     module.recompile()
+
+
+def _sign_like_inputs(module: GraphModule) -> None:
+    """Give the codes that a quantized module or function makes the range of those that it reads.
+
+    Such a module knows its scale and zero point, but not whether its codes are signed: torch takes the type of its input.
+
+    Raises:
+        NotSupportedHere: codes made from signed and unsigned ones.
+    """
+    for node in module.graph.nodes:
+        if not _is_quantize(node):
+            continue
+        ranges = {tuple(source.args[3:5]) for source in _codes_behind(node.args[0])}
+        if len(ranges) > 1:
+            raise NotSupportedHere(f"{node.name} computes with codes of the ranges {sorted(ranges)}")
+        for low, high in ranges:
+            for pair in (node, *(user for user in node.users if _op_of(user) == "dequantize_per_tensor")):
+                pair.args = (*pair.args[:3], low, high, *pair.args[5:])
+
+
+def _codes_behind(value: Any) -> list[Node]:
+    """The dequantizes whose codes a value is computed from, within one quantized module or function."""
+    found, seen, left = [], set[Node](), [value]
+    while left:
+        node = left.pop()
+        if not isinstance(node, Node) or node in seen or _ends_codes(node):
+            continue
+        seen.add(node)
+        if _op_of(node) == "dequantize_per_tensor":
+            found.append(node)
+        else:
+            left += node.all_input_nodes
+    return found
+
+
+def _ends_codes(node: Node) -> bool:
+    """Whether a node stands for a dequantize of the model. torch.export makes clones too, where it reshapes, and names their layout."""
+    return _op_of(node) == "clone" and "memory_format" not in node.kwargs
+
+
+def _op_of(node: Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.partition("::")[2].rstrip("_") if schema is not None else ""
+
+
+def _is_quantize(node: Node) -> bool:
+    return _op_of(node) == "quantize_per_tensor"
 
 
 def _requantize(graph: Graph, node: Node, like: Node) -> Node:
