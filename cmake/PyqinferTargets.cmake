@@ -23,6 +23,15 @@ target_include_directories(pqi_flags INTERFACE ${PROJECT_SOURCE_DIR}/csrc)
 
 find_package(Threads REQUIRED)
 
+# pqi_listed_sources(<out> <macro>): the sources that the rows of list.inc in this folder name, each once; a row is <macro>(name, source.cc).
+function(pqi_listed_sources out macro)
+  file(STRINGS list.inc sources REGEX "^${macro}")
+  list(TRANSFORM sources REPLACE "^${macro}\\([A-Za-z0-9]+, ([a-z0-9_]+\\.cc)\\).*$" "\\1")
+  list(REMOVE_DUPLICATES sources)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS list.inc)
+  set(${out} ${sources} PARENT_SCOPE)
+endfunction()
+
 # pqi_object_library(<folder> SOURCES <files> [DEPS <folders>] [LIBS <other targets>])
 function(pqi_object_library folder)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
