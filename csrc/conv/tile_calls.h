@@ -19,7 +19,11 @@ class TileCallsU8 {
         layout_(layer.layout),
         mr_(TileRows(layer.set, layer.layout, layer.packed)),
         next_(layout_.tile, layout_.panel_bytes),
-        scope_(layer.set) {
+        scope_(layer.set),
+        has_residual_(run.residual.u8 != nullptr || run.residual.f32 != nullptr),
+        in_pairs_(layer.packed.pairs.used()),
+        f32_(run.output.f32),
+        y_(run.y) {
     panel_end_ = part.panel_end;
     const bool dot = layout_.algorithm.product == Product::kDot;
     tiles_ = dot ? layer.set.u8s8_tile : KernelsOf(layer.set, layout_.algorithm.product).tile;
@@ -75,10 +79,10 @@ class TileCallsU8 {
     t.base = base_ != nullptr ? base_ + channel : nullptr;
     t.box = tile.box;
     t.row = tile.terms;
-    t.residual = ResidualAt(run_.residual, run_.shape, tile.row, tile.channel);
-    t.out = OutputAt(run_.y, run_.output.f32, run_.y_stride, tile.row, tile.channel);
+    if (has_residual_) t.residual = ResidualAt(run_.residual, run_.shape, tile.row, tile.channel);
+    t.out = OutputAt(y_, f32_, t.out_stride, tile.row, tile.channel);
+    if (!in_pairs_) return tiles_[tile.m - 1](t);
     const pack::PairExtras& extras = layer_.packed.pairs;
-    if (!extras.used()) return tiles_[tile.m - 1](t);
     const size_t* first = extras.first.data() + 2 * tile.panel;
     pairs_.extra = extras.at.data() + first[0];
     pairs_.extra_w = reinterpret_cast<const int8_t*>(extras.weights.data()) + first[0] * static_cast<size_t>(layout_.tile.nr) * 2;
@@ -94,6 +98,8 @@ class TileCallsU8 {
   const int64_t mr_;
   const NextPanel next_;
   const kernels::TileScope scope_;
+  const bool has_residual_, in_pairs_, f32_;
+  void* const y_;
   int64_t panel_end_;
   const kernels::TileU8S8Fn* tiles_;
   const int8_t* weights_;
