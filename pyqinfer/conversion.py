@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import int32
+from torch import Tensor, int32
+from torch.fx import GraphModule
 
 from pyqinfer import _core
-from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import import_module
-from pyqinfer.frontend.export import check_examples
+from pyqinfer.errors import ModelFormatError, UnsupportedError
+from pyqinfer.frontend import import_graph, traced_graph
 from pyqinfer.images import ImageInput
 from pyqinfer.lower import EngineGraph, lower
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.model import Model
 from pyqinfer.session import Session
+
+_Result = TypeVar("_Result")
 
 
 def convert(
@@ -51,12 +54,18 @@ def convert(
         TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
     """
-    engine = build_engine_graph(model, example_inputs, dynamic_batch, dynamic_size, fallback, image_inputs)
+    _check_fallback(fallback)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
-    written = _write(engine)
-    if samples and example_inputs is not None:
-        examples = check_examples(example_inputs)
+    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+
+    def attempt(open_batch: bool, open_sizes: bool) -> tuple[EngineGraph, Model]:
+        engine = _engine_graph(traced, examples, open_batch, open_sizes, image_inputs)
+        return engine, _write(engine)
+
+    engine, written = _as_open_as_possible(attempt, dynamic_batch)
+    _check_floats(engine, fallback)
+    if samples and examples is not None:
         arrays = [x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy() for x in examples]
         for i, name in enumerate(written.inputs):
             if image_inputs and name in image_inputs:
@@ -74,14 +83,55 @@ def build_engine_graph(
     image_inputs: Mapping[str, ImageInput] | None = None,
 ) -> EngineGraph:
     """Give the graph and constants that :func:`convert` writes. Arguments and errors are as there; the native core is not needed."""
+    _check_fallback(fallback)
+    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+    engine = _as_open_as_possible(lambda batch, sizes: _engine_graph(traced, examples, batch, sizes, image_inputs), dynamic_batch)
+    _check_floats(engine, fallback)
+    return engine
+
+
+def _engine_graph(
+    traced: GraphModule,
+    examples: tuple[Tensor, ...] | None,
+    open_batch: bool,
+    open_sizes: bool,
+    image_inputs: Mapping[str, ImageInput] | None,
+) -> EngineGraph:
+    return lower(import_graph(traced, examples, open_batch, open_sizes), image_inputs)
+
+
+def _as_open_as_possible(attempt: Callable[[bool, bool], _Result], dynamic_batch: bool) -> _Result:
+    """What ``attempt(open batch, open sizes)`` gives for the most open inputs with which the model can be converted.
+
+    A warning names the first operation that stands in the way of more. Errors are those of the attempt with fixed inputs.
+    """
+    openness = dict.fromkeys([(dynamic_batch, True), (dynamic_batch, False), (False, False)])
+    problem = ""
+    for batch, sizes in openness:
+        try:
+            result = attempt(batch, sizes)
+        except (UnsupportedError, ModelFormatError) as error:
+            problem = problem or str(error).splitlines()[-1].removeprefix("  - ")
+            if not batch and not sizes:
+                raise
+            continue
+        if problem:
+            what = "heights and widths" if batch else "sizes of the inputs, the batch among them,"
+            warnings.warn(f"the {what} are those of the examples only; with others the model cannot be converted: {problem}", stacklevel=4)
+        break
+    return result
+
+
+def _check_fallback(fallback: str) -> None:
     if fallback not in ("float", "error"):
         raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
-    engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size), image_inputs)
+
+
+def _check_floats(engine: EngineGraph, fallback: str) -> None:
     floats = [layer for layer in layer_coverage(engine.graph) if not layer.integer]
     if fallback == "error" and floats:
         lines = "".join(f"\n  - {layer.name}: {layer.reason}" for layer in floats)
         raise UnsupportedError(f'{len(floats)} layer(s) would run in float (fallback="error"):{lines}')
-    return engine
 
 
 def _write(engine: EngineGraph) -> Model:
