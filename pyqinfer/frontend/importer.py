@@ -103,13 +103,10 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_
     reader = GraphReader(module, _HANDLERS, _call_module, _fold_weights)
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    if examples is not None and len(examples) != len(placeholders):
-        raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
-    named = [(node, None if examples is None else examples[i]) for i, node in enumerate(placeholders)]
-    sizes = InputSizes([_input_shape(node, example) for node, example in named], open_batch, open_sizes)
-    for (node, example), shape in zip(named, sizes.shapes, strict=True):
+    sizes = sizes_of_inputs(module, examples, open_batch, open_sizes)
+    for i, (node, shape) in enumerate(zip(placeholders, sizes.shapes, strict=True)):
         value = ir.Value(reader.namer.unique(str(node.target)), shape)
-        value.indices = _is_indices(node, example)
+        value.indices = _is_indices(node, None if examples is None else examples[i])
         reader.env[node] = value
         inputs.append(value)
     values = reader.read_nodes()
@@ -118,6 +115,17 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_
     for name, value in outputs:
         _check_output(name, value)
     return ir.Graph(list(sizes.numbers), inputs, outputs, reader.nodes, sizes.conditions)
+
+
+def sizes_of_inputs(
+    module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True
+) -> InputSizes:
+    """The sizes of a graph's inputs. Arguments and errors as in :func:`import_graph`."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if examples is not None and len(examples) != len(placeholders):
+        raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
+    shapes = [_input_shape(node, None if examples is None else examples[i]) for i, node in enumerate(placeholders)]
+    return InputSizes(shapes, open_batch, open_sizes)
 
 
 def _is_indices(node: Node, example: Tensor | None) -> bool:

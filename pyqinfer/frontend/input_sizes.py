@@ -42,6 +42,7 @@ class InputSizes:
     def __init__(self, sizes: Sequence[Sequence[Size]], open_batch: bool, open_sizes: bool) -> None:
         self.numbers: dict[str, int] = {}  # for each symbol the number that it has in the examples
         self.conditions: list[Condition] = []
+        self.examples = [tuple(number for _, number in shape) for shape in sizes]
         traced = [size for shape in sizes for size, _ in shape if not is_concrete_int(size)]
         pinned = pinned_symbols(traced)
         self._dims: dict[sympy.Expr, ir.Dim] = {}
@@ -64,6 +65,18 @@ class InputSizes:
             reason = f"an open size must fulfil {text_of(broken)}, and the examples do not"
             raise UnsupportedError(f"1 operation(s) cannot be converted:\n  - inputs: {reason}")
         self.conditions += conditions
+
+    def problem_of(self, inputs: Sequence[Any]) -> str | None:
+        """Why the graph is not the model's for inputs (tensors) of these shapes; None if it is."""
+        numbers: dict[str, int] = {}
+        for i, (expected, x) in enumerate(zip(self.shapes, inputs, strict=True)):
+            got = tuple(x.shape)
+            bound = [numbers.setdefault(dim, size) if isinstance(dim, str) else dim for dim, size in zip(expected, got, strict=False)]
+            if len(expected) != len(got) or tuple(bound) != got:
+                wanted = ", ".join(str(dim) for dim in expected)
+                return f"input {i} has shape {list(got)}, and the model was traced for [{wanted}]"
+        broken = next((condition for condition in self.conditions if not holds(condition, numbers)), None)
+        return None if broken is None else f"the model was traced for {text_of(broken)}, and the inputs have {numbers}"
 
     def _dim(self, size: Size, axis: int, rank: int, names: dict[sympy.Symbol, int | str]) -> ir.Dim:
         traced, number = size

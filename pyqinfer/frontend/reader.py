@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
@@ -232,8 +232,8 @@ class GraphReader:
         weights = self.fold_weights(op, arguments) if namespace == "aten" else None
         if weights is not None:
             return weights
-        if namespace == "quantized_decomposed" or any(isinstance(a, Tensor) for a in arguments.values()) or "dtype" in arguments:
-            plain = {k: v.value if isinstance(v, QuantizedConstant) else v for k, v in arguments.items()}
+        if namespace == "quantized_decomposed" or "dtype" in arguments or not _has_no_tensor(arguments):
+            plain = tree_map(lambda leaf: leaf.value if isinstance(leaf, QuantizedConstant) else leaf, arguments)
             with torch.no_grad():
                 return node.target(**_schema_call(node.target, plain))  # type: ignore[operator]
         raise NotSupportedHere("no such operation in the engine")
@@ -315,6 +315,10 @@ def _all_constant(arguments: Arguments) -> bool:
         return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
+
+
+def _has_no_tensor(arguments: Arguments) -> bool:
+    return not any(isinstance(leaf, (Tensor, QuantizedConstant)) for leaf in tree_leaves(arguments))
 
 
 def _keeps_value(op: str, arguments: Arguments) -> bool:

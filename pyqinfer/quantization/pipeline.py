@@ -6,7 +6,8 @@ fold BatchNorm, equalize, find activation ranges, find weight ranges, place quan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,13 +17,15 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from pyqinfer.bits import BitConfig
+from pyqinfer.frontend.naming import source_line
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
+from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.emit import emit_activations, emit_weight
 from pyqinfer.quantization.equalize import equalize, find_pairs
 from pyqinfer.quantization.fold import fold_batch_norm
-from pyqinfer.quantization.graph import TracedModel, batches
-from pyqinfer.quantization.observers import OBSERVERS, ActivationParams
+from pyqinfer.quantization.graph import Layer, TracedModel, operand
+from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams
 from pyqinfer.quantization.placement import Placement, place
 from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
 from pyqinfer.quantization.weights import quantize_weight
@@ -33,6 +36,10 @@ _SWITCH = (True, False, "auto")
 # A step set to "auto" is taken if it lowers the error on this many calibration images to this share.
 _TRIAL_IMAGES = 128
 _CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
+
+# Twice the least normal float32 number.
+_SMALLEST_PRODUCT = 2.0**-125
+_NAMED = 5
 
 Batches = list[tuple[Tensor, ...]]
 
@@ -93,9 +100,9 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
     Raises:
         ValueError: no calibration batches where activations are quantized; a layer or batch that holds NaN or infinity.
     """
-    traced = TracedModel(task.model, task.example_inputs)
+    traced = task.traced()
     config = bits([layer.name for layer in traced.layers])
-    data = None if task.calibration is None else batches(task.calibration, traced.input_count)
+    data = None if task.calibration is None else traced.batches(task.calibration)
     if data is None and any(layer.is_integer for layer in config.values()):
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
     if settings.fold:
@@ -103,7 +110,10 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
     settings = _decided(traced, config, data, settings)
     if settings.equalize:
         equalize(traced, data)
-    return _quantized(traced, config, data, settings).finish()
+    graph = _quantized(traced, config, data, settings).finish()
+    if not settings.relu_only and (not config or any(bits.is_integer for bits in config.values())):
+        warn_of_float_arithmetic(graph, frozenset(name for name, bits in config.items() if not bits.is_integer))
+    return graph
 
 
 def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
@@ -117,7 +127,8 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
         bits = config[layer.name]
         if not bits.is_float:
             try:
-                codes, scale = quantize_weight(layer.weight, bits, search=settings.weight_range == "mse")
+                smallest = _smallest_weight_scale(layer, placement, params)
+                codes, scale = quantize_weight(layer.weight, bits, settings.weight_range == "mse", smallest)
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
@@ -132,7 +143,23 @@ def _activation_params(traced: TracedModel, placement: Placement, data: Batches 
     if observers:
         assert data is not None
         calibrate(traced.module, observers, data)
-    return {node: observers[node].params(bits) for node, bits in placement.bits.items()}
+    params = {node: observers[node].params(bits) for node, bits in placement.bits.items()}
+    vanished = [node for node, found in params.items() if found.vanishes]
+    if vanished:
+        names = ", ".join(f"{node.name!r} ({source_line(node) or 'unknown source'})" for node in vanished[:_NAMED])
+        warnings.warn(
+            f"the whole range of {len(vanished)} tensor(s) is below {SMALLEST_RANGE:.0e} and counts as zero: {names};"
+            " scale the model's inputs or weights up",
+            stacklevel=2,
+        )
+    return params
+
+
+def _smallest_weight_scale(layer: Layer, placement: Placement, params: Mapping[Node, ActivationParams]) -> float:
+    """The least scale of the layer's weights whose product with its input's scale float32 holds with all its bits."""
+    node = operand(layer.node)
+    found = params.get(placement.shared.get(node, node))
+    return 0.0 if found is None else _SMALLEST_PRODUCT / found.scale
 
 
 def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
@@ -143,7 +170,8 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     certain: dict[str, Any] = {name: value is True for name, value in switches.items()}
     chosen = replace(settings, rounding="nearest", **certain)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
-        seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
+        one_size = traced.fixed_batch is None and len({tuple(x.shape[1:] for x in batch) for batch in data}) == 1
+        seen, held_out = _split(data) if one_size else (data[:-1] or data, data[-1:])
         least = _trial_error(traced, config, chosen, seen, held_out)
         for name in open_ones:
             taken: dict[str, Any] = {name: True}
