@@ -102,11 +102,14 @@ def _blows_up(node: Node, value: Tensor, values: dict[Node, Any]) -> bool:
             sources.add(source)
             todo += source.all_input_nodes
     stored = sum(math.prod(values[source].shape) for source in sources if source.op == "get_attr")
-    return value.numel() > max(_LARGE, _GROWTH * stored)
+    return bool(value.numel() > max(_LARGE, _GROWTH * stored))
 
 
 def _is_matrix(value: Any) -> bool:
-    return bool(isinstance(value, Node) and value.op == "get_attr" and value.meta["val"].ndim == 2)
+    if not isinstance(value, Node) or value.op != "get_attr":
+        return False
+    tensor = value.meta["val"]
+    return isinstance(tensor, Tensor) and tensor.ndim == 2
 
 
 def _attribute(module: GraphModule, node: Node) -> Tensor:

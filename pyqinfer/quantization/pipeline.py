@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from pyqinfer.bits import BitConfig
+from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.frontend.naming import source_line
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
@@ -39,6 +39,7 @@ _CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
 
 # Twice the least normal float32 number.
 _SMALLEST_PRODUCT = 2.0**-125
+_LARGEST_SUM = 2**31 - 1
 _NAMED = 5
 
 Batches = list[tuple[Tensor, ...]]
@@ -127,8 +128,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
         bits = config[layer.name]
         if not bits.is_float:
             try:
-                smallest = _smallest_weight_scale(layer, placement, params)
-                codes, scale = quantize_weight(layer.weight, bits, settings.weight_range == "mse", smallest)
+                bits, codes, scale = _weight_codes(layer, bits, settings, _input_params(layer, placement, params))
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
@@ -155,11 +155,34 @@ def _activation_params(traced: TracedModel, placement: Placement, data: Batches 
     return params
 
 
-def _smallest_weight_scale(layer: Layer, placement: Placement, params: Mapping[Node, ActivationParams]) -> float:
-    """The least scale of the layer's weights whose product with its input's scale float32 holds with all its bits."""
+def _input_params(layer: Layer, placement: Placement, params: Mapping[Node, ActivationParams]) -> ActivationParams | None:
+    """The parameters of what a layer reads; None where that is float."""
     node = operand(layer.node)
-    found = params.get(placement.shared.get(node, node))
-    return 0.0 if found is None else _SMALLEST_PRODUCT / found.scale
+    return params.get(placement.shared.get(node, node))
+
+
+def _weight_codes(layer: Layer, bits: LayerBits, settings: Settings, read: ActivationParams | None) -> tuple[LayerBits, Tensor, Tensor]:
+    """A layer's codes and scales, and the bits that they have: fewer than asked for where its sums could leave int32."""
+    smallest = 0.0 if read is None else _SMALLEST_PRODUCT / read.scale
+    search = settings.weight_range == "mse"
+    asked = bits
+    while True:
+        codes, scale = quantize_weight(layer.weight, bits, search, smallest)
+        magnitudes = codes.abs().double()
+        if settings.rounding == "learned" and is_low_bit(bits):
+            magnitudes = (magnitudes + 1).clamp_max(bits.weight_range[1])  # what learned rounding may still make of them
+        reach = 0 if read is None else max(read.zero_point - read.quant_min, read.quant_max - read.zero_point)
+        if float(magnitudes.flatten(1).sum(1).max()) * reach <= _LARGEST_SUM:
+            break
+        if not isinstance(bits.weight, int) or bits.weight == 2:
+            raise ValueError(f"sums of {layer.weight[0].numel()} products leave int32 with {bits} bits: keep the layer in float (keep=)")
+        bits = replace(bits, weight=bits.weight - 1)
+    if bits != asked:
+        warnings.warn(
+            f"layer {layer.name!r}: {bits} bits in place of {asked}, because sums of {layer.weight[0].numel()} products could leave int32",
+            stacklevel=2,
+        )
+    return bits, codes, scale
 
 
 def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
