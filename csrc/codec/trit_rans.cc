@@ -61,21 +61,28 @@ void StoreU32(uint8_t* p, uint32_t value) {
 }
 
 // Takes one code off a state, which may then lie below kLowest, but never below 64: a state of at least 2^16 over 2^12 slots is 16 times a
-// frequency of at least 4. So one word always lifts it back.
+// frequency of at least 4. So one word always lifts it back. Which code a slot belongs to is chance, which no branch predictor can know, so
+// each slot has an entry in a table, of a size that stays in the first-level cache.
 class Decoder {
  public:
-  explicit Decoder(const Symbols& symbols) : symbols_(symbols) {}
+  explicit Decoder(const Symbols& symbols) {
+    for (uint32_t slot = 0; slot < kSlots; ++slot) {
+      const uint32_t index = static_cast<uint32_t>(slot >= symbols[1].begin) + static_cast<uint32_t>(slot >= symbols[2].begin);
+      entries_[slot] = {static_cast<uint16_t>(symbols[index].frequency), static_cast<uint16_t>((slot - symbols[index].begin) << 2 | index)};
+    }
+  }
 
   int8_t Take(uint32_t* state) const {
-    const uint32_t slot = *state % kSlots;
-    const size_t index = static_cast<size_t>(slot >= symbols_[1].begin) + static_cast<size_t>(slot >= symbols_[2].begin);
-    const Symbol symbol = symbols_[index];
-    *state = symbol.frequency * (*state >> kSlotBits) + slot - symbol.begin;
-    return static_cast<int8_t>(static_cast<int>(index) - 1);
+    const Entry entry = entries_[*state % kSlots];
+    *state = entry.frequency * (*state >> kSlotBits) + (entry.offset_and_index >> 2);
+    return static_cast<int8_t>((entry.offset_and_index & 3) - 1);
   }
 
  private:
-  const Symbols symbols_;
+  struct Entry {
+    uint16_t frequency, offset_and_index;  // the slot's offset from the first of its code times 4, plus code + 1
+  };
+  std::array<Entry, kSlots> entries_;
 };
 
 Status Refused(const char* what) { return ModelFormat(std::string("entropy-coded trits: ") + what); }
