@@ -209,7 +209,8 @@ class GraphParser {
     static constexpr Row kRows[] = {{"none", Packing::kNone, 8, 8},
                                     {"nibble", Packing::kNibble, 4, 4},
                                     {"trit5", Packing::kTrit5, 2, 2},
-                                    {"dense", Packing::kDense, 2, 7}};
+                                    {"dense", Packing::kDense, 2, 7},
+                                    {"trit_rans", Packing::kTritRans, 2, 2}};
     PQI_RETURN_IF_ERROR(ReadNumberAs(item, "bits", 2, 8, where, &constant->bits));
     PQI_ASSIGN_OR_RETURN(const JsonRef packing, Member(item, "packing", JsonKind::kString, where));
     for (const Row& row : kRows) {
@@ -218,7 +219,7 @@ class GraphParser {
       if (constant->bits >= row.min_bits && constant->bits <= row.max_bits) return {};
       return ModelFormat(where + ": packing " + Quoted(row.name) + " cannot hold " + std::to_string(constant->bits) + " bits");
     }
-    return ModelFormat(where + ": unknown packing " + Quoted(packing.text()) + ", expected none, nibble, trit5 or dense");
+    return ModelFormat(where + ": unknown packing " + Quoted(packing.text()) + ", expected none, nibble, trit5, dense or trit_rans");
   }
 
   Status ParseValue(JsonRef item, const std::string& where) {

@@ -111,7 +111,7 @@ class GraphWriter {
 
   void WriteConstant(const Constant& constant) {
     static constexpr const char* kTypes[] = {"f32", "i32", "u8", "code"};
-    static constexpr const char* kPackings[] = {"none", "nibble", "trit5", "dense"};
+    static constexpr const char* kPackings[] = {"none", "nibble", "trit5", "dense", "trit_rans"};
     String("{\"name\":", constant.name);
     String(",\"dtype\":", kTypes[static_cast<int>(constant.type)]);
     List(",\"shape\":", constant.shape, [this](int64_t d) { Number("", static_cast<uint64_t>(d)); });

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer import _core
 from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 from pyqinfer.names import unique_name
@@ -136,7 +137,7 @@ class _Emitter:
         for key, constant in node.constants.items():
             if isinstance(constant, Weight):
                 codes = _to_engine_order(node, constant.codes)
-                packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant)}
+                packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant, codes)}
                 ids["weight"] = self._constant(f"{name}.weight", packing, codes)
                 ids["scale"] = self._constant(f"{name}.scale", {"dtype": "f32"}, constant.scale)
                 if constant.base is not None:
@@ -161,10 +162,12 @@ def _to_engine_order(node: Node, weight: NDArray[Any]) -> NDArray[Any]:
     return weight.transpose(0, 2, 3, 1) if node.op == "conv2d" else weight
 
 
-def _packing(weight: Weight) -> str:
-    if weight.ternary:
-        return "trit5"
-    return {8: "none", 4: "nibble"}.get(weight.bits, "dense")
+def _packing(weight: Weight, codes: NDArray[Any]) -> str:
+    """Choose how the file keeps a weight's codes; of ternary ones the smaller form, which depends on how many are zeros."""
+    if not weight.ternary:
+        return {8: "none", 4: "nibble"}.get(weight.bits, "dense")
+    five_to_a_byte = -(-codes.size // 5)
+    return "trit_rans" if len(_core.pack_trits(np.asarray(codes, np.int8, order="C"))) < five_to_a_byte else "trit5"
 
 
 def float_bits(value: float) -> int:
