@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, int32
+from torch import Tensor, from_numpy, int32, nn
 from torch.fx import GraphModule
 
 from pyqinfer import _core
@@ -18,6 +18,7 @@ from pyqinfer.images import ImageInput
 from pyqinfer.lower import EngineGraph, lower
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.model import Model
+from pyqinfer.self_check import Check
 from pyqinfer.session import Session
 
 _Result = TypeVar("_Result")
@@ -32,6 +33,7 @@ def convert(
     fallback: str = "float",
     samples: int = 1,
     image_inputs: Mapping[str, ImageInput] | None = None,
+    check: bool = True,
 ) -> Model:
     """Convert a torch model for the engine.
 
@@ -46,6 +48,8 @@ def convert(
         samples: how many of the examples' rows are stored with their outputs, for ``pyqinfer verify``.
         image_inputs: inputs by name that the file takes as images, uint8 [N, H, W, C], with the normalization that the model's own
             input (as in ``example_inputs``) has gone through: ``{"x": pq.ImageInput(mean=(...), std=(...))}``.
+        check: compare the converted model with the torch model: on two rows of the examples, on another batch and, with open sizes, on
+            images of another size, as far as the torch model takes them. That takes a second or two.
 
     Returns:
         A model that has passed the validator.
@@ -53,6 +57,7 @@ def convert(
     Raises:
         TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
+        ConversionError: the check found a layer or an output that is another one than in torch.
     """
     _check_fallback(fallback)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
@@ -65,12 +70,24 @@ def convert(
 
     engine, written = _as_open_as_possible(attempt, dynamic_batch)
     _check_floats(engine, fallback)
-    if samples and examples is not None:
-        arrays = [x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy() for x in examples]
-        for i, name in enumerate(written.inputs):
-            if image_inputs and name in image_inputs:
-                arrays[i] = image_inputs[name].to_bytes(arrays[i])
-        written = _write(_with_samples(engine, written, arrays, samples))
+    if examples is None or not (check or samples):
+        return written
+    images = [(image_inputs or {}).get(name) for name in written.inputs]
+
+    def to_engine(i: int, x: Tensor) -> tuple[NDArray[Any], Tensor]:
+        """The engine's array for an input, and the torch tensor that it stands for."""
+        array = x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy()
+        image = images[i]
+        if image is None:
+            return array, x
+        pixels = image.to_bytes(array)
+        return pixels, from_numpy(image.from_bytes(pixels))
+
+    session = Session(written, threads=1)
+    if check:
+        Check(model if isinstance(model, nn.Module) else traced, traced, engine, session, to_engine).run(examples)
+    if samples:
+        written = _write(_with_samples(engine, session, [to_engine(i, x)[0] for i, x in enumerate(examples)], samples))
     return written
 
 
@@ -146,12 +163,12 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
     return True
 
 
-def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
+def _with_samples(engine: EngineGraph, session: Session, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Store rows of the examples, or the examples as they are if the model does not take a batch of one."""
+    model = session.model
     rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]
-    session = Session(model, threads=1)
     for row in rows:
         inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}
         outputs = session.run(inputs)
