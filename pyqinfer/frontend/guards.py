@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod, PythonMod
 
 from pyqinfer.frontend.values import NotSupportedHere
@@ -18,6 +19,24 @@ _LEAST_SAID = 2
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
+
+
+def numbers_of(shape: Sequence[Any], batch: int | None = None) -> tuple[int, ...]:
+    """A shape's sizes as they were traced, or for another batch, which is dimension 0; 1 for what torch does not know any more.
+
+    Torch's own ``int(size)`` would fix a size to its number from then on.
+    """
+    first = shape[0] if shape and not is_concrete_int(shape[0]) else None
+    moved = {} if batch is None or first is None else dict.fromkeys(first.node.expr.free_symbols, batch)
+    numbers = []
+    for size in shape:
+        if is_concrete_int(size):
+            numbers.append(int(size))
+            continue
+        expression, known = size.node.expr, size.node.shape_env.backed_var_to_val
+        values = {symbol: moved.get(symbol, known.get(symbol, 1)) for symbol in expression.free_symbols}
+        numbers.append(int(expression.subs(values)))
+    return tuple(numbers)
 
 
 def conditions_of(sizes: Iterable[Any], names: Mapping[sympy.Symbol, int | str]) -> list[Condition]:

@@ -15,7 +15,8 @@ from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
 from pyqinfer.frontend.export import INDEX_TYPES, check_examples
-from pyqinfer.frontend.input_sizes import InputSizes, traced_number
+from pyqinfer.frontend.guards import numbers_of
+from pyqinfer.frontend.input_sizes import InputSizes
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.tracing import trace
@@ -159,9 +160,10 @@ def _input_shape(node: Node, example: Tensor | None) -> list[tuple[Any, int]]:
         raise ValueError(f"input {node.name!r}: the graph expects rank {traced.ndim}, example_inputs has {tuple(example.shape)}")
     shape: list[tuple[Any, int]] = []
     sizes: list[Any] = list(traced.shape)
+    numbers = numbers_of(traced.shape)
     for axis, size in enumerate(sizes):
         if not is_concrete_int(size):
-            shape.append((size, traced_number(size) if example is None else example.shape[axis]))
+            shape.append((size, numbers[axis] if example is None else example.shape[axis]))
         elif example is not None and example.shape[axis] != size:
             raise ValueError(f"input {node.name!r}: the graph fixes dimension {axis} to {size}, example_inputs has {example.shape[axis]}")
         else:

@@ -19,11 +19,6 @@ from pyqinfer.terms import Condition, holds, text_of
 Size = tuple[Any, int]
 
 
-def traced_number(size: Any) -> int:
-    """The number that an open size had when the graph was traced, or 1 if torch does not know it any more."""
-    return int(size.node.hint) if size.node.has_hint() else 1
-
-
 class InputSizes:
     """Names and numbers for the sizes of all inputs.
 

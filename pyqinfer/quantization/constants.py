@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Interpreter, Node
+from torch.utils._pytree import tree_leaves
 
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import op_name
@@ -76,11 +78,13 @@ def use_linear_layers(module: GraphModule) -> int:
 def _is_pure(node: Node) -> bool:
     """Whether a node gives the same tensor for the same operands, changes none, and keeps no codes that evaluating it would lose."""
     target = node.target
+    if target is operator.getitem:
+        return True
     if node.op != "call_function" or not isinstance(target, OpOverload) or target.namespace != "aten" or target._schema.is_mutable:
         return False
     if torch.Tag.nondeterministic_seeded in target.tags or "fake_quant" in op_name(node) or op_name(node).startswith("_assert"):
         return False
-    return isinstance(node.meta.get("val"), Tensor)
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(node.meta.get("val")))
 
 
 def _values(module: GraphModule, constant: set[Node]) -> dict[Node, Any]:

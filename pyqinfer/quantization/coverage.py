@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.frontend.naming import Namer
 from pyqinfer.quantization.aten_traits import op_name
 
@@ -60,11 +61,11 @@ def _macs(node: Node, op: str) -> int:
     if op.startswith("conv"):
         weight = _shape(node.args[1])
         # Each input element of a transposed convolution, each output element of another one, meets the weights of one channel.
-        moved = _shape(node.args[0]) if "transpose" in op else _numbers(output.shape)
+        moved = _shape(node.args[0]) if "transpose" in op else numbers_of(output.shape)
         return math.prod(moved) * math.prod(weight[1:])
     if op in _PRODUCTS:
         left = _shape(node.args[1 if op in ("addmm", "baddbmm") else 0])
-        return math.prod(_numbers(output.shape)) * (left[-1] if left else 1)
+        return math.prod(numbers_of(output.shape)) * (left[-1] if left else 1)
     if op == "scaled_dot_product_attention":
         queries, keys, values = (_shape(argument) for argument in node.args[:3])
         return math.prod(queries[:-1]) * keys[-2] * (queries[-1] + values[-1])
@@ -78,12 +79,8 @@ def _shape(value: Any) -> list[int]:
     if not isinstance(value, Node):
         return []
     if isinstance(value.meta.get("val"), Tensor):
-        return _numbers(value.meta["val"].shape)
+        return list(numbers_of(value.meta["val"].shape))
     found: Any = value.graph.owning_module
     for part in str(value.target).split("."):
         found = getattr(found, part)
     return list(found.shape)
-
-
-def _numbers(shape: Any) -> list[int]:
-    return [int(size) if isinstance(size, int) else int(size.node.hint) if size.node.has_hint() else 1 for size in shape]

@@ -156,7 +156,7 @@ class MSEObserver(_Histogram):
 
     def params(self, bits: int) -> ActivationParams:
         full = self._range.params(bits)
-        if self._limit == 0.0:
+        if self._limit == 0.0 or full.vanishes:
             return full
         centers, counts = self._bins()
         low, high = -full.zero_point * full.scale, (full.quant_max - full.zero_point) * full.scale
