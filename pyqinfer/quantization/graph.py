@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 from pyqinfer.frontend.export import export_functional
 from pyqinfer.frontend.naming import Namer
@@ -78,6 +79,37 @@ class TracedModel:
                 # The model changes its input in place; the quantized graph leaves it as it is.
                 node.replace_all_uses_with(operand(node, 1))
                 self.module.graph.erase_node(node)
+        self._compute_weights()
+
+    def _compute_weights(self) -> None:
+        """Make constants of weights and biases that the model computes from constants alone: parametrizations such as pruning masks."""
+        made: dict[Node, Node] = {}
+        for node in list(self.module.graph.nodes):
+            if kind_of(node) is not Kind.LAYER:
+                continue
+            for i, role in enumerate(("weight", "bias"), 1):
+                source = node.args[i] if len(node.args) > i else None
+                if not isinstance(source, Node) or source.op == "get_attr":
+                    continue
+                if source not in made:
+                    value = self._value_of_constants(source)
+                    if value is None:
+                        continue
+                    made[source] = self.add_constant(f"{Namer().name(node, op_name(node))}.{role}", value.clone(), source)
+                node.update_arg(i, made[source])
+
+    def _value_of_constants(self, node: Node) -> Tensor | None:
+        """What a node computes if nothing but constants goes into it; None if anything else does."""
+        if node.op == "get_attr":
+            return self.constant(node)
+        if node.op != "call_function":
+            return None
+        values = {source: self._value_of_constants(source) for source in node.all_input_nodes}
+        if not values or any(value is None for value in values.values()):
+            return None
+        with torch.no_grad():
+            result = node.target(*map_arg(node.args, values.__getitem__), **map_arg(node.kwargs, values.__getitem__))  # type: ignore[operator]
+        return result if isinstance(result, Tensor) else None
 
     @property
     def fixed_batch(self) -> int | None:
