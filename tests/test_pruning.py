@@ -227,7 +227,7 @@ def test_the_smaller_network_computes_what_the_large_one_does_without_those_chan
     net = build()
     pq.zoo.randomize_batchnorm(net, seed=0, images=torch.randn(8, 3, size, size))
     x = torch.randn(2, 3, size, size)
-    smaller = pq.train.remove_channels(net.train(), 0.3, example_inputs=(x,), scope=scope)
+    smaller = pq.train.remove_channels(net.train(), 0.3, example_inputs=(x,), scope=scope, multiple_of=4)
     assert smaller.training
     assert sum(p.numel() for p in smaller.parameters()) < 0.8 * sum(p.numel() for p in net.parameters())
     expected = without(net, x, 0.3, scope=scope).eval()(x).detach()
@@ -248,7 +248,7 @@ def test_the_least_important_channels_go_and_kept_layers_stay() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
     with torch.no_grad():
         net[0].weight.copy_(torch.arange(1.0, 9)[:, None, None, None].expand(8, 3, 1, 1))
-    smaller = pq.train.remove_channels(net, 0.5, example_inputs=(torch.randn(1, 3, 4, 4),), keep=["2"])
+    smaller = pq.train.remove_channels(net, 0.5, example_inputs=(torch.randn(1, 3, 4, 4),), keep=["2"], multiple_of=1)
     assert smaller[0].weight[:, 0, 0, 0].tolist() == [5, 6, 7, 8]
     assert smaller[2].out_channels == 8
     assert [m.out_channels for m in net if isinstance(m, nn.Conv2d)] == [8, 8, 4], "the model itself is not changed"
@@ -257,14 +257,14 @@ def test_the_least_important_channels_go_and_kept_layers_stay() -> None:
 def test_shared_parameters_stay_shared() -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     net[4].weight = net[2].weight
-    smaller = pq.train.remove_channels(net, 0.5, example_inputs=(torch.randn(2, 3),))
+    smaller = pq.train.remove_channels(net, 0.5, example_inputs=(torch.randn(2, 3),), multiple_of=1)
     assert smaller[4].weight is smaller[2].weight
     assert smaller[2].weight.shape == (4, 4)
 
 
 def test_masked_networks_lose_their_masks_and_keep_their_zeros() -> None:
     net = pq.train.prune(pq.zoo.resnet20(), 0.6)
-    smaller = pq.train.remove_channels(net, 0.3, example_inputs=(torch.randn(2, 3, 16, 16),))
+    smaller = pq.train.remove_channels(net, 0.3, example_inputs=(torch.randn(2, 3, 16, 16),), multiple_of=4)
     assert not any(parametrize.is_parametrized(module) for module in smaller.modules())
     assert float(pq.train.sparsity_report(smaller).rows[-1]["share"] or 0) > 0.4
 
@@ -304,19 +304,21 @@ class Fixed(nn.Module):
 def test_code_that_fixes_a_number_of_channels_is_refused() -> None:
     x = torch.randn(2, 3, 4, 4)
     with pytest.raises(pq.UnsupportedError, match="does not run with fewer channels"):
-        pq.train.remove_channels(Fixed(), 0.5, example_inputs=(x,))
-    assert pq.train.remove_channels(nn.Sequential(Fixed(), nn.Linear(2, 8), nn.Linear(8, 2)), 0.5, example_inputs=(x,), keep=["0.conv"])
+        pq.train.remove_channels(Fixed(), 0.5, example_inputs=(x,), multiple_of=4)
+    net = nn.Sequential(Fixed(), nn.Linear(2, 8), nn.Linear(8, 2))
+    assert pq.train.remove_channels(net, 0.5, example_inputs=(x,), keep=["0.conv"], multiple_of=4)[1].out_features == 4
 
 
-@pytest.mark.parametrize("options", [{"share": 1.0}, {"scope": "net"}, {"multiple_of": 0}, {"keep": ["nothing"]}])
+@pytest.mark.parametrize("options", [{"share": 1.0}, {"scope": "net"}, {"multiple_of": 0}, {"keep": ["nothing"]}, {}])
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"share|scope|multiple_of|no layer is named"):
+    with pytest.raises(ValueError, match=r"share|scope|multiple_of: expected|multiple_of: sets of 8 channels|no layer is named"):
         pq.train.remove_channels(Net(), **{"share": 0.5, "example_inputs": (torch.randn(1, 3, 4, 4),), **options})
 
 
 def test_a_smaller_network_is_quantized_and_runs() -> None:
     x = torch.randn(4, 3, 32, 32)
-    smaller = pq.train.remove_channels(pq.zoo.resnet20().eval(), 0.3, example_inputs=(x,))
+    smaller = pq.train.remove_channels(pq.zoo.resnet20_wide().eval(), 0.3, example_inputs=(x,))
+    assert {m.out_channels for m in smaller.modules() if isinstance(m, nn.Conv2d)} == {16, 48, 96}
     graph = pq.quantize(smaller, pq.PTQ(), example_inputs=(x,), calibration=[(x,)])
     model = pq.convert(graph, example_inputs=(x,), fallback="error")
     assert pq.Session(model)(x.numpy()).shape == (4, 10)

@@ -32,7 +32,7 @@ def remove_channels(
     example_inputs: Any,
     scope: Scope = "layer",
     keep: Sequence[str] = (),
-    multiple_of: int = 4,
+    multiple_of: int = 16,
 ) -> nn.Module:
     """Give a copy of a model with the least important channels taken out of its convolutions and linear layers.
 
@@ -47,13 +47,14 @@ def remove_channels(
         scope: "layer": the share goes from each set of layers whose channels are tied; "global": from all together by importance, so that
             sets differ; each keeps at least ``multiple_of``.
         keep: names or glob patterns of layers whose output channels stay.
-        multiple_of: how many channels are left is rounded to the nearest multiple, because kernels work on several channels at a time.
+        multiple_of: how many channels are left is rounded to the nearest multiple, but never to 0. Kernels work on 16 channels at a time: a
+            network with 12, 24 and 44 channels is smaller than one with 16, 32 and 64, and can be slower.
 
     Returns:
         The smaller model, in the mode (training or evaluation) of ``model``.
 
     Raises:
-        ValueError: shares, patterns or numbers that mean nothing, or a network of which no channel can go.
+        ValueError: shares, patterns or numbers that mean nothing, or a network of which no channel can go, or none by that rounding.
         UnsupportedError: names the layer whose channels reach an op that is not understood, or the code that fixes a number of channels.
     """
     if not 0 <= share < 1:
@@ -111,6 +112,10 @@ def removable_channels(
     for key, roots in tied.items():
         count = min(counts[key], max(multiple_of, round(left[key] / multiple_of) * multiple_of))
         removed.update(sorted(roots, key=lambda root: (importance[root], root))[: counts[key] - count])
+    if share > 0 and not removed:
+        raise ValueError(
+            f"multiple_of: sets of {', '.join(map(str, sorted(set(counts.values()))))} channels stay whole by multiples of {multiple_of}"
+        )
     return removed
 
 
