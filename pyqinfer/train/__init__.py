@@ -1,0 +1,1 @@
+"""Quantization-aware training: prepared modules that train under any loop, and the loop that :func:`pyqinfer.quantize` runs."""
