@@ -39,7 +39,7 @@ from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import QuantNode
 from pyqinfer.quantization.observers import MinMaxObserver
 from pyqinfer.quantization.placement import place
-from pyqinfer.quantization.weights import quantize_weight
+from pyqinfer.quantization.weights import WeightCodes, quantize_weight
 from pyqinfer.report import Column, Report
 from pyqinfer.session import Session
 
@@ -146,7 +146,8 @@ class Meter:
         for layer in traced.layers:
             bits = config[layer.name]
             if not bits.is_float:
-                emit_weight(traced, layer, bits, *quantize_weight(layer.weight, bits, search=False))
+                codes = WeightCodes(*quantize_weight(layer.weight, bits, search=False), *bits.weight_range)
+                emit_weight(traced, layer, codes)
         emit_activations(traced, placement, params)
         return convert(traced.finish(), example_inputs=self._examples, samples=0, check=False)
 

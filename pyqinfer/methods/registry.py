@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the public classes as type checkers and editors see them
     from pyqinfer.methods.ompq import OMPQ as OMPQ
     from pyqinfer.methods.ptq import PTQ as PTQ
+    from pyqinfer.methods.qat import QAT as QAT
     from pyqinfer.methods.zeroq import ZeroQ as ZeroQ
 
 
@@ -23,11 +24,13 @@ class MethodRow:
         name: the class's name, under ``pyqinfer``.
         word: what it is called on the command line and in studies, and what its file in this folder is called.
         summary: a few words for the command line's help.
+        trains: whether it needs labelled batches: then its command is ``pyqinfer train``, not ``pyqinfer quantize``.
     """
 
     name: str
     word: str
     summary: str
+    trains: bool = False
 
     @property
     def module(self) -> str:
@@ -43,8 +46,9 @@ METHODS = (
     MethodRow("PTQ", "ptq", "post-training"),
     MethodRow("ZeroQ", "zeroq", "without data"),
     MethodRow("OMPQ", "ompq", "bits by orthogonality of layers"),
+    MethodRow("QAT", "qat", "training with learned steps", trains=True),
 )
-METHOD_WORDS = ", ".join(row.word for row in METHODS)
+METHOD_WORDS = ", ".join(row.word for row in METHODS if not row.trains)  # of those that need no labelled batches
 
 
 def find_method(word: str) -> MethodRow:
@@ -52,4 +56,4 @@ def find_method(word: str) -> MethodRow:
     for row in METHODS:
         if row.word == word:
             return row
-    raise ValueError(f"method {word!r}: expected {METHOD_WORDS}")
+    raise ValueError(f"method {word!r}: expected {', '.join(row.word for row in METHODS)}")

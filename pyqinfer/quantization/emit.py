@@ -6,32 +6,30 @@ from collections.abc import Mapping
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
-from torch import Tensor
 from torch.fx import Node
 
-from pyqinfer.bits import LayerBits
 from pyqinfer.quantization.aten_traits import op_name
 from pyqinfer.quantization.graph import Layer, TracedModel
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.placement import Placement
+from pyqinfer.quantization.weights import WeightCodes
 
 _META = ("nn_module_stack", "stack_trace", "source_fn_stack")
 
 
-def emit_weight(traced: TracedModel, layer: Layer, bits: LayerBits, codes: Tensor, scale: Tensor) -> Node:
-    """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight; the code range carries the bits. Returns it."""
-    low, high = bits.weight_range
-    if layer.axis == 1:
-        codes = codes.transpose(0, 1).contiguous()
-    constants = {"codes": codes, "scale": scale, "zero_point": torch.zeros(len(scale), dtype=torch.int64)}
+def emit_weight(traced: TracedModel, layer: Layer, weight: WeightCodes) -> Node:
+    """The layer reads ``dequantize_per_channel(codes)`` in place of its float weight. Returns that node."""
+    codes = weight.codes.transpose(0, 1).contiguous() if layer.axis == 1 else weight.codes
+    zero_point = torch.full((len(weight.scale),), weight.zero_point, dtype=torch.float32 if weight.zero_point else torch.int64)
+    constants = {"codes": codes, "scale": weight.scale, "zero_point": zero_point}
     operands = [traced.add_constant(f"{layer.name}.weight_{key}", tensor, layer.node) for key, tensor in constants.items()]
     with traced.module.graph.inserting_before(layer.node):
-        weight = traced.module.graph.call_function(
-            torch.ops.quantized_decomposed.dequantize_per_channel.default, (*operands, layer.axis, low, high, torch.int8)
+        value = traced.module.graph.call_function(
+            torch.ops.quantized_decomposed.dequantize_per_channel.default, (*operands, layer.axis, weight.low, weight.high, torch.int8)
         )
-    _copy_meta(layer.node, weight)
-    layer.node.update_arg(1, weight)
-    return weight
+    _copy_meta(layer.node, value)
+    layer.node.update_arg(1, value)
+    return value
 
 
 def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[Node, ActivationParams]) -> None:
@@ -42,10 +40,14 @@ def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[
         _quantize_behind(traced, node, params[source])
 
 
+def readers_of_values(node: Node) -> list[Node]:
+    """Who reads a quantized tensor. Nodes that read sizes or assert something keep the float tensor, which they were traced for."""
+    return [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
+
+
 def _quantize_behind(traced: TracedModel, node: Node, params: ActivationParams) -> None:
     graph = traced.module.graph
-    # Nodes that read sizes or assert something keep the float tensor, which they were traced for.
-    readers = [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
+    readers = readers_of_values(node)
     arguments = (params.scale, params.zero_point, params.quant_min, params.quant_max, torch.uint8)
     with graph.inserting_after(node):
         codes = graph.call_function(torch.ops.quantized_decomposed.quantize_per_tensor.default, (node, *arguments))

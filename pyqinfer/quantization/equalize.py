@@ -12,8 +12,8 @@ that the bound hardly ever acts it is replaced by ReLU; otherwise the pair is le
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -42,12 +42,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Equalization:
-    """What was done: names of the pairs equalized and skipped, how many bounds became ReLU, and after how many sweeps nothing moved."""
+    """What was done: names of the pairs equalized and skipped, how many bounds became ReLU, and after how many sweeps nothing moved.
+
+    ``divisors``: by which number, float64 [channels], each output channel of a layer was divided, for the layers where any was.
+    """
 
     pairs: tuple[tuple[str, str], ...]
     skipped: tuple[tuple[str, str], ...]
     replaced: int
     sweeps: int
+    divisors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def find_pairs(traced: TracedModel) -> list[Pair]:
@@ -72,15 +76,16 @@ def equalize(traced: TracedModel, data: Sequence[tuple[Tensor, ...]] | None) -> 
     layers = {layer.name: layer for pair in chosen for layer in (pair.first, pair.second)}
     weights = {name: layer.weight.double() for name, layer in layers.items()}
     biases = {pair.first.name: _bias(traced, pair.first) for pair in chosen}
+    divisors = {pair.first.name: torch.ones(len(pair.first.weight), dtype=torch.float64) for pair in chosen}
     sweeps = 0
-    while sweeps < _SWEEPS and _sweep(chosen, weights, biases) >= _CONVERGED:
+    while sweeps < _SWEEPS and _sweep(chosen, weights, biases, divisors) >= _CONVERGED:
         sweeps += 1
     for name, layer in layers.items():
         traced.replace_weight(layer, weights[name].float())
         if (bias := biases.get(name)) is not None:
             traced.replace_bias(layer, bias.float())
     skipped = [pair for pair in pairs if pair not in chosen]
-    return Equalization(_names(chosen), _names(skipped), len(replaced), sweeps)
+    return Equalization(_names(chosen), _names(skipped), len(replaced), sweeps, divisors)
 
 
 def _pair(first: Layer, layers: dict[Node, Layer]) -> Pair | None:
@@ -160,7 +165,7 @@ def _bounds_that_act(traced: TracedModel, bounds: list[Node], data: Sequence[tup
     return {node for node in bounds if watched[operand(node)].share > _NEGLIGIBLE}
 
 
-def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tensor | None]) -> float:
+def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tensor | None], divisors: dict[str, Tensor]) -> float:
     """Equalize each pair once; returns the largest ``|s - 1|``."""
     moved = 0.0
     for pair in pairs:
@@ -176,6 +181,7 @@ def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tens
         bias = biases[pair.first.name]
         if bias is not None:
             biases[pair.first.name] = bias / s
+        divisors[pair.first.name] = divisors[pair.first.name] * s
         moved = max(moved, float((s - 1).abs().max()))
     return moved
 

@@ -82,12 +82,16 @@ class ExactSums(Interpreter):
         return sums * (scale.double() / count).float()
 
     def _scale(self, dequantize: Any) -> Tensor:
-        """The float32 scale of a dequantize node: a number, or one per channel, shaped so that it broadcasts over the operand."""
+        """The float32 step between the values of a dequantize node: a number, or one per channel that broadcasts over the operand.
+
+        Values of a grid without zero, whose zero point is a half, are odd multiples of half a step, so half a step is taken.
+        """
         value = dequantize.args[1]
         if dequantize.target is _PER_TENSOR:
             return self._constant(value)
         axis, rank = dequantize.args[3], self._constant(dequantize.args[0]).ndim
-        return self._constant(value).reshape([-1 if i == axis else 1 for i in range(rank)])
+        halves = self._constant(dequantize.args[2]) % 1 != 0
+        return torch.where(halves, 0.5, 1.0).mul(self._constant(value)).reshape([-1 if i == axis else 1 for i in range(rank)])
 
     def _constant(self, value: Any) -> Tensor:
         if not isinstance(value, Node):
@@ -110,5 +114,5 @@ def _is_dequantized(value: Any, *kinds: Any) -> bool:
 
 
 def _integers(x: Tensor, scale: Tensor) -> Tensor:
-    """The integers ``q - z`` behind dequantized values ``(q - z) * scale``."""
+    """The integers ``q - z`` behind dequantized values ``(q - z) * scale``; ``2*(q - z)`` for half a scale."""
     return torch.round(x / scale)

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
 from pyqinfer.quantization.graph import Layer, TracedModel
 
 
-def fold_batch_norm(traced: TracedModel) -> int:
-    """Fold every BatchNorm that is the only reader of a layer; returns how many. Outputs change by float32 rounding only."""
+@dataclass(frozen=True)
+class FoldedNorm:
+    """A BatchNorm that was folded, ``gamma * (y - mean) / sqrt(variance + eps) + beta``: float32 tensors [channels].
+
+    ``mean`` is that of the layer's sums without its bias.
+    """
+
+    gamma: Tensor
+    beta: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+
+def fold_batch_norm(traced: TracedModel) -> dict[str, FoldedNorm]:
+    """Fold every BatchNorm that is the only reader of a layer; outputs change by float32 rounding only.
+
+    Returns:
+        What was folded, by the layer's name.
+    """
     layers = {layer.node: layer for layer in traced.layers}
-    folded = 0
+    folded: dict[str, FoldedNorm] = {}
     for node in list(traced.module.graph.nodes):
         if kind_of(node) is not Kind.BATCH_NORM:
             continue
@@ -28,24 +48,26 @@ def fold_batch_norm(traced: TracedModel) -> int:
             continue  # The linear layer's channels lie on the last axis, the BatchNorm's on axis 1.
         if any(user.target is not operator.getitem or user.args[1] != 0 for user in results):
             continue
-        _fold(traced, layers[layer], node)
+        folded[layers[layer].name] = _fold(traced, layers[layer], node)
         for user in results:
             user.replace_all_uses_with(layer)
             traced.module.graph.erase_node(user)
         traced.module.graph.erase_node(node)
-        folded += 1
     return folded
 
 
-def _fold(traced: TracedModel, layer: Layer, batch_norm: Node) -> None:
+def _fold(traced: TracedModel, layer: Layer, batch_norm: Node) -> FoldedNorm:
     gamma, beta, mean, variance = (traced.constant(a).double() if isinstance(a, Node) else None for a in batch_norm.args[1:5])
     assert mean is not None
     assert variance is not None
     eps = batch_norm.args[6]
     assert isinstance(eps, float)
-    gain = torch.rsqrt(variance + eps) * (gamma if gamma is not None else 1)
+    gamma = torch.ones_like(mean) if gamma is None else gamma
+    beta = torch.zeros_like(mean) if beta is None else beta
+    gain = torch.rsqrt(variance + eps) * gamma
     weight = layer.weight.double()
     old_bias = traced.bias(layer)
     bias = old_bias.double() if old_bias is not None else torch.zeros_like(mean)
     traced.replace_weight(layer, (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).float())
-    traced.replace_bias(layer, ((bias - mean) * gain + (beta if beta is not None else 0)).float())
+    traced.replace_bias(layer, ((bias - mean) * gain + beta).float())
+    return FoldedNorm(gamma.float(), beta.float(), (mean - bias).float(), variance.float(), eps)

@@ -23,12 +23,12 @@ from pyqinfer.quantization.calibrate import calibrate, with_progress
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.emit import emit_activations, emit_weight
 from pyqinfer.quantization.equalize import equalize, find_pairs
-from pyqinfer.quantization.fold import fold_batch_norm
+from pyqinfer.quantization.fold import FoldedNorm, fold_batch_norm
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
 from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams
 from pyqinfer.quantization.placement import Placement, place
 from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
-from pyqinfer.quantization.weights import quantize_weight
+from pyqinfer.quantization.weights import WeightCodes, quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
@@ -101,20 +101,43 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
     Raises:
         ValueError: no calibration batches where activations are quantized; a layer or batch that holds NaN or infinity.
     """
+    start = begin(task, bits, settings)
+    graph = _quantized(start.traced, start.config, start.data, start.settings).finish()
+    if not settings.relu_only and (not start.config or any(bits.is_integer for bits in start.config.values())):
+        warn_of_float_arithmetic(graph, frozenset(name for name, bits in start.config.items() if not bits.is_integer))
+    return graph
+
+
+@dataclass(frozen=True)
+class Start:
+    """A traced model in front of its quantizers: folded and equalized as ``settings``, in which nothing is "auto" any more, say.
+
+    Attributes:
+        original: weights before folding, by the layer's name.
+        norms: the BatchNorms that were folded. divisors: see :class:`~pyqinfer.quantization.equalize.Equalization`.
+    """
+
+    traced: TracedModel
+    config: BitConfig
+    data: Batches | None
+    settings: Settings
+    original: Mapping[str, Tensor]
+    norms: Mapping[str, FoldedNorm]
+    divisors: Mapping[str, Tensor]
+
+
+def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings) -> Start:
+    """The steps that come before any quantizer. Arguments and errors: see :func:`run_pipeline`."""
     traced = task.traced()
-    config = bits([layer.name for layer in traced.layers])
+    original = {layer.name: layer.weight for layer in traced.layers}
+    config = bits(list(original))
     data = None if task.calibration is None else traced.batches(task.calibration)
     if data is None and any(layer.is_integer for layer in config.values()):
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
-    if settings.fold:
-        fold_batch_norm(traced)
+    norms = fold_batch_norm(traced) if settings.fold else {}
     settings = _decided(traced, config, data, settings)
-    if settings.equalize:
-        equalize(traced, data)
-    graph = _quantized(traced, config, data, settings).finish()
-    if not settings.relu_only and (not config or any(bits.is_integer for bits in config.values())):
-        warn_of_float_arithmetic(graph, frozenset(name for name, bits in config.items() if not bits.is_integer))
-    return graph
+    divisors = equalize(traced, data).divisors if settings.equalize else {}
+    return Start(traced, config, data, settings, original, norms, divisors)
 
 
 def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
@@ -122,7 +145,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
     steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
     reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
     placement = place(traced, config, settings.relu_only)
-    params = _activation_params(traced, placement, data, settings.observer)
+    params = activation_params(traced, placement, data, settings.observer)
     layers = []
     for layer in with_progress(traced.layers, "quantizing weights"):
         bits = config[layer.name]
@@ -131,14 +154,15 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 bits, codes, scale = _weight_codes(layer, bits, settings, _input_params(layer, placement, params))
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
-            layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, bits, codes, scale)))
+            layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, WeightCodes(codes, scale, *bits.weight_range))))
     emit_activations(traced, placement, params)
     if data is not None and reference is not None and layers:
         refine(reference, traced, layers, data, steps)
     return traced
 
 
-def _activation_params(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, ActivationParams]:
+def activation_params(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, ActivationParams]:
+    """Parameters of every tensor that has a quantizer of its own, from calibration batches."""
     observers = {node: OBSERVERS[observer]() for node in placement.bits}
     if observers:
         assert data is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,30 @@ from pyqinfer.bits import LayerBits
 _SMALLEST_RANGE = 2.0**-40
 _COARSE = [i / 10 for i in range(1, 11)]
 _FINE_STEP = 0.01
+
+
+@dataclass(frozen=True)
+class WeightCodes:
+    """A weight of a graph: ``(codes - zero_point) * scale[c]`` for output channel c.
+
+    Args:
+        codes: int8, output channels on axis 0.
+        scale: float32 [channels].
+        low, high: the range of the codes, which carries the bits.
+        zero_point: 0, or -0.5 for a grid without zero, whose 2^b levels lie symmetrically around it.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    low: int
+    high: int
+    zero_point: float = 0
+
+    def times(self, gain: Tensor) -> WeightCodes:
+        """The codes of the weight with each output channel multiplied by ``gain`` [channels]; a channel's gain of 0 becomes a tiny one."""
+        negative = (gain < 0).reshape(-1, *[1] * (self.codes.ndim - 1))
+        codes = torch.where(negative, round(2 * self.zero_point) - self.codes, self.codes)
+        return WeightCodes(codes, (self.scale * gain.abs()).clamp_min(_SMALLEST_RANGE), self.low, self.high, self.zero_point)
 
 
 def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scale: float = 0.0) -> tuple[Tensor, Tensor]:
