@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 import pyqinfer as pq
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.train.channel_groups import find_groups
 from pyqinfer.train.channels import removable_channels
 from pyqinfer.train.pruning import magnitude_masks

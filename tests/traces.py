@@ -12,7 +12,7 @@ from unittest.mock import patch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""torch.export of a module in evaluation mode, functional (no in-place ops), with a dynamic batch where the model allows one."""
+"""torch.export of a module in evaluation mode, with open sizes where the model allows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.fx import GraphModule
 from torch.fx.experimental import _config as config
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
@@ -35,10 +34,10 @@ def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
     return tuple(examples)
 
 
-def export_functional(
+def export_program(
     model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True, dynamic_size: bool = False
-) -> GraphModule:
-    """The module's graph in evaluation mode: functional aten ops, parameters as get_attr, module names in ``nn_module_stack``.
+) -> ExportedProgram:
+    """torch.export of the module in evaluation mode, as open as it allows.
 
     Dimension 0 of every input is symbolic if ``dynamic_batch``, and dimensions 2 and 3 of inputs of rank 4 if ``dynamic_size``, where the
     model does not fix them; a warning says which it fixes. The module's modes are restored.
@@ -54,25 +53,10 @@ def export_functional(
         attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
         program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
     _warn_of_fixed(program, batch, sizes)
-    return functional_graph(program)
+    return program
 
 
-def functional_graph(program: ExportedProgram) -> GraphModule:
-    """An exported program as a functional GraphModule without shape guards."""
-    with warnings.catch_warnings():
-        # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
-        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
-        with _sizes_are_sizes():
-            module = program.run_decompositions({}).module()
-    for node in list(module.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            module.graph.erase_node(node)
-    module.recompile()
-    assert isinstance(module, GraphModule)
-    return module
-
-
-def _sizes_are_sizes() -> Any:
+def sizes_are_sizes() -> Any:
     """A context in which torch traces 0 and 1 like any other size; else it takes them for constants, and others for neither of them."""
     return config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
@@ -86,7 +70,7 @@ def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int])
     for x in examples:
         shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and (axis == 0 or x.ndim == 4)}
     try:
-        with _sizes_are_sizes():
+        with sizes_are_sizes():
             program = torch.export.export(model, examples, dynamic_shapes=shapes)
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
@@ -115,10 +99,10 @@ def _warn_of_fixed(program: ExportedProgram, batch: set[int], sizes: set[int]) -
     fixed, shapes = _fixed_axes(program), _input_shapes(program)
     if batch & fixed:
         numbers = ", ".join(str(shape[0]) for shape in shapes if shape)
-        warnings.warn(f"the model fixes its batch: it is traced for a batch of {numbers} only", stacklevel=3)
+        warnings.warn(f"the model fixes its batch: it is traced for a batch of {numbers} only", stacklevel=4)
     if sizes & fixed:
         numbers = ", ".join(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
-        warnings.warn(f"the model fixes its heights or widths: it is traced for {numbers} only", stacklevel=3)
+        warnings.warn(f"the model fixes its heights or widths: it is traced for {numbers} only", stacklevel=4)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
@@ -15,6 +16,7 @@ from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
 from pyqinfer.frontend.export import INDEX_TYPES, check_examples
+from pyqinfer.frontend.functional import functional_graph
 from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.frontend.input_sizes import InputSizes
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
@@ -44,6 +46,8 @@ def traced_graph(
     graphs = (source.graph_of(model) for source in SOURCES)
     graph = next((graph for graph in graphs if graph is not None), None)
     examples = None if example_inputs is None else check_examples(example_inputs)
+    if isinstance(graph, ExportedProgram):
+        graph = functional_graph(graph)
     if graph is not None:
         if dynamic_size and not _has_open_sizes(graph):
             warnings.warn(

@@ -29,7 +29,7 @@ WeightFolder = Callable[[str, Arguments], QuantizedConstant | None]
 # Given a node that calls a submodule, that module and its operands: what the node stands for, or None for a module it does not know.
 ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], Any]
 
-_IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
+IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Ops whose result shares memory with their operand under another shape.
 _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
@@ -153,7 +153,7 @@ class GraphReader:
         if _computes_sizes(node.target):
             return self._size_expression(node)
         namespace, op, in_place = _parse_target(node.target)
-        if op in _IGNORED:
+        if op in IGNORED:
             return None
         if op == "copy" and in_place and self._writes_back_to_input(node):
             return map_arg(node.args[1], lambda n: self.env[n])

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.values import NotSupportedHere
 

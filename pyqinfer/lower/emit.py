@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ class _Emitter:
         self.values: list[dict[str, Any]] = []
         self.origins: dict[str, str] = {}
         self.nhwc: set[str] = set()
+        self.weights: dict[tuple[Any, ...], int] = {}
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -138,7 +140,7 @@ class _Emitter:
             if isinstance(constant, Weight):
                 codes = _to_engine_order(node, constant.codes)
                 packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant, codes)}
-                ids["weight"] = self._constant(f"{name}.weight", packing, codes)
+                ids["weight"] = self._shared(f"{name}.weight", packing, codes)
                 ids["scale"] = self._constant(f"{name}.scale", {"dtype": "f32"}, constant.scale)
                 if constant.base is not None:
                     ids["base"] = self._constant(f"{name}.base", {"dtype": "i32"}, constant.base)
@@ -146,8 +148,17 @@ class _Emitter:
                 array = _to_engine_order(node, constant) if key == "weight" else constant
                 if array.dtype == np.float32 and not np.isfinite(array).all():
                     raise ValueError(f"layer {node.describe()}: its {key} holds NaN or infinity")
-                ids[key] = self._constant(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
+                store = self._shared if key == "weight" else self._constant
+                ids[key] = store(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
         return ids
+
+    def _shared(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
+        """Store weights once, however many layers use them."""
+        content = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        key = (*form.items(), array.dtype.str, array.shape, content)
+        if key not in self.weights:
+            self.weights[key] = self._constant(name, form, array)
+        return self.weights[key]
 
     def _constant(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
         entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}

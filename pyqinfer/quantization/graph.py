@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend import sizes_of_inputs
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.naming import Namer
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name

@@ -20,7 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.export import check_examples, evaluation_mode, export_functional
+from pyqinfer.frontend.export import check_examples, evaluation_mode
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.train.channel_groups import ChannelGroups, Producer, find_groups
 from pyqinfer.train.pruning import Scope, finish_pruning
 

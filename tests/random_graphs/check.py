@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.tracing import trace
 from random_graphs.net import Net
 
