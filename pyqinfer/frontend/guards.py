@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from pyqinfer.terms import Condition, Term
 _NO_BOUND = 2**31 - 1
 # The least size of which torch.export says anything: it treats 0 and 1 apart, and lets its programs run with both.
 _LEAST_SAID = 2
+# Where torch computes what an operation gives, as opposed to its modules and functions, which belong to a model.
+_TRACING = ("_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
@@ -77,7 +80,8 @@ def _expressions(sizes: Iterable[Any], symbols: Iterable[sympy.Symbol]) -> Itera
     environments = {id(size.node.shape_env): size.node.shape_env for size in sizes}
     for env in environments.values():
         for guard in env.guards:
-            yield env.simplify(guard.expr)
+            if not _is_about_layout(guard):
+                yield env.simplify(guard.expr)
         for asserts in env.deferred_runtime_asserts.values():
             for assertion in asserts:
                 yield env.simplify(assertion.expr)
@@ -89,6 +93,16 @@ def _expressions(sizes: Iterable[Any], symbols: Iterable[sympy.Symbol]) -> Itera
                 yield sympy.Le(bounds.lower, symbol)
             if bounds.upper.is_Integer and bounds.upper < _NO_BOUND:
                 yield sympy.Le(symbol, bounds.upper)
+
+
+def _is_about_layout(guard: Any) -> bool:
+    """Whether torch's own tracing asked if a size is 1, to know how a tensor lies in memory: the values are the same either way."""
+    expression = guard.expr.reversed if isinstance(guard.expr, (sympy.Gt, sympy.Ge)) else guard.expr
+    excludes_one = (isinstance(expression, sympy.Ne) and 1 in expression.args) or (
+        isinstance(expression, (sympy.Lt, sympy.Le)) and expression.lhs == (1 if isinstance(expression, sympy.Lt) else 2)
+    )
+    asked_in = getattr(guard.sloc.framework_loc, "filename", "")
+    return bool(excludes_one) and any(f"{os.sep}torch{os.sep}{room}" in asked_in for room in _TRACING)
 
 
 def _condition(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Condition:
