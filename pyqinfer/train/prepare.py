@@ -55,6 +55,14 @@ class Parts:
             step = torch.where(gain.abs() < _SMALLEST_GAIN, direct, step / gain.abs().clamp_min(_SMALLEST_GAIN))
         return SteppedWeight(latent, bits, step)
 
+    def mask(self, layer: Layer) -> Tensor | None:
+        """Which of a layer's weights may live, 1 or 0 each: what is exactly 0 at the start was pruned and stays so. None: all may live.
+
+        For parametrizations whose grid has no zero, override it to give None.
+        """
+        alive = layer.weight != 0
+        return None if bool(alive.all()) or not bool(alive.any()) else alive
+
     def activation(self, params: ActivationParams, readers: tuple[str, ...]) -> TrainedActivation:
         """The quantizer of an edge: what calibration found, and the names of the layers that read the edge's values directly."""
         return TrainedActivation(params)
@@ -150,6 +158,7 @@ class _Builder:
             if same and torch.allclose(weight.latent, latent, rtol=1e-5, atol=0):
                 return weight
         made = self.parts.weight(layer, latent, gain, bits)
+        made.set_mask(self.parts.mask(layer))
         self.weights.append((original, made))
         return made
 
