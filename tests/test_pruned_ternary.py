@@ -31,7 +31,7 @@ def ternary(latent: Tensor, sparsity: float = SPARSITY, per_channel: bool = Fals
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
+    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).detach())
 
 
 # ---- one weight -----------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_gradients_go_straight_through_the_mask_and_exactly_through_the_normaliz
     (w / w.norm() * latent.float().double().norm()).backward(dy)
     assert weight.latent.grad is not None
     torch.testing.assert_close(weight.latent.grad, w.grad, rtol=1e-6, atol=1e-9)
-    assert float((weight.latent.grad * weight.latent).sum()) == pytest.approx(0, abs=1e-8), "the norm itself has no gradient"
+    assert float((weight.latent.grad * weight.latent.detach()).sum()) == pytest.approx(0, abs=1e-8), "the norm itself has no gradient"
     assert weight.step.grad is not None
     expected = (dy * weight.codes().codes.double()).sum() * weight._factor
     assert float(weight.step.grad) == pytest.approx(float(expected))
@@ -102,9 +102,11 @@ def test_a_pruned_weight_can_return_until_signs_are_fixed() -> None:
         weight.latent[0, 0] = 50
     prune_weights([weight], 0.5, "layer")
     assert weight.codes().codes.tolist() == [[0, 0, 1, -1]]
-    weight().sum().backward()
-    assert weight.latent.grad is None
+    (weight() * torch.arange(4.0)).sum().backward()
+    assert weight.latent.grad is not None
+    assert not weight.latent.grad.any()
     assert weight.step.grad is not None
+    assert weight.step.grad.all()
 
 
 def test_a_scale_never_turns_negative() -> None:
@@ -211,6 +213,23 @@ def test_a_trained_network_has_its_zeros_in_the_file_and_the_engine_gives_the_gr
     packings = {c["name"]: c["packing"] for c in model.graph["constants"] if c["dtype"] == "code"}
     assert packings["conv.weight"] == "trit_rans"
     np.testing.assert_array_equal(ExactSums(graph)(X).numpy(), pq.Session(model, threads=1)(X.numpy()))
+
+
+def test_every_stage_trains_under_distributed_data_parallel(tmp_path: Path) -> None:
+    method = pq.PrunedTernary(sparsity=0.8, act_bits=8)
+    prepared = method.prepare(net(), (X,))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(prepared)
+        optimizer = torch.optim.SGD(prepared.parameter_groups(1e-4), lr=0.01)
+        for share in (0.0, 0.3, 0.6, 0.7, 0.95, 0.97):
+            method.advance(prepared, share)
+            optimizer.zero_grad()
+            F.cross_entropy(parallel(X), Y).backward()
+            optimizer.step()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert {weight.stage for weight in ternary_weights(prepared)} == {Stage.FIXED}
 
 
 def test_float_activations_keep_the_file_small_and_run_in_float() -> None:

@@ -107,7 +107,8 @@ class TernaryWeight(TrainedWeight):
 
     def quantized(self, latent: Tensor) -> Tensor:
         if self.stage is Stage.FIXED:
-            return self.signs * self.scale
+            # The latent weight has a gradient, of 0, because DistributedDataParallel waits for one of every parameter.
+            return self.signs * self.scale + 0 * latent
         whole = self.first_norm.square().sum().sqrt()
         result: Tensor = _Projected.apply(latent, self.scale, self.kept, whole, self.stage is Stage.TERNARY, self._factor)  # type: ignore[no-untyped-call]
         return result
@@ -142,8 +143,10 @@ class _Projected(Function):
         latent, norm, whole, signs = ctx.saved_tensors
         along = (latent * dy).sum() / norm.square()
         dlatent = (dy - latent * along) * (whole / norm)
+        if signs is None:
+            return dlatent, dy.new_zeros(ctx.scale_shape), None, None, None, None
         dscale = None
-        if signs is not None and ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1]:
             shared = [axis for axis, size in enumerate(ctx.scale_shape) if size == 1]
             dscale = (dy * signs).sum(shared, keepdim=True) * ctx.factor
         return dlatent, dscale, None, None, None, None
