@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import BitConfig
 from pyqinfer.budget import Budget
-from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
+from pyqinfer.errors import ConversionError, IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
 from pyqinfer.methods.registry import METHODS as _METHODS
@@ -50,6 +50,7 @@ _LAZY = {
 __all__ = [
     "BitConfig",
     "Budget",
+    "ConversionError",
     "FakeQuant",
     "ImageInput",
     "IntegrityError",

@@ -22,6 +22,7 @@ inline constexpr size_t kPreludeBytes = 72;  // what CheckPrelude looks at, and 
 
 // The features of docs/format.md, which a file lists under `requires`.
 inline constexpr const char* kTritRansFeature = "trit_rans";
+inline constexpr const char* kConditionsFeature = "conditions";
 
 enum class StoredType : uint8_t { kI8, kU8, kI32, kF32 };
 const char* StoredTypeName(StoredType type);

@@ -39,7 +39,7 @@ Status ReadFeatures(std::string_view list, std::vector<std::string>* features) {
     const std::string_view feature = rest.substr(0, comma);
     if (feature.empty()) return ModelFormat("requires " + Quoted(list) + " is not a comma-separated list");
     features->emplace_back(feature);
-    if (feature != kTritRansFeature) unknown += (unknown.empty() ? "" : ",") + std::string(feature);
+    if (feature != kTritRansFeature && feature != kConditionsFeature) unknown += (unknown.empty() ? "" : ",") + std::string(feature);
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);
   }

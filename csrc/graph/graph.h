@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/span.h"
+#include "graph/conditions.h"
 
 namespace pqi {
 
@@ -94,6 +95,7 @@ struct Sample {
 
 struct Graph {
   std::vector<std::string> symbols;
+  std::vector<Condition> conditions;  // what the numbers that the symbols stand for must fulfil
   std::vector<Quant> quants;
   std::vector<Constant> constants;
   std::vector<Value> values;

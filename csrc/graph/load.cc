@@ -107,6 +107,9 @@ Result<LoadedModel> LoadGraph(AlignedBuffer<uint8_t> file, OpLookup lookup) {
   PQI_ASSIGN_OR_RETURN(Container container, ReadContainer(file.span()));
   PQI_ASSIGN_OR_RETURN(ParsedGraph parsed, ParseGraph(container.graph, GraphSource::kFile));
   Graph& graph = parsed.graph;
+  if (!graph.conditions.empty() && !container.Requires(kConditionsFeature)) {
+    return ModelFormat("the graph has conditions, which are not in the file's list of required features");
+  }
   PQI_RETURN_IF_ERROR(BindConstants(container, &graph));
   PQI_RETURN_IF_ERROR(InferShapes(&graph, parsed.shape_given, lookup));
   PQI_RETURN_IF_ERROR(CheckSampleShapes(graph, lookup));

@@ -60,9 +60,12 @@ Result<Tensor> StoreConstant(const Constant& constant, const LogicalArray& array
 }
 
 // The features that a reader of this graph must know.
-const char* FeaturesOf(const Graph& graph) {
+std::string FeaturesOf(const Graph& graph) {
   const auto is_stream = [](const Constant& constant) { return constant.packing == Packing::kTritRans; };
-  return std::any_of(graph.constants.begin(), graph.constants.end(), is_stream) ? kTritRansFeature : "";
+  std::string features;
+  if (std::any_of(graph.constants.begin(), graph.constants.end(), is_stream)) features = kTritRansFeature;
+  if (!graph.conditions.empty()) features += (features.empty() ? "" : ",") + std::string(kConditionsFeature);
+  return features;
 }
 
 }  // namespace

@@ -80,6 +80,7 @@ class _Emitter:
         return EngineGraph(
             {
                 "symbols": list(self.graph.symbols),
+                **({"conditions": self.graph.conditions} if self.graph.conditions else {}),
                 "quants": [{"bits": q.bits, "zero_point": q.zero_point, "qmin": q.qmin, "qmax": q.qmax} for q in self.quants],
                 "constants": self.entries,
                 "values": self.values,

@@ -51,9 +51,10 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.activation(a["self"], "input")
     if "dim" not in a:
-        # A symbolic dimension stays: torch.export has symbols for sizes other than 1 only.
         if None in x.shape:
             raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+        # An open dimension stays, which is right where it is not 1.
+        reader.conditions += [("!=", d, 1) for d in dict.fromkeys(x.shape) if isinstance(d, str)]
         return reshaped(reader, node, x, [d for d in x.shape if d != 1], "squeeze")
     axes = [a["dim"]] if isinstance(a["dim"], int) else a["dim"]
     drop = {d % len(x.shape) for d in axes}
