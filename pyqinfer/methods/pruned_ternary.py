@@ -104,7 +104,3 @@ class _TernaryParts(Parts):
         if bits.weight == "ternary":
             return TernaryWeight(latent, bits, self.per_channel)
         return super().weight(layer, latent, gain, bits)
-
-    def mask(self, layer: Layer) -> Tensor | None:
-        """Weights that were pruned before may return, as all that this method prunes."""
-        return None

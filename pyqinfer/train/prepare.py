@@ -55,14 +55,6 @@ class Parts:
             step = torch.where(gain.abs() < _SMALLEST_GAIN, direct, step / gain.abs().clamp_min(_SMALLEST_GAIN))
         return SteppedWeight(latent, bits, step)
 
-    def mask(self, layer: Layer) -> Tensor | None:
-        """Which of a layer's weights may live, 1 or 0 each: what is exactly 0 at the start was pruned and stays so. None: all may live.
-
-        For parametrizations whose grid has no zero, override it to give None.
-        """
-        alive = layer.weight != 0
-        return None if bool(alive.all()) or not bool(alive.any()) else alive
-
     def activation(self, params: ActivationParams, readers: tuple[str, ...]) -> TrainedActivation:
         """The quantizer of an edge: what calibration found, and the names of the layers that read the edge's values directly."""
         return TrainedActivation(params)
@@ -158,7 +150,8 @@ class _Builder:
             if same and torch.allclose(weight.latent, latent, rtol=1e-5, atol=0):
                 return weight
         made = self.parts.weight(layer, latent, gain, bits)
-        made.set_mask(self.parts.mask(layer))
+        if made.keeps_zeros:
+            made.set_mask(_alive(latent))
         self.weights.append((original, made))
         return made
 
@@ -185,3 +178,10 @@ class _Builder:
         node.replace_all_uses_with(value)
         self.traced.module.graph.erase_node(node)
         return path
+
+
+def _alive(weight: Tensor) -> Tensor | None:
+    """Which weights may live: all but those that are exactly 0, which were pruned. None: no weight was, or the layer is all zeros, as one
+    that was made to start there."""
+    alive = weight != 0
+    return None if bool(alive.all()) or not bool(alive.any()) else alive
