@@ -31,8 +31,8 @@ class TrainedWeight(nn.Module):
     Attributes:
         latent: the parameter. mask: a buffer of its shape, 1 where weights may live and 0 where they are pruned; None: nothing is pruned.
         delta: a tensor that is added behind the quantizer, for methods that look around the quantized weights; not part of the state.
-        keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and for
-            methods that prune by themselves.
+        keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and
+            for methods that prune by themselves.
         watched: whether the weight of the next forward pass is kept in ``seen`` with its gradient.
     """
 
