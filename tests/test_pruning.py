@@ -152,6 +152,20 @@ def test_a_pruned_network_is_quantized_like_any_other_and_keeps_its_zeros(baked:
     np.testing.assert_allclose(pq.Session(model)(x.numpy()), net(x).detach().numpy(), atol=0.1)
 
 
+@pytest.mark.parametrize("bits", [8, 3])
+def test_what_was_pruned_stays_pruned_through_training_for_low_precision(bits: int) -> None:
+    net = pq.train.prune(Net(), 0.6)
+    x, y = torch.randn(16, 3, 8, 8), torch.arange(16) % 5
+    masks = [layer.weight == 0 for layer in (net.conv, net.fc)]
+    method = pq.QAT(weight_bits=bits, first_last=None, epochs=5, lr=0.1, progress=False)
+    graph = pq.quantize(net, method, example_inputs=(x[:1],), train=[(x, y)])
+    model = pq.convert(graph, example_inputs=(x[:1],), fallback="error")
+    conv, fc = (model.constant(node["constants"]["weight"]) for node in model.graph["nodes"] if "weight" in node["constants"])
+    assert (conv.transpose(0, 3, 1, 2)[masks[0].numpy()] == 0).all()
+    assert (fc[masks[1].numpy()] == 0).all()
+    assert (fc[~masks[1].numpy()] != 0).mean() > 0.5
+
+
 # ---- channels -------------------------------------------------------------------------------------------------------
 
 

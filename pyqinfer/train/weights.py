@@ -8,6 +8,7 @@ on the latent weight, a perturbation behind the quantizer, and one evaluation pe
 from __future__ import annotations
 
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,12 @@ class TrainedWeight(nn.Module):
     Attributes:
         latent: the parameter. mask: a buffer of its shape, 1 where weights may live and 0 where they are pruned; None: nothing is pruned.
         delta: a tensor that is added behind the quantizer, for methods that look around the quantized weights; not part of the state.
+        keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and
+            for methods that prune by themselves.
         watched: whether the weight of the next forward pass is kept in ``seen`` with its gradient.
     """
 
+    keeps_zeros: ClassVar[bool] = False
     mask: Tensor | None
 
     def __init__(self, latent: Tensor, bits: LayerBits) -> None:
@@ -96,6 +100,8 @@ class TrainedWeight(nn.Module):
 class FloatWeight(TrainedWeight):
     """A weight that is not quantized."""
 
+    keeps_zeros = True
+
     def quantized(self, latent: Tensor) -> Tensor:
         return latent
 
@@ -111,6 +117,7 @@ class SteppedWeight(TrainedWeight):
         step: float32 [channels], the first steps.
     """
 
+    keeps_zeros = True
     floor: Tensor
 
     def __init__(self, latent: Tensor, bits: LayerBits, step: Tensor) -> None:
