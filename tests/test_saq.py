@@ -185,10 +185,10 @@ def test_the_perturbations_norm_is_rho_and_it_climbs(net: nn.Module, rho: float,
     prepared = prepared_net(net)
     fit(prepared, PlainStepper(), 3)
     stepper = SharpStepper(prepared, rho, case)
-    with stepper._watched() as weights:
+    with stepper.watched() as weights:
         before = loss_of(prepared)
         before.backward()
-        ascent = stepper.ascent(weights)
+        ascent = stepper.gradients(weights).scaled_to(rho)
     assert ascent.norm() == pytest.approx(rho, rel=1e-6)
     assert len(ascent.weights) == 5
     assert len(ascent.parameters) == 2 + 6 + 6  # biases, gammas and betas, clips of activations
@@ -201,9 +201,9 @@ def test_the_perturbations_norm_is_rho_and_it_climbs(net: nn.Module, rho: float,
 def test_what_is_perturbed_can_be_chosen(net: nn.Module) -> None:
     prepared = prepared_net(net)
     stepper = SharpStepper(prepared, 0.4, include_norms=False, include_clips=False)
-    with stepper._watched() as weights:
+    with stepper.watched() as weights:
         loss_of(prepared).backward()
-        assert len(stepper.ascent(weights).parameters) == 2
+        assert len(stepper.gradients(weights).parameters) == 2
 
 
 @pytest.mark.parametrize("fails", [0, 1])

@@ -52,29 +52,22 @@ class SharpStepper:
     def backward(self, loss: Loss) -> Tensor:
         """Leave the gradients of the second pass in the parameters, instead of those that were there. Returns the first pass's loss."""
         self._drop_gradients()
-        with self.first_pass(), self._watched() as weights:
+        with self.first_pass(), self.watched() as weights:
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
-            ascent = self.ascent(weights)
+            ascent = self.gradients(weights).scaled_to(self.rho)
         self._drop_gradients()
         with ascent.applied(), self._passive_norms():
             loss().backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
-    def ascent(self, weights: Sequence[TrainedWeight]) -> Ascent:
-        """The perturbation that the gradients of a watched pass ask for."""
+    def gradients(self, weights: Sequence[TrainedWeight]) -> Direction:
+        """What the backward pass of a watched forward pass has left, for all that is perturbed."""
         at = 1 if self.case == "quantized" else 0
         seen = [(weight, weight.seen[at].grad) for weight in weights if weight.seen is not None]
         in_weights = {weight: gradient for weight, gradient in seen if gradient is not None}
         in_parameters = {p: p.grad for p in self._perturbed_parameters() if p.grad is not None}
-        gradients = [*in_weights.values(), *in_parameters.values()]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])) if gradients else torch.zeros(1)
-        factor = self.rho / (norm + _TINY)
-        return Ascent(
-            {weight: gradient * factor for weight, gradient in in_weights.items()},
-            {parameter: gradient * factor for parameter, gradient in in_parameters.items()},
-            before=self.case == "latent-before",
-        )
+        return Direction(in_weights, in_parameters, before=self.case == "latent-before")
 
     def _perturbed_parameters(self) -> Iterator[nn.Parameter]:
         for path in self.prepared.blueprint.layers.values():
@@ -89,7 +82,7 @@ class SharpStepper:
                 yield from activation.parameters()
 
     @contextmanager
-    def _watched(self) -> Iterator[list[TrainedWeight]]:
+    def watched(self) -> Iterator[list[TrainedWeight]]:
         weights = [weight for weight in self.prepared.weights() if not isinstance(weight, FloatWeight)]
         for weight in weights:
             weight.watched = True
@@ -115,8 +108,8 @@ class SharpStepper:
             parameter.grad = None
 
 
-class Ascent:
-    """A perturbation of a prepared module.
+class Direction:
+    """A perturbation of a prepared module, or a gradient that becomes one.
 
     Args:
         weights: what is added to a weight, behind the quantizer, or in front of it with ``before``.
@@ -146,6 +139,37 @@ class Ascent:
             with torch.no_grad():
                 for parameter, value in kept.items():
                     parameter.copy_(value)
+
+    def scaled_to(self, norm: float) -> Direction:
+        """The perturbation of this norm in the same direction."""
+        moves = [*self.weights.values(), *self.parameters.values()]
+        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(move) for move in moves])) if moves else torch.zeros(1)
+        return self.times(norm / (length + _TINY))
+
+    def times(self, factor: float | Tensor) -> Direction:
+        """Every tensor times a number."""
+        return Direction(
+            {weight: move * factor for weight, move in self.weights.items()},
+            {parameter: move * factor for parameter, move in self.parameters.items()},
+            self.before,
+        )
+
+    def plus(self, other: Direction, factor: float) -> Direction:
+        """The sum with ``factor`` times another direction of the same tensors."""
+        return Direction(
+            {weight: move + factor * other.weights[weight] for weight, move in self.weights.items()},
+            {parameter: move + factor * other.parameters[parameter] for parameter, move in self.parameters.items()},
+            self.before,
+        )
+
+    def like_noise(self, generator: torch.Generator) -> Direction:
+        """Normally distributed numbers for the same tensors."""
+
+        def drawn(x: Tensor) -> Tensor:
+            return torch.randn(x.shape, generator=generator).to(x)
+
+        weights = {weight: drawn(move) for weight, move in self.weights.items()}
+        return Direction(weights, {parameter: drawn(move) for parameter, move in self.parameters.items()}, self.before)
 
     def norm(self) -> float:
         """Over all tensors together."""

@@ -1,8 +1,8 @@
 """Quantizers with learned clips: the grid without zero of SAQ's weights, and activations (Liu et al. 2021, arXiv 2111.12273).
 
 With ``n = 2^b - 1`` and a clip ``a`` a weight becomes one of ``2^b`` levels ``a * (2*u - 1)``, ``u`` in ``0, 1/n .. 1``: they lie
-symmetrically around zero, and zero is none of them. As codes ``k`` from ``-2^(b-1)`` to ``2^(b-1) - 1`` they are ``(k + 1/2) * 2a/n``, which the engine
-has as a zero point of -1/2.
+symmetrically around zero, and zero is none of them. As codes ``k`` from ``-2^(b-1)`` to ``2^(b-1) - 1`` they are
+``(k + 1/2) * 2a/n``, which the engine has as a zero point of -1/2.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class ZeroFreeWeight(TrainedWeight):
         assert isinstance(self.bits.weight, int)
         return self.bits.weight
 
+    def clip_now(self) -> Tensor:
+        """The clip that is in use, above 0."""
+        return above(self.clip, self.floor)
+
     def set_mask(self, mask: Tensor | None) -> None:
         """Raises ValueError for a mask: a pruned weight is zero, which the grid lacks."""
         if mask is not None:
@@ -63,19 +67,19 @@ class ZeroFreeWeight(TrainedWeight):
         return standard
 
     def quantized(self, normalized: Tensor) -> Tensor:
-        return on_grid(normalized, above(self.clip, self.floor), self.width)
+        return on_grid(normalized, self.clip_now(), self.width)
 
     def codes(self) -> WeightCodes:
         with torch.no_grad():
             low, high = -(2 ** (self.width - 1)), 2 ** (self.width - 1) - 1
-            step = spacing(above(self.clip, self.floor), self.width)
+            step = spacing(self.clip_now(), self.width)
             codes = ((self.normalized(self.latent) - step / 2) * (1.0 / step)).round().clamp(low, high).to(torch.int8)
             return WeightCodes(codes.cpu(), step.expand(len(codes)).contiguous().cpu(), low, high, -0.5)
 
 
 def spacing(clip: Tensor, width: int) -> Tensor:
     """Distance between two levels."""
-    return clip * (2 / (2**width - 1))
+    return clip * (2.0 / float(2**width - 1))
 
 
 def on_grid(x: Tensor, clip: Tensor, width: int) -> Tensor:
@@ -114,11 +118,12 @@ class ClippedActivation(TrainedActivation):
         """How many steps lie between zero and the clip; a tensor without positive values counts its negative ones."""
         return self.high or -self.low
 
-    def _step(self) -> Tensor:
+    def step_now(self) -> Tensor:
+        """The step that is in use, above 0."""
         return above(self.clip / self._levels, self.floor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return round_to_grid(x, self._step(), self.low, self.high, 1.0)
+        return round_to_grid(x, self.step_now(), self.low, self.high, 1.0)
 
     def scale(self) -> float:
-        return float(self._step().detach())
+        return float(self.step_now().detach())
