@@ -75,12 +75,26 @@ def test_a_network_is_trained_converted_and_measured(work: Path, method: str) ->
     assert (work / f"{method}.pt").is_file()
 
 
+def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None:
+    small = np.load(work / "train.npz")
+    np.savez(work / "small.npz", x=small["x"][:128], y=small["y"][:128])
+    common = ("train", f"{work}/nets.py:net", "--input", "1x1x8x8", "--data", work / "small.npz", "--val", work / "small.npz")
+    options = ("--method", "saq", "--budget-bops", "0.03", "--epochs", "1", "--out", work / "mixed.pqi", "--sharpness", work / "s.png")
+    code, out, err = invoke(*common, *options)
+    assert code == 0, err
+    assert "(budget: 0.03000 of the float network's BOPs)" in out
+    assert "loss uphill" in out
+    assert (work / "s.png").read_bytes()[:4] == b"\x89PNG"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--method", "ptq"), "needs no training"),
         (("--method", "qat", "--rho", "0.3"), "has no use for --rho"),
         (("--batch-size", "0"), "--batch-size: expected at least 1"),
+        (("--method", "saq", "--sharpness", "s.png"), "--sharpness is measured by --method saq on --val"),
+        (("--method", "qat", "--budget-bops", "0.02"), "budget: QAT"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(work: Path, options: tuple[str, ...], message: str) -> None:

@@ -81,16 +81,16 @@ def allocate(net: nn.Module, method: pq.SAQ, budget: pq.Budget, **given: Any) ->
 
 def test_the_policy_finds_a_target_and_its_entropy_falls() -> None:
     torch.manual_seed(0)
-    target = (0, 3, 1, 2, 2, 0)
-    policy = BitPolicy(6, 4)
+    target = (0, 2, 1, 2)
+    policy = BitPolicy(4, 3)
     learner = PolicyTrainer(policy)
     first = policy.draw().entropy.item()
-    for _ in range(900):
+    for _ in range(600):
         draw = policy.draw()
         learner.learn(draw, float(sum((a - b) ** 2 for a, b in zip(draw.choices, target, strict=True))))
     draws = [policy.draw() for _ in range(20)]
-    hits = sum(a == b for draw in draws for a, b in zip(draw.choices, target, strict=True)) / 120
-    assert hits > 0.7
+    hits = sum(a == b for draw in draws for a, b in zip(draw.choices, target, strict=True)) / 80
+    assert hits > 0.9
     assert draws[0].entropy.item() < 0.5 * first
 
 
@@ -228,7 +228,7 @@ def test_sharpness_is_measured_around_a_network_that_stays_as_it_is(net: nn.Modu
 
 
 def test_training_with_rho_ends_in_a_flatter_minimum_and_the_report_says_so(net: nn.Module, tmp_path: Path) -> None:
-    steppers = {}
+    measured = {}
     for name, rho in (("flat", 0.5), ("plain", 0.0)):
         torch.manual_seed(0)
         prepared = pq.SAQ(2, 2, first_last=None).prepare(net, (X,))
@@ -238,8 +238,8 @@ def test_training_with_rho_ends_in_a_flatter_minimum_and_the_report_says_so(net:
             x, y = BATCHES[i % 2]
             stepper.backward(lambda p=prepared, x=x, y=y: F.cross_entropy(p(x), y))
             optimizer.step()
-        steppers[name] = stepper
-    report = sharpness_report(steppers, [([X], Y)], radii=(0.2, 0.5))
+        measured[name] = measure_sharpness(stepper, [([X], Y)], F.cross_entropy, (0.2, 0.5), directions=1)
+    report = sharpness_report(measured)
     rows = json.loads(report.to_json())["rows"]
     sharp = {(row["name"], row["radius"]): row["sharpness"] for row in rows}
     assert sharp["flat", 0.5] < sharp["plain", 0.5]

@@ -10,13 +10,14 @@ from typing import Any
 import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
+from pyqinfer.budget import Budget
 from pyqinfer.cli.common import InputOption, OutputOption, Style, load_reference, model_input_shapes, named_progress, print_report, stderr
-from pyqinfer.cli.quantize import parse_keep
+from pyqinfer.cli.quantize import BUDGET_OPTIONS, parse_keep
 from pyqinfer.methods.registry import METHODS, find_method
 
 _WORDS = ", ".join(row.word for row in METHODS if row.trains)
 _HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS if row.trains) + "."
-_DATA, _BITS, _TRAINING = "Data", "Bits", "Training"
+_DATA, _BITS, _BUDGET, _TRAINING = "Data", "Bits", "Budget, for saq, which then chooses bits per layer by --val", "Training"
 # Options that some methods have no use for: parameter of this command, which is a field of the methods' classes -> option.
 _METHOD_OPTIONS = {"rho": "--rho"}
 
@@ -43,6 +44,16 @@ def command(
     bits_in: Path | None = typer.Option(
         None, "--bits-in", help="Bits of layers from a JSON file (of `pyqinfer quantize --bits-out`, or by hand).", rich_help_panel=_BITS
     ),
+    budget_bops: float | None = typer.Option(
+        None, BUDGET_OPTIONS["bops"], help="Bit operations, as a fraction of the float network's (4/4 is 0.0156).", rich_help_panel=_BUDGET
+    ),
+    budget_mb: float | None = typer.Option(None, BUDGET_OPTIONS["size_mb"], help="MiB of weights.", rich_help_panel=_BUDGET),
+    budget_bits: float | None = typer.Option(
+        None, BUDGET_OPTIONS["avg_weight_bits"], help="Bits per weight, on average.", rich_help_panel=_BUDGET
+    ),
+    budget_ms: float | None = typer.Option(
+        None, BUDGET_OPTIONS["latency_ms"], help="Milliseconds of a run, one thread, by layers measured here.", rich_help_panel=_BUDGET
+    ),
     epochs: int = typer.Option(10, "--epochs", help="Passes over the images.", rich_help_panel=_TRAINING),
     lr: float = typer.Option(0.01, "--lr", help="First learning rate; it falls to 0 along a cosine.", rich_help_panel=_TRAINING),
     weight_decay: float = typer.Option(1e-4, "--weight-decay", help="Of weights.", rich_help_panel=_TRAINING),
@@ -50,6 +61,9 @@ def command(
         None, "--freeze-bn", help="Share of the training after which BatchNorms are frozen. Default: by method.", rich_help_panel=_TRAINING
     ),
     distill: float = typer.Option(0.0, "--distill", help="Share of the loss that imitates the float model.", rich_help_panel=_TRAINING),
+    sharpness: Path | None = typer.Option(
+        None, "--sharpness", help="saq: draw the loss around the network, before and after (.png).", rich_help_panel=_TRAINING
+    ),
     rho: float = typer.Option(0.4, "--rho", help="saq: norm of the perturbation.", rich_help_panel=_TRAINING),
     seed: int = typer.Option(0, "--seed", help="Decides all that is drawn.", rich_help_panel=_TRAINING),
     device: str = typer.Option("auto", "--device", help="cpu, cuda ...; auto: CUDA where there is one.", rich_help_panel=_TRAINING),
@@ -83,6 +97,8 @@ def command(
     }
     if freeze_bn is not None:
         options["freeze_bn"] = freeze_bn
+    limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
+    given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
     configuration = _configuration(method, options, given)
     module = load_reference(model)
     if not isinstance(module, torch.nn.Module):
@@ -90,17 +106,26 @@ def command(
     shapes = model_input_shapes(module, input)
     examples = tuple(torch.zeros(shape) for shape in shapes)
     images, seen = load_splits(data, val, shapes[0][-1])
+    if sharpness is not None and (method != "saq" or seen is None):
+        raise ValueError("--sharpness is measured by --method saq on --val")
     quantized = quantize(
         module,
         configuration,
         example_inputs=examples,
         keep=parse_keep(keep),
+        budget=Budget(**given_limits) if given_limits else None,
         train=training_batches(images, batch_size, Augmentation(shift, flip)),
         val=None if seen is None else validation_batches(seen, batch_size),
     )
     converted = convert(quantized, example_inputs=examples)
     converted.save(out)
+    if (allocation := quantized.meta.get("allocation")) is not None and hasattr(allocation, "report"):
+        typer.echo(allocation.report.render(output.value) + "\n", err=output in (Style.json, Style.csv))
     print_report(quantized.meta["training"], output)
+    if (found := quantized.meta.get("sharpness")) is not None:
+        typer.echo("\n" + found.render(output.value), err=output in (Style.json, Style.csv))
+        if sharpness is not None:
+            found.plot(sharpness)
     if seen is not None:
         _compare(module, converted, quantized, seen)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,8 +26,12 @@ from pyqinfer.train.prepare import Parts
 from pyqinfer.train.prepared import Prepared
 from pyqinfer.train.recalibrate import recalibrate_norms
 from pyqinfer.train.sharp import CASES, SharpStepper
+from pyqinfer.train.sharpness import Batch, Sharpness, measure_sharpness, sharpness_report
 from pyqinfer.train.weights import FloatWeight, TrainedWeight
 from pyqinfer.train.zero_free import ClippedActivation, ZeroFreeWeight
+
+# What sharpness before and after a training is measured on: samples, and random directions beside the gradient's.
+_SHARPNESS_SAMPLES, _DIRECTIONS = 512, 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,11 @@ class SAQ(TrainingMethod):
         ).run()
 
     def quantize(self, task: Task) -> GraphModule:
-        """See :func:`pyqinfer.quantize`. Under a budget ``meta["allocation"]`` holds the bits that were found."""
+        """See :func:`pyqinfer.quantize`.
+
+        Under a budget ``meta["allocation"]`` holds the bits that were found; with ``val`` ``meta["sharpness"]`` compares the loss around
+        the network before and after the training.
+        """
         if task.budget is None:
             return super().quantize(task)
         kept = None if self.checkpoint is None else Path(f"{self.checkpoint}.bits.json")
@@ -112,6 +120,22 @@ class SAQ(TrainingMethod):
         module = replace(self, bits=bits, first_last=None).quantize(replace(task, budget=None))
         module.meta["allocation"] = bits
         return module
+
+    def observed(self, trainer: Trainer) -> Sharpness | None:
+        """Sharpness on the first validation batches; None where there are none."""
+        if trainer.val is None:
+            return None
+        trainer.prepared.to(self.device_name)
+        held_out: list[Batch] = []
+        for batch in trainer.val:
+            held_out.append(trainer.split(batch))
+            if sum(len(inputs[0]) for inputs, _ in held_out) >= _SHARPNESS_SAMPLES:
+                break
+        return measure_sharpness(self.stepper(trainer.prepared), held_out, self.loss or F.cross_entropy, directions=_DIRECTIONS)
+
+    def findings(self, before: Sharpness | None, after: Sharpness | None) -> dict[str, Any]:
+        """``sharpness``: a :class:`~pyqinfer.train.sharpness.SharpnessReport`, which can ``plot``, where there was validation data."""
+        return {} if before is None or after is None else {"sharpness": sharpness_report({"before": before, "after": after})}
 
     def _search_trainer(self, task: Task) -> Callable[[Prepared, int, Stepper], Trainer]:
         def make(prepared: Prepared, epochs: int, stepper: Stepper) -> Trainer:

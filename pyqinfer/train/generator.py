@@ -61,8 +61,8 @@ class Search:
     warmup: int = 3
     policy_steps: int = 100
     penalty: float = 20.0
-    policy_lr: float = 5e-3
-    entropy: float = 0.1
+    policy_lr: float = 4e-3
+    entropy: float = 0.2
     finalists: int = 20
     window: float = 0.03
 

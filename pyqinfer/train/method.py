@@ -109,10 +109,20 @@ class TrainingMethod(Recipe, ChosenBits):
         task = replace(task, calibration=self.calibration_of(task))
         prepared = self.prepare_task(task)
         trainer = self.trainer(prepared, task)
+        before = self.observed(trainer)
         report = trainer.run()
         module = self.finish(prepared)
         module.meta["training"] = report
+        module.meta.update(self.findings(before, self.observed(trainer)))
         return module
+
+    def observed(self, trainer: Trainer) -> Any:
+        """What a method wants to compare before and after the training; here nothing."""
+        return None
+
+    def findings(self, before: Any, after: Any) -> dict[str, Any]:
+        """What the result's ``meta`` gets of it."""
+        return {}
 
     def trainer(self, prepared: Prepared, task: Task) -> Trainer:
         """The training of a prepared module on a task's batches."""

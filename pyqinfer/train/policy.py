@@ -68,7 +68,7 @@ class PolicyTrainer:
         lr: of Adam. entropy: what a unit of entropy is worth, in such deviations. memory: share of the averages that stays at each step.
     """
 
-    def __init__(self, policy: BitPolicy, lr: float = 5e-3, entropy: float = 0.1, memory: float = 0.95) -> None:
+    def __init__(self, policy: BitPolicy, lr: float = 4e-3, entropy: float = 0.2, memory: float = 0.95) -> None:
         self.policy, self.entropy, self.memory = policy, entropy, memory
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=lr, betas=(0.5, 0.999), weight_decay=5e-4)
         self.baseline: float | None = None

@@ -18,7 +18,6 @@ from pyqinfer.train.sharp import Direction, SharpStepper
 Batch = tuple[Sequence[Tensor], Any]
 LossFunction = Callable[[Any, Any], Tensor]
 DEFAULT_RADII = (0.05, 0.1, 0.2, 0.4, 0.8)
-_DIRECTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -121,21 +120,14 @@ _COLUMNS = (
 )
 
 
-def sharpness_report(
-    steppers: Mapping[str, SharpStepper],
-    batches: Sequence[Batch],
-    loss: LossFunction = torch.nn.functional.cross_entropy,
-    radii: Sequence[float] = DEFAULT_RADII,
-) -> SharpnessReport:
-    """Compare prepared modules, such as one before and one after training.
+def sharpness_report(measured: Mapping[str, Sharpness]) -> SharpnessReport:
+    """Compare prepared modules, such as one before and one after training, that were measured on the same batches.
 
     Perturbations of one norm mean the same for networks on the same kind of grid alone: SAQ's weights are standardized, QAT's are not.
     """
     rows: list[dict[str, Cell]] = []
-    for name, stepper in steppers.items():
-        found = measure_sharpness(stepper, batches, loss, radii, _DIRECTIONS)
-        for radius, uphill, around in zip(found.radii, found.uphill, found.random, strict=True):
-            row: dict[str, Cell] = {"name": name, "radius": radius, "loss": found.loss, "uphill": uphill, "random": around}
-            rows.append({**row, "sharpness": uphill - found.loss})
-    samples = sum(len(inputs[0]) for inputs, _ in batches)
-    return SharpnessReport("Sharpness", _COLUMNS, rows, {"samples": samples}, [f"means over {samples} samples"])
+    for name, found in measured.items():
+        for i, (radius, uphill) in enumerate(zip(found.radii, found.uphill, strict=True)):
+            row: dict[str, Cell] = {"name": name, "radius": radius, "loss": found.loss, "uphill": uphill}
+            rows.append({**row, "random": found.random[i] if found.random else None, "sharpness": uphill - found.loss})
+    return SharpnessReport("Sharpness", _COLUMNS, rows)
