@@ -84,6 +84,7 @@ class Trainer:
         inputs: how many things of a batch the model is given.
         stepper: how gradients are had. advance: called with the prepared module and the share of the training done, before each step.
         teacher: the float model, for distillation.
+        after_epoch: called with the number of the epoch that ended, from 0, before its checkpoint is written.
         settings: text that a checkpoint must agree with.
     """
 
@@ -96,6 +97,7 @@ class Trainer:
     advance: Callable[[Prepared, float], None] = lambda prepared, share: None
     teacher: nn.Module | None = None
     settings: str = ""
+    after_epoch: Callable[[int], None] = lambda epoch: None
 
     def run(self) -> Report:
         """Train; the figures of every epoch come back. Raises ValueError for a loss that is not finite, or no batches."""
@@ -115,6 +117,7 @@ class Trainer:
                 for epoch in range(done, recipe.epochs):
                     seed_epoch(recipe.seed, epoch, batches)
                     rows.append(self._epoch(epoch, batches, steps, optimizer, bar))
+                    self.after_epoch(epoch)
                     if recipe.checkpoint is not None:
                         save_checkpoint(recipe.checkpoint, self.settings, epoch + 1, self.prepared, optimizer, rows)
         return self._report(rows)
@@ -139,7 +142,7 @@ class Trainer:
         return {**row, "seconds": time.monotonic() - start}
 
     def _step(self, batch: Any, figures: _Figures) -> None:
-        inputs, targets = self._split(batch)
+        inputs, targets = self.split(batch)
         with torch.no_grad():
             wanted = self.teacher(*inputs) if self.teacher is not None else None
         seen: list[Any] = []
@@ -168,13 +171,13 @@ class Trainer:
         self.prepared.eval()
         with torch.no_grad():
             for batch in batches:
-                inputs, targets = self._split(batch)
+                inputs, targets = self.split(batch)
                 outputs = self.prepared(*inputs)
                 figures.add(self._loss(outputs, targets, None), outputs, targets, len(inputs[0]))
         self.prepared.train()
         return figures.row("val_")
 
-    def _split(self, batch: Any) -> tuple[list[Tensor], Any]:
+    def split(self, batch: Any) -> tuple[list[Tensor], Any]:
         """A batch's inputs and targets, on the device. Raises ValueError for a batch without targets."""
         if not isinstance(batch, (tuple, list)) or len(batch) <= self.inputs:
             raise ValueError(f"train batch: expected a tuple of {self.inputs} input(s) and targets, got {_shape_of(batch)}")
