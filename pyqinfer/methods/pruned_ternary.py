@@ -75,7 +75,7 @@ class PrunedTernary(TrainingMethod):
         return cls(weight_bits=bits.weight, act_bits=bits.act, bits=bits_in, **recipe)
 
     def parts(self) -> Parts:
-        return _TernaryParts(self._settings, self.scale == "channel")
+        return _TernaryParts(self.start_settings, self.scale == "channel")
 
     def advance(self, prepared: Prepared, share: float) -> None:
         """Prune, make ternary and fix what is due; see :meth:`~pyqinfer.train.method.TrainingMethod.advance`."""
