@@ -57,6 +57,15 @@ _PAIRS = (
     ("ptq 4/8 learned rounding", "ptq 4/8", 0.0),
     ("ptq 4/4 learned rounding", "ptq 4/4", 0.0),
     ("ptq 3/8 learned rounding", "ptq 3/8", 0.0),
+    ("saq 4/4", "fp32", -0.2),
+    ("saq 4/4", "qat 4/4", None),
+    ("saq bops=1.58%", "saq 4/4", None),
+    ("saq bops=0.9%", "saq 3/3", None),
+    ("qat 4/4", "ptq 4/4", 0.0),
+    ("qat 2/2", "fp32", -2.0),
+    ("ternary t/32 88% zeros", "fp32", -4.0),
+    ("qat 8/8 30% of weights pruned", "fp32", None),
+    ("qat 8/8 30% of channels pruned", "fp32", None),
 )
 
 
@@ -64,7 +73,7 @@ def _differences(network: str, rows: dict[str, Row]) -> Iterator[Claim]:
     for first, second, least in _PAIRS:
         if first in rows and second in rows:
             value = _top1(rows[first]) - _top1(rows[second])
-            bound = -_standard_error(rows[second]) if least is None else least
+            bound = -standard_error(rows[second]) if least is None else least
             yield Claim(
                 network, f"top-1 of {first} less that of {second}", value, "points", value >= bound, _paired(rows[first], rows[second])
             )
@@ -110,7 +119,7 @@ def _latency(by_name: dict[str, Row], rows: Sequence[Row], isa: str) -> _Found:
             best = max(rivals, key=_top1)
             gain = _top1(row) - _top1(best)
             text = f"top-1 of {row.name} less that of {best.name}, the best BOPs budget at most as slow ({isa})"
-            yield text, gain, "points", gain >= -_standard_error(best)
+            yield text, gain, "points", gain >= -standard_error(best)
         else:
             yield f"{row.name}: BOPs budgets at most as slow ({isa})", 0.0, "rows", True
 
@@ -125,7 +134,7 @@ def _top1(row: Row) -> float:
     return row.accuracy.top1
 
 
-def _standard_error(row: Row) -> float:
+def standard_error(row: Row) -> float:
     """Standard error of a row's accuracy, in points."""
     assert row.accuracy is not None
     share = row.accuracy.top1 / 100

@@ -73,20 +73,33 @@ def glyph_network(name: str, images: int | None) -> Network:
     return Network(name, settings.title, model, list(train.split(_CALIBRATION_BATCH)), test, settings.torch_images, record)
 
 
-def folder_network(reference: str, folder: Path, size: int, images: int | None, calibration: int) -> Network:
+def folder_network(reference: str, folder: Path, size: int, images: int | None, calibration: int, weights: str | None = None) -> Network:
     """A model of the user's (``module:callable`` or ``file.py:callable``) with a folder of images per class.
+
+    ``weights``: a file of a state dict, or what the callable takes as ``weights=``, as those of torchvision do.
 
     Calibration takes images of the same folder, without their labels; leave them out of `folder` where that matters.
     """
-    model = _load(reference)()
+    model = _model(reference, weights)
     data = ClassFolder(folder, size, images)
     unlabelled = torch.cat([torch.from_numpy(batch) for batch, _ in ClassFolder(folder, size, calibration).batches(_CALIBRATION_BATCH)])
     name = reference.rpartition(":")[2]
-    record = {"model": reference, "data": {"folder": str(folder), "size": size, "classes": len(data.classes)}}
+    record = {"model": reference, "weights": weights, "data": {"folder": str(folder), "size": size, "classes": len(data.classes)}}
     return Network(name, f"{name}, {folder.name}", model.eval(), list(unlabelled.split(_CALIBRATION_BATCH)), data, None, record)
 
 
-def _load(reference: str) -> Callable[[], nn.Module]:
+def _model(reference: str, weights: str | None) -> nn.Module:
+    make = _load(reference)
+    if weights is None:
+        return make()
+    if not Path(weights).is_file():
+        return make(weights=weights)
+    model = make()
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return model
+
+
+def _load(reference: str) -> Callable[..., nn.Module]:
     place, separator, attribute = reference.rpartition(":")
     if not separator or not place or not attribute:
         raise ValueError(f"--model {reference!r}: expected module:callable or file.py:callable")

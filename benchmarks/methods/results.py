@@ -13,6 +13,8 @@ from pyqinfer.report import Column, Report
 from pyqinfer.study.rows import Row, write_json
 
 FORMAT = "pyqinfer-methods/1"
+TRAINING_FORMAT = "pyqinfer-training/1"
+SCENES_FORMAT = "pyqinfer-scenes/1"
 
 
 def network_result(title: str, record: Mapping[str, Any], facts: Mapping[str, Any], rows: Sequence[Row], found: Sequence[Claim]) -> Any:
@@ -26,13 +28,13 @@ def network_result(title: str, record: Mapping[str, Any], facts: Mapping[str, An
     }
 
 
-def save(path: Path, conditions: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
-    """Write the JSON. Networks of an earlier run that this one leaves out stay in it."""
+def save(path: Path, conditions: Mapping[str, Any], networks: Mapping[str, Any], kind: str = FORMAT) -> None:
+    """Write the JSON of a kind of experiment. Networks of an earlier run that this one leaves out stay in it."""
     earlier: dict[str, Any] = {}
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
-        earlier = content.get("networks", {}) if content.get("format") == FORMAT else {}
-    write_json(path, {"format": FORMAT, **conditions, "networks": {**earlier, **networks}})
+        earlier = content.get("networks", {}) if content.get("format") == kind else {}
+    write_json(path, {"format": kind, **conditions, "networks": {**earlier, **networks}})
 
 
 def claims_report(found: Sequence[Claim]) -> Report:
