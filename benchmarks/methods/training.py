@@ -7,8 +7,8 @@ Run from the repository's root::
     python -m benchmarks.methods.training --data imagenet --model torchvision.models:resnet18 --weights IMAGENET1K_V1
     python -m benchmarks.methods.document build/training/results.json docs/methods.md
 
-A row that is in the folder is not made again while network, data, settings and engine stay the same; a training that was stopped goes on from
-its last whole epoch.
+A row that is in the folder is not made again while network, data, settings and engine stay the same; a training that was stopped goes
+on from its last whole epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import copy
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch import nn
 import pyqinfer as pq
 from benchmarks.command_line import commit, words
 from benchmarks.methods.claims import claims, standard_error
-from benchmarks.methods.networks import GLYPHS, Network, folder_network, glyph_network
+from benchmarks.methods.networks import Network, folder_network, glyph_network
 from benchmarks.methods.results import TRAINING_FORMAT, claims_report, network_result, save
 from benchmarks.methods.training_entries import FOLDER_RECIPE, QUICK_RECIPE, RECIPES, Recipe, TrainedEntry, rows
 from pyqinfer import zoo
@@ -61,7 +61,7 @@ class TrainingStudy(Study):
 
     train: Images | None = None
     val: Images | None = None
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def _quantize(self, entry: Entry) -> tuple[Any, dict[str, float]]:
         if not isinstance(entry, TrainedEntry):
@@ -171,10 +171,8 @@ def _pruned(model: nn.Module, entry: TrainedEntry, loader: Any, examples: tuple[
     """The float network with a share of its weights or channels gone, trained as long as it will be trained quantized."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(entry.seed)
-    if entry.pruned == "channels":
-        smaller = pq.train.remove_channels(model, entry.share, example_inputs=examples)
-    else:
-        smaller = copy.deepcopy(model)
+    by_channel = entry.pruned == "channels"
+    smaller = pq.train.remove_channels(model, entry.share, example_inputs=examples) if by_channel else copy.deepcopy(model)
     smaller = smaller.to(device).train()
     steps = entry.recipe.epochs * len(loader)
     prune: Callable[[], Any] = lambda: None  # noqa: E731

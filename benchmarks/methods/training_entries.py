@@ -88,7 +88,13 @@ class TrainedEntry(Entry):
     def facts(self) -> dict[str, Any]:
         """What the results say of the row's training beside its name."""
         method = self.configuration()
-        return {"base": self.base_name, "seed": self.seed, "epochs": method.epochs, "learning_rate": method.lr, "images": self.recipe.images}
+        return {
+            "base": self.base_name,
+            "seed": self.seed,
+            "epochs": method.epochs,
+            "learning_rate": method.lr,
+            "images": self.recipe.images,
+        }
 
 
 def ternary(sparsity: int, act: int) -> TrainedEntry:

@@ -6,6 +6,6 @@ Run from the repository's root::
     python -m benchmarks.methods.scenes --retrain --out build/scenes  # trains the float networks anew first, minutes
     python -m benchmarks.methods.scenes --quick                       # a smoke test
 
-``data.py`` draws the scenes, ``detector.py`` has the network with its anchors, loss and decoding, ``metrics.py`` AP and IoU, ``networks.py``
-the two tasks and the training of their float networks, ``rows.py`` what is made of them.
+``data.py`` draws the scenes, ``detector.py`` has the network with its anchors, loss and decoding, ``metrics.py`` AP and IoU,
+``networks.py`` the two tasks and the training of their float networks, ``rows.py`` what is made of them.
 """
