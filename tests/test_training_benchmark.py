@@ -15,6 +15,7 @@ from torch import nn
 import benchmarks.methods.training as command
 from benchmarks.methods.document import fill
 from benchmarks.methods.networks import Network
+from benchmarks.methods.results import with_earlier
 from benchmarks.methods.scenes import detector, metrics
 from benchmarks.methods.scenes.data import LETTERS, MOST, SIZE, overlaps, scenes
 from benchmarks.methods.scenes.metrics import Detections
@@ -104,6 +105,12 @@ def test_a_stopped_command_keeps_its_rows_and_goes_on(tmp_path: Path, monkeypatc
     table = fill("<!-- trained: small -->\n<!-- end -->", json.loads((tmp_path / "results.json").read_text()))
     assert "| qat 4/4 |" in table
     assert "| 1 x 32 |" in table
+
+
+def test_rows_of_an_earlier_run_stay_in_their_order() -> None:
+    before = [{"name": "a", "x": 0}, {"name": "c", "x": 0}, {"name": "gone", "x": 0}]
+    found = with_earlier([{"name": "b", "x": 1}, {"name": "c", "x": 1}], before, ["a", "b", "c"])
+    assert [(row["name"], row["x"]) for row in found] == [("a", 0), ("b", 1), ("c", 1), ("gone", 0)]
 
 
 @pytest.mark.parametrize("what", ["weights", "channels"])

@@ -30,11 +30,19 @@ def network_result(title: str, record: Mapping[str, Any], facts: Mapping[str, An
 
 def save(path: Path, conditions: Mapping[str, Any], networks: Mapping[str, Any], kind: str = FORMAT) -> None:
     """Write the JSON of a kind of experiment. Networks of an earlier run that this one leaves out stay in it."""
-    earlier: dict[str, Any] = {}
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        earlier = content.get("networks", {}) if content.get("format") == kind else {}
-    write_json(path, {"format": kind, **conditions, "networks": {**earlier, **networks}})
+    write_json(path, {"format": kind, **conditions, "networks": {**earlier(path, kind), **networks}})
+
+
+def earlier(path: Path, kind: str) -> dict[str, Any]:
+    """The networks that a results file of that kind holds; none where there is no such file."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(content.get("networks", {})) if content.get("format") == kind else {}
+
+
+def with_earlier(made: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Rows of this run and those of an earlier one that it leaves out, by their names in ``order``; names that are not there come last."""
+    rows = {row["name"]: row for row in (*before, *made)}
+    return sorted(rows.values(), key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
 
 
 def claims_report(found: Sequence[Claim]) -> Report:

@@ -30,7 +30,7 @@ import pyqinfer as pq
 from benchmarks.command_line import commit, words
 from benchmarks.methods.claims import claims, standard_error
 from benchmarks.methods.networks import Network, folder_network, glyph_network
-from benchmarks.methods.results import TRAINING_FORMAT, claims_report, network_result, save
+from benchmarks.methods.results import TRAINING_FORMAT, claims_report, earlier, network_result, save, with_earlier
 from benchmarks.methods.training_entries import FOLDER_RECIPE, QUICK_RECIPE, RECIPES, Recipe, TrainedEntry, rows
 from pyqinfer import zoo
 from pyqinfer.cli.common import named_progress
@@ -138,16 +138,15 @@ def _update(update: OnProgress, network: str, what: str, done: int, total: int) 
 
 
 def _run(network: Network, study: TrainingStudy, entries: list[Entry], options: argparse.Namespace) -> None:
-    if options.only:
-        entries = [entry for entry in entries if entry.name in options.only]
+    wanted = [entry for entry in entries if not options.only or entry.name in options.only]
     made: list[Row] = []
-    for entry in entries:
+    for entry in wanted:
         row = study.row(entry) if "rows" in options.stages else study.known(entry)
         if row is not None:
             made.append(row)
             _write(network, study, entries, made, options)
     if made and "latency" in options.stages:
-        made = with_latency(made, {isa: study.latency(entries, isa) for isa in options.isa})
+        made = with_latency(made, {isa: study.latency(wanted, isa) for isa in options.isa})
         _write(network, study, entries, made, options)
     if made:
         print(study_report(network.title, made, conditions(study)).render(options.output), end="\n\n")
@@ -155,16 +154,20 @@ def _run(network: Network, study: TrainingStudy, entries: list[Entry], options: 
 
 
 def _write(network: Network, study: Study, entries: Sequence[Entry], made: Sequence[Row], options: argparse.Namespace) -> None:
-    """Keep what there is. How each row was trained stands beside the rows."""
-    result = network_result(network.title, network.record, conditions(study), made, claims(network.name, made, options.isa))
+    """Keep what there is, with the rows of earlier runs that this one leaves out. How each row was trained stands beside the rows."""
+    path = options.out / "results.json"
+    before = earlier(path, TRAINING_FORMAT).get(network.name, {"rows": [], "training": {}})
+    contents = with_earlier([row.to_dict() for row in made], before["rows"], [entry.name for entry in entries])
+    together = [Row.from_dict(dict(content)) for content in contents]
+    result = network_result(network.title, network.record, conditions(study), together, claims(network.name, together, options.isa))
     by_name = {entry.name: entry for entry in entries}
-    result["training"] = {}
+    result["training"] = dict(before["training"])
     for row in made:
         entry = by_name[row.name]
         facts = entry.facts() if isinstance(entry, TrainedEntry) else {}
         result["training"][row.name] = {**facts, "standard_error": standard_error(row) if row.accuracy is not None else None}
     versions = {"pyqinfer": pq.__version__, "pyqinfer_commit": commit(), "torch": str(torch.__version__)}
-    save(options.out / "results.json", {"versions": versions, "quick": options.quick}, {network.name: result}, TRAINING_FORMAT)
+    save(path, {"versions": versions, "quick": options.quick}, {network.name: result}, TRAINING_FORMAT)
 
 
 def _pruned(model: nn.Module, entry: TrainedEntry, loader: Any, examples: tuple[torch.Tensor, ...]) -> nn.Module:

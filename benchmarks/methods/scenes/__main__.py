@@ -13,7 +13,7 @@ import torch
 
 import pyqinfer as pq
 from benchmarks.command_line import commit, words
-from benchmarks.methods.results import SCENES_FORMAT, save
+from benchmarks.methods.results import SCENES_FORMAT, earlier, save, with_earlier
 from benchmarks.methods.scenes.data import scenes
 from benchmarks.methods.scenes.networks import TASKS, WEIGHTS, load, train_float
 from benchmarks.methods.scenes.rows import ENTRIES, SceneRow, SceneStudy
@@ -54,8 +54,9 @@ def _study(name: str, options: argparse.Namespace) -> SceneStudy:
     train, test, epochs = _QUICK if options.quick else _FULL
     data = scenes("train", options.train_scenes or train)
     folder = options.out / name
-    weights = folder / "float" if options.retrain else WEIGHTS
-    if options.retrain and not (weights / f"{name}.npz").is_file():
+    stored = (WEIGHTS / f"{name}.npz").is_file() and not options.retrain
+    weights = WEIGHTS if stored else folder / "float"
+    if not (weights / f"{name}.npz").is_file():
         train_float(task, data, weights, epochs=1 if options.quick else None)
     return SceneStudy(
         task, load(task, weights), data, scenes("test", options.scenes or test), options.epochs or epochs, folder, options.threads
@@ -71,9 +72,12 @@ def _write(study: SceneStudy, rows: Sequence[SceneRow], options: argparse.Namesp
         "scenes": len(study.test),
         "train_scenes": len(study.train),
     }
-    result = {"title": study.task.title, "facts": facts, "rows": [asdict(row) for row in rows]}
+    path = options.out / "results.json"
+    before = earlier(path, SCENES_FORMAT).get(study.task.name, {"rows": []})["rows"]
+    together = with_earlier([asdict(row) for row in rows], before, [entry.name for entry in ENTRIES])
+    result = {"title": study.task.title, "facts": facts, "rows": together}
     versions = {"pyqinfer": pq.__version__, "pyqinfer_commit": commit(), "torch": str(torch.__version__)}
-    save(options.out / "results.json", {"versions": versions, "quick": options.quick}, {study.task.name: result}, SCENES_FORMAT)
+    save(path, {"versions": versions, "quick": options.quick}, {study.task.name: result}, SCENES_FORMAT)
 
 
 def _report(study: SceneStudy, rows: Sequence[SceneRow]) -> Report:
