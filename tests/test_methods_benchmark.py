@@ -243,3 +243,21 @@ def test_a_folder_of_classes_takes_the_place_of_the_glyphs(tmp_path: Path) -> No
     assert (network.name, len(network.data), sum(len(batch) for batch in network.calibration)) == ("color", 6, 4)
     assert network.example[0].shape == (1, 3, 8, 8)
     assert network.record["data"]["classes"] == 2
+
+
+def test_weights_are_a_file_or_what_the_callable_takes(tmp_path: Path) -> None:
+    Image = pytest.importorskip("PIL.Image")
+    source = "import torch\nfrom torch import nn\ndef net(weights=None):\n    layer = nn.Linear(192, 2)\n"
+    source += "    if weights is not None:\n        nn.init.constant_(layer.bias, float(weights))\n    return nn.Sequential(nn.Flatten(), layer)\n"
+    (tmp_path / "nets.py").write_text(source)
+    for name in ("cat", "dog"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (12, 12)).save(tmp_path / "val" / name / "0.png")
+    kept = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    torch.save(kept.state_dict(), tmp_path / "kept.pt")
+    of_file, named = (
+        folder_network(f"{tmp_path}/nets.py:net", tmp_path / "val", 8, None, 2, weights).model.state_dict()["1.bias"]
+        for weights in (str(tmp_path / "kept.pt"), "7")
+    )
+    assert torch.equal(of_file, kept[1].bias)
+    assert named.tolist() == [7.0, 7.0]
