@@ -247,8 +247,15 @@ def test_a_folder_of_classes_takes_the_place_of_the_glyphs(tmp_path: Path) -> No
 
 def test_weights_are_a_file_or_what_the_callable_takes(tmp_path: Path) -> None:
     Image = pytest.importorskip("PIL.Image")
-    source = "import torch\nfrom torch import nn\ndef net(weights=None):\n    layer = nn.Linear(192, 2)\n"
-    source += "    if weights is not None:\n        nn.init.constant_(layer.bias, float(weights))\n    return nn.Sequential(nn.Flatten(), layer)\n"
+    source = """
+from torch import nn
+
+def net(weights=None):
+    layer = nn.Linear(192, 2)
+    if weights is not None:
+        nn.init.constant_(layer.bias, float(weights))
+    return nn.Sequential(nn.Flatten(), layer)
+"""
     (tmp_path / "nets.py").write_text(source)
     for name in ("cat", "dog"):
         (tmp_path / "val" / name).mkdir(parents=True)
