@@ -62,6 +62,8 @@ _PAIRS = (
     ("saq bops=1.58%", "saq 4/4", None),
     ("saq bops=0.9%", "saq 3/3", None),
     ("qat 4/4", "ptq 4/4", 0.0),
+    ("qat 3/3", "ptq 3/3", 0.0),
+    ("qat 2/2", "ptq 2/2", 0.0),
     ("qat 2/2", "fp32", -2.0),
     ("ternary t/32 88% zeros", "fp32", -4.0),
     ("qat 8/8 30% of weights pruned", "fp32", None),
