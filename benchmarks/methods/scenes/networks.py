@@ -73,6 +73,11 @@ def _segmentation_scores(run: Run, data: Scenes) -> dict[str, float]:
     return {"IoU": 100 * metrics.mean_iou(predicted, data.masks, _CLASSES)}
 
 
+def _segmentation_loss(outputs: Tensor, masks: Tensor) -> Tensor:
+    """Cross entropy in which the ground, nine pixels of ten, weighs a fifth of a letter."""
+    return F.cross_entropy(outputs, masks, torch.tensor([0.2] + [1.0] * len(LETTERS)).to(outputs))
+
+
 TASKS = {
     task.name: task
     for task in (
@@ -90,11 +95,11 @@ TASKS = {
             "unet",
             "U-Net (width 8, depth 3), scenes 64x64",
             lambda: zoo.unet(num_classes=_CLASSES, in_channels=1, width=8, depth=3),
-            F.cross_entropy,
+            _segmentation_loss,
             lambda data: (torch.from_numpy(data.masks),),
             _segmentation_scores,
-            epochs=8,
-            learning_rate=8e-3,
+            epochs=12,
+            learning_rate=1e-2,
             bfloat16=True,
         ),
     )
