@@ -79,7 +79,20 @@ def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None
     small = np.load(work / "train.npz")
     np.savez(work / "small.npz", x=small["x"][:128], y=small["y"][:128])
     common = ("train", f"{work}/nets.py:net", "--input", "1x1x8x8", "--data", work / "small.npz", "--val", work / "small.npz")
-    options = ("--method", "saq", "--budget-bops", "0.03", "--epochs", "1", "--out", work / "mixed.pqi", "--sharpness", work / "s.png")
+    options = (
+        "--method",
+        "saq",
+        "--budget-bops",
+        "0.03",
+        "--epochs",
+        "1",
+        "--search-epochs",
+        "2",
+        "--out",
+        work / "mixed.pqi",
+        "--sharpness",
+        work / "s.png",
+    )
     code, out, err = invoke(*common, *options)
     assert code == 0, err
     assert "(budget: 0.03000 of the float network's BOPs)" in out

@@ -61,6 +61,7 @@ def command(
         None, "--freeze-bn", help="Share of the training after which BatchNorms are frozen. Default: by method.", rich_help_panel=_TRAINING
     ),
     distill: float = typer.Option(0.0, "--distill", help="Share of the loss that imitates the float model.", rich_help_panel=_TRAINING),
+    search_epochs: int = typer.Option(10, "--search-epochs", help="saq: epochs in which bits are sought.", rich_help_panel=_BUDGET),
     sharpness: Path | None = typer.Option(
         None, "--sharpness", help="saq: draw the loss around the network, before and after (.png).", rich_help_panel=_TRAINING
     ),
@@ -77,6 +78,7 @@ def command(
     from pyqinfer.conversion import convert
     from pyqinfer.quantization import quantize
     from pyqinfer.study.training_data import Augmentation, load_splits, training_batches, validation_batches
+    from pyqinfer.train.generator import Search
 
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
@@ -99,6 +101,8 @@ def command(
         options["freeze_bn"] = freeze_bn
     limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
     given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    if given_limits:
+        options["search"] = Search(epochs=search_epochs, warmup=search_epochs // 3)
     configuration = _configuration(method, options, given)
     module = load_reference(model)
     if not isinstance(module, torch.nn.Module):
