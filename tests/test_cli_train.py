@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,17 @@ def test_options_that_do_not_fit_are_refused(work: Path, options: tuple[str, ...
     code, _, err = invoke("train", f"{work}/nets.py:net", *given, *options)
     assert code == 1
     assert message in err
+
+
+def test_the_example_of_ones_own_loop_trains_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path(__file__).parents[1] / "examples" / "train" / "own_loop.py"
+    monkeypatch.setattr(sys, "argv", [str(example), "--bits", "4/4", "--epochs", "2", "--out", str(tmp_path / "d.pqi")])
+    runpy.run_path(str(example), run_name="__main__")
+    assert pq.load(tmp_path / "d.pqi").integer_share() == 1.0
+    text = capsys.readouterr().out
+    assert float(text.split("in the engine ")[1].split(" %")[0]) > 80
 
 
 def test_quantize_sends_methods_that_train_to_train(work: Path) -> None:

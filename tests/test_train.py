@@ -358,6 +358,14 @@ def test_a_loss_of_ones_own_gets_all_targets() -> None:
     assert graph.meta["training"].rows[0]["top1"] is None
 
 
+def test_batches_that_can_be_read_only_once_are_kept() -> None:
+    batches = list(loader())
+    method = pq.QAT(4, 4, epochs=2)
+    lists, generators = (train(method, train=make(), val=make()) for make in (lambda: batches, lambda: (b for b in batches)))
+    assert equal(state(lists), state(generators))
+    assert generators.meta["training"].rows[1]["val_loss"] == lists.meta["training"].rows[1]["val_loss"]
+
+
 @pytest.mark.parametrize(
     ("options", "batches", "message"),
     [
