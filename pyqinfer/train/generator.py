@@ -228,12 +228,13 @@ class Generator:
         assert self.task.val is not None
         return [self.trainer.split(batch) for batch in self.task.val]
 
-    def _policy_epoch(self, epoch: int) -> None:
+    def _policy_epoch(self, epoch: int, say: Callable[[str], None]) -> None:
         self.epoch = epoch + 1
         if self.epoch <= self.search.warmup:
             return
         held_out = self._held_out()
-        for i in with_progress(range(self.search.policy_steps), "training the policy"):
+        for i in range(self.search.policy_steps):
+            say(f"training the policy, step {i + 1} of {self.search.policy_steps}")
             draw = self.policy.draw()
             self.select(draw.choices)
             found = self._measured([held_out[i % len(held_out)]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -93,7 +94,8 @@ class Trainer:
         inputs: how many things of a batch the model is given.
         stepper: how gradients are had. advance: called with the prepared module and the share of the training done, before each step.
         teacher: the float model, for distillation.
-        after_epoch: called with the number of the epoch that ended, from 0, before its checkpoint is written.
+        after_epoch: called with the number of the epoch that ended, from 0, before its checkpoint is written, and with a function that
+            puts text beside the progress bar.
         settings: text that a checkpoint must agree with.
     """
 
@@ -106,7 +108,7 @@ class Trainer:
     advance: Callable[[Prepared, float], None] = lambda prepared, share: None
     teacher: nn.Module | None = None
     settings: str = ""
-    after_epoch: Callable[[int], None] = lambda epoch: None
+    after_epoch: Callable[[int, Callable[[str], None]], None] = lambda epoch, say: None
 
     def run(self) -> Report:
         """Train; the figures of every epoch come back. Raises ValueError for a loss that is not finite, or no batches."""
@@ -126,7 +128,7 @@ class Trainer:
                 for epoch in range(done, recipe.epochs):
                     seed_epoch(recipe.seed, epoch, self.train)
                     rows.append(self._epoch(epoch, steps, optimizer, bar))
-                    self.after_epoch(epoch)
+                    self.after_epoch(epoch, partial(bar.update, (epoch + 1) * steps))
                     if recipe.checkpoint is not None:
                         save_checkpoint(recipe.checkpoint, self.settings, epoch + 1, self.prepared, optimizer, rows)
         return self._report(rows)
