@@ -42,7 +42,7 @@ class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.bn = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.pre = nn.BatchNorm2d(8)
+        self.pre = nn.BatchNorm2d(8, momentum=0.02)
         self.shared = nn.Conv2d(8, 8, 3, padding=1)
         self.up = nn.ConvTranspose2d(8, 6, 2, stride=2, bias=False)
         self.act = nn.PReLU(6)
@@ -217,6 +217,7 @@ def test_every_kind_of_layer_trains_and_exports_what_it_computes(mixed: nn.Modul
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(not torch.equal(before, after) for before, after in zip(start, prepared.parameters(), strict=True))
+    assert sorted(norm.momentum for norm in prepared.norms()) == [0.02, 0.1]
     first, second = (prepared.layer(name).weight for name in prepared.bits if name.startswith("shared"))
     assert first is second
     prepared.eval()
