@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import BitConfig
 from pyqinfer.budget import Budget
-from pyqinfer.errors import IntegrityError, ModelFormatError, UnsupportedError
+from pyqinfer.errors import ConversionError, IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
 from pyqinfer.methods.registry import METHODS as _METHODS
@@ -21,7 +21,7 @@ from pyqinfer.report import Report
 from pyqinfer.session import Session
 
 if TYPE_CHECKING:
-    from pyqinfer import zoo
+    from pyqinfer import train, zoo
     from pyqinfer.allocation.api import allocate
     from pyqinfer.conversion import convert
     from pyqinfer.frontend.codes import FakeQuant
@@ -42,6 +42,7 @@ _LAZY = {
     "profile": "pyqinfer.measure.profile",
     "quantize": "pyqinfer.quantization",
     "register_fake_quant": "pyqinfer.frontend.sources.fake_quant",
+    "train": "pyqinfer.train",
     "zoo": "pyqinfer.zoo",
     **{method.name: method.module for method in _METHODS},
 }
@@ -49,6 +50,7 @@ _LAZY = {
 __all__ = [
     "BitConfig",
     "Budget",
+    "ConversionError",
     "FakeQuant",
     "ImageInput",
     "IntegrityError",
@@ -69,6 +71,7 @@ __all__ = [
     "profile",
     "quantize",
     "register_fake_quant",
+    "train",
     "zoo",
 ]
 __all__ += [method.name for method in _METHODS]

@@ -17,6 +17,12 @@ def cpu_info() -> dict[str, Any]:
 def op_names() -> list[str]:
     """Every op of the engine, in the order of docs/format.md."""
 
+def pack_trits(codes: NDArray[Any]) -> bytes:
+    """The stream of docs/format.md, "Entropy-coded trits", of int8 codes of -1, 0, 1 in row-major order. ValueError for other codes."""
+
+def unpack_trits(stream: bytes, count: int) -> NDArray[Any]:
+    """The ``count`` int8 codes of a stream. ModelFormatError where ``stream`` is not that of ``count`` codes."""
+
 def write_model(graph_json: str, constants: Sequence[NDArray[Any]], producer: str) -> bytes:
     """Pack logical constants (one array per entry of the graph's ``constants``: int8 for ``code``, float32, int32, uint8), infer the
     shapes of all values that nodes write (their ``shape`` may be left out of ``graph_json``), validate, and return the file's bytes.

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import int32
+from torch import Tensor, from_numpy, int32, nn
+from torch.fx import GraphModule
 
 from pyqinfer import _core
-from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend import import_module
-from pyqinfer.frontend.export import check_examples
+from pyqinfer.errors import ModelFormatError, UnsupportedError
+from pyqinfer.frontend import import_graph, traced_graph
 from pyqinfer.images import ImageInput
 from pyqinfer.lower import EngineGraph, lower
 from pyqinfer.lower.coverage import layer_coverage
 from pyqinfer.model import Model
+from pyqinfer.self_check import Check
 from pyqinfer.session import Session
+
+_Result = TypeVar("_Result")
 
 
 def convert(
@@ -29,6 +33,7 @@ def convert(
     fallback: str = "float",
     samples: int = 1,
     image_inputs: Mapping[str, ImageInput] | None = None,
+    check: bool = True,
 ) -> Model:
     """Convert a torch model for the engine.
 
@@ -43,6 +48,8 @@ def convert(
         samples: how many of the examples' rows are stored with their outputs, for ``pyqinfer verify``.
         image_inputs: inputs by name that the file takes as images, uint8 [N, H, W, C], with the normalization that the model's own
             input (as in ``example_inputs``) has gone through: ``{"x": pq.ImageInput(mean=(...), std=(...))}``.
+        check: compare the converted model with the torch model: on two rows of the examples, on another batch and, with open sizes, on
+            images of another size, as far as the torch model takes them. That takes a second or two.
 
     Returns:
         A model that has passed the validator.
@@ -50,18 +57,37 @@ def convert(
     Raises:
         TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
+        ConversionError: the check found a layer or an output that is another one than in torch.
     """
-    engine = build_engine_graph(model, example_inputs, dynamic_batch, dynamic_size, fallback, image_inputs)
+    _check_fallback(fallback)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
-    written = _write(engine)
-    if samples and example_inputs is not None:
-        examples = check_examples(example_inputs)
-        arrays = [x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy() for x in examples]
-        for i, name in enumerate(written.inputs):
-            if image_inputs and name in image_inputs:
-                arrays[i] = image_inputs[name].to_bytes(arrays[i])
-        written = _write(_with_samples(engine, written, arrays, samples))
+    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+
+    def attempt(open_batch: bool, open_sizes: bool) -> tuple[EngineGraph, Model]:
+        engine = _engine_graph(traced, examples, open_batch, open_sizes, image_inputs)
+        return engine, _write(engine)
+
+    engine, written = _as_open_as_possible(attempt, dynamic_batch)
+    _check_floats(engine, fallback)
+    if examples is None or not (check or samples):
+        return written
+    images = [(image_inputs or {}).get(name) for name in written.inputs]
+
+    def to_engine(i: int, x: Tensor) -> tuple[NDArray[Any], Tensor]:
+        """The engine's array for an input, and the torch tensor that it stands for."""
+        array = x.detach().numpy() if x.is_floating_point() else x.to(int32).numpy()
+        image = images[i]
+        if image is None:
+            return array, x
+        pixels = image.to_bytes(array)
+        return pixels, from_numpy(image.from_bytes(pixels))
+
+    session = Session(written, threads=1)
+    if check:
+        Check(model if isinstance(model, nn.Module) else traced, traced, engine, session, to_engine).run(examples)
+    if samples:
+        written = _write(_with_samples(engine, session, [to_engine(i, x)[0] for i, x in enumerate(examples)], samples))
     return written
 
 
@@ -74,14 +100,55 @@ def build_engine_graph(
     image_inputs: Mapping[str, ImageInput] | None = None,
 ) -> EngineGraph:
     """Give the graph and constants that :func:`convert` writes. Arguments and errors are as there; the native core is not needed."""
+    _check_fallback(fallback)
+    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+    engine = _as_open_as_possible(lambda batch, sizes: _engine_graph(traced, examples, batch, sizes, image_inputs), dynamic_batch)
+    _check_floats(engine, fallback)
+    return engine
+
+
+def _engine_graph(
+    traced: GraphModule,
+    examples: tuple[Tensor, ...] | None,
+    open_batch: bool,
+    open_sizes: bool,
+    image_inputs: Mapping[str, ImageInput] | None,
+) -> EngineGraph:
+    return lower(import_graph(traced, examples, open_batch, open_sizes), image_inputs)
+
+
+def _as_open_as_possible(attempt: Callable[[bool, bool], _Result], dynamic_batch: bool) -> _Result:
+    """What ``attempt(open batch, open sizes)`` gives for the most open inputs with which the model can be converted.
+
+    A warning names the first operation that stands in the way of more. Errors are those of the attempt with fixed inputs.
+    """
+    openness = dict.fromkeys([(dynamic_batch, True), (dynamic_batch, False), (False, False)])
+    problem = ""
+    for batch, sizes in openness:
+        try:
+            result = attempt(batch, sizes)
+        except (UnsupportedError, ModelFormatError) as error:
+            problem = problem or str(error).splitlines()[-1].removeprefix("  - ")
+            if not batch and not sizes:
+                raise
+            continue
+        if problem:
+            what = "heights and widths" if batch else "sizes of the inputs, the batch among them,"
+            warnings.warn(f"the {what} are those of the examples only; with others the model cannot be converted: {problem}", stacklevel=4)
+        break
+    return result
+
+
+def _check_fallback(fallback: str) -> None:
     if fallback not in ("float", "error"):
         raise ValueError(f"fallback: expected 'float' or 'error', got {fallback!r}")
-    engine = lower(import_module(model, example_inputs, dynamic_batch, dynamic_size), image_inputs)
+
+
+def _check_floats(engine: EngineGraph, fallback: str) -> None:
     floats = [layer for layer in layer_coverage(engine.graph) if not layer.integer]
     if fallback == "error" and floats:
         lines = "".join(f"\n  - {layer.name}: {layer.reason}" for layer in floats)
         raise UnsupportedError(f'{len(floats)} layer(s) would run in float (fallback="error"):{lines}')
-    return engine
 
 
 def _write(engine: EngineGraph) -> Model:
@@ -96,12 +163,12 @@ def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
     return True
 
 
-def _with_samples(engine: EngineGraph, model: Model, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
+def _with_samples(engine: EngineGraph, session: Session, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Store rows of the examples, or the examples as they are if the model does not take a batch of one."""
+    model = session.model
     rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if not _accepts(model, [a.shape for a in rows[0]]):
         rows = [arrays]
-    session = Session(model, threads=1)
     for row in rows:
         inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}
         outputs = session.run(inputs)

@@ -1,6 +1,6 @@
 """Exceptions of pyqinfer. Misuse raises TypeError or ValueError, the system's failures MemoryError or OSError; the rest is here."""
 
-__all__ = ["IntegrityError", "ModelFormatError", "UnsupportedError"]
+__all__ = ["ConversionError", "IntegrityError", "ModelFormatError", "UnsupportedError"]
 
 
 class ModelFormatError(ValueError):
@@ -9,6 +9,10 @@ class ModelFormatError(ValueError):
 
 class IntegrityError(ModelFormatError):
     """A model file whose checksum does not match its contents."""
+
+
+class ConversionError(RuntimeError):
+    """A converted model computes something else than the torch model. The message names the layer and the numbers."""
 
 
 class UnsupportedError(NotImplementedError):

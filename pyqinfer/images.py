@@ -47,3 +47,9 @@ class ImageInput:
         t = (x.transpose(0, 2, 3, 1) * std + mean) * 255
         result: NDArray[np.uint8] = np.clip(np.rint(t), 0, 255).astype(np.uint8)
         return result
+
+    def from_bytes(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give the normalized float input [N, C, H, W] that an image [N, H, W, C] stands for."""
+        values = self.values(pixels.shape[3])
+        result: NDArray[np.float32] = np.stack([values[c][pixels[..., c]] for c in range(pixels.shape[3])], 1)
+        return result

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer.ops import OPS, OpTraits
+from pyqinfer.terms import Condition
 
 # A dimension is a number, the name of a symbol, or None if it is known only once the inputs' shapes are.
 Dim = int | str | None
@@ -125,12 +126,16 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """A network: ``nodes`` are in topological order; every value is a graph input or the output of one node."""
+    """A network: ``nodes`` are in topological order; every value is a graph input or the output of one node.
+
+    It computes what the model computes where the numbers that ``symbols`` stand for fulfil all ``conditions``.
+    """
 
     symbols: list[str]
     inputs: list[Value]
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
+    conditions: list[Condition] = field(default_factory=list)
 
     def users(self) -> dict[Value, list[Node]]:
         """Give for each value the nodes that read it, once per read, in order."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer import _core
 from pyqinfer.accounting import BOPS_CONVENTION, LayerCost, layer_costs
 from pyqinfer.report import Column, Report
+from pyqinfer.sizes import size_report
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -157,33 +157,16 @@ class Model:
         facts = {"bops_convention": BOPS_CONVENTION, "inputs": {k: list(v) for k, v in self.input_shapes(shapes).items()}}
         return Report("Layers", columns, rows, facts, notes)
 
-    def size_report(self) -> Report:
-        """Compare the bytes of each layer in the file with those in 32-bit floats; the last rows make the sum equal to the file's size."""
-        rows: list[dict[str, str | int | float | None]] = []
-        counted = 0
-        for node in self.graph["nodes"]:
-            if not node["constants"]:
-                continue
-            size = sum(self._native.constant_nbytes(i) for i in node["constants"].values())
-            weights = [self.graph["constants"][i] for k, i in node["constants"].items() if k in ("weight", "bias")]
-            float_size = sum(4 * int(np.prod(c["shape"], dtype=np.int64)) for c in weights)
-            rows.append({"name": node["name"], "bytes": size, "float_bytes": float_size, "ratio": float_size / size if size else None})
-            counted += size
-        stored = {i for sample in self.graph["samples"] for side in ("inputs", "outputs") for i in sample[side].values()}
-        if stored:
-            size = sum(self._native.constant_nbytes(i) for i in stored)
-            rows.append({"name": "(samples for verify)", "bytes": size, "float_bytes": None, "ratio": None})
-            counted += size
-        rows.append({"name": "(header, scales, alignment)", "bytes": self.nbytes - counted, "float_bytes": None, "ratio": None})
-        floats = sum(int(r["float_bytes"] or 0) for r in rows)
-        rows.append({"name": "file", "bytes": self.nbytes, "float_bytes": floats, "ratio": floats / self.nbytes})
-        columns = [
-            Column("name", "layer", numeric=False),
-            Column("bytes", "bytes", ",d"),
-            Column("float_bytes", "as 32-bit float", ",d"),
-            Column("ratio", "smaller", ".2f"),
-        ]
-        return Report("Size", columns, rows, {"file_bytes": self.nbytes})
+    def size_report(self, float_file_bytes: int | None = None) -> Report:
+        """Compare the bytes of each layer in the file with those in 32-bit floats; the last rows make the sum equal to the file's size.
+
+        Ternary layers are also given in two bits a weight, those behind zlib and xz, and the entropy of the codes' counts.
+
+        Args:
+            float_file_bytes: size of the file that holds the float network's state dict, for the ratio to that.
+        """
+        sizes = [self._native.constant_nbytes(i) for i in range(len(self.graph["constants"]))]
+        return size_report(self.graph, sizes, self.constant, self.nbytes, float_file_bytes)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{k}{list(v)}" for k, v in self.inputs.items())

@@ -5,109 +5,23 @@ The bounds are those of docs/numerics.md, "What follows".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 from traces import traced_once
 
 from pyqinfer import reference
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.frontend.tracing import trace
+from pyqinfer.layerwise import Difference, LayerByLayer
 from pyqinfer.lower.emit import EngineGraph
 from pyqinfer.model import Model
 from pyqinfer.ops import OPS, Agreement
 from pyqinfer.session import Session
-
-NORMALIZATIONS = {torch.ops.aten.group_norm.default, torch.ops.aten.layer_norm.default}
-
-
-@dataclass
-class Difference:
-    """One engine node against torch: how many codes differ and by how much; ``relative``: the same for a float output."""
-
-    op: str
-    codes: int
-    elements: int
-    worst: int
-    relative: float
-
-
-def in_torch_order(engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Captured values with NHWC ones turned to NCHW."""
-    turned = {name: value.transpose(0, 3, 1, 2) if name in engine.nhwc else value for name, value in captured.items()}
-    return {name: np.ascontiguousarray(value) for name, value in turned.items()}
-
-
-class LayerByLayer(Interpreter):
-    """Runs torch's graph; after each node that an engine node stands for, compares and goes on with the engine's value."""
-
-    def __init__(self, module: GraphModule, engine: EngineGraph, captured: dict[str, NDArray[Any]]) -> None:
-        super().__init__(module)
-        self.engine, self.captured = engine, in_torch_order(engine, captured)
-        self.names: dict[str, list[str]] = {}
-        for engine_node, origin in engine.origins.items():
-            self.names.setdefault(origin, []).append(engine_node)
-        self.nodes = {node["name"]: node for node in engine.graph["nodes"]}
-        self.scales = dict(zip([c["name"] for c in engine.graph["constants"]], engine.constants, strict=True)).get("activation_scales")
-        self.differences: dict[str, Difference] = {}
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The engine's values are contiguous: a view that was traced for other strides becomes a reshape.
-
-        Normalizations in float64: in float32 torch takes the difference of two large sums for some memory formats. The input of a
-        convolution with plain strides: torch 2.13 reads address 0 for [3, 1, 5, 1] with strides (5, 1, 1, 1).
-        """
-        if target is torch.ops.aten.view.default:
-            target = torch.ops.aten.reshape.default
-        if target is torch.ops.aten.conv2d.default and args[0].is_contiguous():
-            args = (torch.empty(args[0].shape, dtype=args[0].dtype).copy_(args[0]), *args[1:])
-        if target in NORMALIZATIONS:
-            wide = tree_map(lambda a: a.double() if isinstance(a, Tensor) else a, (args, kwargs))
-            return super().call_function(target, *wide).float()
-        return super().call_function(target, args, kwargs)
-
-    def run_node(self, n: Node) -> Any:
-        value = super().run_node(n)
-        names = self.names.get(n.name)
-        if names is None or not isinstance(value, Tensor):
-            return value
-        # The first: the tensor may be there as floats and then as codes. Others are its elements in another shape.
-        name = next((name for name in names if self.captured[name].shape == tuple(value.shape)), None)
-        if name is None:
-            return value
-        node, got = self.nodes[name], self.captured[name]
-        entry = self.engine.graph["values"][node["outputs"][0]]
-        if entry["dtype"] == "f32":
-            largest = np.abs(got).max(initial=1e-6)
-            relative = float(np.abs(value.numpy() - got).max(initial=0) / largest)
-            self.differences[name] = Difference(node["op"], 0, got.size, 0, relative)
-            return torch.from_numpy(got)
-        quant, scale = self.engine.graph["quants"][entry["quant"]], self.scales[entry["quant"]]
-        if value.dtype == torch.float32:
-            expected = np.clip(np.rint(value.numpy() / scale).astype(np.int64) + quant["zero_point"], quant["qmin"], quant["qmax"])
-            again = torch.from_numpy((got.astype(np.int32) - quant["zero_point"]).astype(np.float32) * scale)
-        else:
-            shift = quant["qmin"] - int(n.args[3])
-            expected = value.numpy().astype(np.int64) + shift
-            again = torch.from_numpy(got.astype(np.int64) - shift).to(value.dtype)
-        difference = np.abs(expected - got)
-        if OPS[node["op"]].agreement is Agreement.AVERAGES:
-            before = value if value.dtype == torch.float32 else self.fetch_args_kwargs_from_env(n)[0][0]
-            difference = difference[~ties(before, scale)]
-        self.differences[name] = Difference(node["op"], np.count_nonzero(difference), got.size, int(difference.max(initial=0)), 0.0)
-        return again
-
-
-def ties(x: Tensor, scale: np.float32) -> NDArray[np.bool_]:
-    """Where a float value lies on an exact tie between two codes."""
-    codes = x.numpy().astype(np.float64) / scale
-    return np.abs(codes - np.floor(codes) - 0.5) < 1e-4
 
 
 def differences(module: GraphModule, engine: EngineGraph, *inputs: Tensor, native: Model | None = None) -> dict[str, Difference]:

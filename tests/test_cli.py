@@ -80,6 +80,8 @@ def test_inspect_prints_every_style(work: Path, style: str) -> None:
 
 def test_inspect_shows_sizes_and_algorithms(work: Path) -> None:
     assert f"{(work / 'net.pqi').stat().st_size:,}" in invoke("inspect", work / "net.pqi", "--size")[1]
+    against = invoke("inspect", work / "net.pqi", "--size", "--against", work / "images.npy")[1]
+    assert f"smaller than the float network's file ({(work / 'images.npy').stat().st_size:,} bytes)" in against
     assert "reference" in invoke("inspect", work / "net.pqi", "--executed", "--isa", "reference")[1]
 
 

@@ -77,6 +77,13 @@ def test_a_network_is_trained_converted_and_measured(work: Path, method: str) ->
     assert (work / f"{method}.pt").is_file()
 
 
+def test_sparse_ternary_weights_are_trained_too(work: Path) -> None:
+    common = ("train", f"{work}/nets.py:net", "--input", "1x1x8x8", "--data", work / "train.npz", "--method", "pruned_ternary")
+    code, _, err = invoke(*common, "--sparsity", "0.5", "--keep", "0=8/8", "--epochs", "1", "--out", work / "ternary.pqi")
+    assert code == 0, err
+    assert (work / "ternary.pqi").stat().st_size < (work / "qat.pqi").stat().st_size
+
+
 def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None:
     small = np.load(work / "train.npz")
     np.savez(work / "small.npz", x=small["x"][:128], y=small["y"][:128])
@@ -107,6 +114,7 @@ def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None
     [
         (("--method", "ptq"), "needs no training"),
         (("--method", "qat", "--rho", "0.3"), "has no use for --rho"),
+        (("--method", "saq", "--sparsity", "0.5"), "has no use for --sparsity"),
         (("--batch-size", "0"), "--batch-size: expected at least 1"),
         (("--method", "saq", "--sharpness", "s.png"), "--sharpness is measured by --method saq on --val"),
         (("--method", "qat", "--budget-bops", "0.02"), "budget: QAT"),

@@ -245,6 +245,14 @@ def test_packing_follows_the_bits(bits: int, ternary: bool, packing: str) -> Non
     assert engine.constants[0].dtype == np.int8
 
 
+def test_ternary_codes_are_packed_in_the_smaller_way() -> None:
+    b = Builder(2, 64, 4, 5)
+    for zeros, packing in ((0.9, "trit_rans"), (0.0, "trit5")):
+        w = weight(32, 64, bits=2, ternary=True)
+        w.codes.reshape(-1)[: round(zeros * w.codes.size)] = 0
+        assert b.lower(b.conv(b.dq(b.q(b.x)), w)).graph["constants"][0]["packing"] == packing
+
+
 @pytest.mark.parametrize(
     ("lo", "hi", "expected"),
     [

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 
 
 @contextmanager
@@ -20,12 +20,12 @@ def traced_once(*models: nn.Module) -> Iterator[None]:
     """While this lasts, copies of the first trace of each of these models are taken for the next ones. The models must stay as they are."""
     kept: dict[tuple[object, ...], GraphModule] = {}
 
-    def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> GraphModule:
+    def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True, dynamic_size: bool = False) -> GraphModule:
         if not any(model is known for known in models):
-            return export_functional(model, examples, dynamic_batch)
-        key = (id(model), dynamic_batch, tuple((x.shape, x.stride(), x.dtype) for x in examples))
+            return export_functional(model, examples, dynamic_batch, dynamic_size)
+        key = (id(model), dynamic_batch, dynamic_size, tuple((x.shape, x.stride(), x.dtype) for x in examples))
         if key not in kept:
-            kept[key] = export_functional(model, examples, dynamic_batch)
+            kept[key] = export_functional(model, examples, dynamic_batch, dynamic_size)
         with warnings.catch_warnings():
             # torch 2.13 copies its own deprecated classes here.
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)

@@ -15,6 +15,7 @@
 
 namespace pqi::bench {
 
+void RegisterCodecs();
 void RegisterTiles();
 void RegisterConvs();
 void RegisterLowBit();

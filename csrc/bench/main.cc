@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
     benchmark::AddCustomContext("peak GMAC/s u8s8 " + name, std::to_string(PeakMacs(isa, Product::kU8S8) / 1e9));
     benchmark::AddCustomContext("peak GMAC/s f32 " + name, std::to_string(PeakMacs(isa, Product::kF32) / 1e9));
   }
+  pqi::bench::RegisterCodecs();
   pqi::bench::RegisterTiles();
   pqi::bench::RegisterConvs();
   pqi::bench::RegisterLowBit();

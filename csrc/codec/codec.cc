@@ -5,16 +5,6 @@
 namespace pqi {
 namespace {
 
-Status CheckRange(Span<const int8_t> codes, int32_t lo, int32_t hi) {
-  for (size_t i = 0; i < codes.size(); ++i) {
-    if (codes[i] < lo || codes[i] > hi) {
-      return InvalidArgument("code " + std::to_string(codes[i]) + " at element " + std::to_string(i) + " is outside [" +
-                             std::to_string(lo) + ", " + std::to_string(hi) + "]");
-    }
-  }
-  return {};
-}
-
 Status WrongSize(size_t got, uint64_t expected) {
   return {Code::kModelFormat, "packed codes take " + std::to_string(expected) + " bytes, got " + std::to_string(got)};
 }
@@ -27,6 +17,16 @@ int8_t SignExtend(uint32_t code, int32_t bits) {
 }
 
 }  // namespace
+
+Status CheckRange(Span<const int8_t> codes, int32_t lo, int32_t hi) {
+  for (size_t i = 0; i < codes.size(); ++i) {
+    if (codes[i] < lo || codes[i] > hi) {
+      return InvalidArgument("code " + std::to_string(codes[i]) + " at element " + std::to_string(i) + " is outside [" +
+                             std::to_string(lo) + ", " + std::to_string(hi) + "]");
+    }
+  }
+  return {};
+}
 
 Status PackNibbles(Span<const int8_t> codes, Span<uint8_t> out) {
   if (out.size() != NibbleBytes(codes.size())) return WrongSize(out.size(), NibbleBytes(codes.size()));

@@ -16,6 +16,9 @@ namespace pqi {
 inline int32_t CodeMin(int32_t bits) { return -(1 << (bits - 1)); }
 inline int32_t CodeMax(int32_t bits) { return (1 << (bits - 1)) - 1; }
 
+// kInvalidArgument, naming the first code outside [lo, hi], if there is one.
+Status CheckRange(Span<const int8_t> codes, int32_t lo, int32_t hi);
+
 // Two codes of -8..7 per byte, element 2i in the low nibble; the high nibble of an odd tail is 0.
 inline uint64_t NibbleBytes(uint64_t n) { return n / 2 + n % 2; }
 Status PackNibbles(Span<const int8_t> codes, Span<uint8_t> out);

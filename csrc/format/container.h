@@ -1,6 +1,7 @@
 // The container of docs/format.md: a strict profile of safetensors. Bytes to metadata and tensors, and back.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -19,6 +20,10 @@ inline constexpr uint64_t kMaxTensorDim = (uint64_t{1} << 31) - 1;
 inline constexpr uint64_t kMaxTensorBytes = uint64_t{1} << 40;
 inline constexpr size_t kPreludeBytes = 72;  // what CheckPrelude looks at, and the smallest file
 
+// The features of docs/format.md, which a file lists under `requires`.
+inline constexpr const char* kTritRansFeature = "trit_rans";
+inline constexpr const char* kConditionsFeature = "conditions";
+
 enum class StoredType : uint8_t { kI8, kU8, kI32, kF32 };
 const char* StoredTypeName(StoredType type);
 uint64_t StoredTypeSize(StoredType type);
@@ -33,9 +38,12 @@ struct Tensor {
 
 struct Container {
   std::string producer;
-  std::string graph;            // the graph's JSON text
-  std::vector<Tensor> tensors;  // all but padding and ~hdr, in the file's order
-  std::vector<Tensor> padding;  // the tensors ~p0, ~p1, ...
+  std::vector<std::string> features;  // those that the file requires, all of them known
+  std::string graph;                  // the graph's JSON text
+  std::vector<Tensor> tensors;        // all but padding and ~hdr, in the file's order
+  std::vector<Tensor> padding;        // the tensors ~p0, ~p1, ...
+
+  bool Requires(std::string_view feature) const { return std::find(features.begin(), features.end(), feature) != features.end(); }
 };
 
 // Whether a file that begins with `prefix` (its first kPreludeBytes, or all of a shorter file) and has `file_bytes` in all can be a model:
@@ -50,8 +58,10 @@ Result<Container> ReadContainer(Span<const uint8_t> file);
 Status CheckTensorHashes(const Container& container);
 
 // Writes what ReadContainer reads: adds padding, hashes and ~hdr (`hash` of the tensors is ignored). Equal input gives equal bytes. Names,
-// shapes and texts must obey docs/format.md (valid UTF-8 included); kInvalidArgument if the header would be too long.
-Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::string_view graph, Span<const Tensor> tensors);
+// shapes and texts must obey docs/format.md (valid UTF-8 included); `features` is the comma-separated list of those that the file needs.
+// kInvalidArgument if the header would be too long.
+Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::string_view features, std::string_view graph,
+                                              Span<const Tensor> tensors);
 
 // Gives `text` as a JSON string, quotes included, in its shortest form, the one escaping that canonical text uses.
 void AppendJsonString(std::string* out, std::string_view text);

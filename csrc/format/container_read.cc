@@ -182,6 +182,7 @@ Result<Container> ReadContainer(Span<const uint8_t> file) {
   PQI_RETURN_IF_ERROR(ReadTensors(header, {file.data() + header_end, file.size() - header_end}, &out, &has_header_hash));
   PQI_RETURN_IF_ERROR(AssignHashes(metadata.hashes, &out));
   out.producer = std::move(metadata.producer);
+  out.features = std::move(metadata.features);
   out.graph = std::move(metadata.graph);
   return out;
 }

@@ -56,7 +56,8 @@ void AppendJsonString(std::string* out, std::string_view text) {
   *out += '"';
 }
 
-Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::string_view graph, Span<const Tensor> tensors) {
+Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::string_view features, std::string_view graph,
+                                              Span<const Tensor> tensors) {
   static constexpr uint8_t kZeros[kAlignment] = {};
   std::string entries, hashes;
   uint64_t end = 0;
@@ -75,10 +76,12 @@ Result<AlignedBuffer<uint8_t>> WriteContainer(std::string_view producer, std::st
   const int64_t hash_shape[] = {8};
   AppendTensor(&entries, kHeaderHashName, StoredType::kU8, {hash_shape, 1}, end, end + 8);
 
-  std::string header =
-      R"({"__metadata__":{"format":")" + std::string(kFormatName) + R"(","format_version":")" + kFormatVersion + R"(","producer":)";
+  std::string header = R"({"__metadata__":{"format":")" + std::string(kFormatName) + R"(","format_version":")" +
+                       (features.empty() ? kFirstVersion : kVersionOfFeatures) + R"(","producer":)";
   AppendJsonString(&header, producer);
-  header += R"(,"requires":"","graph":)";
+  header += R"(,"requires":)";
+  AppendJsonString(&header, features);
+  header += R"(,"graph":)";
   AppendJsonString(&header, graph);
   header += R"(,"hashes":")" + hashes + "\"}" + entries + "}";
   header.append((kAlignment - (8 + header.size()) % kAlignment) % kAlignment, ' ');

@@ -30,13 +30,21 @@ Status CheckVersion(std::string_view version) {
   return {};
 }
 
-// No feature is defined yet, so every one named is unknown.
-Status CheckFeatures(std::string_view requires_list) {
-  if (requires_list.empty()) return {};
-  if (requires_list.front() == ',' || requires_list.back() == ',' || requires_list.find(",,") != std::string_view::npos) {
-    return ModelFormat("requires " + Quoted(requires_list) + " is not a comma-separated list");
+// Splits the list of required features; kUnsupported names those that this build does not know.
+Status ReadFeatures(std::string_view list, std::vector<std::string>* features) {
+  if (list.empty()) return {};
+  std::string unknown;
+  for (std::string_view rest = list;;) {
+    const size_t comma = rest.find(',');
+    const std::string_view feature = rest.substr(0, comma);
+    if (feature.empty()) return ModelFormat("requires " + Quoted(list) + " is not a comma-separated list");
+    features->emplace_back(feature);
+    if (feature != kTritRansFeature && feature != kConditionsFeature) unknown += (unknown.empty() ? "" : ",") + std::string(feature);
+    if (comma == std::string_view::npos) break;
+    rest.remove_prefix(comma + 1);
   }
-  return Unsupported("the file needs features that this build lacks: " + Quoted(requires_list) + "; a newer pyqinfer is needed");
+  if (unknown.empty()) return {};
+  return Unsupported("the file needs features that this build lacks: " + Quoted(unknown) + "; a newer pyqinfer is needed");
 }
 
 bool ParseHash(std::string_view digits, uint64_t* out) {
@@ -63,7 +71,7 @@ Status ReadMetadata(JsonRef header, Metadata* out) {
   const auto version = metadata.Find("format_version");
   if (!version) return ModelFormat(where + ": missing key 'format_version'");
   PQI_RETURN_IF_ERROR(CheckVersion(version->text()));
-  if (const auto features = metadata.Find("requires")) PQI_RETURN_IF_ERROR(CheckFeatures(features->text()));
+  if (const auto features = metadata.Find("requires")) PQI_RETURN_IF_ERROR(ReadFeatures(features->text(), &out->features));
   PQI_RETURN_IF_ERROR(CheckKeys(metadata, where, {"format", "format_version", "producer", "requires", "graph", "hashes"}));
   out->producer = std::string(metadata.Find("producer")->text());
   out->graph = std::string(metadata.Find("graph")->text());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "format/container.h"
@@ -11,10 +12,12 @@ namespace pqi {
 
 inline constexpr const char* kHeaderHashName = "~hdr";
 inline constexpr const char* kFormatName = "pyqinfer";
-inline constexpr const char* kFormatVersion = "1.0";
+inline constexpr const char* kFirstVersion = "1.0";
+inline constexpr const char* kVersionOfFeatures = "1.1";  // of files that require features, which version 1.0 has none of
 
 struct Metadata {
   std::string producer, graph, hashes;
+  std::vector<std::string> features;
 };
 
 // Reads "__metadata__", which must be first in the header, with strings for values and the right format. kUnsupported for a larger major

@@ -1,14 +1,16 @@
 #include "graph/constants.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
 #include "base/text.h"
 #include "codec/codec.h"
+#include "codec/trit_rans.h"
 
 namespace pqi {
 
-uint64_t StoredBytes(const Constant& constant) {
+std::optional<uint64_t> StoredBytes(const Constant& constant) {
   const uint64_t n = static_cast<uint64_t>(constant.element_count());
   switch (constant.type) {
     case ConstType::kF32:
@@ -27,9 +29,11 @@ uint64_t StoredBytes(const Constant& constant) {
     case Packing::kTrit5:
       return TritBytes(n);
     case Packing::kDense:
+      return DenseBytes(n, constant.bits);
+    case Packing::kTritRans:
       break;
   }
-  return DenseBytes(n, constant.bits);
+  return std::nullopt;
 }
 
 uint64_t LogicalElementBytes(ConstType type) { return type == ConstType::kF32 || type == ConstType::kI32 ? 4 : 1; }
@@ -44,24 +48,32 @@ Status UnpackCodes(const Constant& constant, Span<int8_t> out) {
       return UnpackTrits(constant.bytes, out);
     case Packing::kDense:
       return UnpackDense(constant.bytes, constant.bits, out);
+    case Packing::kTritRans:
+      return UnpackTritRans(constant.bytes, out);
   }
   for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int8_t>(constant.bytes[i]);
   return {};
 }
 
-Status PackCodes(const Constant& constant, Span<const int8_t> codes, Span<uint8_t> out) {
+Result<std::vector<uint8_t>> PackCodes(const Constant& constant, Span<const int8_t> codes) {
+  if (constant.packing == Packing::kTritRans) return PackTritRans(codes);
+  std::vector<uint8_t> out(static_cast<size_t>(*StoredBytes(constant)));
   switch (constant.packing) {
     case Packing::kNone:
+    case Packing::kTritRans:
+      std::copy(codes.begin(), codes.end(), out.begin());
       break;
     case Packing::kNibble:
-      return PackNibbles(codes, out);
+      PQI_RETURN_IF_ERROR(PackNibbles(codes, out));
+      break;
     case Packing::kTrit5:
-      return PackTrits(codes, out);
+      PQI_RETURN_IF_ERROR(PackTrits(codes, out));
+      break;
     case Packing::kDense:
-      return PackDense(codes, constant.bits, out);
+      PQI_RETURN_IF_ERROR(PackDense(codes, constant.bits, out));
+      break;
   }
-  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>(codes[i]);
-  return {};
+  return out;
 }
 
 Status CheckContents(const Constant& constant) {
@@ -73,7 +85,7 @@ Status CheckContents(const Constant& constant) {
     }
   }
   // A code in 8 bits can be anything.
-  if (constant.type == ConstType::kCode && constant.packing != Packing::kNone) {
+  if (IsPacked(constant)) {
     std::vector<int8_t> codes(static_cast<size_t>(constant.element_count()));
     const Status status = UnpackCodes(constant, codes);
     if (!status.ok()) return {status.code(), where + status.message()};

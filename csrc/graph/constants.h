@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "base/span.h"
 #include "base/status.h"
@@ -9,8 +11,12 @@
 
 namespace pqi {
 
-// Bytes of the constant in the file, from its type, shape, bits and packing. The element count must be valid.
-uint64_t StoredBytes(const Constant& constant);
+// Bytes of the constant in the file, if its type, shape, bits and packing fix them: all but those of a stream, which depend on the codes.
+// The element count must be valid.
+std::optional<uint64_t> StoredBytes(const Constant& constant);
+
+// Whether the file keeps the constant as packed bytes, U8 of rank 1, rather than as elements in its own shape.
+inline bool IsPacked(const Constant& constant) { return constant.type == ConstType::kCode && constant.packing != Packing::kNone; }
 
 // Bytes of one element in logical form: int8 for kCode.
 uint64_t LogicalElementBytes(ConstType type);
@@ -25,9 +31,8 @@ Span<const T> ElementsOf(const Constant& constant) {
 // model: LoadGraph has unpacked every constant once).
 Status UnpackCodes(const Constant& constant, Span<int8_t> out);
 
-// Packs codes as UnpackCodes reads them; out.size() == StoredBytes(constant). kInvalidArgument names the first code outside the
-// constant's range.
-Status PackCodes(const Constant& constant, Span<const int8_t> codes, Span<uint8_t> out);
+// Packs codes as UnpackCodes reads them. kInvalidArgument names the first code outside the constant's range.
+Result<std::vector<uint8_t>> PackCodes(const Constant& constant, Span<const int8_t> codes);
 
 // Holds contents to what a loaded model relies on: floats are finite, and codes are packed exactly as docs/format.md says.
 Status CheckContents(const Constant& constant);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/span.h"
+#include "graph/conditions.h"
 
 namespace pqi {
 
@@ -51,7 +52,7 @@ struct Value {
 enum class ConstType : uint8_t { kF32, kI32, kU8, kCode };
 // The type of a constant that stores such a value, as samples do.
 inline ConstType ConstTypeOf(DType t) { return t == DType::kF32 ? ConstType::kF32 : t == DType::kU8 ? ConstType::kU8 : ConstType::kI32; }
-enum class Packing : uint8_t { kNone, kNibble, kTrit5, kDense };
+enum class Packing : uint8_t { kNone, kNibble, kTrit5, kDense, kTritRans };
 
 // A constant as it lies in the file: `bytes` are those of the model's own buffer.
 struct Constant {
@@ -94,6 +95,7 @@ struct Sample {
 
 struct Graph {
   std::vector<std::string> symbols;
+  std::vector<Condition> conditions;  // what the numbers that the symbols stand for must fulfil
   std::vector<Quant> quants;
   std::vector<Constant> constants;
   std::vector<Value> values;

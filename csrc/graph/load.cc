@@ -1,9 +1,12 @@
 #include "graph/load.h"
 
 #include <cstring>
+#include <optional>
+#include <string>
 #include <unordered_map>
 
 #include "base/text.h"
+#include "codec/trit_rans.h"
 #include "format/container.h"
 #include "graph/constants.h"
 #include "graph/parse.h"
@@ -28,10 +31,16 @@ StoredType StoredTypeOf(const Constant& constant) {
   return constant.packing == Packing::kNone ? StoredType::kI8 : StoredType::kU8;
 }
 
-bool IsPacked(const Constant& constant) { return constant.type == ConstType::kCode && constant.packing != Packing::kNone; }
+// A stream may have any size that can hold the constant's elements: looked at before anything is allocated for those.
+Status CheckStream(const Constant& constant, const Container& container, const Tensor& tensor) {
+  if (!container.Requires(kTritRansFeature)) return ModelFormat("its packing is not in the file's list of required features");
+  if (tensor.shape.size() != 1) return ModelFormat("a stream has one dimension, the file has " + DimsText(tensor.shape));
+  return CheckTritRansSize(tensor.bytes.size(), static_cast<uint64_t>(constant.element_count()));
+}
 
 // Gives every constant its bytes: one tensor each, of the size that type, shape and packing ask for.
-Status BindConstants(const std::vector<Tensor>& tensors, Graph* graph) {
+Status BindConstants(const Container& container, Graph* graph) {
+  const std::vector<Tensor>& tensors = container.tensors;
   std::unordered_map<std::string, const Tensor*> by_name;
   for (const Tensor& tensor : tensors) by_name.emplace(tensor.name, &tensor);
   for (Constant& constant : graph->constants) {
@@ -39,8 +48,14 @@ Status BindConstants(const std::vector<Tensor>& tensors, Graph* graph) {
     const auto found = by_name.find(constant.name);
     if (found == by_name.end()) return ModelFormat(where + "the file has no such tensor");
     const Tensor& tensor = *found->second;
-    const std::vector<int64_t> shape =
-        IsPacked(constant) ? std::vector<int64_t>{static_cast<int64_t>(StoredBytes(constant))} : constant.shape;
+    const std::optional<uint64_t> stored = StoredBytes(constant);
+    if (!stored) {
+      const Status status = CheckStream(constant, container, tensor);
+      if (!status.ok()) return {status.code(), where + status.message()};
+    }
+    const std::vector<int64_t> shape = !stored              ? tensor.shape
+                                       : IsPacked(constant) ? std::vector<int64_t>{static_cast<int64_t>(*stored)}
+                                                            : constant.shape;
     if (tensor.type != StoredTypeOf(constant) || tensor.shape != shape) {
       return ModelFormat(where + "expected a tensor " + StoredTypeName(StoredTypeOf(constant)) + DimsText(shape) + ", the file has " +
                          StoredTypeName(tensor.type) + DimsText(tensor.shape));
@@ -92,7 +107,10 @@ Result<LoadedModel> LoadGraph(AlignedBuffer<uint8_t> file, OpLookup lookup) {
   PQI_ASSIGN_OR_RETURN(Container container, ReadContainer(file.span()));
   PQI_ASSIGN_OR_RETURN(ParsedGraph parsed, ParseGraph(container.graph, GraphSource::kFile));
   Graph& graph = parsed.graph;
-  PQI_RETURN_IF_ERROR(BindConstants(container.tensors, &graph));
+  if (!graph.conditions.empty() && !container.Requires(kConditionsFeature)) {
+    return ModelFormat("the graph has conditions, which are not in the file's list of required features");
+  }
+  PQI_RETURN_IF_ERROR(BindConstants(container, &graph));
   PQI_RETURN_IF_ERROR(InferShapes(&graph, parsed.shape_given, lookup));
   PQI_RETURN_IF_ERROR(CheckSampleShapes(graph, lookup));
   // The proofs below read contents, so hashes are compared first.

@@ -13,6 +13,7 @@
 namespace pqi {
 namespace {
 
+constexpr size_t kMaxConditions = 1024;
 constexpr uint64_t kMaxId = UINT32_MAX - 1;  // ids are range-checked by CheckStructure; this keeps them in their type
 
 std::string At(const char* list, size_t index) { return std::string(list) + "[" + std::to_string(index) + "]"; }
@@ -23,8 +24,10 @@ class GraphParser {
   explicit GraphParser(GraphSource source) : source_(source) {}
 
   Status Parse(JsonRef root) {
-    PQI_RETURN_IF_ERROR(CheckKeys(root, "graph", {"symbols", "quants", "constants", "values", "nodes", "inputs", "outputs", "samples"}));
+    PQI_RETURN_IF_ERROR(
+        CheckKeys(root, "graph", {"symbols", "quants", "constants", "values", "nodes", "inputs", "outputs", "samples"}, {"conditions"}));
     PQI_RETURN_IF_ERROR(Each(root, "symbols", &GraphParser::ParseSymbol));
+    if (root.Find("conditions")) PQI_RETURN_IF_ERROR(Each(root, "conditions", &GraphParser::ParseCondition));
     PQI_RETURN_IF_ERROR(Each(root, "quants", &GraphParser::ParseQuant));
     PQI_RETURN_IF_ERROR(Each(root, "constants", &GraphParser::ParseConstant));
     PQI_RETURN_IF_ERROR(Each(root, "values", &GraphParser::ParseValue));
@@ -101,6 +104,50 @@ class GraphParser {
     return {};
   }
 
+  // A list of a comparison and two terms.
+  Status ParseCondition(JsonRef item, const std::string& where) {
+    if (graph().conditions.size() == kMaxConditions) return ModelFormat("more than " + std::to_string(kMaxConditions) + " conditions");
+    std::vector<JsonRef> parts;
+    PQI_RETURN_IF_ERROR(ReadOperation(item, where, &parts));
+    const std::optional<Condition::Comparison> comparison = ComparisonOf(parts[0].text());
+    if (!comparison) return ModelFormat(where + ": " + Quoted(parts[0].text()) + " is no comparison");
+    Condition condition;
+    condition.comparison = *comparison;
+    PQI_RETURN_IF_ERROR(ReadTerm(parts[1], where, &condition.left));
+    PQI_RETURN_IF_ERROR(ReadTerm(parts[2], where, &condition.right));
+    graph().conditions.push_back(std::move(condition));
+    return {};
+  }
+
+  static Status ReadOperation(JsonRef item, const std::string& where, std::vector<JsonRef>* parts) {
+    PQI_RETURN_IF_ERROR(CheckKind(item, JsonKind::kArray, where));
+    for (JsonRef part : item) parts->push_back(part);
+    if (parts->size() == 3 && (*parts)[0].kind() == JsonKind::kString) return {};
+    return ModelFormat(where + ": expected the name of an operation and two operands");
+  }
+
+  // Appends a term in post-order. The depth of the recursion is that of the JSON text, which is limited.
+  Status ReadTerm(JsonRef item, const std::string& where, Term* out) {
+    if (item.kind() == JsonKind::kNumber) {
+      out->push_back({TermNode::kNumber, static_cast<int64_t>(item.number())});
+      return {};
+    }
+    if (item.kind() == JsonKind::kString) {
+      const auto symbol = symbols_.find(std::string(item.text()));
+      if (symbol == symbols_.end()) return ModelFormat(where + ": unknown symbol " + Quoted(item.text()));
+      out->push_back({TermNode::kSymbol, static_cast<int64_t>(symbol->second)});
+      return {};
+    }
+    std::vector<JsonRef> parts;
+    PQI_RETURN_IF_ERROR(ReadOperation(item, where, &parts));
+    const std::optional<TermNode::Kind> operation = OperationOf(parts[0].text());
+    if (!operation) return ModelFormat(where + ": " + Quoted(parts[0].text()) + " is no operation");
+    PQI_RETURN_IF_ERROR(ReadTerm(parts[1], where, out));
+    PQI_RETURN_IF_ERROR(ReadTerm(parts[2], where, out));
+    out->push_back({*operation, 0});
+    return {};
+  }
+
   Status ParseQuant(JsonRef item, const std::string& where) {
     PQI_RETURN_IF_ERROR(CheckKeys(item, where, {"bits", "zero_point", "qmin", "qmax"}));
     Quant quant;
@@ -162,7 +209,8 @@ class GraphParser {
     static constexpr Row kRows[] = {{"none", Packing::kNone, 8, 8},
                                     {"nibble", Packing::kNibble, 4, 4},
                                     {"trit5", Packing::kTrit5, 2, 2},
-                                    {"dense", Packing::kDense, 2, 7}};
+                                    {"dense", Packing::kDense, 2, 7},
+                                    {"trit_rans", Packing::kTritRans, 2, 2}};
     PQI_RETURN_IF_ERROR(ReadNumberAs(item, "bits", 2, 8, where, &constant->bits));
     PQI_ASSIGN_OR_RETURN(const JsonRef packing, Member(item, "packing", JsonKind::kString, where));
     for (const Row& row : kRows) {
@@ -171,7 +219,7 @@ class GraphParser {
       if (constant->bits >= row.min_bits && constant->bits <= row.max_bits) return {};
       return ModelFormat(where + ": packing " + Quoted(row.name) + " cannot hold " + std::to_string(constant->bits) + " bits");
     }
-    return ModelFormat(where + ": unknown packing " + Quoted(packing.text()) + ", expected none, nibble, trit5 or dense");
+    return ModelFormat(where + ": unknown packing " + Quoted(packing.text()) + ", expected none, nibble, trit5, dense or trit_rans");
   }
 
   Status ParseValue(JsonRef item, const std::string& where) {

@@ -27,6 +27,7 @@ class GraphWriter {
 
   std::string Write() {
     List("{\"symbols\":", graph_.symbols, [this](const std::string& s) { AppendJsonString(&out_, s); });
+    if (!graph_.conditions.empty()) List(",\"conditions\":", graph_.conditions, [this](const Condition& c) { WriteCondition(c); });
     List(",\"quants\":", graph_.quants, [this](const Quant& q) { WriteQuant(q); });
     List(",\"constants\":", graph_.constants, [this](const Constant& c) { WriteConstant(c); });
     List(",\"values\":", graph_.values, [this](const Value& v) { WriteValue(v); });
@@ -68,6 +69,33 @@ class GraphWriter {
     out_ += ids.empty() ? "{}" : "}";
   }
 
+  void WriteCondition(const Condition& condition) {
+    String("[", TextOf(condition.comparison));
+    WriteTerm(condition.left);
+    WriteTerm(condition.right);
+    out_ += ']';
+  }
+
+  // Writes ",term". In post-order the parts of an operation are known before it is, so that each part waits as text.
+  void WriteTerm(const Term& term) {
+    std::vector<std::string> stack;
+    for (const TermNode& node : term) {
+      std::string text;
+      if (node.kind == TermNode::kNumber) {
+        text = std::to_string(node.value);
+      } else if (node.kind == TermNode::kSymbol) {
+        AppendJsonString(&text, graph_.symbols[static_cast<size_t>(node.value)]);
+      } else {
+        const std::string right = std::move(stack.back());
+        stack.pop_back();
+        text = "[\"" + std::string(TextOf(node.kind)) + "\"," + stack.back() + "," + right + "]";
+        stack.pop_back();
+      }
+      stack.push_back(std::move(text));
+    }
+    out_ += "," + stack.back();
+  }
+
   void WriteQuant(const Quant& quant) {
     Number("{\"bits\":", static_cast<uint64_t>(quant.bits));
     Number(",\"zero_point\":", static_cast<uint64_t>(quant.zero_point));
@@ -83,7 +111,7 @@ class GraphWriter {
 
   void WriteConstant(const Constant& constant) {
     static constexpr const char* kTypes[] = {"f32", "i32", "u8", "code"};
-    static constexpr const char* kPackings[] = {"none", "nibble", "trit5", "dense"};
+    static constexpr const char* kPackings[] = {"none", "nibble", "trit5", "dense", "trit_rans"};
     String("{\"name\":", constant.name);
     String(",\"dtype\":", kTypes[static_cast<int>(constant.type)]);
     List(",\"shape\":", constant.shape, [this](int64_t d) { Number("", static_cast<uint64_t>(d)); });

@@ -74,6 +74,13 @@ class Binder {
     return {};
   }
 
+  // Once all inputs are bound.
+  Status CheckConditions() const {
+    std::vector<int64_t> numbers;
+    for (const std::optional<int64_t>& number : symbols_) numbers.push_back(number.value_or(0));
+    return pqi::CheckConditions(graph_.conditions, graph_.symbols, numbers);
+  }
+
   // Whether an inferred concrete shape agrees with the symbolic one. It always does if the op's rule is consistent with itself.
   bool Agrees(const Shape& symbolic, const Shape& concrete) const {
     if (symbolic.size() != concrete.size()) return false;
@@ -162,6 +169,7 @@ Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLoo
     PQI_RETURN_IF_ERROR(
         AsCallersFault(CheckLimits(shapes[input.value], graph.values[input.value].dtype, 0, "input " + Quoted(input.name))));
   }
+  PQI_RETURN_IF_ERROR(binder.CheckConditions());
   std::vector<Shape> outputs;
   for (const Node& node : graph.nodes) {
     PQI_RETURN_IF_ERROR(AsCallersFault(InferNode(graph, node, *lookup(node.op), shapes, &outputs)));

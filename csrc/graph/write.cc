@@ -1,5 +1,6 @@
 #include "graph/write.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/checked.h"
@@ -51,11 +52,20 @@ Result<Tensor> StoreConstant(const Constant& constant, const LogicalArray& array
     case ConstType::kCode:
       break;
   }
-  if (constant.packing == Packing::kNone) return Tensor{constant.name, StoredType::kI8, constant.shape, array.bytes};
-  packed->resize(static_cast<size_t>(StoredBytes(constant)));
-  const Status status = PackCodes(constant, {reinterpret_cast<const int8_t*>(array.bytes.data()), array.bytes.size()}, *packed);
-  if (!status.ok()) return Status(status.code(), "constant " + Quoted(constant.name) + ": " + status.message());
+  if (!IsPacked(constant)) return Tensor{constant.name, StoredType::kI8, constant.shape, array.bytes};
+  Result<std::vector<uint8_t>> bytes = PackCodes(constant, {reinterpret_cast<const int8_t*>(array.bytes.data()), array.bytes.size()});
+  if (!bytes.ok()) return Status(bytes.status().code(), "constant " + Quoted(constant.name) + ": " + bytes.status().message());
+  *packed = std::move(bytes).value();
   return Tensor{constant.name, StoredType::kU8, {static_cast<int64_t>(packed->size())}, *packed};
+}
+
+// The features that a reader of this graph must know.
+std::string FeaturesOf(const Graph& graph) {
+  const auto is_stream = [](const Constant& constant) { return constant.packing == Packing::kTritRans; };
+  std::string features;
+  if (std::any_of(graph.constants.begin(), graph.constants.end(), is_stream)) features = kTritRansFeature;
+  if (!graph.conditions.empty()) features += (features.empty() ? "" : ",") + std::string(kConditionsFeature);
+  return features;
 }
 
 }  // namespace
@@ -74,7 +84,7 @@ Result<AlignedBuffer<uint8_t>> WriteGraph(std::string_view graph_json, Span<cons
     PQI_ASSIGN_OR_RETURN(Tensor tensor, StoreConstant(graph.constants[i], constants[i], &packed[i]));
     tensors.push_back(std::move(tensor));
   }
-  return WriteContainer(producer, SerializeGraph(graph, ScaleText::kOmit), tensors);
+  return WriteContainer(producer, FeaturesOf(graph), SerializeGraph(graph, ScaleText::kOmit), tensors);
 }
 
 }  // namespace pqi

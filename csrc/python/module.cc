@@ -8,6 +8,7 @@
 
 #include "base/cpus.h"
 #include "base/text.h"
+#include "codec/trit_rans.h"
 #include "graph/constants.h"
 #include "graph/serialize.h"
 #include "graph/write.h"
@@ -86,6 +87,19 @@ py::bytes WriteModel(const std::string& graph_json, const py::sequence& constant
   const AlignedBuffer<uint8_t> bytes = Unwrap(WriteGraph(graph_json, logical, producer, ops::FindOpDef));
   ModelFromBytes(bytes.span());  // nothing leaves that the validator would refuse
   return Bytes(bytes.span());
+}
+
+// ---- codec
+
+py::bytes PackTrits(const py::array_t<int8_t, py::array::c_style>& codes) {
+  return Bytes(Unwrap(PackTritRans({codes.data(), static_cast<size_t>(codes.size())})));
+}
+
+py::array UnpackTrits(const std::string_view stream, size_t count) {
+  Unwrap(CheckTritRansSize(stream.size(), count));
+  py::array_t<int8_t> codes(static_cast<py::ssize_t>(count));
+  Unwrap(UnpackTritRans(View(stream), {codes.mutable_data(), count}));
+  return codes;
 }
 
 // ---- models
@@ -281,6 +295,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = PQI_VERSION;
   m.def("cpu_info", CpuInfo);
   m.def("op_names", OpNames);
+  m.def("pack_trits", PackTrits, py::arg("codes"));
+  m.def("unpack_trits", UnpackTrits, py::arg("stream"), py::arg("count"));
   m.def("write_model", WriteModel, py::arg("graph_json"), py::arg("constants"), py::arg("producer"));
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")

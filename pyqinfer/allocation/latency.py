@@ -149,7 +149,7 @@ class Meter:
                 codes = WeightCodes(*quantize_weight(layer.weight, bits, search=False), *bits.weight_range)
                 emit_weight(traced, layer, codes)
         emit_activations(traced, placement, params)
-        return convert(traced.finish(), example_inputs=self._examples, samples=0)
+        return convert(traced.finish(), example_inputs=self._examples, samples=0, check=False)
 
 
 def layer_key(node: QuantNode, batch: int) -> str:

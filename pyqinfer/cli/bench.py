@@ -20,6 +20,7 @@ from pyqinfer.cli.common import (
     load_reference,
     model_input_shapes,
     named_progress,
+    parameter_names,
     parse_list,
     parse_words,
     print_report,
@@ -101,7 +102,7 @@ def _bits(
         raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
     lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
     examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
-    batches = [examples] if calib is None else [as_tensors(load_arrays(calib))]
+    batches = [examples] if calib is None else [as_tensors(load_arrays(calib, parameter_names(module, len(examples))))]
     with named_progress("bits") as update:
         report = bits_grid(
             module,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,10 +129,34 @@ def model_input_shapes(model: Any, texts: list[str] | None) -> list[tuple[int, .
     return given
 
 
-def load_arrays(path: Path) -> list[NDArray[Any]]:
-    """Arrays of an ``.npz`` (in name order) or ``.npy`` file; pickled objects are refused."""
+def load_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
+    """Arrays of a ``.npy`` or ``.npz`` file, one for each input; pickled objects are refused.
+
+    Args:
+        path: the file. Arrays of an ``.npz`` that are called like the inputs are taken by name, others in the order in which the file has
+            them, numbered ones (``arr_0``, ``arr_1``, as ``np.savez`` calls them) by their numbers.
+        names: what the inputs are called, as far as that is known.
+
+    Raises:
+        ValueError: some arrays are called like inputs, and others are missing.
+    """
     data = np.load(path, allow_pickle=False)
-    return [data] if isinstance(data, np.ndarray) else [data[name] for name in sorted(data.files)]
+    if isinstance(data, np.ndarray):
+        return [data]
+    if set(names) & set(data.files):
+        missing = [name for name in names if name not in data.files]
+        if missing:
+            raise ValueError(f"{path}: has no array {', '.join(missing)} among {', '.join(data.files)}")
+        return [data[name] for name in names]
+    numbers = {name: int(match[1]) for name in data.files if (match := re.fullmatch(r"\D*(\d+)", name))}
+    one_stem = len({name.rstrip("0123456789") for name in data.files}) == 1
+    numbered = one_stem and len(numbers) == len(data.files)
+    return [data[name] for name in (sorted(numbers, key=numbers.__getitem__) if numbered else data.files)]
+
+
+def parameter_names(module: Any, count: int) -> list[str]:
+    """What a torch module calls its first ``count`` inputs."""
+    return list(inspect.signature(module.forward).parameters)[:count]
 
 
 @contextmanager

@@ -26,6 +26,8 @@ def command(
     input: list[str] = InputOption,
     fallback: str = typer.Option("float", "--fallback", help="float: layers that are not quantized run in float; error: refuse them."),
     static_batch: bool = typer.Option(False, "--static-batch", help="Fix the batch to that of --input."),
+    dynamic_size: bool = typer.Option(False, "--dynamic-size", help="Any height and width at run time."),
+    no_check: bool = typer.Option(False, "--no-check", help="Leave out the comparison of the converted model with the torch model."),
     samples: int = typer.Option(1, "--samples", help="Stored inputs and outputs for `pyqinfer verify`."),
     image_mean: str = typer.Option(
         "", "--image-mean", help="Take the first input as uint8 NHWC images: the model's mean, e.g. 0.485,0.456,0.406."
@@ -41,12 +43,12 @@ def command(
 
     module = load_reference(model)
     examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
-    options: dict[str, Any] = {"dynamic_batch": not static_batch, "fallback": fallback}
+    options: dict[str, Any] = {"dynamic_batch": not static_batch, "dynamic_size": dynamic_size, "fallback": fallback}
     if image_mean or image_std:
         image = ImageInput(*(_numbers(text) or (default,) for text, default in ((image_mean, 0.0), (image_std, 1.0))))
-        first = next(iter(convert(module, example_inputs=examples, samples=0, **options).inputs))
+        first = next(iter(convert(module, example_inputs=examples, samples=0, check=False, **options).inputs))
         options["image_inputs"] = {first: image}
-    converted = convert(module, example_inputs=examples, samples=samples, **options)
+    converted = convert(module, example_inputs=examples, samples=samples, check=not no_check, **options)
     converted.save(out)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
     for name in options.get("image_inputs", {}):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from pyqinfer.cli.common import (
@@ -20,7 +22,8 @@ from pyqinfer.session import Session
 
 def command(
     model: str = typer.Argument(help="file.pqi"),
-    size: bool = typer.Option(False, "--size", help="Bytes by layer against 32-bit floats."),
+    size: bool = typer.Option(False, "--size", help="Bytes by layer against 32-bit floats, two bits a weight, zlib, xz, entropy."),
+    against: Path | None = typer.Option(None, "--against", help="The float network's file, for the ratio of --size.", exists=True),
     executed: bool = typer.Option(False, "--executed", help="The algorithm that runs each layer on this machine."),
     input: list[str] = InputOption,
     isa: str = IsaOption,
@@ -31,7 +34,7 @@ def command(
     """Show the layers of a file: bits, MACs, BOPs, bytes."""
     loaded = load_pqi(model)
     if size:
-        print_report(loaded.size_report(), output)
+        print_report(loaded.size_report(None if against is None else against.stat().st_size), output)
         return
     if executed:
         print_report(Session(loaded, threads=1, isa=isa, algorithm=algorithm, fip=fip).layer_report(), output)

@@ -20,6 +20,7 @@ from pyqinfer.cli.common import (
     load_arrays,
     load_reference,
     model_input_shapes,
+    parameter_names,
     print_report,
     random_inputs,
     stderr,
@@ -105,11 +106,12 @@ def command(
     configuration = _configuration(method, options, given, budget)
     module = load_reference(model)
     examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    needed, names = "calibration" in configuration.needs, parameter_names(module, len(examples))
     quantized = quantize(
         module,
         configuration,
         example_inputs=examples,
-        calibration=_calibration(calib, batch_size, examples, seed, "calibration" in configuration.needs),
+        calibration=_calibration(calib, batch_size, examples, seed, needed, names),
         keep=parse_keep(keep),
         budget=budget,
     )
@@ -155,7 +157,7 @@ def parse_keep(items: list[str]) -> dict[str, str]:
 
 
 def _calibration(
-    path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int, needed: bool
+    path: Path | None, batch_size: int, examples: tuple[Tensor, ...], seed: int, needed: bool, names: Sequence[str]
 ) -> list[tuple[Tensor, ...]] | None:
     if path is None and not needed:
         return None
@@ -164,7 +166,7 @@ def _calibration(
         shapes = [(_NOISE_SAMPLES, *x.shape[1:]) if len(x) == 1 else tuple(x.shape) for x in examples]
         tensors = as_tensors(random_inputs(shapes, seed))
     else:
-        tensors = as_tensors(load_arrays(path))
+        tensors = as_tensors(load_arrays(path, names))
     count = len(tensors[0])
     return [tuple(t[i : i + batch_size] for t in tensors) for i in range(0, count, batch_size)]
 

@@ -13,14 +13,14 @@ from pyqinfer.session import Session
 
 def command(
     model: str = typer.Argument(help="file.pqi"),
-    data: Path = typer.Argument(help="Inputs: .npy, or .npz with one array per input in name order."),
+    data: Path = typer.Argument(help="Inputs: .npy, or .npz with one array per input, by its name or in order."),
     out: Path = typer.Option(..., "--out", help="Where to write the outputs (.npz)."),
     threads: int = typer.Option(1, "--threads", help="Number of threads."),
     isa: str = IsaOption,
 ) -> None:
     """Run a model on the arrays of a file and write its outputs."""
     session = Session(load_pqi(model), threads=threads, isa=isa)
-    arrays = load_arrays(data)
+    arrays = load_arrays(data, list(session.model.inputs))
     if len(arrays) != len(session.model.inputs):
         raise ValueError(f"{data} holds {len(arrays)} arrays; the model's inputs are {', '.join(session.model.inputs)}")
     result = session.run(dict(zip(session.model.inputs, arrays, strict=True)))

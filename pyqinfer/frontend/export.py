@@ -1,4 +1,4 @@
-"""torch.export of a module in evaluation mode, functional (no in-place ops), with a dynamic batch where the model allows one."""
+"""torch.export of a module in evaluation mode, with open sizes where the model allows them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.fx import GraphModule
+from torch.fx.experimental import _config as config
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
+from pyqinfer.frontend.guards import pinned_symbols
 
 # What torch takes as indices of an embedding; the engine's are int32.
 INDEX_TYPES = (torch.int64, torch.int32)
@@ -32,10 +34,13 @@ def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
     return tuple(examples)
 
 
-def export_functional(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> GraphModule:
-    """The module's graph in evaluation mode: functional aten ops, parameters as get_attr, module names in ``nn_module_stack``.
+def export_program(
+    model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True, dynamic_size: bool = False
+) -> ExportedProgram:
+    """torch.export of the module in evaluation mode, as open as it allows.
 
-    Dimension 0 of every input is symbolic if ``dynamic_batch`` and the model does not fix it. The module's modes are restored.
+    Dimension 0 of every input is symbolic if ``dynamic_batch``, and dimensions 2 and 3 of inputs of rank 4 if ``dynamic_size``, where the
+    model does not fix them; a warning says which it fixes. The module's modes are restored.
 
     Raises:
         ValueError: parameters not on the CPU. Errors of torch.export pass through.
@@ -43,45 +48,61 @@ def export_functional(model: nn.Module, examples: tuple[Tensor, ...], dynamic_ba
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
+    batch, sizes = ({0} if dynamic_batch else set()), ({2, 3} if dynamic_size else set())
     with evaluation_mode(model), torch.no_grad():
-        program = _export_dynamic(model, examples) if dynamic_batch else None
-        if program is None:
-            program = torch.export.export(model, examples)
-            if dynamic_batch:
-                fixed = ", ".join(str(x.shape[0]) for x in examples if x.ndim)
-                warnings.warn(f"the model fixes its batch: it is traced for a batch of {fixed} only", stacklevel=2)
-    return functional_graph(program)
+        attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
+        program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
+    _warn_of_fixed(program, batch, sizes)
+    return program
 
 
-def functional_graph(program: ExportedProgram) -> GraphModule:
-    """An exported program as a functional GraphModule without shape guards."""
-    with warnings.catch_warnings():
-        # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
-        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
-        module = program.run_decompositions({}).module()
-    for node in list(module.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            module.graph.erase_node(node)
-    module.recompile()
-    assert isinstance(module, GraphModule)
-    return module
+def sizes_are_sizes() -> Any:
+    """A context in which torch traces 0 and 1 like any other size; else it takes them for constants, and others for neither of them."""
+    return config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
 
-def _export_dynamic(model: nn.Module, examples: tuple[Tensor, ...]) -> ExportedProgram | None:
-    """The program with a symbolic batch; None if the model cannot be traced with one, or fixes it while it is traced."""
-    # torch specializes sizes 0 and 1, so that a batch of one would never become a symbol.
-    batched = tuple(torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x for x in examples)
+def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int]) -> ExportedProgram | None:
+    """The program with these axes of the inputs open; None if the model cannot be traced so, or if it fixes its batch.
+
+    The batch is axis 0; other axes are those of inputs of rank 4.
+    """
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
-    for x in batched:
-        if x.ndim:
-            shapes[x] = {0: Dim.AUTO}
+    for x in examples:
+        shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and (axis == 0 or x.ndim == 4)}
     try:
-        program = torch.export.export(model, batched, dynamic_shapes=shapes)
+        with sizes_are_sizes():
+            program = torch.export.export(model, examples, dynamic_shapes=shapes)
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
-    users = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in program.graph_signature.user_inputs]
-    symbolic = all(not is_concrete_int(node.meta["val"].shape[0]) for node in users if node.meta["val"].ndim)
-    return program if symbolic else None
+    return None if 0 in axes & _fixed_axes(program) else program
+
+
+def _input_shapes(program: ExportedProgram) -> list[list[Any]]:
+    names = program.graph_signature.user_inputs
+    return [list(node.meta["val"].shape) for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+
+
+def _fixed_axes(program: ExportedProgram) -> set[int]:
+    """The axes (the batch: 0, sizes of images: 2 and 3) that are a number in some input."""
+    shapes = _input_shapes(program)
+    pinned = pinned_symbols(size for shape in shapes for size in shape if not is_concrete_int(size))
+    return {
+        axis
+        for shape in shapes
+        for axis, size in enumerate(shape)
+        if (axis == 0 or (axis in (2, 3) and len(shape) == 4)) and (is_concrete_int(size) or size.node.expr in pinned)
+    }
+
+
+def _warn_of_fixed(program: ExportedProgram, batch: set[int], sizes: set[int]) -> None:
+    """Tell which of the wanted axes the model fixes."""
+    fixed, shapes = _fixed_axes(program), _input_shapes(program)
+    if batch & fixed:
+        numbers = ", ".join(str(shape[0]) for shape in shapes if shape)
+        warnings.warn(f"the model fixes its batch: it is traced for a batch of {numbers} only", stacklevel=4)
+    if sizes & fixed:
+        numbers = ", ".join(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
+        warnings.warn(f"the model fixes its heights or widths: it is traced for {numbers} only", stacklevel=4)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
@@ -14,43 +16,66 @@ from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
 from pyqinfer.frontend.export import INDEX_TYPES, check_examples
+from pyqinfer.frontend.functional import functional_graph
+from pyqinfer.frontend.guards import numbers_of
+from pyqinfer.frontend.input_sizes import InputSizes
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.tracing import trace
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
-from pyqinfer.names import unique_name
 
 _ATEN: dict[str, Handler] = {f"aten::{op}": handler for op, handler in aten.HANDLERS.items()}
 _HANDLERS = _ATEN | {op: handler for source in SOURCES for op, handler in source.handlers.items()}
 
 
-def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False) -> ir.Graph:
-    """The IR of a torch model.
+def traced_graph(
+    model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False
+) -> tuple[GraphModule, tuple[Tensor, ...] | None]:
+    """The torch graph that is read for a model, and its example inputs, checked.
 
     Args:
         model: ``nn.Module`` (exported here; modules that torch.export cannot read are exchanged for stand-ins meanwhile),
             ``ExportedProgram``, or a ``GraphModule`` of aten and quantized_decomposed ops.
         example_inputs: tuple of float32 CPU tensors; may be left out for an ExportedProgram and for a GraphModule that torch.export made.
-        dynamic_batch: dimension 0 becomes a symbol where the model was traced with one.
-        dynamic_size: dimensions 2 and 3 of inputs of rank 4 become symbols.
+        dynamic_batch, dynamic_size: dimension 0, and dimensions 2 and 3 of inputs of rank 4, are traced as symbols where the model allows
+            it. A model that is a graph already has the sizes open that it was traced with.
 
     Raises:
-        TypeError: another kind of object (files are never opened). UnsupportedError: all ops that cannot be converted.
+        TypeError: another kind of object (files are never opened). UnsupportedError: all modules that cannot be traced.
     """
     graphs = (source.graph_of(model) for source in SOURCES)
     graph = next((graph for graph in graphs if graph is not None), None)
+    examples = None if example_inputs is None else check_examples(example_inputs)
+    if isinstance(graph, ExportedProgram):
+        graph = functional_graph(graph)
     if graph is not None:
-        examples = None if example_inputs is None else check_examples(example_inputs)
-        return import_graph(graph, examples, dynamic_batch, dynamic_size)
+        if dynamic_size and not _has_open_sizes(graph):
+            warnings.warn(
+                "dynamic_size: the graph was traced for one height and width, which stay as they are; trace it with open ones"
+                " (pq.quantize(..., dynamic_size=True), or dynamic_shapes of torch.export)",
+                stacklevel=3,
+            )
+        return graph, examples
     if isinstance(model, nn.Module):
-        if example_inputs is None:
+        if examples is None:
             raise TypeError("example_inputs: needed to trace an nn.Module, e.g. example_inputs=(torch.zeros(1, 3, 224, 224),)")
-        examples = check_examples(example_inputs)
-        return import_graph(trace(model, examples, dynamic_batch), examples, dynamic_batch, dynamic_size)
+        return trace(model, examples, dynamic_batch, dynamic_size), examples
     raise TypeError(
         f"model: expected nn.Module, GraphModule or ExportedProgram, got {type(model).__name__}"
         " (model files can run code when they are opened: load them yourself and pass the module)"
     )
+
+
+def _has_open_sizes(graph: GraphModule) -> bool:
+    values = (node.meta.get("val") for node in graph.graph.nodes if node.op == "placeholder")
+    shapes: list[list[Any]] = [list(value.shape) for value in values if isinstance(value, Tensor)]
+    return any(len(shape) == 4 and not all(map(is_concrete_int, shape[2:])) for shape in shapes)
+
+
+def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False) -> ir.Graph:
+    """The IR of a torch model. Arguments and errors as in :func:`traced_graph` and :func:`import_graph`."""
+    graph, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+    return import_graph(graph, examples, dynamic_batch)
 
 
 def _call_module(reader: GraphReader, node: Node, module: nn.Module, operands: Sequence[Any]) -> Any:
@@ -68,26 +93,44 @@ def _fold_weights(op: str, arguments: Arguments) -> QuantizedConstant | None:
     return next((weights for weights in found if weights is not None), None)
 
 
-def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, dynamic_batch: bool, dynamic_size: bool) -> ir.Graph:
-    """The IR of a graph of aten ops and of those that sources have handlers for. Arguments and errors as in :func:`import_module`."""
+def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True) -> ir.Graph:
+    """The IR of a graph of aten ops and of those that sources have handlers for.
+
+    Args:
+        module: the graph.
+        examples: example inputs, for a graph whose placeholders do not say their shapes, and for the sizes that are fixed here.
+        open_batch: dimension 0 of the inputs stays open where the graph was traced with a symbol; else it is that of the examples.
+        open_sizes: the same for all other dimensions.
+
+    Raises:
+        UnsupportedError: all ops that cannot be converted. ValueError: examples that do not fit the graph.
+    """
     reader = GraphReader(module, _HANDLERS, _call_module, _fold_weights)
-    symbols = _Symbols()
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    if examples is not None and len(examples) != len(placeholders):
-        raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
-    for i, node in enumerate(placeholders):
-        shape = _input_shape(node, None if examples is None else examples[i], dynamic_size)
-        dims = tuple(symbols.dim(d, axis, len(shape), dynamic_batch, dynamic_size) for axis, d in enumerate(shape))
-        value = ir.Value(reader.namer.unique(str(node.target)), dims)
+    sizes = sizes_of_inputs(module, examples, open_batch, open_sizes)
+    for i, (node, shape) in enumerate(zip(placeholders, sizes.shapes, strict=True)):
+        value = ir.Value(reader.namer.unique(str(node.target)), shape)
         value.indices = _is_indices(node, None if examples is None else examples[i])
         reader.env[node] = value
         inputs.append(value)
     values = reader.read_nodes()
+    sizes.require(reader.conditions)
     outputs = list(zip(_output_names(module, len(values)), values, strict=True))
     for name, value in outputs:
         _check_output(name, value)
-    return ir.Graph(symbols.names, inputs, outputs, reader.nodes)
+    return ir.Graph(list(sizes.numbers), inputs, outputs, reader.nodes, sizes.conditions)
+
+
+def sizes_of_inputs(
+    module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True
+) -> InputSizes:
+    """The sizes of a graph's inputs. Arguments and errors as in :func:`import_graph`."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if examples is not None and len(examples) != len(placeholders):
+        raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
+    shapes = [_input_shape(node, None if examples is None else examples[i]) for i, node in enumerate(placeholders)]
+    return InputSizes(shapes, open_batch, open_sizes)
 
 
 def _is_indices(node: Node, example: Tensor | None) -> bool:
@@ -110,48 +153,25 @@ def _check_output(name: str, value: Any) -> None:
         raise UnsupportedError(f"output {name!r} is integer codes: dequantize it in the model")
 
 
-class _Symbols:
-    """Names for the symbolic dimensions of the inputs: N for the batch, H and W for sizes, a number behind where there are several."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._by_key: dict[Any, str] = {}
-
-    def dim(self, size: Any, axis: int, rank: int, dynamic_batch: bool, dynamic_size: bool) -> ir.Dim:
-        letter = "N" if axis == 0 else "CHW"[axis - 1] if rank == 4 else "D"
-        traced = isinstance(size, tuple)  # a traced size is a pair: the tracer's symbol and the example's size
-        symbol, example = size if traced else (None, size)
-        free_size = dynamic_size and rank == 4 and axis >= 2
-        if not (traced and (axis > 0 or dynamic_batch)) and not free_size:
-            return int(example)
-        return self._name(symbol if traced else (axis, example), letter)
-
-    def _name(self, key: Any, letter: str) -> str:
-        if key not in self._by_key:
-            self._by_key[key] = unique_name(letter, self.names.__contains__, separator="")
-            self.names.append(self._by_key[key])
-        return self._by_key[key]
-
-
-def _input_shape(node: Node, example: Tensor | None, free_size: bool) -> list[Any]:
-    """Sizes of an input: numbers, or (symbol, example size) where the graph was traced with a symbol."""
+def _input_shape(node: Node, example: Tensor | None) -> list[tuple[Any, int]]:
+    """Sizes of an input, each as the graph has it, a number or a symbol of torch's, and as the example has it."""
     traced: Any = node.meta.get("val")
     if not isinstance(traced, Tensor):
         if example is None:
             raise ValueError(f"input {node.name!r}: the graph does not say its shape; pass example_inputs")
-        return list(example.shape)
+        return [(size, size) for size in example.shape]
     if example is not None and example.ndim != traced.ndim:
         raise ValueError(f"input {node.name!r}: the graph expects rank {traced.ndim}, example_inputs has {tuple(example.shape)}")
-    shape: list[Any] = []
+    shape: list[tuple[Any, int]] = []
     sizes: list[Any] = list(traced.shape)
+    numbers = numbers_of(traced.shape)
     for axis, size in enumerate(sizes):
-        hint = example.shape[axis] if example is not None else None
         if not is_concrete_int(size):
-            shape.append((str(size), 1 if hint is None else hint))
-        elif hint is not None and hint != size and not (free_size and len(sizes) == 4 and axis >= 2):
-            raise ValueError(f"input {node.name!r}: the graph fixes dimension {axis} to {size}, example_inputs has {hint}")
+            shape.append((size, numbers[axis] if example is None else example.shape[axis]))
+        elif example is not None and example.shape[axis] != size:
+            raise ValueError(f"input {node.name!r}: the graph fixes dimension {axis} to {size}, example_inputs has {example.shape[axis]}")
         else:
-            shape.append(int(size))
+            shape.append((int(size), int(size)))
     return shape
 
 

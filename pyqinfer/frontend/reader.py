@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, source_line
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
+from pyqinfer.terms import Condition
 
 Arguments = dict[str, Any]
 # Given a node and its arguments by schema name: appends IR nodes, returns what the node stands for.
@@ -27,15 +29,16 @@ WeightFolder = Callable[[str, Arguments], QuantizedConstant | None]
 # Given a node that calls a submodule, that module and its operands: what the node stands for, or None for a module it does not know.
 ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], Any]
 
-_IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
+IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
 # Ops whose result shares memory with their operand under another shape.
 _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
+# Where the functions come from that torch.export computes sizes with.
+_SIZE_MODULES = frozenset({"_operator", "math", "torch"})
 # Ops that make quantized weights of constants. Evaluating them would leave a float tensor and lose the codes.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
-_SIZE_OPS = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod}
 
 
 class GraphReader:
@@ -60,6 +63,7 @@ class GraphReader:
         self.call_module = call_module
         self.handlers = handlers
         self.nodes: list[ir.Node] = []
+        self.conditions: list[Condition] = []  # what must hold of open sizes for the handlers' nodes to be right
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
         self._problems: list[str] = []
@@ -146,15 +150,16 @@ class GraphReader:
                 self._root[node] = self._root[operand]
                 self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
-        if node.target in _SIZE_OPS:
+        if _computes_sizes(node.target):
             return self._size_expression(node)
         namespace, op, in_place = _parse_target(node.target)
-        if op in _IGNORED:
+        if op in IGNORED:
             return None
         if op == "copy" and in_place and self._writes_back_to_input(node):
             return map_arg(node.args[1], lambda n: self.env[n])
         self._track_alias(node, op, in_place)
         handler = self.handlers.get(f"{namespace}::{op}")
+        arguments: Arguments = {}
         try:
             arguments = self._bind(node)
             if in_place and _all_constant(arguments):
@@ -172,6 +177,10 @@ class GraphReader:
             self._problem(node, f"{namespace}.{op}", str(reason))
         except ValueError as error:
             raise ValueError(f"layer {self.namer.name(node, op)!r} ({source_line(node) or 'unknown source'}): {error}") from None
+        except TypeError:
+            if not any(isinstance(leaf, SymbolicSize) for leaf in tree_leaves(arguments)):
+                raise
+            self._problem(node, f"{namespace}.{op}", "an argument that is computed from the inputs' sizes")
         except (ArithmeticError, LookupError):
             # Behind an unsupported op shapes may not be known: the list of what is unsupported says more.
             if not self._problems:
@@ -223,16 +232,20 @@ class GraphReader:
         weights = self.fold_weights(op, arguments) if namespace == "aten" else None
         if weights is not None:
             return weights
-        if namespace == "quantized_decomposed" or any(isinstance(a, Tensor) for a in arguments.values()) or "dtype" in arguments:
-            plain = {k: v.value if isinstance(v, QuantizedConstant) else v for k, v in arguments.items()}
+        if namespace == "quantized_decomposed" or "dtype" in arguments or not _has_no_tensor(arguments):
+            plain = tree_map(lambda leaf: leaf.value if isinstance(leaf, QuantizedConstant) else leaf, arguments)
             with torch.no_grad():
                 return node.target(**_schema_call(node.target, plain))  # type: ignore[operator]
         raise NotSupportedHere("no such operation in the engine")
 
     def _size_expression(self, node: Node) -> Any:
-        operands = [self.env[a] if isinstance(a, Node) else a for a in node.args]
-        if all(isinstance(x, int) for x in operands):
+        operands = map_arg(node.args, lambda n: self.env[n])
+        kinds = {type(leaf) for leaf in tree_leaves(operands)}
+        if kinds <= {int, float, bool}:
             return node.target(*operands)  # type: ignore[operator]
+        if not kinds <= {int, float, bool, SymbolicSize}:
+            self._problem(node, f"python.{getattr(node.target, '__name__', node.target)}", "only graphs of torch.export are read")
+            return self._unknown(node)
         return SymbolicSize(None)
 
     def _attribute(self, node: Node) -> Any:
@@ -278,6 +291,11 @@ class GraphReader:
             self.env[alias] = result
 
 
+def _computes_sizes(target: Any) -> bool:
+    """Whether a function of the graph is Python's arithmetic on sizes, or torch's for those that are symbols."""
+    return not hasattr(target, "_schema") and getattr(target, "__module__", "") in _SIZE_MODULES
+
+
 def _parse_target(target: Any) -> tuple[str, str, bool]:
     """Namespace, op name without overload and without the in-place underscore, and whether it is in place."""
     name = getattr(target, "_schema", None)
@@ -297,6 +315,10 @@ def _all_constant(arguments: Arguments) -> bool:
         return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
+
+
+def _has_no_tensor(arguments: Arguments) -> bool:
+    return not any(isinstance(leaf, (Tensor, QuantizedConstant)) for leaf in tree_leaves(arguments))
 
 
 def _keeps_value(op: str, arguments: Arguments) -> bool:

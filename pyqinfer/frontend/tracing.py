@@ -11,12 +11,12 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.values import NotSupportedHere
 
 
-def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True) -> GraphModule:
+def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True, dynamic_size: bool = False) -> GraphModule:
     """The graph that is imported for a module.
 
     Raises:
@@ -25,7 +25,7 @@ def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = 
     stand_ins = _StandIns()
     with swapped(stand_ins.plain(model), stand_ins) as plain, _Functions():
         stand_ins.raise_problems()
-        exported = export_functional(plain, examples, dynamic_batch)
+        exported = export_functional(plain, examples, dynamic_batch, dynamic_size)
     for source in SOURCES:
         source.refine(model, exported)
     return exported

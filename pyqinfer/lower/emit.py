@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer import _core
 from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 from pyqinfer.names import unique_name
@@ -65,6 +67,7 @@ class _Emitter:
         self.values: list[dict[str, Any]] = []
         self.origins: dict[str, str] = {}
         self.nhwc: set[str] = set()
+        self.weights: dict[tuple[Any, ...], int] = {}
 
     def run(self) -> EngineGraph:
         written = [*self.graph.inputs, *(node.output for node in self.graph.nodes)]
@@ -79,6 +82,7 @@ class _Emitter:
         return EngineGraph(
             {
                 "symbols": list(self.graph.symbols),
+                **({"conditions": self.graph.conditions} if self.graph.conditions else {}),
                 "quants": [{"bits": q.bits, "zero_point": q.zero_point, "qmin": q.qmin, "qmax": q.qmax} for q in self.quants],
                 "constants": self.entries,
                 "values": self.values,
@@ -135,8 +139,8 @@ class _Emitter:
         for key, constant in node.constants.items():
             if isinstance(constant, Weight):
                 codes = _to_engine_order(node, constant.codes)
-                packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant)}
-                ids["weight"] = self._constant(f"{name}.weight", packing, codes)
+                packing = {"dtype": "code", "bits": constant.bits, "packing": _packing(constant, codes)}
+                ids["weight"] = self._shared(f"{name}.weight", packing, codes)
                 ids["scale"] = self._constant(f"{name}.scale", {"dtype": "f32"}, constant.scale)
                 if constant.base is not None:
                     ids["base"] = self._constant(f"{name}.base", {"dtype": "i32"}, constant.base)
@@ -144,8 +148,17 @@ class _Emitter:
                 array = _to_engine_order(node, constant) if key == "weight" else constant
                 if array.dtype == np.float32 and not np.isfinite(array).all():
                     raise ValueError(f"layer {node.describe()}: its {key} holds NaN or infinity")
-                ids[key] = self._constant(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
+                store = self._shared if key == "weight" else self._constant
+                ids[key] = store(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
         return ids
+
+    def _shared(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
+        """Store weights once, however many layers use them."""
+        content = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        key = (*form.items(), array.dtype.str, array.shape, content)
+        if key not in self.weights:
+            self.weights[key] = self._constant(name, form, array)
+        return self.weights[key]
 
     def _constant(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
         entry = {"name": name, "dtype": form["dtype"], "shape": list(array.shape)}
@@ -160,10 +173,12 @@ def _to_engine_order(node: Node, weight: NDArray[Any]) -> NDArray[Any]:
     return weight.transpose(0, 2, 3, 1) if node.op == "conv2d" else weight
 
 
-def _packing(weight: Weight) -> str:
-    if weight.ternary:
-        return "trit5"
-    return {8: "none", 4: "nibble"}.get(weight.bits, "dense")
+def _packing(weight: Weight, codes: NDArray[Any]) -> str:
+    """Choose how the file keeps a weight's codes; of ternary ones the smaller form, which depends on how many are zeros."""
+    if not weight.ternary:
+        return {8: "none", 4: "nibble"}.get(weight.bits, "dense")
+    five_to_a_byte = -(-codes.size // 5)
+    return "trit_rans" if len(_core.pack_trits(np.asarray(codes, np.int8, order="C"))) < five_to_a_byte else "trit5"
 
 
 def float_bits(value: float) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def benchmark(
         raise ValueError(f"expected threads >= 1, rounds >= 1, min_time > 0; got {threads}, {rounds}, {min_time}")
     runners = [_runner(name, candidate, inputs, threads, isa) for name, candidate in candidates.items()]
     times: dict[str, list[float]] = {runner.name: [] for runner in runners}
-    with _torch_threads(threads):
+    with _torch_threads(threads), _evaluating(candidates.values()):
         for done in range(rounds):
             for i, runner in enumerate(runners):
                 times[runner.name] += _block(runner.call, min_time / rounds)
@@ -87,10 +87,7 @@ def _runner(name: str, candidate: Candidate, inputs: Sequence[Any], threads: int
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(candidate, torch.nn.Module):
         tensors = [torch.as_tensor(x) for x in inputs]
-        is_graph = isinstance(candidate, torch.fx.GraphModule)
-        if not is_graph:  # An exported GraphModule refuses eval(); it was exported in that mode.
-            candidate = candidate.eval()
-        simulated = is_graph and any("quantize" in str(node.target) for node in candidate.graph.nodes)
+        simulated = isinstance(candidate, torch.fx.GraphModule) and any("quantize" in str(node.target) for node in candidate.graph.nodes)
 
         def call() -> Any:
             with torch.inference_mode():
@@ -112,6 +109,19 @@ def _block(call: Callable[[], Any], seconds: float) -> list[float]:
         call()
         times.append((time.perf_counter() - start) * 1e3)
     return times
+
+
+@contextmanager
+def _evaluating(candidates: Iterable[Candidate]) -> Iterator[None]:
+    """A context in which all torch modules among the candidates are in evaluation mode."""
+    torch = sys.modules.get("torch")
+    with ExitStack() as stack:
+        for candidate in candidates:
+            if torch is not None and isinstance(candidate, torch.nn.Module):
+                from pyqinfer.frontend.export import evaluation_mode
+
+                stack.enter_context(evaluation_mode(candidate))
+        yield
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
     """Run a torch model and a session on the same inputs and compare their outputs.
 
     Args:
-        model: torch module or PT2E GraphModule with the session's inputs and outputs (a tensor or a tuple of them).
+        model: torch module, run in evaluation mode and left as it was, or PT2E GraphModule, with the session's inputs and outputs: a
+            tensor, or tuples, lists and dicts of tensors, whose other leaves (None, numbers) are left aside.
         session: the engine with the converted model.
         inputs: positional inputs, numpy arrays or torch CPU tensors.
 
@@ -35,8 +36,10 @@ def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
     """
     import torch
 
+    from pyqinfer.frontend.export import evaluation_mode
+
     arrays = [np.asarray(x) for x in inputs]
-    with torch.inference_mode():
+    with evaluation_mode(model), torch.inference_mode():
         expected = model(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
     expected_by_name = _by_name(expected, list(session.model.outputs))
     got = session.run(dict(zip(session.model.inputs, arrays, strict=True)))
@@ -55,7 +58,10 @@ def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
 
 
 def _by_name(outputs: Any, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    tensors = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves
+
+    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     if len(tensors) != len(names):
         raise ValueError(f"the torch model gives {len(tensors)} outputs, the session {len(names)} ({', '.join(names)})")
     return {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=True)}

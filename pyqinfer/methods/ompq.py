@@ -21,7 +21,7 @@ from pyqinfer.allocation.slsqp import relaxed_bits, rounded_bits
 from pyqinfer.bits import LayerBits
 from pyqinfer.budget import check_budget
 from pyqinfer.quantization.api import Task
-from pyqinfer.quantization.graph import TracedModel, batches
+from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import QuantNode, entries, quantizable_nodes
 from pyqinfer.quantization.orm import collect_grams, orm_matrix
 from pyqinfer.quantization.pipeline import Settings, run_pipeline
@@ -105,7 +105,7 @@ class OMPQ(Settings):
     def allocate(self, task: Task) -> Allocation:
         """See :func:`pyqinfer.allocate`. Raises ValueError without calibration data, and TypeError without a budget."""
         check_budget(task.budget)
-        traced = TracedModel(task.model, task.example_inputs)
+        traced = task.traced()
         nodes = quantizable_nodes(traced)
         grams = self._grams(traced, nodes, task)
         debiased, plain = (sums_of_orm(grams, self.center, debiased) for debiased in (True, False))
@@ -134,7 +134,7 @@ class OMPQ(Settings):
         """Gram matrix of every entry of the network."""
         if not task.calibration:
             raise ValueError("calibration: OMPQ compares layers on a batch of typical inputs")
-        inputs = _first_samples(batches(task.calibration, traced.input_count), self.samples)
+        inputs = _first_samples(traced.batches(task.calibration), self.samples)
         taps = [group[-1].tap for group in entries(nodes)]
         found = collect_grams(traced.module, taps, inputs)
         return [found[tap] for tap in taps]

@@ -16,7 +16,7 @@ from pyqinfer.allocation.api import Allocation
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.budget import check_budget
 from pyqinfer.quantization.api import Task
-from pyqinfer.quantization.graph import Layer, batches
+from pyqinfer.quantization.graph import Layer
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.train.activations import TrainedActivation
 from pyqinfer.train.generator import Generator, Search
@@ -148,7 +148,7 @@ class SAQ(TrainingMethod):
         prepared = super().prepare_task(task)
         if task.calibration is not None:
             # The standardized weights give sums of another scale than those that the running statistics are of.
-            recalibrate_norms(prepared, batches(task.calibration, prepared.blueprint.traced.input_count))
+            recalibrate_norms(prepared, prepared.blueprint.traced.batches(task.calibration))
         return prepared
 
 

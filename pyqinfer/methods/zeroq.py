@@ -23,7 +23,6 @@ from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.distill import Distillation, distill
 from pyqinfer.quantization.distilled import Distilled
 from pyqinfer.quantization.fold import fold_batch_norm
-from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.nodes import QuantNode, quantizable_nodes
 from pyqinfer.quantization.pipeline import run_pipeline
 from pyqinfer.quantization.sensitivity import Sensitivities, kl_sensitivities
@@ -119,14 +118,14 @@ class ZeroQ(PTQ):
     def _allocate(self, task: Task, distilled: Distilled | None) -> Allocation:
         budget = check_budget(task.budget)
         task = replace(task, keep={**(self.bits or {}), **task.keep})
-        traced = TracedModel(task.model, task.example_inputs)
+        traced = task.traced()
         nodes = quantizable_nodes(traced)
         fixed = fixed_layers(nodes, self._rules(budget), task.keep)
         candidates = self._candidates(budget, nodes, fixed)
         options = layer_options(nodes, fixed, candidates)
         fold_batch_norm(traced)
         activations = any(len({bits.act for bits in row}) > 1 for row in options.values())
-        data = batches(task.calibration, traced.input_count)
+        data = traced.batches(task.calibration or ())
         search = self.weight_range == "mse"
         scores = kl_sensitivities(traced, options, data, activations=activations, symmetric=self.symmetric_kl, search=search)
         rules = replace(self._rules(budget), candidates=candidates)

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from pyqinfer.bits import LayerBits
 from pyqinfer.budget import Budget
 from pyqinfer.frontend.export import check_examples
+from pyqinfer.quantization.graph import TracedModel
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Task:
     keep: Mapping[str, LayerBits | str] = field(default_factory=dict)
     train: Iterable[Any] | None = None
     val: Iterable[Any] | None = None
+    dynamic_batch: bool = True
+    dynamic_size: bool = False
+
+    def traced(self) -> TracedModel:
+        """A fresh graph of the model."""
+        return TracedModel(self.model, self.example_inputs, self.dynamic_batch, self.dynamic_size)
 
 
 class Method(Protocol):
@@ -54,6 +61,8 @@ def quantize(
     keep: Mapping[str, LayerBits | str] | None = None,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | None = None,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
 ) -> GraphModule:
     """Make a model low-precision.
 
@@ -65,6 +74,8 @@ def quantize(
         budget: a :class:`pyqinfer.Budget`, for methods that choose bits themselves.
         keep: layer names or glob patterns -> bits, e.g. ``{"fc": "8/8", "stem.*": "float"}``.
         train, val: labelled batches, for methods that train.
+        dynamic_batch, dynamic_size: whether the graph is traced for any batch, and for any height and width of inputs of rank 4, where the
+            model does not fix them. Calibration batches of other sizes than the graph's are cut to the batch of ``example_inputs``.
 
     Returns:
         A ``GraphModule`` in PT2E form (quantized_decomposed ops around aten ops) that runs in torch, with a free batch where the model
@@ -78,11 +89,23 @@ def quantize(
     if not callable(getattr(method, "quantize", None)) or not hasattr(method, "reads"):
         raise TypeError(f"method: expected a configuration such as pq.PTQ(), got {type(method).__name__}")
     examples = check_examples(example_inputs)
-    task = Task(model, examples, calibration, budget, dict(keep or {}), train, val)
+    calibration = None if calibration is None else list(calibration)
+    dynamic_size = dynamic_size or _has_other_sizes(examples, calibration or [])
+    task = Task(model, examples, calibration, budget, dict(keep or {}), train, val, dynamic_batch, dynamic_size)
     for name, reason in _UNREAD.items():
         if getattr(task, name) is not None and name not in method.reads:
             raise ValueError(f"{name}: {type(method).__name__} {reason}")
     return method.quantize(task)
+
+
+def _has_other_sizes(examples: tuple[Tensor, ...], calibration: Iterable[Any]) -> bool:
+    """Whether some calibration image has another height or width than the example of its input."""
+    for batch in calibration:
+        items = (batch,) if isinstance(batch, Tensor) else batch
+        pairs = zip(examples, items, strict=False) if isinstance(items, (tuple, list)) else ()
+        if any(isinstance(x, Tensor) and x.ndim == example.ndim == 4 and x.shape[2:] != example.shape[2:] for example, x in pairs):
+            return True
+    return False
 
 
 # Why a method has no use for a part of its task.

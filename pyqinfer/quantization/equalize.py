@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer.quantization.aten_traits import Kind, Scaling, op_name, traits_of
 from pyqinfer.quantization.calibrate import calibrate
@@ -105,6 +106,8 @@ def _pair(first: Layer, layers: dict[Node, Layer]) -> Pair | None:
             bounds.append(reader)
         elif traits.flattens and images:
             shape, flat = node.meta["val"].shape, reader.meta["val"].shape
+            if not all(map(is_concrete_int, (*shape[1:], *flat[1:]))):
+                return None
             pixels = math.prod(shape[2:])
             if len(flat) != 2 or flat[1] != shape[1] * pixels:
                 return None

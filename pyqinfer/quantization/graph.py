@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from pyqinfer.frontend.export import export_functional
+from pyqinfer.frontend import sizes_of_inputs
+from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.naming import Namer
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
+from pyqinfer.quantization.constants import fold_constants, use_linear_layers
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def sole_user(node: Node) -> Node | None:
 class TracedModel:
     """A model in evaluation mode as a functional graph of aten ops. ``layers`` are in execution order."""
 
-    def __init__(self, model: nn.Module, examples: tuple[Tensor, ...]) -> None:
-        self.module = export_functional(model, examples)
+    def __init__(self, model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = True, dynamic_size: bool = False) -> None:
+        self.module = export_functional(model, examples, dynamic_batch, dynamic_size)
+        self.sizes = sizes_of_inputs(self.module, examples)
         self.input_count = sum(node.op == "placeholder" for node in self.module.graph.nodes)
         for node in list(self.module.graph.nodes):
             if kind_of(node) is Kind.IDENTITY:
@@ -78,6 +82,44 @@ class TracedModel:
                 # The model changes its input in place; the quantized graph leaves it as it is.
                 node.replace_all_uses_with(operand(node, 1))
                 self.module.graph.erase_node(node)
+        fold_constants(self.module)
+        use_linear_layers(self.module)
+
+    def batches(self, calibration: Iterable[Any]) -> list[tuple[Tensor, ...]]:
+        """Calibration batches as tuples of the model's inputs.
+
+        A batch of another size than those for which the graph is the model's is cut into batches of the examples' size, the last of which
+        is filled up with its own samples.
+
+        Raises:
+            TypeError, ValueError: a batch that does not fit, by its number.
+        """
+        result: list[tuple[Tensor, ...]] = []
+        for i, batch in enumerate(calibration):
+            items = (batch,) if isinstance(batch, Tensor) else batch
+            if not isinstance(items, (tuple, list)) or not all(isinstance(x, Tensor) for x in items[: self.input_count]):
+                raise TypeError(f"calibration batch {i}: expected a tensor or a tuple of tensors, got {type(batch).__name__}")
+            if len(items) < self.input_count:
+                raise ValueError(f"calibration batch {i}: the model has {self.input_count} inputs, got {len(items)}")
+            inputs = tuple(items[: self.input_count])
+            if not all(torch.isfinite(x).all() for x in inputs):
+                raise ValueError(f"calibration batch {i}: holds NaN or infinity")
+            result += [inputs] if self.sizes.problem_of(inputs) is None else self._cut(inputs, f"calibration batch {i}")
+        if not result:
+            raise ValueError("calibration: no batches")
+        return result
+
+    def _cut(self, inputs: tuple[Tensor, ...], where: str) -> list[tuple[Tensor, ...]]:
+        size = self.sizes.examples[0][0] if self.sizes.examples[0] else 0
+        rows = {x.shape[0] if x.ndim else 0 for x in inputs}
+        pieces: list[tuple[Tensor, ...]] = []
+        if size and len(rows) == 1 and 0 not in rows:
+            count = rows.pop()
+            starts = [torch.arange(start, start + size) % count for start in range(0, count, size)]
+            pieces = [tuple(x[chosen] for x in inputs) for chosen in starts]
+        if not pieces or self.sizes.problem_of(pieces[0]) is not None:
+            raise ValueError(f"{where}: {self.sizes.problem_of(inputs)}")
+        return pieces
 
     @property
     def fixed_batch(self) -> int | None:
@@ -134,7 +176,7 @@ class TracedModel:
         with warnings.catch_warnings():
             # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
-            other.module, other.input_count = copy.deepcopy(self.module), self.input_count
+            other.module, other.input_count, other.sizes = copy.deepcopy(self.module), self.input_count, self.sizes
         return other
 
     def add_constant(self, name: str, tensor: Tensor, before: Node) -> Node:
@@ -157,21 +199,3 @@ class TracedModel:
         graph.lint()
         self.module.recompile()
         return self.module
-
-
-def batches(calibration: Any, count: int) -> list[tuple[Tensor, ...]]:
-    """Calibration batches as tuples of ``count`` model inputs. Raises TypeError or ValueError naming the batch at fault."""
-    result = []
-    for i, batch in enumerate(calibration):
-        items = (batch,) if isinstance(batch, Tensor) else batch
-        if not isinstance(items, (tuple, list)) or not all(isinstance(x, Tensor) for x in items[:count]):
-            raise TypeError(f"calibration batch {i}: expected a tensor or a tuple of tensors, got {type(batch).__name__}")
-        if len(items) < count:
-            raise ValueError(f"calibration batch {i}: the model has {count} inputs, got {len(items)}")
-        for x in items[:count]:
-            if not torch.isfinite(x).all():
-                raise ValueError(f"calibration batch {i}: holds NaN or infinity")
-        result.append(tuple(items[:count]))
-    if not result:
-        raise ValueError("calibration: no batches")
-    return result

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from pyqinfer.frontend.guards import numbers_of
+
 _MEMORY = 2**31  # the most bytes of activations of one graph that may be alive at once
 
 
@@ -91,5 +93,4 @@ def _bytes(node: Node) -> int:
     value = node.meta.get("val")
     if node.op == "get_attr" or not isinstance(value, Tensor) or value.ndim == 0:
         return 0
-    # Dimension 0 is the batch.
-    return value.element_size() * math.prod(int(size) for size in value.shape[1:])
+    return value.element_size() * math.prod(numbers_of(value.shape, batch=1))

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.fx import Node
 
+from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name, traits_of
 from pyqinfer.quantization.graph import Layer, TracedModel, operand, shared_source, sole_user
 
@@ -130,14 +131,7 @@ def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie:
 
 def _shape(node: Node) -> tuple[int, ...]:
     """The tensor's shape for a batch of 1; a batch that the model fixes stays."""
-    return tuple(_concrete(size) for size in node.meta["val"].shape)
-
-
-def _concrete(size: Any) -> int:
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+    return numbers_of(node.meta["val"].shape, batch=1)
 
 
 def _batch_norm(layer: Node) -> Node | None:

@@ -19,21 +19,25 @@ from torch import Tensor
 # Bins over [-limit, limit]: at least 2048 lie in the range in use, even after the limit was doubled for a value just above it.
 _BINS = 8192
 _CANDIDATES = 100
-# A tensor this small counts as zero, so that products of scales stay normal float32 numbers.
-_SMALLEST_RANGE = 2.0**-40
-# A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-40 are one bin.
+# A tensor this small counts as zero: the scale of its codes would be below 2^-100, the least that the converter takes.
+SMALLEST_RANGE = 2.0**-92
+# A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-92 are one bin.
 _DROPPED_BITS = 15
-_FIRST_BIN = (127 - 40) << 8
+_FIRST_BIN = (127 - 92) << 8
 
 
 @dataclass(frozen=True)
 class ActivationParams:
-    """Parameters of one tensor: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value."""
+    """Parameters of one tensor: codes quant_min..quant_max stand for ``(code - zero_point) * scale``; ``scale`` is a float32 value.
+
+    ``vanishes``: all values seen count as zero though some are not.
+    """
 
     scale: float
     zero_point: int
     quant_min: int
     quant_max: int
+    vanishes: bool = False
 
 
 class Watcher(Protocol):
@@ -56,8 +60,8 @@ def affine_params(low: float, high: float, bits: int) -> ActivationParams:
     """Affine parameters over [min(low, 0), max(high, 0)]: zero is exact, so that padding and ReLU cost nothing."""
     low, high = min(low, 0.0), max(high, 0.0)
     top = 2**bits - 1
-    if high - low < _SMALLEST_RANGE:
-        return ActivationParams(1.0, 0, 0, top)
+    if high - low < SMALLEST_RANGE:
+        return ActivationParams(1.0, 0, 0, top, vanishes=high > low)
     scale = float(np.float32((high - low) / top))
     return ActivationParams(scale, min(max(round(-low / scale), 0), top), 0, top)
 
@@ -152,7 +156,7 @@ class MSEObserver(_Histogram):
 
     def params(self, bits: int) -> ActivationParams:
         full = self._range.params(bits)
-        if self._limit == 0.0:
+        if self._limit == 0.0 or full.vanishes:
             return full
         centers, counts = self._bins()
         low, high = -full.zero_point * full.scale, (full.quant_max - full.zero_point) * full.scale

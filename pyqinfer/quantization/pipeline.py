@@ -6,6 +6,7 @@ fold BatchNorm, equalize, find activation ranges, find weight ranges, place quan
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,14 +16,16 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from pyqinfer.bits import BitConfig
+from pyqinfer.bits import BitConfig, LayerBits
+from pyqinfer.frontend.naming import source_line
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
+from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.emit import emit_activations, emit_weight
 from pyqinfer.quantization.equalize import equalize, find_pairs
 from pyqinfer.quantization.fold import FoldedNorm, fold_batch_norm
-from pyqinfer.quantization.graph import TracedModel, batches
-from pyqinfer.quantization.observers import OBSERVERS, ActivationParams
+from pyqinfer.quantization.graph import Layer, TracedModel, operand
+from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams
 from pyqinfer.quantization.placement import Placement, place
 from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
 from pyqinfer.quantization.weights import WeightCodes, quantize_weight
@@ -33,6 +36,11 @@ _SWITCH = (True, False, "auto")
 # A step set to "auto" is taken if it lowers the error on this many calibration images to this share.
 _TRIAL_IMAGES = 128
 _CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
+
+# Twice the least normal float32 number.
+_SMALLEST_PRODUCT = 2.0**-125
+_LARGEST_SUM = 2**31 - 1
+_NAMED = 5
 
 Batches = list[tuple[Tensor, ...]]
 
@@ -94,7 +102,10 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
         ValueError: no calibration batches where activations are quantized; a layer or batch that holds NaN or infinity.
     """
     start = begin(task, bits, settings)
-    return _quantized(start.traced, start.config, start.data, start.settings).finish()
+    graph = _quantized(start.traced, start.config, start.data, start.settings).finish()
+    if not settings.relu_only and (not start.config or any(bits.is_integer for bits in start.config.values())):
+        warn_of_float_arithmetic(graph, frozenset(name for name, bits in start.config.items() if not bits.is_integer))
+    return graph
 
 
 @dataclass(frozen=True)
@@ -117,10 +128,10 @@ class Start:
 
 def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings) -> Start:
     """The steps that come before any quantizer. Arguments and errors: see :func:`run_pipeline`."""
-    traced = TracedModel(task.model, task.example_inputs)
+    traced = task.traced()
     original = {layer.name: layer.weight for layer in traced.layers}
     config = bits(list(original))
-    data = None if task.calibration is None else batches(task.calibration, traced.input_count)
+    data = None if task.calibration is None else traced.batches(task.calibration)
     if data is None and any(layer.is_integer for layer in config.values()):
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
     norms = fold_batch_norm(traced) if settings.fold else {}
@@ -140,7 +151,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
         bits = config[layer.name]
         if not bits.is_float:
             try:
-                codes, scale = quantize_weight(layer.weight, bits, search=settings.weight_range == "mse")
+                bits, codes, scale = _weight_codes(layer, bits, settings, _input_params(layer, placement, params))
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, WeightCodes(codes, scale, *bits.weight_range))))
@@ -156,7 +167,46 @@ def activation_params(traced: TracedModel, placement: Placement, data: Batches |
     if observers:
         assert data is not None
         calibrate(traced.module, observers, data)
-    return {node: observers[node].params(bits) for node, bits in placement.bits.items()}
+    params = {node: observers[node].params(bits) for node, bits in placement.bits.items()}
+    vanished = [node for node, found in params.items() if found.vanishes]
+    if vanished:
+        names = ", ".join(f"{node.name!r} ({source_line(node) or 'unknown source'})" for node in vanished[:_NAMED])
+        warnings.warn(
+            f"the whole range of {len(vanished)} tensor(s) is below {SMALLEST_RANGE:.0e} and counts as zero: {names};"
+            " scale the model's inputs or weights up",
+            stacklevel=2,
+        )
+    return params
+
+
+def _input_params(layer: Layer, placement: Placement, params: Mapping[Node, ActivationParams]) -> ActivationParams | None:
+    """The parameters of what a layer reads; None where that is float."""
+    node = operand(layer.node)
+    return params.get(placement.shared.get(node, node))
+
+
+def _weight_codes(layer: Layer, bits: LayerBits, settings: Settings, read: ActivationParams | None) -> tuple[LayerBits, Tensor, Tensor]:
+    """A layer's codes and scales, and the bits that they have: fewer than asked for where its sums could leave int32."""
+    smallest = 0.0 if read is None else _SMALLEST_PRODUCT / read.scale
+    search = settings.weight_range == "mse"
+    asked = bits
+    while True:
+        codes, scale = quantize_weight(layer.weight, bits, search, smallest)
+        magnitudes = codes.abs().double()
+        if settings.rounding == "learned" and is_low_bit(bits):
+            magnitudes = (magnitudes + 1).clamp_max(bits.weight_range[1])  # what learned rounding may still make of them
+        reach = 0 if read is None else max(read.zero_point - read.quant_min, read.quant_max - read.zero_point)
+        if float(magnitudes.flatten(1).sum(1).max()) * reach <= _LARGEST_SUM:
+            break
+        if not isinstance(bits.weight, int) or bits.weight == 2:
+            raise ValueError(f"sums of {layer.weight[0].numel()} products leave int32 with {bits} bits: keep the layer in float (keep=)")
+        bits = replace(bits, weight=bits.weight - 1)
+    if bits != asked:
+        warnings.warn(
+            f"layer {layer.name!r}: {bits} bits in place of {asked}, because sums of {layer.weight[0].numel()} products could leave int32",
+            stacklevel=2,
+        )
+    return bits, codes, scale
 
 
 def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
@@ -167,7 +217,8 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     certain: dict[str, Any] = {name: value is True for name, value in switches.items()}
     chosen = replace(settings, rounding="nearest", **certain)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
-        seen, held_out = _split(data) if traced.fixed_batch is None else (data[:-1] or data, data[-1:])
+        one_size = traced.fixed_batch is None and len({tuple(x.shape[1:] for x in batch) for batch in data}) == 1
+        seen, held_out = _split(data) if one_size else (data[:-1] or data, data[-1:])
         least = _trial_error(traced, config, chosen, seen, held_out)
         for name in open_ones:
             taken: dict[str, Any] = {name: True}

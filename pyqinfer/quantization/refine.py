@@ -71,6 +71,9 @@ def refine(
     Returns:
         What learned rounding did, block by block. Codes that do not lower a block's error are not taken.
     """
+    if steps.iterations:
+        # Samples are drawn from all batches together, which takes images of one size.
+        data = [batch for batch in data if [x.shape[1:] for x in batch] == [x.shape[1:] for x in data[0]]]
     return _Refiner(reference, traced, layers, fitting(reference.module, data), steps).run()
 
 

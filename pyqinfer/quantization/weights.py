@@ -39,7 +39,7 @@ class WeightCodes:
         return WeightCodes(codes, (self.scale * gain.abs()).clamp_min(_SMALLEST_RANGE), self.low, self.high, self.zero_point)
 
 
-def quantize_weight(weight: Tensor, bits: LayerBits, search: bool) -> tuple[Tensor, Tensor]:
+def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scale: float = 0.0) -> tuple[Tensor, Tensor]:
     """Codes (int8, the weight's shape) and scales (float32, [channels]) with ``weight ~ scale[c] * code``.
 
     Args:
@@ -47,6 +47,7 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool) -> tuple[Tens
         bits: ``weight_range`` gives the codes, -7..7 for 4 bits.
         search: choose each channel's range by least squared error (fractions 0.01 to 1 of its largest magnitude, first in steps of 0.1,
             then of 0.01 around the best), then fit the scale to the codes; else the largest magnitude is the range.
+        smallest_scale: channels whose scale would be smaller count as zero.
 
     Raises:
         ValueError: NaN or infinity in the weights.
@@ -56,7 +57,7 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool) -> tuple[Tens
     rows = weight.detach().reshape(weight.shape[0], -1).float()
     top = bits.weight_range[1]
     largest = rows.abs().amax(1)
-    zero = largest < _SMALLEST_RANGE
+    zero = (largest < _SMALLEST_RANGE) | (largest / top < smallest_scale)
     full = torch.where(zero, torch.ones_like(largest), largest / top)
     scale = full * _best_fraction(rows, full, top) if search else full
     codes = _codes(rows, scale, top)

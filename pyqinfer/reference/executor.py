@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyqinfer.reference import conv, elementwise, functions, linear_dynamic, matmul, movement, norms, pool
 from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Quant, Tensor
+from pyqinfer.terms import holds, text_of
 
 OPS: Mapping[str, Op] = {
     **conv.OPS,
@@ -120,4 +121,7 @@ def _bind_inputs(
         if len(declared) != array.ndim or tuple(bound) != array.shape:
             raise ValueError(f"input {port['name']!r}: expected shape {declared}, got {list(array.shape)}")
         values[port["value"]] = Tensor(array, quants[value["quant"]] if "quant" in value else None)
+    for condition in graph.get("conditions", []):
+        if not holds(condition, symbols):
+            raise ValueError(f"the model holds only where {text_of(condition)}, and the inputs have {symbols}")
     return symbols

@@ -21,7 +21,6 @@ from pyqinfer.allocation.problem import InfeasibleError, Problem, within
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import with_progress
-from pyqinfer.quantization.graph import TracedModel, batches
 from pyqinfer.quantization.nodes import QuantNode, quantizable_nodes
 from pyqinfer.quantization.pipeline import Settings
 from pyqinfer.train.loop import Loss, Stepper, Trainer
@@ -142,8 +141,7 @@ class Generator:
         seed: int,
     ) -> None:
         self.task, self.search, self.loss, self.rho, self.seed = task, search, loss, rho, seed
-        traced = TracedModel(task.model, task.example_inputs)
-        self.nodes: list[QuantNode] = quantizable_nodes(traced)
+        self.nodes: list[QuantNode] = quantizable_nodes(task.traced())
         by_time = task.budget is not None and task.budget.latency_ms is not None
         candidates = search.candidates or (_BY_TIME if by_time else _BY_BITS)
         self.plan: Plan = build_plan(task, self.nodes, lambda node, bits: 0.0, Rules(candidates, first_last, tie_blocks=True))
@@ -218,7 +216,7 @@ class Generator:
         parts = SwitchableParts(settings, options, sorted(widths))
         prepared = prepare(self.task, lambda names: BitConfig({name: config[name] for name in names}), parts)
         assert self.task.calibration is not None
-        data = batches(self.task.calibration, prepared.blueprint.traced.input_count)
+        data = prepared.blueprint.traced.batches(self.task.calibration)
         for k in range(self.choices.options):
             select_bits(prepared, {**self.plan.fixed, **self.choices.bits([k] * len(self.choices.groups))})
             recalibrate_norms(prepared, data)

@@ -151,6 +151,8 @@ class _Builder:
             if same and torch.allclose(weight.latent, latent, rtol=1e-5, atol=0):
                 return weight
         made = self.parts.weight(layer, latent, gain, bits)
+        if made.keeps_zeros:
+            made.set_mask(_alive(latent))
         self.weights.append((original, made))
         return made
 
@@ -177,3 +179,10 @@ class _Builder:
         node.replace_all_uses_with(value)
         self.traced.module.graph.erase_node(node)
         return path
+
+
+def _alive(weight: Tensor) -> Tensor | None:
+    """Which weights may live: all but those that are exactly 0, which were pruned. None: no weight was, or the layer is all zeros, as one
+    that was made to start there."""
+    alive = weight != 0
+    return None if bool(alive.all()) or not bool(alive.any()) else alive

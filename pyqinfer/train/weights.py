@@ -9,6 +9,7 @@ weight.
 from __future__ import annotations
 
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,12 @@ class TrainedWeight(nn.Module):
         latent: the parameter. mask: a buffer of its shape, 1 where weights may live and 0 where they are pruned; None: nothing is pruned.
         shift, delta: tensors that are added in front of the quantizer and behind it, for methods that look around a network; None: nothing
             is. They are not part of the state.
+        keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and
+            for methods that prune by themselves.
         watched: whether the next forward pass keeps what goes into the quantizer and what comes out in ``seen``, with their gradients.
     """
 
+    keeps_zeros: ClassVar[bool] = False
     mask: Tensor | None
 
     def __init__(self, latent: Tensor, bits: LayerBits) -> None:
@@ -109,6 +113,8 @@ class TrainedWeight(nn.Module):
 class FloatWeight(TrainedWeight):
     """A weight that is not quantized."""
 
+    keeps_zeros = True
+
     def quantized(self, normalized: Tensor) -> Tensor:
         return normalized
 
@@ -124,6 +130,7 @@ class SteppedWeight(TrainedWeight):
         step: float32 [channels], the first steps.
     """
 
+    keeps_zeros = True
     floor: Tensor
 
     def __init__(self, latent: Tensor, bits: LayerBits, step: Tensor) -> None:

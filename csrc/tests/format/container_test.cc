@@ -17,7 +17,7 @@ Bytes SmallFile() {
   static const Bytes c = {9, 0, 0, 0};
   const std::vector<Tensor> tensors = {
       {"a", StoredType::kU8, {3}, a}, {"b", StoredType::kF32, {2, 16}, b}, {"c", StoredType::kI32, {1}, c}};
-  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", R"({"nodes":[]})", tensors);
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", "", R"({"nodes":[]})", tensors);
   return ToBytes(file.value().span());
 }
 
@@ -50,7 +50,7 @@ TEST(Container, EscapesTextSoThatItReadsBackEqual) {
   const std::string graph = "{\"a\":\"\\u0001 \\\\ é\n\"}";
   const Bytes byte = {1};
   const std::vector<Tensor> tensors = {{"weird \"name\" \\ é", StoredType::kU8, {1}, byte}};
-  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("tab\there", graph, tensors);
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("tab\there", "", graph, tensors);
   const Result<Container> read = ReadContainer(file.value().span());
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read.value().graph, graph);
@@ -59,7 +59,7 @@ TEST(Container, EscapesTextSoThatItReadsBackEqual) {
 }
 
 TEST(Container, AcceptsAFileWithoutTensors) {
-  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("", "{}", {});
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("", "", "{}", {});
   EXPECT_TRUE(Read(ToBytes(file.value().span())).ok());
 }
 
@@ -191,6 +191,8 @@ INSTANTIATE_TEST_SUITE_P(
                   Code::kUnsupported},
         HeaderRow{"F28 version 1.0 with unknown features", "the file needs features that this build lacks: 'entropy'", R"("requires":"")",
                   R"("requires":"entropy")", Code::kUnsupported},
+        HeaderRow{"F28 known and unknown features", "the file needs features that this build lacks: 'sparse'", R"("requires":"")",
+                  R"("requires":"trit_rans,sparse")", Code::kUnsupported},
         HeaderRow{"F28 features with an empty item", "requires 'a,,b' is not a comma-separated list", R"("requires":"")",
                   R"("requires":"a,,b")"},
         HeaderRow{"F28 features with a comma at the end", "requires 'a,' is not a comma-separated list", R"("requires":"")",
@@ -215,6 +217,16 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Container, AcceptsALargerMinorVersionWithoutNewFeatures) {
   const Bytes file = SmallFile();
   EXPECT_TRUE(Read(FileAround(Replaced(HeaderText(file), "\"1.0\"", "\"1.7\""), DataPart(file))).ok());
+}
+
+TEST(Container, ListsTheFeaturesThatTheFileRequires) {
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", kTritRansFeature, "{}", {});
+  EXPECT_NE(HeaderText(ToBytes(file.value().span())).find(R"("format_version":"1.1","producer":"test","requires":"trit_rans")"),
+            std::string::npos);
+  const Result<Container> container = ReadContainer(file.value().span());
+  ASSERT_TRUE(container.ok()) << container.status().message();
+  EXPECT_TRUE(container.value().Requires(kTritRansFeature));
+  EXPECT_FALSE(ReadContainer(WriteContainer("test", "", "{}", {}).value().span()).value().Requires(kTritRansFeature));
 }
 
 TEST(Container, AcceptsTheLargestRankAndName) {
@@ -350,7 +362,7 @@ TEST(Container, RefusesAHeaderThatIsTooLongOrEndsBetweenBlocks) {  // F7, F21: b
 }
 
 TEST(Container, DoesNotWriteAHeaderThatItWouldNotRead) {
-  EXPECT_EQ(WriteContainer("", std::string(size_t{16} << 20, 'x'), {}).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(WriteContainer("", "", std::string(size_t{16} << 20, 'x'), {}).status().code(), Code::kInvalidArgument);
 }
 
 TEST(Container, RefusesAHeaderThatEndsInOtherThanSpaces) {  // F8

@@ -63,7 +63,7 @@ namespace fs = std::filesystem;
 Bytes ModelOf(uint8_t fill) {
   const Bytes bytes(100'000, fill);
   const std::vector<Tensor> tensors = {{"w", StoredType::kU8, {100'000}, bytes}};
-  return ToBytes(WriteContainer("test", "{}", tensors).value().span());
+  return ToBytes(WriteContainer("test", "", "{}", tensors).value().span());
 }
 
 class FaultTest : public ::testing::Test {

@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 Bytes ModelOf(size_t payload, uint8_t fill) {
   const Bytes bytes(payload, fill);
   const std::vector<Tensor> tensors = {{"w", StoredType::kU8, {static_cast<int64_t>(payload)}, bytes}};
-  return ToBytes(WriteContainer("test", "{}", tensors).value().span());
+  return ToBytes(WriteContainer("test", "", "{}", tensors).value().span());
 }
 
 Bytes Slurp(const fs::path& path) {

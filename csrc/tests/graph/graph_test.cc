@@ -104,6 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"bits do not fit the packing", "packing 'nibble' cannot hold 5 bits", kWeight, Weight("[3,5]", "5", "nibble")},
         Row{"dense in 8 bits", "packing 'dense' cannot hold 8 bits", kWeight, Weight("[3,5]", "8", "dense")},
         Row{"trits in 3 bits", "packing 'trit5' cannot hold 3 bits", kWeight, Weight("[3,5]", "3", "trit5")},
+        Row{"a stream in 3 bits", "packing 'trit_rans' cannot hold 3 bits", kWeight, Weight("[3,5]", "3", "trit_rans")},
         Row{"none in 7 bits", "packing 'none' cannot hold 7 bits", kWeight, Weight("[3,5]", "7", "none")},
         Row{"bits 0", "constants[1].bits: 0 is outside [2, 8]", kWeight, Weight("[3,5]", "0", "dense")},
         Row{"bits 2^32+4", "constants[1].bits: 4294967300", kWeight, Weight("[3,5]", "4294967300", "nibble")},

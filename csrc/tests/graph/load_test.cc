@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "codec/trit_rans.h"
 #include "graph/constants.h"
 #include "graph/serialize.h"
 #include "tests/graph/toy_model.h"
@@ -149,7 +150,7 @@ Bytes WithTensor(const std::string& name, Bytes bytes) {
   for (Tensor& tensor : tensors) {
     if (tensor.name == name) tensor.bytes = bytes;
   }
-  return ToBytes(WriteContainer("test", kToyGraph, tensors).value().span());
+  return ToBytes(WriteContainer("test", "", kToyGraph, tensors).value().span());
 }
 
 TEST(LoadContents, RefusesAStrayHighNibble) {  // D12
@@ -167,7 +168,7 @@ TEST(LoadContents, ReadsEveryPacking) {
       {R"("bits": 2, "packing": "trit5")", -1, 1},    {R"("bits": 2, "packing": "dense")", -2, 1},
       {R"("bits": 3, "packing": "dense")", -4, 3},    {R"("bits": 4, "packing": "dense")", -8, 7},
       {R"("bits": 5, "packing": "dense")", -16, 15},  {R"("bits": 6, "packing": "dense")", -32, 31},
-      {R"("bits": 7, "packing": "dense")", -64, 63},
+      {R"("bits": 7, "packing": "dense")", -64, 63},  {R"("bits": 2, "packing": "trit_rans")", -1, 1},
   };
   for (const auto& row : rows) {
     ToyConstants constants;
@@ -184,6 +185,33 @@ TEST(LoadContents, ReadsEveryPacking) {
     EXPECT_TRUE(UnpackCodes(loaded.value().graph.constants[1], codes).ok());
     EXPECT_EQ(codes, constants.weight) << row.bits_and_packing;
   }
+}
+
+// The toy model with its weights as a stream: the file's features, the bytes that stand for the weights, and the graph's text.
+Status LoadStream(const char* features, const Bytes& stream, const std::string& shape = "[3,5]") {
+  const Bytes file = ToyFile();
+  const Result<Container> container = ReadContainer(file);
+  std::vector<Tensor> tensors = container.value().tensors;
+  for (Tensor& tensor : tensors) {
+    if (tensor.name == "fc.weight") tensor = {tensor.name, StoredType::kU8, {static_cast<int64_t>(stream.size())}, stream};
+  }
+  std::string graph = Replaced(kToyGraph, R"("bits":4,"packing":"nibble")", R"("bits":2,"packing":"trit_rans")");
+  graph = Replaced(graph, R"("dtype":"code","shape":[3,5])", R"("dtype":"code","shape":)" + shape);
+  return Load(ToBytes(WriteContainer("test", features, graph, tensors).value().span())).status();
+}
+
+TEST(LoadStream, IsHeldToTheRulesOfStreams) {
+  const Bytes stream = PackTritRans(std::vector<int8_t>{1, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0}).value();
+  EXPECT_TRUE(LoadStream(kTritRansFeature, stream).ok()) << LoadStream(kTritRansFeature, stream).message();
+  EXPECT_NE(LoadStream("", stream).message().find("constant 'fc.weight': its packing is not in the file's list"), std::string::npos);
+  Bytes longer = stream;
+  longer.resize(longer.size() + 2);
+  EXPECT_NE(LoadStream(kTritRansFeature, longer).message().find("constant 'fc.weight': entropy-coded trits: bytes are left"),
+            std::string::npos);
+  // A shape far beyond what the stream can hold is refused by the sizes alone; nothing of it is allocated.
+  const Status huge = LoadStream(kTritRansFeature, stream, "[2147483647,64]");
+  EXPECT_EQ(huge.code(), Code::kModelFormat);
+  EXPECT_NE(huge.message().find("bytes are no stream of 137438953408 codes"), std::string::npos) << huge.message();
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ std::string Chain(size_t nodes) {
 }
 
 Result<LoadedModel> LoadText(const std::string& text) {
-  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", text, {});
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", "", text, {});
   return LoadGraph(AlignedBuffer<uint8_t>::CopyOf(file.value().span()), ToyOps);
 }
 

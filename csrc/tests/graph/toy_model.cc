@@ -172,7 +172,7 @@ Bytes ToyFile(const ToyConstants& constants) {
 Bytes ToyFileWithGraph(const std::string& graph) {
   const Bytes base = ToyFile();
   const Result<Container> container = ReadContainer(base);
-  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", graph, container.value().tensors);
+  const Result<AlignedBuffer<uint8_t>> file = WriteContainer("test", "", graph, container.value().tensors);
   return ToBytes(file.value().span());
 }
 

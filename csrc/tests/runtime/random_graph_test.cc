@@ -112,7 +112,7 @@ class GraphMaker {
     if (in.hwc[0] + top + 1 <= dilation * (kh - 1) || in.hwc[1] + left + 1 <= dilation * (kw - 1)) return in;
     const size_t count = static_cast<size_t>(oc * kh * kw * c / groups);
     const int bits = static_cast<int>(Pick(2, 8));
-    const char* packing = bits == 8 ? "none" : (bits == 4 ? "nibble" : (bits == 2 ? "trit5" : "dense"));
+    const char* packing = bits == 8 ? "none" : (bits == 4 ? "nibble" : (bits == 2 ? (random_() % 2 ? "trit5" : "trit_rans") : "dense"));
     ModelBuilder::Constants constants;
     const std::vector<int64_t> shape{oc, kh, kw, c / groups};
     int64_t step = 1;

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from pyqinfer.frontend.aten import activations, arithmetic, layers, masks, matmul, movement, norms, pooling, reduce, resample
+from pyqinfer.frontend.aten import (
+    activations,
+    arithmetic,
+    layers,
+    masks,
+    matmul,
+    movement,
+    norms,
+    picking,
+    pooling,
+    reduce,
+    resample,
+    volumes,
+)
 from pyqinfer.frontend.reader import Handler
 
-FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, movement, resample)
+FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, movement, picking, resample, volumes)
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

@@ -7,8 +7,9 @@ from typing import Any
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.arithmetic import with_constant
+from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
+from pyqinfer.frontend.aten.one_row import in_one_dimension
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -55,6 +56,24 @@ def _softplus(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return with_constant(reader, node, inner(y), beta, "div")
 
 
+def _mish(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """mish is x * tanh(softplus(x))."""
+    x = operand(reader, a)
+    gate = inner(unary(reader, node, inner(unary(reader, node, x, "softplus")), "tanh"))
+    return combined(reader, node, x, gate, "mul")
+
+
+def _log_sigmoid(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """log(sigmoid(x)) is -softplus(-x)."""
+    flipped = inner(scaled(reader, node, operand(reader, a), -1.0))
+    return scaled(reader, node, inner(unary(reader, node, flipped, "softplus")), -1.0)
+
+
+def _log1p(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """log(1 + x); the sum's rounding makes an absolute error of at most 6e-8."""
+    return unary(reader, node, inner(with_constant(reader, node, operand(reader, a), 1.0, "add")), "log")
+
+
 def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return unary(reader, node, operand(reader, a), "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
 
@@ -63,9 +82,15 @@ def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     slope, x = reader.constant(a["weight"], "weight").ravel(), operand(reader, a)
     if slope.size == 1:
         return unary(reader, node, x, "leaky_relu", slope[0])
+    if len(x.shape) == 3:
+        row: ir.Value = _PRELU_1D(reader, node, a)
+        return row
     if len(x.shape) not in (2, 4):
         raise NotSupportedHere(f"prelu with a slope per channel over rank {len(x.shape)}")
     return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
+
+
+_PRELU_1D = in_one_dimension(_prelu)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -81,6 +106,10 @@ HANDLERS: dict[str, Handler] = {
     "selu": lambda r, n, a: _elu(r, n, {"self": a["self"], "alpha": _SELU_ALPHA, "scale": _SELU_SCALE, "input_scale": 1}),
     "celu": _celu,
     "gelu": _gelu,
+    "mish": _mish,
+    "log_sigmoid": _log_sigmoid,
+    "log_sigmoid_forward": lambda r, n, a: (_log_sigmoid(r, n, a), None),
+    "log1p": _log1p,
     "leaky_relu": lambda r, n, a: unary(r, n, operand(r, a), "leaky_relu", a["negative_slope"]),
     "prelu": _prelu,
     "_prelu_kernel": _prelu,

@@ -16,6 +16,9 @@ from pyqinfer.frontend.aten.per_channel import or_per_channel
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
 
+# A higher whole power is not worth its multiplications.
+_LARGEST_PRODUCT = 16
+
 
 def _with_alpha(reader: GraphReader, node: Node, a: Arguments) -> Arguments:
     """The arguments of an add or sub, with alpha multiplied into the second operand."""
@@ -86,20 +89,40 @@ def with_constant(reader: GraphReader, node: Node, x: ir.Value, constant: Any, f
 
 
 def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Whole powers by multiplication, as torch computes a square and a cube."""
+    """Small whole powers by multiplication, as torch computes a square and a cube; others are e^(exponent * log(x)), NaN below 0."""
     x, exponent = reader.activation(a["self"], "base"), a["exponent"]
+    if not isinstance(exponent, (int, float)):
+        raise NotSupportedHere("a power that is computed")
     if exponent in (0.5, -0.5):
         return unary(reader, node, x, "sqrt" if exponent > 0 else "rsqrt")
-    if exponent not in (1, 2, 3, -1):
-        raise NotSupportedHere(f"a power of {exponent}")
-    if exponent == -1:
-        return with_constant(reader, node, x, 1.0, "rdiv")
-    y = x
-    for _ in range(int(exponent) - 1):
-        if y is not x:
-            inner(y)
-        y = reader.emit("binary", node, [y, x], x.shape, {"function": "mul"}, name=reader.namer.name(node, "pow"))
-    return y
+    if exponent < 0:
+        positive = inner(_pow(reader, node, {**a, "exponent": -exponent}))
+        return with_constant(reader, node, positive, 1.0, "rdiv")
+    if exponent != int(exponent) or exponent > _LARGEST_PRODUCT:
+        if exponent == int(exponent):
+            raise NotSupportedHere(f"a power of {exponent}")
+        return unary(reader, node, inner(scaled(reader, node, inner(unary(reader, node, x, "log")), float(exponent))), "exp")
+    if exponent == 0:
+        raise NotSupportedHere("a power of 0")
+    return _power(reader, node, x, int(exponent))
+
+
+def _power(reader: GraphReader, node: Node, x: ir.Value, exponent: int) -> ir.Value:
+    """Squares of squares, times ``x`` where the exponent is odd."""
+    if exponent == 1:
+        return x
+    half = x if exponent in (2, 3) else inner(_power(reader, node, x, exponent // 2))
+    name = reader.namer.name(node, "pow")
+    y = reader.emit("binary", node, [half, half], x.shape, {"function": "mul"}, name=name)
+    return y if exponent % 2 == 0 else reader.emit("binary", node, [inner(y), x], x.shape, {"function": "mul"}, name=name)
+
+
+def _lerp(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """start + weight * (end - start), with a number or a tensor for a weight."""
+    start, end, weight = a["self"], a["end"], a["weight"]
+    difference = inner(combined(reader, node, end, start, "sub"))
+    step = inner(combined(reader, node, difference, weight, "mul"))
+    return combined(reader, node, step, start, "add")
 
 
 def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
@@ -114,6 +137,7 @@ def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> i
 
 
 HANDLERS: dict[str, Handler] = {
+    "lerp": _lerp,
     "add": or_per_channel("add", _add),
     "sub": or_per_channel("sub", lambda r, n, a: _binary(r, n, a, "sub")),
     "rsub": lambda r, n, a: _binary(r, n, a, "rsub"),

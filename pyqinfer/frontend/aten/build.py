@@ -18,6 +18,13 @@ INFINITY = float("inf")
 TO_END = 2**31 - 1  # end of a slice that goes to the end of its dimension
 
 
+def triple(value: Any) -> tuple[int, int, int]:
+    """A window's argument over depth, height and width; torch writes one number where they are equal."""
+    items = [value] if isinstance(value, int) else list(value)
+    first, second, third = items * 3 if len(items) == 1 else items
+    return int(first), int(second), int(third)
+
+
 def pair(value: Any) -> tuple[int, int]:
     """A window's argument as (vertical, horizontal); torch writes one number where they are equal."""
     items = [value] if isinstance(value, int) else list(value)
@@ -80,6 +87,15 @@ def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, 
     return reader.emit("slice", node, [x], (*x.shape[:axis], size, *x.shape[axis + 1 :]), attrs)
 
 
+def padded(
+    reader: GraphReader, node: Node, x: ir.Value, before: Sequence[int], after: Sequence[int], mode: str = "constant", value: float = 0.0
+) -> ir.Value:
+    """``x`` with so many elements in front and behind, for each dimension."""
+    shape = tuple(d if b + e == 0 else d + b + e if isinstance(d, int) else None for d, b, e in zip(x.shape, before, after, strict=True))
+    attrs: dict[str, ir.Attr] = {"mode": mode, "before": tuple(before), "after": tuple(after), "value": value}
+    return reader.emit("pad", node, [x], shape, attrs)
+
+
 def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operand") -> ir.Value:
     """``operand`` as a float value of the graph; a constant becomes a node."""
     if not isinstance(operand, (Tensor, QuantizedConstant)):
@@ -122,6 +138,7 @@ def unary(reader: GraphReader, node: Node, x: ir.Value, function: str, alpha: An
 
 def clamped(reader: GraphReader, node: Node, x: ir.Value, lo: Any, hi: Any) -> ir.Value:
     """``x`` between two numbers; None: no bound."""
+    lo, hi = (float(bound) if isinstance(bound, Tensor) and bound.numel() == 1 else bound for bound in (lo, hi))
     if isinstance(lo, ir.Value | Tensor) or isinstance(hi, ir.Value | Tensor):
         raise NotSupportedHere("bounds that are tensors")
     attrs: dict[str, ir.Attr] = {

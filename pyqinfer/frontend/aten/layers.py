@@ -19,7 +19,8 @@ from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 
-def _convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A convolution over images."""
     if a.get("transposed"):
         return _conv_transpose(reader, node, a)
     x, weight = image_operand(reader, a), weight_constant(reader, a["weight"])
@@ -134,9 +135,9 @@ def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 HANDLERS: dict[str, Handler] = {
-    "convolution": in_one_or_two_dimensions(_convolution),
-    "conv1d": in_one_dimension(_convolution),
-    "conv2d": _convolution,
+    "convolution": in_one_or_two_dimensions(convolution),
+    "conv1d": in_one_dimension(convolution),
+    "conv2d": convolution,
     "conv_transpose1d": in_one_dimension(_conv_transpose),
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,

@@ -10,12 +10,25 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import TO_END, expanded, inner, known_size, of_rank, operand, permuted, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.build import (
+    TO_END,
+    expanded,
+    inner,
+    known_size,
+    of_rank,
+    operand,
+    padded,
+    permuted,
+    reshaped,
+    sliced,
+    tensor_of,
+)
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
 
 
-def _axis(a: Arguments, rank: int, key: str = "dim") -> int:
+def axis_of(a: Arguments, rank: int, key: str = "dim") -> int:
+    """The dimension that an op works along, counted from the front."""
     return int(a[key]) % rank if rank else 0
 
 
@@ -51,9 +64,10 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.activation(a["self"], "input")
     if "dim" not in a:
-        # A symbolic dimension stays: torch.export has symbols for sizes other than 1 only.
         if None in x.shape:
             raise NotSupportedHere("squeeze of a dimension that is not known while converting")
+        # An open dimension stays, which is right where it is not 1.
+        reader.conditions += [("!=", d, 1) for d in dict.fromkeys(x.shape) if isinstance(d, str)]
         return reshaped(reader, node, x, [d for d in x.shape if d != 1], "squeeze")
     axes = [a["dim"]] if isinstance(a["dim"], int) else a["dim"]
     drop = {d % len(x.shape) for d in axes}
@@ -64,7 +78,7 @@ def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _unsqueeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape) + 1)
+    axis = axis_of(a, len(x.shape) + 1)
     return reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")
 
 
@@ -86,17 +100,18 @@ def _t(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    return _concat(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
+    return concatenated(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
 
 
 def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     values = [tensor_of(reader, node, x) for x in a["tensors"]]
-    axis = _axis(a, len(values[0].shape) + 1)
+    axis = axis_of(a, len(values[0].shape) + 1)
     rows = [inner(reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")) for x in values]
-    return _concat(reader, node, rows, axis)
+    return concatenated(reader, node, rows, axis)
 
 
-def _concat(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -> ir.Value:
+def concatenated(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -> ir.Value:
+    """The values behind one another along a dimension."""
     values = [x for x in values if x.shape != (0,)]  # torch allows empty tensors of rank 1 beside any others
     rank = len(values[0].shape)
     axis = dim % rank
@@ -106,7 +121,7 @@ def _concat(reader: GraphReader, node: Node, values: list[ir.Value], dim: int) -
     if shape is None:
         raise NotSupportedHere(f"concatenates shapes {', '.join(str(x.shape) for x in values)} along {axis}")
     while len(values) > 64:  # the most inputs of a concat in the engine
-        values = [inner(_concat(reader, node, values[:64], axis)), *values[64:]]
+        values = [inner(concatenated(reader, node, values[:64], axis)), *values[64:]]
     if len(values) == 1:
         return values[0]
     size = shapes.total([x.shape[axis] for x in values])
@@ -119,8 +134,8 @@ def _without(shape: ir.Shape, axis: int) -> ir.Shape:
 
 def _slice(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape))
-    start, end = (_position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
+    axis = axis_of(a, len(x.shape))
+    start, end = (position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
 
 
@@ -130,7 +145,7 @@ def _narrow_end(a: Arguments) -> int:
     return a["start"] + a["length"]
 
 
-def _position(value: Any, dim: ir.Dim, default: int) -> int:
+def position(value: Any, dim: ir.Dim, default: int) -> int:
     """A start or end of a slice without torch's negative numbers, which count from the end."""
     if value is None:
         return default
@@ -147,8 +162,8 @@ def _position(value: Any, dim: ir.Dim, default: int) -> int:
 
 def _select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape))
-    return _selected(reader, node, x, axis, _position(a["index"], x.shape[axis], 0))
+    axis = axis_of(a, len(x.shape))
+    return _selected(reader, node, x, axis, position(a["index"], x.shape[axis], 0))
 
 
 def _selected(reader: GraphReader, node: Node, x: ir.Value, axis: int, index: int) -> ir.Value:
@@ -165,7 +180,7 @@ def _pieces(reader: GraphReader, node: Node, x: ir.Value, axis: int, sizes: Sequ
 
 def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape))
+    axis = axis_of(a, len(x.shape))
     size: Any = a.get("split_size", a.get("split_sizes", a.get("split_sections")))
     if not isinstance(size, int):
         return _pieces(reader, node, x, axis, [int(n) for n in size])
@@ -175,14 +190,14 @@ def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
 
 def _chunk(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape))
+    axis = axis_of(a, len(x.shape))
     size = -(-known_size(x, axis) // int(a["chunks"]))
     return _split(reader, node, {"self": x, "dim": axis, "split_size": size})
 
 
 def _unbind(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
     x = operand(reader, a)
-    axis = _axis(a, len(x.shape))
+    axis = axis_of(a, len(x.shape))
     return [inner(_selected(reader, node, x, axis, i)) for i in range(known_size(x, axis))]
 
 
@@ -199,7 +214,7 @@ def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         if not isinstance(count, int):
             raise NotSupportedHere(f"repeats a dimension of {x.shape[axis]} by a size of the input")
         if count > 1:
-            x = inner(_concat(reader, node, [x] * count, axis))
+            x = inner(concatenated(reader, node, [x] * count, axis))
     return x
 
 
@@ -237,7 +252,7 @@ def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         cut = -shift % known_size(x, axis)
         if cut:
             pieces = [inner(sliced(reader, node, x, axis, cut, TO_END)), inner(sliced(reader, node, x, axis, 0, cut))]
-            x = inner(_concat(reader, node, pieces, axis))
+            x = inner(concatenated(reader, node, pieces, axis))
     return x
 
 
@@ -248,7 +263,7 @@ def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         if known_size(x, axis) > 64:
             raise NotSupportedHere(f"flips a dimension of {x.shape[axis]}, more than 64")
         pieces = [inner(sliced(reader, node, x, axis, i, i + 1)) for i in reversed(range(known_size(x, axis)))]
-        x = inner(_concat(reader, node, pieces, axis))
+        x = inner(concatenated(reader, node, pieces, axis))
     return x
 
 
@@ -267,13 +282,29 @@ def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
             before[axis], after[axis] = max(before[axis], 0), max(after[axis], 0)
     if not any(before) and not any(after):
         return x
-    shape = tuple(d if b + e == 0 else d + b + e if isinstance(d, int) else None for d, b, e in zip(x.shape, before, after, strict=True))
     value = float(np.float32(a.get("value") or 0.0)) if mode == "constant" else 0.0
-    attrs: dict[str, ir.Attr] = {"mode": mode, "before": tuple(before), "after": tuple(after), "value": value}
-    return reader.emit("pad", node, [x], shape, attrs)
+    return padded(reader, node, x, before, after, mode, value)
+
+
+def _pad_around(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Padding with what lies at the other end of the dimension."""
+    x, amounts = operand(reader, a), a["pad"]
+    for i in range(len(amounts) // 2):
+        axis, before, after = len(x.shape) - 1 - i, amounts[2 * i], amounts[2 * i + 1]
+        if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0:
+            raise NotSupportedHere(f"circular padding by {before} and {after}")
+        size = known_size(x, axis)
+        front = [inner(sliced(reader, node, x, axis, size - before, TO_END))] if before else []
+        back = [inner(sliced(reader, node, x, axis, 0, after))] if after else []
+        if front or back:
+            x = inner(concatenated(reader, node, [*front, x, *back], axis))
+    x.origin = node.name
+    return x
 
 
 def _pad_by_name(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    if a["mode"] == "circular":
+        return _pad_around(reader, node, a)
     if a["mode"] not in ("constant", "reflect", "replicate"):
         raise NotSupportedHere(f"padding of mode {a['mode']!r}")
     return _pad(reader, node, a, a["mode"])

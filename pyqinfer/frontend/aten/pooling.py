@@ -33,6 +33,20 @@ def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any,
     return (_max_pool(reader, node, a), None)
 
 
+def _adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
+    """Largest elements of windows that divide the image evenly; a second result, their places, is not computed."""
+    x, output = image_operand(reader, a), pair(a["output_size"])
+    if output == (1, 1):
+        attrs: dict[str, ir.Attr] = {"function": "amax", "axes": (2, 3), "keepdim": 1}
+        return (reader.emit("reduce", node, [x], (*x.shape[:2], 1, 1), attrs), None)
+    sizes = x.shape[2:]
+    if not all(isinstance(size, int) and size % n == 0 for size, n in zip(sizes, output, strict=True)):
+        raise NotSupportedHere(f"an adaptive max pool of {tuple(sizes)} to {output}, whose windows differ in size")
+    kernel = [size // n for size, n in zip(sizes, output, strict=True) if isinstance(size, int)]
+    windows: Arguments = {"self": x, "kernel_size": kernel, "stride": kernel, "padding": [0, 0], "dilation": [1, 1], "ceil_mode": False}
+    return (_max_pool(reader, node, windows), None)
+
+
 def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = image_operand(reader, a)
     if a.get("divisor_override") is not None:
@@ -62,6 +76,7 @@ def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
 HANDLERS: dict[str, Handler] = {
     "max_pool1d": in_one_dimension(_max_pool),
     "max_pool2d": _max_pool,
+    "adaptive_max_pool2d": _adaptive_max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
     "avg_pool1d": in_one_dimension(_avg_pool),
     "avg_pool2d": _avg_pool,

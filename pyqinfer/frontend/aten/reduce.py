@@ -7,7 +7,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
-from pyqinfer.frontend.aten.build import INFINITY, inner, operand, unary
+from pyqinfer.frontend.aten.build import INFINITY, inner, operand, scaled, unary
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -87,10 +87,30 @@ def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _reduce(reader, node, {"self": magnitude, **over}, "sum" if order == 1 else "amax")
 
 
+def _amin(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The smallest element is the largest one with all signs turned."""
+    turned = inner(scaled(reader, node, operand(reader, a), -1.0))
+    return scaled(reader, node, inner(_reduce(reader, node, {**a, "self": turned}, "amax")), -1.0)
+
+
+def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, None]:
+    """The largest element, of all or along one dimension; then torch gives its place too, which the engine does not compute."""
+    y = _reduce(reader, node, a, "amax")
+    return y if "dim" not in a else (y, None)
+
+
+def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, None]:
+    y = _amin(reader, node, a)
+    return y if "dim" not in a else (y, None)
+
+
 HANDLERS: dict[str, Handler] = {
     "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
     "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
     "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
+    "amin": _amin,
+    "max": _max,
+    "min": _min,
     "cumsum": _cumsum,
     "var": lambda r, n, a: _variance(r, n, a, False),
     "std": lambda r, n, a: _variance(r, n, a, True),

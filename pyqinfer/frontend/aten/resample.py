@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch.fx import Node
@@ -87,6 +88,17 @@ def _nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _upsample(reader, node, a, "nearest")
 
 
+def _nearest_exact(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The element under the centre of each new one; for whole factors that is the one that ``nearest`` takes."""
+    y = _upsample(reader, node, a, "nearest")
+    x = operand(reader, a)
+    whole = [isinstance(new, int) and isinstance(old, int) and new % old == 0 for new, old in zip(y.shape[2:], x.shape[2:], strict=True)]
+    factors: Any = y.producer.attrs["factor"] if y.producer is not None else (0, 0)
+    if not all(is_whole or factor for is_whole, factor in zip(whole, factors, strict=True)):
+        raise NotSupportedHere("nearest-exact by a factor that is not whole")
+    return y
+
+
 def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _upsample(reader, node, a, "bilinear")
 
@@ -98,6 +110,8 @@ HANDLERS: dict[str, Handler] = {
     "native_channel_shuffle": _channel_shuffle,
     "upsample_nearest1d": in_one_dimension(_nearest),
     "upsample_nearest2d": _nearest,
+    "_upsample_nearest_exact1d": in_one_dimension(_nearest_exact),
+    "_upsample_nearest_exact2d": _nearest_exact,
     "upsample_linear1d": in_one_dimension(_bilinear),
     "upsample_bilinear2d": _bilinear,
 }

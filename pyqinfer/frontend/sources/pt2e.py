@@ -13,16 +13,15 @@ from torch.fx import GraphModule, Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.codes import activation_quant, advance, scalar
-from pyqinfer.frontend.export import functional_graph
 from pyqinfer.frontend.reader import Arguments, GraphReader
 from pyqinfer.frontend.sources.fake_quant import is_fake_quant
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 
-def _graph_of(model: object) -> GraphModule | None:
+def _graph_of(model: object) -> GraphModule | ExportedProgram | None:
     if isinstance(model, ExportedProgram):
-        return functional_graph(model)
+        return model
     return model if isinstance(model, GraphModule) and _is_exported(model) else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer.frontend.reader import Handler, ModuleHandler, WeightFolder
@@ -31,7 +32,7 @@ class Source:
     After it is traced:
         refine: changes the traced graph in place; it is given the model as well.
     In a graph:
-        graph_of: the graph of a whole model in the source's form, which is read without being traced.
+        graph_of: the graph, or exported program, of a whole model in the source's form, which is read without being traced.
         handlers: what builds the IR of the source's ops, by names such as "quantized_decomposed::quantize_per_tensor".
         call_module: what builds the IR of a call of one of its submodules, in a graph that some ``graph_of`` takes.
         fold_weights: recognizes its weights in aten ops of constants.
@@ -42,7 +43,7 @@ class Source:
     stand_in: Callable[[nn.Module], nn.Module | None] = _nothing
     functions: Mapping[Callable[..., Any], Callable[..., Any]] = field(default_factory=dict)
     refine: Callable[[nn.Module, GraphModule], None] = _nothing
-    graph_of: Callable[[object], GraphModule | None] = _nothing
+    graph_of: Callable[[object], GraphModule | ExportedProgram | None] = _nothing
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     call_module: ModuleHandler = _nothing
     fold_weights: WeightFolder = _nothing

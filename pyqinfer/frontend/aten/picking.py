@@ -1,0 +1,117 @@
+"""Handlers of aten ops that pick elements at constant places along a dimension, replace those of a slice, or fill a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend.aten.build import TO_END, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+
+# An index is cut into runs of places with one step between them; more of these would be a table lookup, not a rearrangement.
+_MOST_RUNS = 256
+
+
+def _index(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Elements at constant places along one dimension: a concatenation of slices, one for each run of places with one step."""
+    x, indices = operand(reader, a), list(a["indices"])
+    given = [axis for axis, index in enumerate(indices) if index is not None]
+    if len(given) != 1 or not isinstance(indices[given[0]], Tensor) or indices[given[0]].ndim != 1:
+        raise NotSupportedHere("an index other than constant places along one dimension")
+    axis, places = given[0], indices[given[0]]
+    size = known_size(x, axis)
+    places = places.nonzero().flatten() if places.dtype == torch.bool else places % size
+    return _picked(reader, node, x, axis, [int(place) for place in places])
+
+
+def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    if not isinstance(a["index"], Tensor):
+        raise NotSupportedHere("an index that is computed from the input")
+    axis = axis_of(a, len(x.shape))
+    return _picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
+
+
+def _picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequence[int]) -> ir.Value:
+    runs: list[list[int]] = []
+    for place in places:
+        run = runs[-1] if runs else []
+        if run and place > run[-1] and (len(run) == 1 or place - run[-1] == run[1] - run[0]):
+            run.append(place)
+        else:
+            runs.append([place])
+    if not runs:
+        raise NotSupportedHere("an index without places")
+    if len(runs) > _MOST_RUNS:
+        raise NotSupportedHere(f"an index of {len(places)} places in no order")
+    pieces = [sliced(reader, node, x, axis, run[0], run[-1] + 1, run[1] - run[0] if len(run) > 1 else 1) for run in runs]
+    return pieces[0] if len(pieces) == 1 else concatenated(reader, node, [inner(p) if p is not x else p for p in pieces], axis)
+
+
+def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """``x`` with a slice of one dimension replaced: what stands in front of it, the new part, what stands behind it."""
+    x = operand(reader, a)
+    axis = axis_of(a, len(x.shape))
+    if a["step"] != 1:
+        raise NotSupportedHere("writes every other element")
+    dim = x.shape[axis]
+    start, end = (position(a[key], dim, default) for key, default in (("start", 0), ("end", TO_END)))
+    part = tensor_of(reader, node, a["src"])
+    if start == 0 and (end == TO_END or (isinstance(dim, int) and end >= dim)):
+        return expanded(reader, node, part, x.shape)
+    end = min(end, known_size(x, axis))
+    part = expanded(reader, node, part, [d if i != axis else end - start for i, d in enumerate(x.shape)])
+    return _around(reader, node, x, axis, start, end, part)
+
+
+def _select_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = operand(reader, a)
+    axis = axis_of(a, len(x.shape))
+    start = position(a["index"], known_size(x, axis), 0)
+    row = (*x.shape[:axis], *x.shape[axis + 1 :])
+    part = expanded(reader, node, tensor_of(reader, node, a["src"]), row)
+    part = inner(reshaped(reader, node, part, (*x.shape[:axis], 1, *x.shape[axis + 1 :]), "unsqueeze"))
+    return _around(reader, node, x, axis, start, start + 1, part)
+
+
+def _filled(reader: GraphReader, node: Node, shape: Sequence[Any], value: Any) -> ir.Value:
+    """A tensor of one number, whose sizes may be those of the input."""
+    dims = [size.dim if isinstance(size, SymbolicSize) else int(size) for size in shape]
+    if None in dims or not isinstance(value, (int, float)):
+        raise NotSupportedHere("fills a tensor whose size, or with a number that is computed from the input")
+    number = tensor_of(reader, node, torch.full((1,) * len(dims), float(value)))
+    return expanded(reader, node, number, dims)
+
+
+def _full_like(reader: GraphReader, node: Node, a: Arguments, value: Any) -> ir.Value:
+    x = operand(reader, a)
+    return _filled(reader, node, [SymbolicSize(dim) if isinstance(dim, str) else dim or SymbolicSize(None) for dim in x.shape], value)
+
+
+def _around(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, end: int, part: ir.Value) -> ir.Value:
+    pieces = [inner(sliced(reader, node, x, axis, 0, start))] if start else []
+    pieces.append(part)
+    if end < known_size(x, axis):
+        pieces.append(inner(sliced(reader, node, x, axis, end, TO_END)))
+    return concatenated(reader, node, pieces, axis)
+
+
+HANDLERS: dict[str, Handler] = {
+    "full": lambda r, n, a: _filled(r, n, a["size"], a["fill_value"]),
+    "zeros": lambda r, n, a: _filled(r, n, a["size"], 0.0),
+    "ones": lambda r, n, a: _filled(r, n, a["size"], 1.0),
+    "full_like": lambda r, n, a: _full_like(r, n, a, a["fill_value"]),
+    "zeros_like": lambda r, n, a: _full_like(r, n, a, 0.0),
+    "ones_like": lambda r, n, a: _full_like(r, n, a, 1.0),
+    "index": _index,
+    "index_select": _index_select,
+    "slice_scatter": _slice_scatter,
+    "select_scatter": _select_scatter,
+}
