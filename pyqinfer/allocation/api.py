@@ -103,6 +103,8 @@ def allocate(
     example_inputs: Any,
     calibration: Iterable[Any] | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,
+    train: Iterable[Any] | None = None,
+    val: Iterable[Any] | None = None,
 ) -> Allocation:
     """Choose the bits of every layer.
 
@@ -113,6 +115,7 @@ def allocate(
         example_inputs: tuple of float32 tensors; dimension 0 is the batch. Budgets in ms are for inputs of these shapes.
         calibration: batches of inputs, for methods that look at data.
         keep: layer names or glob patterns -> bits that are not up for choice, e.g. ``{"fc": "8/8", "stem.*": "float"}``.
+        train, val: labelled batches, for methods that train to find out.
 
     Returns:
         A :class:`~pyqinfer.BitConfig` (``save`` writes JSON to edit by hand) with ``.report`` and ``.frontier()``.
@@ -125,4 +128,4 @@ def allocate(
     if not callable(getattr(method, "allocate", None)):
         raise TypeError(f"method: expected one that chooses bits, such as pq.OMPQ(), got {type(method).__name__}")
     examples = check_examples(example_inputs)
-    return method.allocate(Task(model, examples, calibration, budget, dict(keep or {})))
+    return method.allocate(Task(model, examples, calibration, budget, dict(keep or {}), train, val))

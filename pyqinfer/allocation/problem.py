@@ -94,9 +94,10 @@ class Problem:
             InfeasibleError: tied layers have no weight bits in common, or readers of one tensor no activation bits.
         """
         keys = tuple(self.limits if costs is None else costs)
-        return [self._join(members, keys) for members in self._components()]
+        return [self._join(members, keys) for members in self.components()]
 
-    def _components(self) -> list[list[int]]:
+    def components(self) -> list[list[int]]:
+        """Layers (indices) that cannot choose apart, because they are tied or read one tensor; in the order of each group's first layer."""
         parent = list(range(len(self.names)))
 
         def root(i: int) -> int:

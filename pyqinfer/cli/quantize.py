@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 OBSERVER_NAMES = ("mse", "minmax", "average", "percentile99.9", "percentile99.99", "best")
 _NOISE_SAMPLES = 32
 _DATA, _BITS, _BUDGET = "Data", "Bits", "Budget, for methods that choose bits per layer; several hold at once"
-_METHOD_HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS) + "."
+_METHOD_HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS if not row.trains) + "."
 # Field of pq.Budget -> the option that sets it.
 BUDGET_OPTIONS = {"bops": "--budget-bops", "size_mb": "--budget-mb", "avg_weight_bits": "--budget-bits", "latency_ms": "--budget-ms"}
 # Options that configure the method: parameter of this command and of the method's from_options -> option.
@@ -112,7 +112,7 @@ def command(
         configuration,
         example_inputs=examples,
         calibration=_calibration(calib, batch_size, examples, seed, needed, names),
-        keep=_keep(keep),
+        keep=parse_keep(keep),
         budget=budget,
     )
     if (allocation := quantized.meta.get("allocation")) is not None:
@@ -128,10 +128,13 @@ def command(
 
 def _configuration(word: str, options: Mapping[str, Any], given: Sequence[str], budget: Budget | None) -> Any:
     """The method's configuration. Raises ValueError for options in ``given`` that it has no use for, or a budget that it lacks."""
-    method = find_method(word).load()
+    row = find_method(word)
+    if row.trains:
+        raise ValueError(f"--method {word} trains on labelled images: use `pyqinfer train`")
+    method = row.load()
     budgets = " or ".join(BUDGET_OPTIONS.values())
     if budget is not None and "budget" not in method.reads:
-        choosing = " or ".join(row.word for row in METHODS if "budget" in row.load().reads)
+        choosing = " or ".join(row.word for row in METHODS if not row.trains and "budget" in row.load().reads)
         raise ValueError(f"--method {word} has fixed bits and takes no budget: use {choosing}, or --bits-in")
     if budget is None and "budget" in method.needs:
         raise ValueError(f"--method {word} chooses bits under a budget: give {budgets}")
@@ -144,7 +147,8 @@ def _configuration(word: str, options: Mapping[str, Any], given: Sequence[str], 
     return method.from_options(**{name: options[name] for name in taken})
 
 
-def _keep(items: list[str]) -> dict[str, str]:
+def parse_keep(items: list[str]) -> dict[str, str]:
+    """``fc=8/8`` and the like to bits by layer. Raises ValueError for anything else."""
     pairs = [item.partition("=") for item in items]
     bad = [item for item, (name, sep, value) in zip(items, pairs, strict=True) if not (name and sep and value)]
     if bad:

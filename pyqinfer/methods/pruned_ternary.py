@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pyqinfer.bits import FLOAT, BitConfig, LayerBits, WeightBits
+from pyqinfer.bits import FLOAT, LayerBits, WeightBits
 from pyqinfer.quantization.graph import Layer
 from pyqinfer.quantization.pipeline import Settings
 from pyqinfer.train.method import TrainingMethod
@@ -69,13 +69,8 @@ class PrunedTernary(TrainingMethod):
         if not 0 <= self.prune_share <= self.fix_share <= 1:
             raise ValueError(f"prune_share, fix_share: expected 0 <= {self.prune_share} <= {self.fix_share} <= 1")
 
-    @classmethod
-    def from_options(cls, *, bits: LayerBits, bits_in: BitConfig | None, **recipe: Any) -> PrunedTernary:
-        """The configuration that options of ``pyqinfer train`` ask for."""
-        return cls(weight_bits=bits.weight, act_bits=bits.act, bits=bits_in, **recipe)
-
     def parts(self) -> Parts:
-        return _TernaryParts(self._settings, self.scale == "channel")
+        return _TernaryParts(self.start_settings, self.scale == "channel")
 
     def advance(self, prepared: Prepared, share: float) -> None:
         """Prune, make ternary and fix what is due; see :meth:`~pyqinfer.train.method.TrainingMethod.advance`."""

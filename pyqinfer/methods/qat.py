@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.train.method import TrainingMethod
 
 
@@ -14,7 +12,7 @@ class QAT(TrainingMethod):
     """Quantization-aware training with learned steps (LSQ, Esser et al. 2020, arXiv 1902.08153): the forward pass rounds, the backward pass
     goes straight through.
 
-    It starts from post-training quantization at the same bits, so that it can only gain, and trains weights of 8 bits down to 2 or
+    It starts from post-training quantization at the same bits, and trains weights of 8 bits down to 2 or
     ternary ones. ``bits`` takes what ``pq.allocate`` gave, so that mixed precision found by ZeroQ or OMPQ can be trained.
 
     Args:
@@ -24,8 +22,3 @@ class QAT(TrainingMethod):
     Raises:
         ValueError: widths that do not exist, or settings out of range.
     """
-
-    @classmethod
-    def from_options(cls, *, bits: LayerBits, bits_in: BitConfig | None, **recipe: Any) -> QAT:
-        """The configuration that options of ``pyqinfer train`` ask for."""
-        return cls(weight_bits=bits.weight, act_bits=bits.act, bits=bits_in, **recipe)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the public classes as type checkers and editors see them
     from pyqinfer.methods.pruned_ternary import PrunedTernary as PrunedTernary
     from pyqinfer.methods.ptq import PTQ as PTQ
     from pyqinfer.methods.qat import QAT as QAT
+    from pyqinfer.methods.saq import SAQ as SAQ
     from pyqinfer.methods.zeroq import ZeroQ as ZeroQ
 
 
@@ -48,6 +49,7 @@ METHODS = (
     MethodRow("ZeroQ", "zeroq", "without data"),
     MethodRow("OMPQ", "ompq", "bits by orthogonality of layers"),
     MethodRow("QAT", "qat", "training with learned steps", trains=True),
+    MethodRow("SAQ", "saq", "training towards flat minima", trains=True),
     MethodRow("PrunedTernary", "pruned_ternary", "training of sparse ternary weights", trains=True),
 )
 METHOD_WORDS = ", ".join(row.word for row in METHODS if not row.trains)  # of those that need no labelled batches

@@ -56,6 +56,10 @@ class Arrays:
         for start in range(0, len(self), size):
             yield self.images[start : start + size], self.labels[start : start + size].astype(np.int64)
 
+    def item(self, index: int) -> tuple[Images, int]:
+        """One image and its class."""
+        return self.images[index], int(self.labels[index])
+
     def first(self, count: int | None) -> Arrays:
         """The first `count` images; all for None."""
         return Arrays(self.images[:count], self.labels[:count])
@@ -104,6 +108,11 @@ class ClassFolder:
         for start in range(0, len(self), size):
             part = self.files[start : start + size]
             yield np.stack([self._read(path) for path, _ in part]), np.array([label for _, label in part], np.int64)
+
+    def item(self, index: int) -> tuple[Images, int]:
+        """One image and its class."""
+        path, label = self.files[index]
+        return self._read(path), label
 
     def _read(self, path: Path) -> Images:
         from PIL import Image, UnidentifiedImageError

@@ -28,14 +28,26 @@ class TrainedActivation(nn.Module):
         self.zero_point, self.quant_min, self.quant_max = params.zero_point, params.quant_min, params.quant_max
 
     def forward(self, x: Tensor) -> Tensor:
-        low, high = self.quant_min - self.zero_point, self.quant_max - self.zero_point
-        factor = 1 / sqrt(max(1, prod(x.shape[1:])) * max(1, high))
-        return round_to_grid(x, above(self.step, self.floor), low, high, factor)
+        factor = 1 / sqrt(max(1, prod(x.shape[1:])) * max(1, self.high))
+        return round_to_grid(x, above(self.step, self.floor), self.low, self.high, factor)
+
+    @property
+    def low(self) -> int:
+        """The least code, relative to the zero point."""
+        return self.quant_min - self.zero_point
+
+    @property
+    def high(self) -> int:
+        """The largest code, relative to the zero point."""
+        return self.quant_max - self.zero_point
+
+    def scale(self) -> float:
+        """The step as it is now."""
+        return float(above(self.step, self.floor).detach())
 
     def params(self) -> ActivationParams:
         """Parameters for the graph."""
-        scale = float(above(self.step, self.floor).detach())
-        return ActivationParams(scale, self.zero_point, self.quant_min, self.quant_max)
+        return ActivationParams(self.scale(), self.zero_point, self.quant_min, self.quant_max)
 
     def get_extra_state(self) -> tuple[int, int, int]:
         return self.zero_point, self.quant_min, self.quant_max

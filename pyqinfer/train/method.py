@@ -16,7 +16,7 @@ from pyqinfer.frontend.export import check_examples, evaluation_mode
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.chosen_bits import ChosenBits
 from pyqinfer.quantization.pipeline import Settings
-from pyqinfer.train.loop import PlainStepper, Stepper, Trainer
+from pyqinfer.train.loop import Batches, PlainStepper, Stepper, Trainer
 from pyqinfer.train.prepare import Parts, prepare
 from pyqinfer.train.prepared import Prepared
 from pyqinfer.train.recipe import Recipe
@@ -41,16 +41,16 @@ class TrainingMethod(Recipe, ChosenBits):
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)
         ChosenBits.__post_init__(self)
-        _ = self._settings
+        _ = self.start_settings
 
     @property
-    def _settings(self) -> Settings:
+    def start_settings(self) -> Settings:
         """How post-training quantization finds the start: weights are rounded to nearest, and biases are left to the training."""
         return Settings(equalize=self.equalize, observer=self.observer, weight_range=self.weight_range, bias_correction=False)
 
     def parts(self) -> Parts:
         """What the method makes of layers and edges."""
-        return Parts(self._settings)
+        return Parts(self.start_settings)
 
     def stepper(self, prepared: Prepared) -> Stepper:
         """How the method has its gradients; one for each training."""
@@ -93,7 +93,7 @@ class TrainingMethod(Recipe, ChosenBits):
         """
         examples = check_examples(example_inputs)
         data = [examples] if calibration is None else calibration
-        return self._prepare(Task(model, examples, data, keep=dict(keep or {})))
+        return self.prepare_task(Task(model, examples, data, keep=dict(keep or {})))
 
     def finish(self, prepared: Prepared) -> GraphModule:
         """The PT2E graph of a prepared module, as :func:`pyqinfer.quantize` gives it; the module is not changed."""
@@ -106,13 +106,24 @@ class TrainingMethod(Recipe, ChosenBits):
         """
         if task.train is None:
             raise ValueError(f"train: {type(self).__name__} needs labelled batches, such as a torch DataLoader")
-        task = replace(task, calibration=self._calibration(task))
-        prepared = self._prepare(task)
+        task = replace(task, train=_repeatable(task.train), val=None if task.val is None else _repeatable(task.val))
+        task = replace(task, calibration=self.calibration_of(task))
+        prepared = self.prepare_task(task)
         trainer = self.trainer(prepared, task)
+        before = self.observed(trainer)
         report = trainer.run()
         module = self.finish(prepared)
         module.meta["training"] = report
+        module.meta.update(self.findings(before, self.observed(trainer)))
         return module
+
+    def observed(self, trainer: Trainer) -> Any:
+        """What a method wants to compare before and after the training; here nothing."""
+        return None
+
+    def findings(self, before: Any, after: Any) -> dict[str, Any]:
+        """What the result's ``meta`` gets of it."""
+        return {}
 
     def trainer(self, prepared: Prepared, task: Task) -> Trainer:
         """The training of a prepared module on a task's batches."""
@@ -120,7 +131,7 @@ class TrainingMethod(Recipe, ChosenBits):
         return Trainer(
             prepared=prepared,
             recipe=self,
-            train=task.train,
+            train=_repeatable(task.train),
             val=task.val,
             inputs=prepared.blueprint.traced.input_count,
             stepper=self.stepper(prepared),
@@ -129,14 +140,16 @@ class TrainingMethod(Recipe, ChosenBits):
             settings=f"{type(self).__name__} {self.fingerprint()} {prepared.bits!r}",
         )
 
-    def _prepare(self, task: Task) -> Prepared:
+    def prepare_task(self, task: Task) -> Prepared:
+        """A task's model as a module to train."""
         return prepare(task, lambda names: self.layer_bits(names, task.keep), self.parts())
 
     def layer_bits(self, names: list[str], keep: Mapping[str, LayerBits | str]) -> BitConfig:
         """Bits of every layer, see :class:`~pyqinfer.quantization.chosen_bits.ChosenBits`."""
         return super().layer_bits(names, keep)
 
-    def _calibration(self, task: Task) -> Iterable[Any]:
+    def calibration_of(self, task: Task) -> Iterable[Any]:
+        """A task's calibration batches, or the first training batches in their place."""
         if task.calibration is not None:
             return task.calibration
         assert task.train is not None
@@ -150,6 +163,11 @@ class TrainingMethod(Recipe, ChosenBits):
                 if samples >= _CALIBRATION_SAMPLES:
                     break
         return found
+
+
+def _repeatable(batches: Iterable[Any]) -> Batches:
+    """Batches that can be counted and read in every epoch: what is no collection or data loader is read once and kept."""
+    return batches if isinstance(batches, Batches) else list(batches)
 
 
 class _Teacher(nn.Module):

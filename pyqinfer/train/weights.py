@@ -2,7 +2,8 @@
 
 A parametrization is a class derived from :class:`TrainedWeight`. It says how the latent weight becomes the one that is used
 (:meth:`~TrainedWeight.quantized`) and which codes stand for it (:meth:`~TrainedWeight.codes`). What all of them share lies here: a mask
-on the latent weight, a perturbation behind the quantizer, and one evaluation per forward pass for layers that share a weight.
+on the latent weight, perturbations in front of the quantizer and behind it, and one evaluation per forward pass for layers that share a
+weight.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ class TrainedWeight(nn.Module):
 
     Attributes:
         latent: the parameter. mask: a buffer of its shape, 1 where weights may live and 0 where they are pruned; None: nothing is pruned.
-        delta: a tensor that is added behind the quantizer, for methods that look around the quantized weights; not part of the state.
+        shift, delta: tensors that are added in front of the quantizer and behind it, for methods that look around a network; None: nothing
+            is. They are not part of the state.
         keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and
             for methods that prune by themselves.
-        watched: whether the weight of the next forward pass is kept in ``seen`` with its gradient.
+        watched: whether the next forward pass keeps what goes into the quantizer and what comes out in ``seen``, with their gradients.
     """
 
     keeps_zeros: ClassVar[bool] = False
@@ -44,14 +46,19 @@ class TrainedWeight(nn.Module):
         self.latent = nn.Parameter(latent.detach().clone())
         self.bits = bits
         self.register_buffer("mask", None)
+        self.shift: Tensor | None = None
         self.delta: Tensor | None = None
         self.watched = False
-        self.seen: Tensor | None = None
+        self.seen: tuple[Tensor, Tensor] | None = None
         self._shared: Tensor | None = None
         self._sharing = False
 
-    def quantized(self, latent: Tensor) -> Tensor:
-        """The weight that the layer multiplies by, from the masked latent one; differentiable."""
+    def normalized(self, latent: Tensor) -> Tensor:
+        """What goes into the quantizer, from the masked latent weight; differentiable."""
+        return latent
+
+    def quantized(self, normalized: Tensor) -> Tensor:
+        """The weight that the layer multiplies by; differentiable."""
         raise NotImplementedError
 
     def codes(self) -> WeightCodes | None:
@@ -69,10 +76,16 @@ class TrainedWeight(nn.Module):
     def forward(self) -> Tensor:
         if self._shared is not None:
             return self._shared
-        weight = self.quantized(self.effective())
+        before = self.normalized(self.effective())
         if self.watched:
+            before = before * 1  # a tensor of its own, whose gradient is kept
+        if self.shift is not None:
+            before = before + self.shift
+        weight = self.quantized(before)
+        if self.watched:
+            before.retain_grad()
             weight.retain_grad()
-            self.seen = weight
+            self.seen = before, weight
         if self.delta is not None:
             weight = weight + self.delta
         if self._sharing:
@@ -102,8 +115,8 @@ class FloatWeight(TrainedWeight):
 
     keeps_zeros = True
 
-    def quantized(self, latent: Tensor) -> Tensor:
-        return latent
+    def quantized(self, normalized: Tensor) -> Tensor:
+        return normalized
 
     def codes(self) -> WeightCodes | None:
         return None
@@ -128,8 +141,8 @@ class SteppedWeight(TrainedWeight):
         self.low, self.high = bits.weight_range
         self._factor = step_factor(latent[0].numel(), self.high)
 
-    def quantized(self, latent: Tensor) -> Tensor:
-        return round_to_grid(latent, above(self.step, self.floor), self.low, self.high, self._factor)
+    def quantized(self, normalized: Tensor) -> Tensor:
+        return round_to_grid(normalized, above(self.step, self.floor), self.low, self.high, self._factor)
 
     def codes(self) -> WeightCodes:
         with torch.no_grad():
