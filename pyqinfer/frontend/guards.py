@@ -18,7 +18,7 @@ _NO_BOUND = 2**31 - 1
 # The least size of which torch.export says anything: it treats 0 and 1 apart, and lets its programs run with both.
 _LEAST_SAID = 2
 # Where torch computes what an operation gives, as opposed to its modules and functions, which belong to a model.
-_TRACING = ("_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
+_TRACING = ("_ops.py", "_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
