@@ -68,6 +68,13 @@ def conditions_of(sizes: Iterable[Any], names: Mapping[sympy.Symbol, int | str])
     return list(found)
 
 
+def hold_for(sizes: Sequence[tuple[Any, int]]) -> bool:
+    """Whether a graph is the model's where its inputs' open sizes have these numbers."""
+    numbers = {size.node.expr: number for size, number in sizes if size.node.expr.is_Symbol}
+    found = _expressions([size for size, _ in sizes], numbers)
+    return all(expression.subs(numbers) != sympy.false for expression in found)
+
+
 def pinned_symbols(sizes: Iterable[Any]) -> set[sympy.Symbol]:
     """The symbols that stand for a single number, which the graph was traced for."""
     sizes = list(sizes)
