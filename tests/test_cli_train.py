@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +77,31 @@ def test_a_network_is_trained_converted_and_measured(work: Path, method: str) ->
     assert (work / f"{method}.pt").is_file()
 
 
+def test_sparse_ternary_weights_are_trained_too(work: Path) -> None:
+    common = ("train", f"{work}/nets.py:net", "--input", "1x1x8x8", "--data", work / "train.npz", "--method", "pruned_ternary")
+    code, _, err = invoke(*common, "--sparsity", "0.5", "--keep", "0=8/8", "--epochs", "1", "--out", work / "ternary.pqi")
+    assert code == 0, err
+    assert (work / "ternary.pqi").stat().st_size < (work / "qat.pqi").stat().st_size
+
+
 def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None:
     small = np.load(work / "train.npz")
     np.savez(work / "small.npz", x=small["x"][:128], y=small["y"][:128])
     common = ("train", f"{work}/nets.py:net", "--input", "1x1x8x8", "--data", work / "small.npz", "--val", work / "small.npz")
-    options = ("--method", "saq", "--budget-bops", "0.03", "--epochs", "1", "--out", work / "mixed.pqi", "--sharpness", work / "s.png")
+    options = (
+        "--method",
+        "saq",
+        "--budget-bops",
+        "0.03",
+        "--epochs",
+        "1",
+        "--search-epochs",
+        "2",
+        "--out",
+        work / "mixed.pqi",
+        "--sharpness",
+        work / "s.png",
+    )
     code, out, err = invoke(*common, *options)
     assert code == 0, err
     assert "(budget: 0.03000 of the float network's BOPs)" in out
@@ -92,6 +114,7 @@ def test_saq_chooses_bits_under_a_budget_and_draws_sharpness(work: Path) -> None
     [
         (("--method", "ptq"), "needs no training"),
         (("--method", "qat", "--rho", "0.3"), "has no use for --rho"),
+        (("--method", "saq", "--sparsity", "0.5"), "has no use for --sparsity"),
         (("--batch-size", "0"), "--batch-size: expected at least 1"),
         (("--method", "saq", "--sharpness", "s.png"), "--sharpness is measured by --method saq on --val"),
         (("--method", "qat", "--budget-bops", "0.02"), "budget: QAT"),
@@ -102,6 +125,17 @@ def test_options_that_do_not_fit_are_refused(work: Path, options: tuple[str, ...
     code, _, err = invoke("train", f"{work}/nets.py:net", *given, *options)
     assert code == 1
     assert message in err
+
+
+def test_the_example_of_ones_own_loop_trains_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path(__file__).parents[1] / "examples" / "train" / "own_loop.py"
+    monkeypatch.setattr(sys, "argv", [str(example), "--bits", "4/4", "--epochs", "2", "--out", str(tmp_path / "d.pqi")])
+    runpy.run_path(str(example), run_name="__main__")
+    assert pq.load(tmp_path / "d.pqi").integer_share() == 1.0
+    text = capsys.readouterr().out
+    assert float(text.split("in the engine ")[1].split(" %")[0]) > 80
 
 
 def test_quantize_sends_methods_that_train_to_train(work: Path) -> None:

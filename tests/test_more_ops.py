@@ -83,7 +83,9 @@ def test_ops_agree_with_torch_at_every_batch(name: str) -> None:
     assert next(iter(converted.inputs.values()))[0] == "N"
 
 
-@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": (2, 1, 1)}, {"groups": 2, "padding": (1, 0, 2)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "padding": 1}, {"dilation": (2, 1, 1)}, {"groups": 2, "padding": (1, 0, 2)}], ids=str
+)
 def test_convolutions_over_volumes(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     converted = assert_runs(nn.Sequential(nn.Conv3d(4, 6, 3, **options), nn.ReLU()), torch.randn(2, 4, 7, 8, 9))

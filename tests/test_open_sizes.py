@@ -218,3 +218,15 @@ def test_the_twin_checks_conditions() -> None:
     constants = [model.constant(i) for i in range(len(model.graph["constants"]))]
     with pytest.raises(ValueError, match="N <= 4"):
         reference.run(model.graph, constants, {"x": np.zeros((5, 3, 8, 8), np.float32)})
+
+
+@pytest.mark.parametrize("example", [1, 2])
+def test_an_example_of_one_row_leaves_the_batch_of_attention_open(example: int) -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True).eval()
+    x = torch.randn(3, 5, 8)
+    converted = pq.convert(model, example_inputs=(x[:example],))
+    assert next(iter(converted.inputs.values())) == ("N", 5, 8)
+    session = pq.Session(converted, threads=1)
+    for batch in (1, 2, 3):
+        assert assert_right_or_refused(model, session, x[:batch])

@@ -91,12 +91,12 @@ def main() -> None:
 
     images, labels = digits("train")
     net = float_network(images, labels, arguments.epochs)
-    prepared = method.prepare(net, (images[:1],), calibration=images[:256].split(64))
+    prepared = method.prepare(net, (images[:2],), calibration=images[:256].split(64))
     train(method, prepared, images, labels, arguments.epochs, rank, world)
 
     if rank == 0:
         graph = method.finish(prepared)
-        model = pq.convert(graph, example_inputs=(images[:1],))
+        model = pq.convert(graph, example_inputs=(images[:2],))
         model.save(arguments.out)
         seen, right = digits("test")
         with torch.no_grad():

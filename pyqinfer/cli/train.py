@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ _WORDS = ", ".join(row.word for row in METHODS if row.trains)
 _HELP = "; ".join(f"{row.word}: {row.summary}" for row in METHODS if row.trains) + "."
 _DATA, _BITS, _BUDGET, _TRAINING = "Data", "Bits", "Budget, for saq, which then chooses bits per layer by --val", "Training"
 # Options that some methods have no use for: parameter of this command, which is a field of the methods' classes -> option.
-_METHOD_OPTIONS = {"rho": "--rho"}
+_METHOD_OPTIONS = {"rho": "--rho", "sparsity": "--sparsity"}
 
 
 def command(
-    context: typer.Context,
     model: str = typer.Argument(help="module:callable or file.py:callable of a torch model."),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     data: Path = typer.Option(
@@ -39,7 +38,9 @@ def command(
     batch_size: int = typer.Option(64, "--batch-size", help="Images per batch.", rich_help_panel=_DATA),
     shift: int = typer.Option(0, "--shift", help="Move training images by up to so many pixels at random.", rich_help_panel=_DATA),
     flip: bool = typer.Option(False, "--flip", help="Mirror one in two training images.", rich_help_panel=_DATA),
-    bits: str = typer.Option("4/4", "--bits", help="Bits of every layer, weights/activations: 8/8, 4/4, t/8 ...", rich_help_panel=_BITS),
+    bits: str | None = typer.Option(
+        None, "--bits", help="Bits of every layer, weights/activations: 8/8, 4/4, t/8 ... Default: by method.", rich_help_panel=_BITS
+    ),
     keep: list[str] = typer.Option([], "--keep", help="Layers that keep other bits: 'fc=8/8'; repeatable.", rich_help_panel=_BITS),
     bits_in: Path | None = typer.Option(
         None, "--bits-in", help="Bits of layers from a JSON file (of `pyqinfer quantize --bits-out`, or by hand).", rich_help_panel=_BITS
@@ -55,16 +56,22 @@ def command(
         None, BUDGET_OPTIONS["latency_ms"], help="Milliseconds of a run, one thread, by layers measured here.", rich_help_panel=_BUDGET
     ),
     epochs: int = typer.Option(10, "--epochs", help="Passes over the images.", rich_help_panel=_TRAINING),
-    lr: float = typer.Option(0.01, "--lr", help="First learning rate; it falls to 0 along a cosine.", rich_help_panel=_TRAINING),
-    weight_decay: float = typer.Option(1e-4, "--weight-decay", help="Of weights.", rich_help_panel=_TRAINING),
+    lr: float | None = typer.Option(
+        None, "--lr", help="First learning rate; it falls to 0 along a cosine. Default: by method.", rich_help_panel=_TRAINING
+    ),
+    weight_decay: float | None = typer.Option(None, "--weight-decay", help="Of weights. Default: by method.", rich_help_panel=_TRAINING),
     freeze_bn: float | None = typer.Option(
         None, "--freeze-bn", help="Share of the training after which BatchNorms are frozen. Default: by method.", rich_help_panel=_TRAINING
     ),
     distill: float = typer.Option(0.0, "--distill", help="Share of the loss that imitates the float model.", rich_help_panel=_TRAINING),
+    search_epochs: int = typer.Option(10, "--search-epochs", help="saq: epochs in which bits are sought.", rich_help_panel=_BUDGET),
     sharpness: Path | None = typer.Option(
         None, "--sharpness", help="saq: draw the loss around the network, before and after (.png).", rich_help_panel=_TRAINING
     ),
-    rho: float = typer.Option(0.4, "--rho", help="saq: norm of the perturbation.", rich_help_panel=_TRAINING),
+    rho: float | None = typer.Option(None, "--rho", help="saq: norm of the perturbation. Default: 0.4.", rich_help_panel=_TRAINING),
+    sparsity: float | None = typer.Option(
+        None, "--sparsity", help="pruned_ternary: share of zeros. Default: 0.88.", rich_help_panel=_TRAINING
+    ),
     seed: int = typer.Option(0, "--seed", help="Decides all that is drawn.", rich_help_panel=_TRAINING),
     device: str = typer.Option("auto", "--device", help="cpu, cuda ...; auto: CUDA where there is one.", rich_help_panel=_TRAINING),
     checkpoint: Path | None = typer.Option(
@@ -77,29 +84,31 @@ def command(
     from pyqinfer.conversion import convert
     from pyqinfer.quantization import quantize
     from pyqinfer.study.training_data import Augmentation, load_splits, training_batches, validation_batches
+    from pyqinfer.train.generator import Search
 
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
-    given = [name for name in _METHOD_OPTIONS if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    wanted = parse_bits(bits)
+    wanted = None if bits is None else parse_bits(bits)
     options: dict[str, Any] = {
-        "weight_bits": wanted.weight,
-        "act_bits": wanted.act,
+        "weight_bits": None if wanted is None else wanted.weight,
+        "act_bits": None if wanted is None else wanted.act,
         "bits": None if bits_in is None else BitConfig.load(bits_in),
         "epochs": epochs,
         "lr": lr,
         "weight_decay": weight_decay,
+        "freeze_bn": freeze_bn,
         "distill": distill,
         "seed": seed,
         "device": device,
         "checkpoint": checkpoint,
         "rho": rho,
+        "sparsity": sparsity,
     }
-    if freeze_bn is not None:
-        options["freeze_bn"] = freeze_bn
     limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
     given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    configuration = _configuration(method, options, given)
+    if given_limits:
+        options["search"] = Search(epochs=search_epochs, warmup=search_epochs // 3)
+    configuration = _configuration(method, options)
     module = load_reference(model)
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"model {model!r}: expected a torch model, got {type(module).__name__}")
@@ -130,17 +139,20 @@ def command(
         _compare(module, converted, quantized, seen)
 
 
-def _configuration(word: str, options: Mapping[str, Any], given: Sequence[str]) -> Any:
-    """The method's configuration. Raises ValueError for a method that trains nothing, and options in ``given`` that it has no use for."""
+def _configuration(word: str, options: Mapping[str, Any]) -> Any:
+    """The method's configuration; options that are None are left to it.
+
+    Raises ValueError for a method that trains nothing, and for options that it has no use for.
+    """
     row = find_method(word)
     if not row.trains:
         raise ValueError(f"--method {word} needs no training: use `pyqinfer quantize`; methods that train are {_WORDS}")
     method = row.load()
     taken = {field.name for field in fields(method)}
-    unused = [_METHOD_OPTIONS[name] for name in given if name not in taken]
+    unused = [option for name, option in _METHOD_OPTIONS.items() if options[name] is not None and name not in taken]
     if unused:
         raise ValueError(f"--method {word} has no use for {', '.join(unused)}")
-    return method(**{name: value for name, value in options.items() if name in taken})
+    return method(**{name: value for name, value in options.items() if name in taken and value is not None})
 
 
 def _compare(module: Any, converted: Any, quantized: Any, seen: Any) -> None:

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx.experimental import _config as config
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
-from pyqinfer.frontend.guards import pinned_symbols
+from pyqinfer.frontend.guards import hold_for, pinned_symbols
 
 # What torch takes as indices of an embedding; the engine's are int32.
 INDEX_TYPES = (torch.int64, torch.int32)
@@ -66,15 +66,19 @@ def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int])
 
     The batch is axis 0; other axes are those of inputs of rank 4.
     """
+    # Torch's kernels ask whether a size is 1 to know a tensor's layout. The answer no leaves the size open, the answer yes would fix it.
+    batched = tuple(torch.cat([x, x]) if 0 in axes and x.ndim and x.shape[0] == 1 else x for x in examples)
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
-    for x in examples:
+    for x in batched:
         shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and (axis == 0 or x.ndim == 4)}
     try:
         with sizes_are_sizes():
-            program = torch.export.export(model, examples, dynamic_shapes=shapes)
+            program = torch.export.export(model, batched, dynamic_shapes=shapes)
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
-    return None if 0 in axes & _fixed_axes(program) else program
+    pairs = [pair for shape, x in zip(_input_shapes(program), examples, strict=True) for pair in zip(shape, x.shape, strict=True)]
+    fits = hold_for([(size, number) for size, number in pairs if not is_concrete_int(size)])
+    return program if fits and 0 not in axes & _fixed_axes(program) else None
 
 
 def _input_shapes(program: ExportedProgram) -> list[list[Any]]:

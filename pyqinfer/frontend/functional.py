@@ -51,10 +51,10 @@ def functional_graph(program: ExportedProgram) -> GraphModule:
 
 @cache
 def _decompositions() -> dict[Any, Any]:
-    """torch's decompositions of all ops that no handler knows."""
+    """torch's decompositions of all its ops that no handler knows; those of other libraries are what their quantizers left."""
     known = {op.removeprefix("aten::") for source in SOURCES for op in source.handlers} | set(aten.HANDLERS) | IGNORED
     defaults: dict[Any, Any] = dict(torch.export.default_decompositions().items())  # type: ignore[no-untyped-call]
-    table = {op: function for op, function in defaults.items() if _name(op) not in known}
+    table = {op: function for op, function in defaults.items() if op.namespace == "aten" and _name(op) not in known}
     packets = [getattr(torch.ops.aten, name) for name in _UNROLLED]
     return table | dict(torch._decomp.get_decompositions(packets))
 

@@ -18,7 +18,7 @@ _NO_BOUND = 2**31 - 1
 # The least size of which torch.export says anything: it treats 0 and 1 apart, and lets its programs run with both.
 _LEAST_SAID = 2
 # Where torch computes what an operation gives, as opposed to its modules and functions, which belong to a model.
-_TRACING = ("_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
+_TRACING = ("_ops.py", "_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
@@ -66,6 +66,13 @@ def conditions_of(sizes: Iterable[Any], names: Mapping[sympy.Symbol, int | str])
             if part != sympy.true:
                 found[_condition(part, names)] = None
     return list(found)
+
+
+def hold_for(sizes: Sequence[tuple[Any, int]]) -> bool:
+    """Whether a graph is the model's where its inputs' open sizes have these numbers."""
+    numbers = {size.node.expr: number for size, number in sizes if size.node.expr.is_Symbol}
+    found = _expressions([size for size, _ in sizes], numbers)
+    return all(expression.subs(numbers) != sympy.false for expression in found)
 
 
 def pinned_symbols(sizes: Iterable[Any]) -> set[sympy.Symbol]:

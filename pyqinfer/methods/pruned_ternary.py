@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pyqinfer.bits import FLOAT, BitConfig, LayerBits, WeightBits
+from pyqinfer.bits import FLOAT, LayerBits, WeightBits
 from pyqinfer.quantization.graph import Layer
 from pyqinfer.quantization.pipeline import Settings
 from pyqinfer.train.method import TrainingMethod
@@ -68,11 +68,6 @@ class PrunedTernary(TrainingMethod):
             raise ValueError(f"scale: expected 'tensor' or 'channel', got {self.scale!r}")
         if not 0 <= self.prune_share <= self.fix_share <= 1:
             raise ValueError(f"prune_share, fix_share: expected 0 <= {self.prune_share} <= {self.fix_share} <= 1")
-
-    @classmethod
-    def from_options(cls, *, bits: LayerBits, bits_in: BitConfig | None, **recipe: Any) -> PrunedTernary:
-        """The configuration that options of ``pyqinfer train`` ask for."""
-        return cls(weight_bits=bits.weight, act_bits=bits.act, bits=bits_in, **recipe)
 
     def parts(self) -> Parts:
         return _TernaryParts(self.start_settings, self.scale == "channel")

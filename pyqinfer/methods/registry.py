@@ -49,8 +49,8 @@ METHODS = (
     MethodRow("ZeroQ", "zeroq", "without data"),
     MethodRow("OMPQ", "ompq", "bits by orthogonality of layers"),
     MethodRow("QAT", "qat", "training with learned steps", trains=True),
-    MethodRow("PrunedTernary", "pruned_ternary", "training of sparse ternary weights", trains=True),
     MethodRow("SAQ", "saq", "training towards flat minima", trains=True),
+    MethodRow("PrunedTernary", "pruned_ternary", "training of sparse ternary weights", trains=True),
 )
 METHOD_WORDS = ", ".join(row.word for row in METHODS if not row.trains)  # of those that need no labelled batches
 

@@ -17,7 +17,7 @@ from pyqinfer.quantization.graph import Layer, TracedModel
 class FoldedNorm:
     """A BatchNorm that was folded, ``gamma * (y - mean) / sqrt(variance + eps) + beta``: float32 tensors [channels].
 
-    ``mean`` is that of the layer's sums without its bias.
+    ``mean`` is that of the layer's sums without its bias; ``momentum``: share of a batch's statistics in the running ones, in training.
     """
 
     gamma: Tensor
@@ -25,6 +25,7 @@ class FoldedNorm:
     mean: Tensor
     variance: Tensor
     eps: float
+    momentum: float = 0.1
 
 
 def fold_batch_norm(traced: TracedModel) -> dict[str, FoldedNorm]:
@@ -70,4 +71,10 @@ def _fold(traced: TracedModel, layer: Layer, batch_norm: Node) -> FoldedNorm:
     bias = old_bias.double() if old_bias is not None else torch.zeros_like(mean)
     traced.replace_weight(layer, (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).float())
     traced.replace_bias(layer, ((bias - mean) * gain + beta).float())
-    return FoldedNorm(gamma.float(), beta.float(), (mean - bias).float(), variance.float(), eps)
+    return FoldedNorm(gamma.float(), beta.float(), (mean - bias).float(), variance.float(), eps, momentum_of(batch_norm))
+
+
+def momentum_of(batch_norm: Node) -> float:
+    """A BatchNorm's momentum; torch's default for one that averages over all batches, which a graph does not say."""
+    momentum = batch_norm.args[5]
+    return momentum if isinstance(momentum, float) and 0 < momentum <= 1 else FoldedNorm.momentum

@@ -21,7 +21,6 @@ from pyqinfer.allocation.problem import InfeasibleError, Problem, within
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import with_progress
-from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import QuantNode, quantizable_nodes
 from pyqinfer.quantization.pipeline import Settings
 from pyqinfer.train.loop import Loss, Stepper, Trainer
@@ -142,8 +141,7 @@ class Generator:
         seed: int,
     ) -> None:
         self.task, self.search, self.loss, self.rho, self.seed = task, search, loss, rho, seed
-        traced = TracedModel(task.model, task.example_inputs)
-        self.nodes: list[QuantNode] = quantizable_nodes(traced)
+        self.nodes: list[QuantNode] = quantizable_nodes(task.traced())
         by_time = task.budget is not None and task.budget.latency_ms is not None
         candidates = search.candidates or (_BY_TIME if by_time else _BY_BITS)
         self.plan: Plan = build_plan(task, self.nodes, lambda node, bits: 0.0, Rules(candidates, first_last, tie_blocks=True))
@@ -228,12 +226,13 @@ class Generator:
         assert self.task.val is not None
         return [self.trainer.split(batch) for batch in self.task.val]
 
-    def _policy_epoch(self, epoch: int) -> None:
+    def _policy_epoch(self, epoch: int, say: Callable[[str], None]) -> None:
         self.epoch = epoch + 1
         if self.epoch <= self.search.warmup:
             return
         held_out = self._held_out()
-        for i in with_progress(range(self.search.policy_steps), "training the policy"):
+        for i in range(self.search.policy_steps):
+            say(f"training the policy, step {i + 1} of {self.search.policy_steps}")
             draw = self.policy.draw()
             self.select(draw.choices)
             found = self._measured([held_out[i % len(held_out)]])

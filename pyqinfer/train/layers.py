@@ -20,7 +20,6 @@ class TrainedNorm(nn.Module):
 
     Args:
         norm: where it starts.
-        momentum: share of a batch's statistics in the running ones.
 
     Attributes:
         passive: whether running statistics are left alone in training mode, where the batch's own are used: for a second pass over a batch.
@@ -29,12 +28,12 @@ class TrainedNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, norm: FoldedNorm, momentum: float = 0.1) -> None:
+    def __init__(self, norm: FoldedNorm) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(norm.gamma.clone()), nn.Parameter(norm.beta.clone())
         self.register_buffer("running_mean", norm.mean.clone())
         self.register_buffer("running_var", norm.variance.clone())
-        self.eps, self.momentum = norm.eps, momentum
+        self.eps, self.momentum = norm.eps, norm.momentum
         self.frozen = self.passive = False
 
     def freeze(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,15 @@ _COLUMNS = (
     Column("val_top1", "val top-1 %", ".2f"),
     Column("seconds", "s", ".1f"),
 )
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A list of batches, or a data loader."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Stepper(Protocol):
@@ -79,55 +89,56 @@ class Trainer:
     Args:
         prepared: the module; it moves to the recipe's device.
         recipe: settings.
-        train: batches; ``len()`` of it counts, or it is read once to count them.
+        train: batches, whose ``len()`` counts; read once in each epoch.
         val: batches that are looked at after each epoch, or None.
         inputs: how many things of a batch the model is given.
         stepper: how gradients are had. advance: called with the prepared module and the share of the training done, before each step.
         teacher: the float model, for distillation.
-        after_epoch: called with the number of the epoch that ended, from 0, before its checkpoint is written.
+        after_epoch: called with the number of the epoch that ended, from 0, before its checkpoint is written, and with a function that
+            puts text beside the progress bar.
         settings: text that a checkpoint must agree with.
     """
 
     prepared: Prepared
     recipe: Recipe
-    train: Iterable[Any]
+    train: Batches
     val: Iterable[Any] | None
     inputs: int
     stepper: Stepper = field(default_factory=PlainStepper)
     advance: Callable[[Prepared, float], None] = lambda prepared, share: None
     teacher: nn.Module | None = None
     settings: str = ""
-    after_epoch: Callable[[int], None] = lambda epoch: None
+    after_epoch: Callable[[int, Callable[[str], None]], None] = lambda epoch, say: None
 
     def run(self) -> Report:
         """Train; the figures of every epoch come back. Raises ValueError for a loss that is not finite, or no batches."""
         recipe, device = self.recipe, self.recipe.device_name
-        self.prepared.to(device)
+        # Convolutions take a quarter less time on a CPU with channels last.
+        self.prepared.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.teacher is not None:
             self.teacher.to(device)
         groups = self.prepared.parameter_groups(recipe.weight_decay)
         optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
         done, rows = load_checkpoint(recipe.checkpoint, self.settings, self.prepared, optimizer, device)
         with kept_generators(), torch.enable_grad():
-            batches = self.train if hasattr(self.train, "__len__") else list(self.train)
-            steps = len(batches)  # type: ignore[arg-type]
+            steps = len(self.train)
             if not steps:
                 raise ValueError("train: no batches")
             with TrainingBar("training", recipe.epochs * steps, recipe.progress) as bar:
                 for epoch in range(done, recipe.epochs):
-                    seed_epoch(recipe.seed, epoch, batches)
-                    rows.append(self._epoch(epoch, batches, steps, optimizer, bar))
-                    self.after_epoch(epoch)
+                    seed_epoch(recipe.seed, epoch, self.train)
+                    rows.append(self._epoch(epoch, steps, optimizer, bar))
+                    self.after_epoch(epoch, partial(bar.update, (epoch + 1) * steps))
                     if recipe.checkpoint is not None:
                         save_checkpoint(recipe.checkpoint, self.settings, epoch + 1, self.prepared, optimizer, rows)
         return self._report(rows)
 
-    def _epoch(self, epoch: int, batches: Iterable[Any], steps: int, optimizer: torch.optim.SGD, bar: TrainingBar) -> dict[str, Cell]:
+    def _epoch(self, epoch: int, steps: int, optimizer: torch.optim.SGD, bar: TrainingBar) -> dict[str, Cell]:
         start = time.monotonic()
         total = self.recipe.epochs * steps
         figures = _Figures()
         self.prepared.train()
-        for i, batch in enumerate(batches):
+        for i, batch in enumerate(self.train):
             done = epoch * steps + i
             self.advance(self.prepared, done / total)
             rate = self.recipe.rate(done / total, self.prepared.is_frozen)

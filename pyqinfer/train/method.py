@@ -16,7 +16,7 @@ from pyqinfer.frontend.export import check_examples, evaluation_mode
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.chosen_bits import ChosenBits
 from pyqinfer.quantization.pipeline import Settings
-from pyqinfer.train.loop import PlainStepper, Stepper, Trainer
+from pyqinfer.train.loop import Batches, PlainStepper, Stepper, Trainer
 from pyqinfer.train.prepare import Parts, prepare
 from pyqinfer.train.prepared import Prepared
 from pyqinfer.train.recipe import Recipe
@@ -106,6 +106,7 @@ class TrainingMethod(Recipe, ChosenBits):
         """
         if task.train is None:
             raise ValueError(f"train: {type(self).__name__} needs labelled batches, such as a torch DataLoader")
+        task = replace(task, train=_repeatable(task.train), val=None if task.val is None else _repeatable(task.val))
         task = replace(task, calibration=self.calibration_of(task))
         prepared = self.prepare_task(task)
         trainer = self.trainer(prepared, task)
@@ -130,7 +131,7 @@ class TrainingMethod(Recipe, ChosenBits):
         return Trainer(
             prepared=prepared,
             recipe=self,
-            train=task.train,
+            train=_repeatable(task.train),
             val=task.val,
             inputs=prepared.blueprint.traced.input_count,
             stepper=self.stepper(prepared),
@@ -162,6 +163,11 @@ class TrainingMethod(Recipe, ChosenBits):
                 if samples >= _CALIBRATION_SAMPLES:
                     break
         return found
+
+
+def _repeatable(batches: Iterable[Any]) -> Batches:
+    """Batches that can be counted and read in every epoch: what is no collection or data loader is read once and kept."""
+    return batches if isinstance(batches, Batches) else list(batches)
 
 
 class _Teacher(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from pyqinfer.names import unique_name
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.aten_traits import Kind, kind_of
 from pyqinfer.quantization.emit import readers_of_values
-from pyqinfer.quantization.fold import FoldedNorm
+from pyqinfer.quantization.fold import FoldedNorm, momentum_of
 from pyqinfer.quantization.graph import Layer, operand
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.pipeline import Settings, Start, activation_params, begin
@@ -127,7 +128,7 @@ class _Builder:
         if norm is not None:
             divisor = start.divisors.get(layer.name, torch.ones(1, dtype=torch.float64))
             gamma, beta = ((t.double() / divisor).float() for t in (norm.gamma, norm.beta))
-            norm = FoldedNorm(gamma, beta, norm.mean, norm.variance, norm.eps)
+            norm = replace(norm, gamma=gamma, beta=beta)
         weight = self._weight(layer, norm)
         bias = self.traced.bias(layer) if norm is None else None
         trained = None if norm is None else self.parts.norm(norm, layer.name)
@@ -163,7 +164,7 @@ class _Builder:
         gamma = torch.ones_like(mean) if gamma is None else gamma
         beta = torch.zeros_like(mean) if beta is None else beta
         eps: Any = node.args[6]
-        module = self.parts.norm(FoldedNorm(gamma, beta, mean, variance, float(eps)), None)
+        module = self.parts.norm(FoldedNorm(gamma, beta, mean, variance, float(eps), momentum_of(node)), None)
         path = self._add("norms", node.name, module)
         with self.traced.module.graph.inserting_before(node):
             value = self.traced.module.graph.call_module(path, (operand(node),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -152,9 +152,10 @@ class Prepared(nn.Module):
         gain, bias = trained.affine()
         codes = trained.weight.codes()
         if codes is not None:
-            emit_weight(traced, layer, codes if gain is None else codes.times(gain))
+            codes = codes if gain is None else codes.times(gain)
+            emit_weight(traced, layer, replace(codes, codes=codes.codes.contiguous()))
         else:
-            weight = trained.weight.effective().detach().cpu().clone()
+            weight = trained.weight.effective().detach().cpu().clone(memory_format=torch.contiguous_format)
             shape = (-1, *[1] * (weight.ndim - 1))
             traced.replace_weight(layer, weight if gain is None else weight * gain.reshape(shape))
         if bias is not None:

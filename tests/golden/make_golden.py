@@ -38,8 +38,39 @@ class Everything(nn.Module):
         return self.head(self.pool(x).mean((2, 3)))
 
 
+class Skip(nn.Module):
+    """A U-Net of one level, whose heights and widths have to be even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(11, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        small = torch.relu(self.down(nn.functional.max_pool2d(x, 2)))
+        return self.up(torch.cat([x, nn.functional.interpolate(small, scale_factor=2.0)], 1))
+
+
 def main() -> None:
-    """Makes what version 1.1 added: entropy-coded trits, of a network most of whose weights are zeros."""
+    """Makes what version 1.1 added: entropy-coded trits, of a network most of whose weights are zeros, and conditions on sizes."""
+    make_sparse()
+    make_conditions()
+
+
+def make_conditions() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 12, 14)
+    quantized = pq.quantize(Skip().eval(), pq.PTQ(), example_inputs=(x,), calibration=[(x,)], dynamic_size=True)
+    save(pq.convert(quantized, example_inputs=(x,), samples=2), f"v{VERSION}-conditions.pqi")
+
+
+def save(model: pq.Model, name: str) -> None:
+    path = HERE / name
+    model.save(path)
+    sums = HERE / "SHA256SUMS"
+    sums.write_text(sums.read_text() + f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+
+
+def make_sparse() -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 3, 37, 29)
     model = Everything()
@@ -49,10 +80,7 @@ def main() -> None:
             parameter.data[parameter.abs() < parameter.abs().quantile(0.85)] = 0
     method = pq.PTQ(weight_bits="ternary", first_last=None)
     quantized = pq.quantize(model.eval(), method, example_inputs=(x,), calibration=[(x,)])
-    path = HERE / f"v{VERSION}-sparse-ternary-a8.pqi"
-    pq.convert(quantized, example_inputs=(x,), samples=2).save(path)
-    sums = HERE / "SHA256SUMS"
-    sums.write_text(sums.read_text() + f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    save(pq.convert(quantized, example_inputs=(x,), samples=2), f"v{VERSION}-sparse-ternary-a8.pqi")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ namespace pqi::test {
 namespace {
 
 constexpr int kRuns = 100;
+constexpr int64_t kOpenSize = 8;
 
 // The inputs and outputs of calls of one shape.
 struct Call {
@@ -69,7 +70,7 @@ struct Call {
   std::vector<pqi_tensor> inputs, outputs;
 };
 
-// A loaded file and a session; `size` stands for every height and width, `batch` for dimension 0 that the model leaves open.
+// A loaded file and a session; kOpenSize stands for every height and width, `batch` for dimension 0 that the model leaves open.
 class Network {
  public:
   Network(const std::vector<uint8_t>& file, int threads) {
@@ -94,7 +95,7 @@ class Network {
       EXPECT_EQ(pqi_model_input(model_, i, &port, nullptr), PQI_OK);
       pqi_tensor tensor = {port.dtype, port.rank, {}, nullptr, port.dtype == PQI_F32 ? sizeof(float) : 1};
       for (size_t d = 0; d < port.rank; ++d) {
-        tensor.shape[d] = port.shape[d] < 0 ? batch : port.shape[d];
+        tensor.shape[d] = port.shape[d] >= 0 ? port.shape[d] : d == 0 ? batch : kOpenSize;
         tensor.bytes *= static_cast<size_t>(tensor.shape[d]);
       }
       call.memory.emplace_back(tensor.bytes + offset);
