@@ -103,6 +103,21 @@ std::unique_ptr<Step> Finish(const PrepareContext& context, const ConvGeometry& 
   return step;
 }
 
+// Puts step*code + base[c] in the place of every code if all of these fit a code of eight bits, and tells whether. The sums are the same
+// integers, and without a base no kernel has to add up its windows. There are codes.size() / base.size() codes to a channel.
+bool FoldBase(int32_t step, Span<const int32_t> base, std::vector<int8_t>* codes) {
+  if (base.empty()) return false;
+  const size_t per_channel = codes->size() / base.size();
+  std::vector<int8_t> folded(codes->size());
+  for (size_t i = 0; i < folded.size(); ++i) {
+    const int64_t v = int64_t{step} * (*codes)[i] + base[i / per_channel];
+    if (v < -127 || v > 127) return false;
+    folded[i] = static_cast<int8_t>(v);
+  }
+  *codes = std::move(folded);
+  return true;
+}
+
 }  // namespace
 
 kernels::ConvShape ConvGeometry::Bind(const ConcreteShape& in) const {
@@ -122,12 +137,16 @@ Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const 
   const NodeView& view = context.view;
   const float* bias = DataOrNull(Elements<float>(view, "bias"));
   if (IsInteger(view)) {
-    PQI_ASSIGN_OR_RETURN(const std::vector<int8_t> codes, Codes(view));
+    PQI_ASSIGN_OR_RETURN(std::vector<int8_t> codes, Codes(view));
     const std::vector<float> scale = ScaleProducts(view);
-    const Span<const int32_t> base = Elements<int32_t>(view, "base");
+    Span<const int32_t> base = Elements<int32_t>(view, "base");
     pack::WeightsU8 weights;
-    weights.codes = codes.data();
     weights.step = static_cast<int32_t>(std::get<uint64_t>(view.node.attrs.at("step")));
+    if (FoldBase(weights.step, base, &codes)) {
+      weights.step = 1;
+      base = {};
+    }
+    weights.codes = codes.data();
     weights.scale = scale.data();
     weights.bias = bias;
     weights.base = base.empty() ? nullptr : base.data();
