@@ -278,6 +278,21 @@ def test_the_engine_gives_the_graphs_classes(net: nn.Module, weight_bits: int, a
     assert (engine.argmax(1) == exact.argmax(1)).all()
 
 
+def test_zero_free_weights_take_every_algorithm_that_others_take() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1)).eval()
+    x = torch.randn(2, 3, 16, 16)
+    method = pq.SAQ(2, 4)
+    model = pq.convert(method.finish(method.prepare(net, (x,))), example_inputs=(x,))
+    layer = next(node for node in model.graph["nodes"] if node["name"] == "2")
+    assert "base" in layer["constants"]
+    reference = pq.Session(model, threads=1, isa="reference")(x)
+    for isa in pq.cpu_info()["isas"]:
+        session = pq.Session(model, threads=1, isa=isa)
+        assert not any("base" in entry["reason"] for entry in session.layers())
+        np.testing.assert_array_equal(session(x), reference)
+
+
 def test_saq_holds_the_digits_network_at_four_bits_on_its_own_grid() -> None:
     images = digits_net.data("train")[0]
     graph = pq.quantize(
