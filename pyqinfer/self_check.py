@@ -171,7 +171,7 @@ def _resemble(expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> 
 
 
 def _resized(x: Tensor, numerator: int, denominator: int) -> Tensor:
-    """Images of another height and width: cut off, or repeated. The width changes by another share than the height where both may."""
+    """Images whose height and width are that share of the given ones': cut off, or repeated."""
     height, width = (max(1, size * numerator // denominator) for size in x.shape[2:])
     rows, columns = torch.arange(height) % x.shape[2], torch.arange(width) % x.shape[3]
     return x[:, :, rows][:, :, :, columns]

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command import invoke
 
 import pyqinfer as pq
-from pyqinfer.cli.app import app
 
 MODEL = """
 import torch
@@ -25,12 +24,6 @@ def net():
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
     ).eval()
 """
-
-
-def invoke(*arguments: str | Path) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
-    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

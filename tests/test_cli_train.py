@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from command import invoke
 
 import pyqinfer as pq
-from pyqinfer.cli.app import app
 from pyqinfer.study.labelled import Arrays
 from pyqinfer.study.training_data import Augmentation, load_splits, training_batches
 
@@ -29,12 +28,6 @@ def net():
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10),
     ).eval()
 """
-
-
-def invoke(*arguments: str | Path) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
-    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from benchmarks.methods.entries import fixed
 from pyqinfer.bits import LayerBits
 from pyqinfer.study.grid import FLOAT_METHOD, Entry, Limit, parse_limit
 
-# As many BOPs as uniform 4/4 and 3/3 have with first and last layer at 8/8, or a little less.
+# These budgets are the BOPs of uniform 4/4 and 3/3 with first and last layer at 8/8, or a little less.
 _LIKE_4, _LIKE_3 = "bops=1.58%", "bops=0.9%"
 
 
@@ -29,7 +29,8 @@ class Recipe:
     ternary: int = 3
 
 
-# Of the zoo's networks; an image costs the wide network 16 times as much as the others. Folders of the user's have the first.
+# The trainings of the zoo's networks differ because an image costs the wide network 16 times as much as the others. A user's folder of
+# images gets the training that stands first.
 FOLDER_RECIPE = Recipe(epochs=10)
 RECIPES = {
     "resnet20_glyphs": Recipe(epochs=6),

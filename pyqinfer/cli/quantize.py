@@ -90,8 +90,7 @@ def command(
 
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
-    limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
-    given_limits = {name: limit for name, limit in limits.items() if limit is not None}
+    given_limits = limits_of(budget_bops, budget_mb, budget_bits, budget_ms)
     budget = Budget(**given_limits, threads=threads, isa=isa) if given_limits else None
     if budget is not None and bits_in is not None:
         raise ValueError("--bits-in gives the bits, a budget chooses them: use one of the two")
@@ -124,6 +123,11 @@ def command(
         (allocation if allocation is not None else _bits_of(converted, shapes)).save(bits_out)
     converted.save(out)
     print_report(converted.summary(shapes), output)
+
+
+def limits_of(*values: float | None) -> dict[str, Any]:
+    """Fields of pq.Budget, from what its options hold, in the order of BUDGET_OPTIONS; None: not given."""
+    return {name: value for name, value in zip(BUDGET_OPTIONS, values, strict=True) if value is not None}
 
 
 def _configuration(word: str, options: Mapping[str, Any], given: Sequence[str], budget: Budget | None) -> Any:

@@ -12,7 +12,7 @@ import typer
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
 from pyqinfer.cli.common import InputOption, OutputOption, Style, load_reference, model_input_shapes, named_progress, print_report, stderr
-from pyqinfer.cli.quantize import BUDGET_OPTIONS, parse_keep
+from pyqinfer.cli.quantize import BUDGET_OPTIONS, limits_of, parse_keep
 from pyqinfer.methods.registry import METHODS, find_method
 
 _WORDS = ", ".join(row.word for row in METHODS if row.trains)
@@ -104,8 +104,7 @@ def command(
         "rho": rho,
         "sparsity": sparsity,
     }
-    limits = {"bops": budget_bops, "size_mb": budget_mb, "avg_weight_bits": budget_bits, "latency_ms": budget_ms}
-    given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    given_limits = limits_of(budget_bops, budget_mb, budget_bits, budget_ms)
     if given_limits:
         options["search"] = Search(epochs=search_epochs, warmup=search_epochs // 3)
     configuration = _configuration(method, options)

@@ -1,15 +1,24 @@
-"""Layer names and source lines from the metadata that torch.export leaves on every node."""
+"""Names in a graph: those of layers and source lines, from the metadata that torch.export leaves, and of attributes."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from pyqinfer.names import unique_name
 from pyqinfer.ops import OPS
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def attribute_of(module: GraphModule, node: Node) -> Any:
+    """What a get_attr node of the module's graph stands for."""
+    found: Any = module
+    for part in str(node.target).split("."):
+        found = getattr(found, part)
+    return found
 
 
 class Namer:

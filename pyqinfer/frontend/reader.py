@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.naming import Namer, source_line
+from pyqinfer.frontend.naming import Namer, attribute_of, source_line
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
@@ -249,9 +249,7 @@ class GraphReader:
         return SymbolicSize(None)
 
     def _attribute(self, node: Node) -> Any:
-        found: Any = self.module
-        for part in str(node.target).split("."):
-            found = getattr(found, part)
+        found = attribute_of(self.module, node)
         return found.detach() if isinstance(found, Tensor) else found
 
     def _outputs(self, node: Node) -> list[Any]:

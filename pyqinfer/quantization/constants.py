@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
+from pyqinfer.frontend.naming import attribute_of
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import op_name
 
@@ -61,7 +62,7 @@ def use_linear_layers(module: GraphModule) -> int:
             continue
         if bias is not None and not (isinstance(bias, Node) and bias.op == "get_attr" and bias.meta["val"].ndim == 1):
             continue
-        transposed = _attribute(module, weight).t().contiguous()
+        transposed = attribute_of(module, weight).detach().t().contiguous()
         name = unique_name(f"{node.name}_weight", lambda taken: hasattr(module, taken))
         module.register_buffer(name, transposed)
         with module.graph.inserting_before(node):
@@ -114,11 +115,3 @@ def _is_matrix(value: Any) -> bool:
         return False
     tensor = value.meta["val"]
     return isinstance(tensor, Tensor) and tensor.ndim == 2
-
-
-def _attribute(module: GraphModule, node: Node) -> Tensor:
-    found: Any = module
-    for part in str(node.target).split("."):
-        found = getattr(found, part)
-    assert isinstance(found, Tensor)
-    return found.detach()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend.guards import numbers_of
-from pyqinfer.frontend.naming import Namer
+from pyqinfer.frontend.naming import Namer, attribute_of
 from pyqinfer.quantization.aten_traits import op_name
 
 # A graph with a smaller share of integer arithmetic than this is not what the user asked for.
@@ -80,7 +80,6 @@ def _shape(value: Any) -> list[int]:
         return []
     if isinstance(value.meta.get("val"), Tensor):
         return list(numbers_of(value.meta["val"].shape))
-    found: Any = value.graph.owning_module
-    for part in str(value.target).split("."):
-        found = getattr(found, part)
-    return list(found.shape)
+    owner = value.graph.owning_module
+    assert isinstance(owner, GraphModule)
+    return list(attribute_of(owner, value).shape)

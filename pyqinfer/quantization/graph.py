@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend import sizes_of_inputs
 from pyqinfer.frontend.functional import export_functional
-from pyqinfer.frontend.naming import Namer
+from pyqinfer.frontend.naming import Namer, attribute_of
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
 from pyqinfer.quantization.constants import fold_constants, use_linear_layers
@@ -148,9 +148,7 @@ class TracedModel:
 
     def constant(self, node: Node) -> Tensor:
         """The tensor of a get_attr node."""
-        value: Any = self.module
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
+        value = attribute_of(self.module, node)
         assert isinstance(value, Tensor)
         return value.detach()
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.fx import GraphModule
 
-from pyqinfer.bits import BitConfig, LayerBits
+from pyqinfer.bits import LayerBits
 from pyqinfer.frontend.export import check_examples, evaluation_mode
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.chosen_bits import ChosenBits
@@ -143,10 +143,6 @@ class TrainingMethod(Recipe, ChosenBits):
     def prepare_task(self, task: Task) -> Prepared:
         """A task's model as a module to train."""
         return prepare(task, lambda names: self.layer_bits(names, task.keep), self.parts())
-
-    def layer_bits(self, names: list[str], keep: Mapping[str, LayerBits | str]) -> BitConfig:
-        """Bits of every layer, see :class:`~pyqinfer.quantization.chosen_bits.ChosenBits`."""
-        return super().layer_bits(names, keep)
 
     def calibration_of(self, task: Task) -> Iterable[Any]:
         """A task's calibration batches, or the first training batches in their place."""

@@ -9,7 +9,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
-from pyqinfer.frontend.aten.one_row import in_one_dimension
+from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -78,19 +78,18 @@ def _gelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return unary(reader, node, operand(reader, a), "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
 
 
-def _prelu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def _prelu(reader: GraphReader, node: Node, a: Arguments) -> Any:
     slope, x = reader.constant(a["weight"], "weight").ravel(), operand(reader, a)
     if slope.size == 1:
         return unary(reader, node, x, "leaky_relu", slope[0])
-    if len(x.shape) == 3:
-        row: ir.Value = _PRELU_1D(reader, node, a)
-        return row
+    return in_one_or_two_dimensions(_prelu_per_channel)(reader, node, a)
+
+
+def _prelu_per_channel(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    slope, x = reader.constant(a["weight"], "weight").ravel(), operand(reader, a)
     if len(x.shape) not in (2, 4):
         raise NotSupportedHere(f"prelu with a slope per channel over rank {len(x.shape)}")
     return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
-
-
-_PRELU_1D = in_one_dimension(_prelu)
 
 
 HANDLERS: dict[str, Handler] = {

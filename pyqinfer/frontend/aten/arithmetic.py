@@ -98,12 +98,10 @@ def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if exponent < 0:
         positive = inner(_pow(reader, node, {**a, "exponent": -exponent}))
         return with_constant(reader, node, positive, 1.0, "rdiv")
-    if exponent != int(exponent) or exponent > _LARGEST_PRODUCT:
-        if exponent == int(exponent):
-            raise NotSupportedHere(f"a power of {exponent}")
+    if exponent % 1:
         return unary(reader, node, inner(scaled(reader, node, inner(unary(reader, node, x, "log")), float(exponent))), "exp")
-    if exponent == 0:
-        raise NotSupportedHere("a power of 0")
+    if not 0 < exponent <= _LARGEST_PRODUCT:
+        raise NotSupportedHere(f"a power of {exponent}")
     return _power(reader, node, x, int(exponent))
 
 
