@@ -1,11 +1,14 @@
 // Low-bit layers by every algorithm that is exact for them, one thread, relu and requantization included:
-// lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>/<layer>. GMAC/s count the multiplications of a direct convolution, and of_peak
+// lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>[z<percent of zeros>]/<layer>. Rows with zeros take turns among several layers
+// with weights of their own, as in a network, so that nothing learns the places of the zeros. GMAC/s count the multiplications of a direct convolution, and of_peak
 // is their share of the dot-product peak, so Winograd and inner products can pass 1. The costs of csrc/plan/cost.cc are fitted to these
 // rows.
+#include <algorithm>
 #include <limits>
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
+#include "conv/sparse.h"
 #include "kernels/kernel_set.h"
 
 namespace pqi::bench {
@@ -28,9 +31,15 @@ constexpr Layer kLayers[] = {
 struct Bits {
   const char* name;
   int act_max, code_max;
+  double zeros = 0;  // share of the weights that are pruned; those that are random zeros come on top
 };
 constexpr Bits kBits[] = {{"w4a4", 15, 7},  {"wta4", 15, 1},   {"w4a6", 63, 7},  {"w4a7", 127, 7},  {"wta7", 127, 1},
-                          {"w6a6", 63, 31}, {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127}};
+                          {"w6a6", 63, 31}, {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127},
+                          {"wta4z50", 15, 1, 0.25},       {"wta4z80", 15, 1, 0.7},     {"wta4z89", 15, 1, 0.8335}, {"wta4z95", 15, 1, 0.925},
+                          {"wta6z89", 63, 1, 0.8335},     {"wta8z50", 255, 1, 0.25},   {"wta8z80", 255, 1, 0.7},   {"wta8z89", 255, 1, 0.8335},
+                          {"wta8z95", 255, 1, 0.925}};
+
+constexpr int kTurns = 8;
 
 struct Candidate {
   const char* name;
@@ -40,6 +49,7 @@ struct Candidate {
 // The algorithms that are exact for these bits, by the conditions of csrc/conv/exact.h for the largest codes.
 std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
   std::vector<Candidate> out = {{"direct", {}}};
+  if (bits.zeros > 0 && set.sparse_positions > 0) out.push_back({"sparse", conv::SparseAlgorithm()});
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
   const bool winograd_1d = k == 3 && set.winograd_1d.input != nullptr && bits.act_max < 128 && bits.code_max <= 42;
   const bool winograd_1d4 = k == 3 && set.winograd_1d4.input != nullptr && bits.act_max <= 25 && bits.code_max <= 18;
@@ -79,7 +89,7 @@ void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits b
   s.kh = s.kw = layer.k;
   s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = layer.k / 2;
   const auto x = RandomBuffer<uint8_t>(s.h * s.w * s.c, 0, bits.act_max);
-  const auto codes = RandomBuffer<int8_t>(s.oc * s.taps() * s.c, -bits.code_max, bits.code_max);
+  auto codes = RandomBuffer<int8_t>(s.oc * s.taps() * s.c, -bits.code_max, bits.code_max);
   const auto scale = RandomBuffer<float>(s.oc, 1, 1), bias = RandomBuffer<float>(s.oc, -3, 3);
   AlignedBuffer<uint8_t> y(static_cast<size_t>(s.rows() * s.oc));
   pack::WeightsU8 weights;
@@ -87,17 +97,32 @@ void RunLayer(benchmark::State& state, const KernelSet* set, Layer layer, Bits b
   weights.scale = scale.data();
   weights.bias = bias.data();
   weights.qmax = bits.act_max;
-  const conv::PackedConvU8 packed(*set, s, weights, algorithm);
-  AlignedBuffer<uint8_t> scratch(packed.ScratchBytes(s));
+  std::minstd_rand engine(2);
+  std::vector<conv::PackedConvU8> layers;
+  for (int i = 0; i < (bits.zeros > 0 ? kTurns : 1); ++i) {
+    if (i > 0) std::shuffle(codes.begin(), codes.end(), engine);
+    AlignedBuffer<int8_t> pruned = AlignedBuffer<int8_t>::CopyOf({codes.data(), codes.size()});
+    for (int8_t& code : pruned) {
+      if (static_cast<double>(engine()) < bits.zeros * static_cast<double>(std::minstd_rand::max())) code = 0;
+    }
+    weights.codes = pruned.data();
+    layers.emplace_back(*set, s, weights, algorithm);
+  }
+  const conv::PackedConvU8& first = layers[0];
+  size_t scratch_bytes = 0;
+  for (const conv::PackedConvU8& packed : layers) scratch_bytes = std::max(scratch_bytes, packed.ScratchBytes(s));
+  AlignedBuffer<uint8_t> scratch(scratch_bytes);
   conv::ConvRun<uint8_t> run;
   run.shape = s;
   run.x = x.data();
   run.output.act_hi = std::numeric_limits<float>::infinity();
   run.y = y.data();
   run.y_stride = static_cast<size_t>(s.oc);
-  const conv::ConvPart whole = {0, packed.OutputWork(s).rows, 0, packed.layout().panels};
+  const conv::ConvPart whole = {0, first.OutputWork(s).rows, 0, first.layout().panels};
+  size_t turn = 0;
   for (auto _ : state) {
-    packed.Run(run, whole, scratch.data());
+    layers[turn].Run(run, {0, layers[turn].OutputWork(s).rows, 0, whole.panel_end}, scratch.data());
+    turn = (turn + 1) % layers.size();
     benchmark::ClobberMemory();
   }
   ReportMacs(state, set->isa, Product::kU8S8, s.rows() * s.oc * s.taps() * s.c);

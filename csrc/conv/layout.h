@@ -9,6 +9,7 @@
 #include "kernels/kernel_set.h"
 #include "kernels/shapes.h"
 #include "pack/panel.h"
+#include "pack/sparse_lists.h"
 #include "pack/weights.h"
 
 namespace pqi::conv {
@@ -24,7 +25,8 @@ struct Algorithm {
   uint32_t depth = 0;  // how many sums of two products kDeferred adds in 16 bits; at least 1 there
 };
 
-// A layer for which a method is sought. n, h and w of the shape are not read.
+// A layer for which a method is sought. n, h and w of the shape are those that it will mostly see; a layer that was packed for them runs
+// with any.
 struct Request {
   const kernels::KernelSet& set;
   const kernels::ConvShape& shape;
@@ -66,6 +68,7 @@ struct ConvLayout : pack::PanelGrid {
   int64_t block_rows = 1;     // output pixels (Winograd: tiles) whose pointers, windows or transforms are made at a time
   int64_t starts = 1;         // start values per channel: one, or one per position
   bool has_bias = false, has_base = false;
+  pack::SparseCut sparse;          // the sparse method only
   bool depthwise_columns = false;  // whole rows of pixels can go to the kernel DepthwiseColumnsU8S8
   size_t weights = 0, scale = 0, bias = 0, init = 0, base = 0;
   size_t bytes = 0;

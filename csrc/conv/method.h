@@ -21,6 +21,7 @@
 #include "kernels/shapes.h"
 #include "pack/low_bit.h"
 #include "pack/pairs.h"
+#include "pack/sparse_lists.h"
 #include "pack/weights.h"
 
 namespace pqi::conv {
@@ -31,7 +32,8 @@ struct Packed {
   pack::LeastCodes least = {};  // inner products only
   // Winograd only: what is added to each position of the transformed input, modulo 256, so that codes never fall below 0.
   std::array<uint8_t, pack::kMostPositions> raised = {};
-  pack::PairExtras pairs;  // used() where the tiles run in pairs
+  pack::PairExtras pairs;    // used() where the tiles run in pairs
+  pack::SparseLists sparse;  // the sparse method only
 };
 
 // A packed layer in a run.

@@ -17,14 +17,14 @@ class PackedConvU8 {
  public:
   using Element = uint8_t;
 
-  // n, h, w of the shape are not read. Throws std::bad_alloc. The kernel set must outlive this. The caller has proved that the algorithm is
+  // n, h, w of the shape are those that the layer will mostly see (conv/layout.h, Request). Throws std::bad_alloc. The kernel set must outlive this. The caller has proved that the algorithm is
   // exact for these weights.
   PackedConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
                const Algorithm& algorithm = {});
 
   const ConvLayout& layout() const { return layout_; }
   Words words() const { return layout_.method->describe(layout_, TileRows(*set_, layout_, packed_)); }
-  size_t WeightBytes() const { return layout_.bytes + packed_.pairs.bytes(); }
+  size_t WeightBytes() const { return layout_.bytes + packed_.pairs.bytes() + packed_.sparse.bytes(); }
   // Scratch memory of one thread, 64-byte aligned. `shape` is the one packed, with the n, h, w to come.
   size_t ScratchBytes(const kernels::ConvShape& shape) const { return layout_.method->scratch_bytes(layout_, shape); }
   Work OutputWork(const kernels::ConvShape& shape) const { return layout_.method->work(layout_, shape); }

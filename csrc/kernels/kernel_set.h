@@ -7,6 +7,7 @@
 #include "kernels/contract/low_bit.h"
 #include "kernels/contract/matrix.h"
 #include "kernels/contract/narrow.h"
+#include "kernels/contract/sparse.h"
 #include "kernels/contract/tile.h"
 #include "kernels/contract/winograd.h"
 
@@ -14,7 +15,7 @@ namespace pqi::kernels {
 
 // The kernels of one ISA. The reference set has no tile and no depthwise kernels, and shapes of 0 rows: its convolutions are
 // kernels/reference/conv.h.
-struct KernelSet : TileSet, LowBitSet, NarrowSet, WinogradSet, MatrixSet, DepthwiseSet, ElementwiseSet {
+struct KernelSet : TileSet, LowBitSet, NarrowSet, WinogradSet, SparseSet, MatrixSet, DepthwiseSet, ElementwiseSet {
   Isa isa;
 };
 

@@ -154,9 +154,10 @@ Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const 
     weights.zero_point = quant.zero_point;
     weights.qmin = quant.qmin;
     weights.qmax = quant.qmax;
-    Result<plan::CodePlan> plan = plan::PlanCodes(context.kernels, TypicalShape(view, geometry), weights, context.plan);
+    const kernels::ConvShape typical = TypicalShape(view, geometry);
+    Result<plan::CodePlan> plan = plan::PlanCodes(context.kernels, typical, weights, context.plan);
     if (!plan.ok()) return Status(plan.status().code(), "layer " + Quoted(view.node.name) + ": " + plan.status().message());
-    conv::PackedConvU8 packed(context.kernels, geometry.shape, weights, plan.value().algorithm);
+    conv::PackedConvU8 packed(context.kernels, typical, weights, plan.value().algorithm);
     return Finish(context, geometry, activation, std::move(packed), conv::Arithmetic::kInteger, plan.value().reason);
   }
   PQI_ASSIGN_OR_RETURN(const std::vector<float> expanded, FloatWeights(view));

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "conv/method.h"
+#include "conv/sparse.h"
 #include "conv/winograd_filter.h"
 
 namespace pqi::plan {
@@ -16,6 +17,12 @@ using conv::Product;
 struct FilterCosts {
   double tile = 0;   // cycles per tile and panel: sums stored and read again, output transform, epilogue of the tile's pixels
   double input = 0;  // cycles per tile and 64 channels: input transform
+};
+
+// What each piece of a sparse layer's work costs (conv::SparseWork); cycles.
+struct SparseCosts {
+  double addition = std::numeric_limits<double>::infinity();  // nobody has measured it
+  double offset = 0, step = 0, step_vector = 0, plane = 0, output = 0;
 };
 
 // Fitted to `kernels_bench --benchmark_filter=lowbit`: a row's time times the clock, 3.68 GHz on the Zen 4 of docs/performance.md and 3.84
@@ -31,6 +38,7 @@ struct Costs {
   double term = 0, term_row = 0;  // inner products: cycles of a row term per 64 bytes, and per row
   double flush = 0;               // deferred sums: cycles per row and panel whenever 16 bits are widened to 32
   FilterCosts winograd_1d, winograd_1d4, winograd_4x4, winograd_2d;
+  SparseCosts sparse;
   double weight_bytes = 0;  // per cycle from L3 or memory, where a network's weights are
 };
 
@@ -47,6 +55,7 @@ constexpr Costs Zen4() {
   c.winograd_1d = {65, 17};
   c.winograd_1d4 = {110, 20};
   c.winograd_4x4 = {660, 200};
+  c.sparse = {1.1, 0.5, 12, 4, 12, 36};
   c.weight_bytes = 16;
   return c;
 }
@@ -64,6 +73,7 @@ constexpr Costs GraniteRapids() {
   c.winograd_1d = {56, 33};
   c.winograd_1d4 = {100, 30};
   c.winograd_4x4 = {600, 330};
+  c.sparse = {0.75, 0.5, 12, 4, 12, 36};
   c.weight_bytes = 7.5;
   return c;
 }
@@ -81,6 +91,7 @@ constexpr Costs Avx2() {
   c.winograd_1d = {50, 105};
   c.winograd_1d4 = {60, 100};
   c.winograd_4x4 = {240, 500};
+  c.sparse = {0.4, 0.5, 12, 3, 7, 24};
   c.weight_bytes = 7.5;
   return c;
 }
@@ -124,10 +135,16 @@ FilterCosts CostsOf(const Costs& c, const conv::WinogradFilter* filter) {
   return {std::numeric_limits<double>::infinity(), 0};
 }
 
+double SparseCycles(const SparseCosts& c, const conv::SparseWork& w) {
+  return c.addition * w.additions + c.offset * w.offsets + c.step * w.steps + c.step_vector * w.step_vectors + c.plane * w.planes +
+         c.output * w.outputs;
+}
+
 }  // namespace
 
 double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const conv::ConvLayout& layout) {
   const Costs& c = CostsOf(isa, two_dot_ports);
+  if (layout.algorithm.method == conv::SparseAlgorithm().method) return SparseCycles(c.sparse, conv::CountSparseWork(layout, s));
   const conv::Algorithm& algorithm = layout.algorithm;
   const bool winograd = algorithm.filter != nullptr;
   const double units = static_cast<double>(layout.method->work(layout, s).rows), taps = static_cast<double>(layout.taps);

@@ -14,6 +14,7 @@
 #include "kernels/generic/narrow.h"
 #include "kernels/generic/primitives.h"
 #include "kernels/generic/softmax_norm.h"
+#include "kernels/generic/sparse.h"
 #include "kernels/generic/tile.h"
 #include "kernels/generic/unary.h"
 #include "kernels/generic/winograd.h"
@@ -63,6 +64,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   FillLowBit<S>(set);
   FillNarrow<S>(set);
   FillWinograd<S>(set);
+  FillSparse<S>(set);
   set.u8s8_depthwise = &DepthwiseU8S8Kernel<S>;
   set.u8s8_depthwise_columns = &DepthwiseColumnsU8S8Kernel<S>;
   set.f32_depthwise = &DepthwiseF32Kernel<S>;

@@ -54,6 +54,11 @@ struct HasNarrow : std::false_type {};
 template <class S>
 struct HasNarrow<S, std::void_t<decltype(S::kNarrowRows)>> : std::bool_constant<S::kOffset == 0> {};
 
+template <class S, class = void>
+struct HasSparse : std::false_type {};
+template <class S>
+struct HasSparse<S, std::void_t<decltype(S::kSparseVectors)>> : std::true_type {};
+
 // Rows of the list. `list`: template arguments to try the name with.
 #define PQI_LIST(...) __VA_ARGS__
 #define PQI_OFFERS(signature, message, ...)                                                    \
@@ -200,7 +205,7 @@ constexpr bool OffersPrimitives() {
   }
 
   // Winograd's transforms (winograd_filters.h), an optional group, and what low-bit products and packed codes share with them.
-  if constexpr (HasWinograd<S>::value || HasInnerProduct<S>::value || HasNarrow<S>::value) {
+  if constexpr (HasWinograd<S>::value || HasInnerProduct<S>::value || HasNarrow<S>::value || HasSparse<S>::value) {
     PQI_FUNCTION(AddBytes, Int(Int, Int), "a + b of each byte")
     PQI_FUNCTION(SubBytes, Int(Int, Int), "a - b of each byte")
     PQI_FUNCTION(LoadBytes, Int(const uint8_t*), "kBytes bytes")
@@ -219,6 +224,20 @@ constexpr bool OffersPrimitives() {
     PQI_FUNCTION(MulPairs, Int(Int, Int), "(x, w): u8 times s8, neighbours added in 16 bits, which the caller has proved to be enough")
     PQI_FUNCTION(AddShorts, Int(Int, Int), "a + b of each 16 bits")
     PQI_FUNCTION(WidenPairs, Int(Int), "for each lane, the sum of its two numbers of 16 bits")
+  }
+  // Sums of sparse convolutions (sparse.h), an optional group.
+  if constexpr (HasSparse<S>::value) {
+    PQI_CONSTANT(int, kSparseVectors, "vectors of bytes that a row of sums may have: registers are theirs but for three")
+    PQI_CONSTANT(int, kSparseWideVectors, "vectors of positions that a row may have where each takes two registers")
+    PQI_FUNCTION(AddShorts, Int(Int, Int), "a + b of each 16 bits")
+    PQI_FUNCTION(SubShorts, Int(Int, Int), "a - b of each 16 bits")
+    PQI_FUNCTION(EvenBytes, Int(Int), "bytes 0, 2, 4, ... in 16 bits each")
+    PQI_FUNCTION(OddBytes, Int(Int), "bytes 1, 3, 5, ... in 16 bits each")
+    PQI_FUNCTION(TransposeBytes, void(const uint8_t* const*, size_t, uint8_t*, size_t),
+        "(rows, at, out, stride): out[i * stride + r] = rows[r][at + i] for r and i < 16")
+    PQI_TEMPLATE(TransposeShorts, (true), void(const uint8_t*, size_t, const int32_t*, int32_t*, size_t),
+        "TransposeShorts<kStart>(p, stride, start, out, out_stride): with x[c][j] the signed number of 16 bits at p + c * stride + 2 * j, "
+        "c < 8 and j < 16, out[j * out_stride + c] = start[c] + x[c][j], or without kStart grows by x[c][j]")
   }
   // Inner products (low_bit.h), an optional group, and the row terms that go with them.
   if constexpr (HasInnerProduct<S>::value) {

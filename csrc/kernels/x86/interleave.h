@@ -1,7 +1,10 @@
-// Byte permutes on 128-bit vectors that the x86 ISAs share. Like the headers of generic/ it opens an anonymous namespace.
+// Permutes of bytes and shorts on vectors of 128 and 256 bits that the x86 ISAs share. Like the headers of generic/ it opens an anonymous namespace.
 #pragma once
 
 #include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
 
 #include "kernels/generic/compiler.h"
 
@@ -26,6 +29,46 @@ PQI_INLINE void InterleaveBytes3(const uint8_t* a, const uint8_t* b, const uint8
   _mm_storeu_si128(to, first);
   _mm_storeu_si128(to + 1, second);
   _mm_storeu_si128(to + 2, third);
+}
+
+// Sixteen bytes from rows[r] + at of each of sixteen rows to out[i * stride + r]. Numbered by row and then by byte, the bytes of sixteen
+// vectors have addresses of eight bits; interleaving vector i with vector i + 8 turns these by one bit, so four times exchange row and byte.
+PQI_INLINE void Transpose16x16(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+  __m128i v[16];
+  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + at));
+  PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
+    __m128i next[16];
+    PQI_UNROLL for (int i = 0; i < 8; ++i) {
+      next[2 * i] = _mm_unpacklo_epi8(v[i], v[i + 8]);
+      next[2 * i + 1] = _mm_unpackhi_epi8(v[i], v[i + 8]);
+    }
+    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
+  }
+  PQI_UNROLL for (int i = 0; i < 16; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + static_cast<size_t>(i) * stride), v[i]);
+}
+
+// Eight rows of sixteen shorts to sixteen rows of eight numbers of 32 bits, in the halves of 256-bit vectors as in Transpose16x16.
+template <bool kStart>
+PQI_INLINE void TransposeShorts8x16(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
+  __m256i v[8];
+  PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + static_cast<size_t>(i) * stride));
+  PQI_UNROLL for (int turn = 0; turn < 3; ++turn) {
+    __m256i next[8];
+    PQI_UNROLL for (int i = 0; i < 4; ++i) {
+      next[2 * i] = _mm256_unpacklo_epi16(v[i], v[i + 4]);
+      next[2 * i + 1] = _mm256_unpackhi_epi16(v[i], v[i + 4]);
+    }
+    PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = next[i];
+  }
+  const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(start));
+  const auto put = [&](int j, __m128i x) PQI_INLINE_LAMBDA {
+    __m256i* to = reinterpret_cast<__m256i*>(out + static_cast<size_t>(j) * out_stride);
+    _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_cvtepi16_epi32(x), kStart ? first : _mm256_loadu_si256(to)));
+  };
+  PQI_UNROLL for (int i = 0; i < 8; ++i) {
+    put(i, _mm256_castsi256_si128(v[i]));
+    put(i + 8, _mm256_extracti128_si256(v[i], 1));
+  }
 }
 
 }  // namespace

@@ -85,6 +85,60 @@ struct Neon {
   PQI_INLINE static Int MulInt(Int a, Int b) { return vmulq_s32(a, b); }
   PQI_INLINE static Int MulSmall(Int a, Int b) { return vmulq_s32(a, b); }
 
+  // Sums of sparse convolutions (kernels/generic/sparse.h).
+  static constexpr int kSparseVectors = 8, kSparseWideVectors = 8;
+  PQI_INLINE static Int LoadBytes(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
+  PQI_INLINE static Int LoadBytes(const uint8_t* p, uint32_t n) {
+    uint8x16_t v = vdupq_n_u8(0);
+    std::memcpy(&v, p, n);
+    return vreinterpretq_s32_u8(v);
+  }
+  PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
+  PQI_INLINE static Int AddBytes(Int a, Int b) { return vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a), vreinterpretq_u8_s32(b))); }
+  PQI_INLINE static Int SubBytes(Int a, Int b) { return vreinterpretq_s32_u8(vsubq_u8(vreinterpretq_u8_s32(a), vreinterpretq_u8_s32(b))); }
+  PQI_INLINE static Int AddShorts(Int a, Int b) {
+    return vreinterpretq_s32_u16(vaddq_u16(vreinterpretq_u16_s32(a), vreinterpretq_u16_s32(b)));
+  }
+  PQI_INLINE static Int SubShorts(Int a, Int b) {
+    return vreinterpretq_s32_u16(vsubq_u16(vreinterpretq_u16_s32(a), vreinterpretq_u16_s32(b)));
+  }
+  PQI_INLINE static Int EvenBytes(Int v) { return vreinterpretq_s32_u16(vandq_u16(vreinterpretq_u16_s32(v), vdupq_n_u16(0xFF))); }
+  PQI_INLINE static Int OddBytes(Int v) { return vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(v), 8)); }
+  // Interleaving vector i with vector i + 8 turns the address of a byte among sixteen vectors by one bit; four times exchange row and byte.
+  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    uint8x16_t v[16];
+    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = vld1q_u8(rows[i] + at);
+    PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
+      uint8x16_t next[16];
+      PQI_UNROLL for (int i = 0; i < 8; ++i) {
+        next[2 * i] = vzip1q_u8(v[i], v[i + 8]);
+        next[2 * i + 1] = vzip2q_u8(v[i], v[i + 8]);
+      }
+      PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
+    }
+    PQI_UNROLL for (int i = 0; i < 16; ++i) vst1q_u8(out + static_cast<size_t>(i) * stride, v[i]);
+  }
+  template <bool kStart>
+  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
+    PQI_UNROLL for (int half = 0; half < 2; ++half) {
+      int16x8_t v[8];
+      PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = vreinterpretq_s16_u8(vld1q_u8(p + static_cast<size_t>(i) * stride + half * 16));
+      PQI_UNROLL for (int turn = 0; turn < 3; ++turn) {
+        int16x8_t next[8];
+        PQI_UNROLL for (int i = 0; i < 4; ++i) {
+          next[2 * i] = vzip1q_s16(v[i], v[i + 4]);
+          next[2 * i + 1] = vzip2q_s16(v[i], v[i + 4]);
+        }
+        PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = next[i];
+      }
+      PQI_UNROLL for (int i = 0; i < 8; ++i) {
+        int32_t* to = out + static_cast<size_t>(half * 8 + i) * out_stride;
+        vst1q_s32(to, vaddw_s16(vld1q_s32(kStart ? start : to), vget_low_s16(v[i])));
+        vst1q_s32(to + 4, vaddw_s16(vld1q_s32(kStart ? start + 4 : to + 4), vget_high_s16(v[i])));
+      }
+    }
+  }
+
   // The product multiplies signed bytes, so activations enter as a - 128 and the start value makes up for it (TileSet::u8s8_offset).
   // smull gives eight 16-bit products of at most 2^14, two for each of four channels, and sadalp adds each pair to its channel, so nothing
   // saturates. Phase 0 takes bytes 0 and 1 of each dword, phase 1 bytes 2 and 3.

@@ -112,6 +112,19 @@ struct Avx2 {
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm256_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm256_sub_epi8(a, b); }
 
+  // Sums of sparse convolutions (kernels/generic/sparse.h).
+  static constexpr int kSparseVectors = 8, kSparseWideVectors = 6;
+  PQI_INLINE static Int SubShorts(Int a, Int b) { return _mm256_sub_epi16(a, b); }
+  PQI_INLINE static Int EvenBytes(Int v) { return _mm256_and_si256(v, _mm256_set1_epi16(0xFF)); }
+  PQI_INLINE static Int OddBytes(Int v) { return _mm256_srli_epi16(v, 8); }
+  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    Transpose16x16(rows, at, out, stride);
+  }
+  template <bool kStart>
+  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
+    TransposeShorts8x16<kStart>(p, stride, start, out, out_stride);
+  }
+
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). There are no registers for sums of floats: they lie in memory.
   static constexpr int kNarrowRows = 1, kNarrowUnpackedRows = 2;
   template <int Bits, int F>

@@ -67,6 +67,21 @@ struct Avx512Base {
   PQI_INLINE static void StoreBytes(uint8_t* p, Int v) { _mm512_store_si512(p, v); }
   PQI_INLINE static Int AddBytes(Int a, Int b) { return _mm512_add_epi8(a, b); }
   PQI_INLINE static Int SubBytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
+
+  // Sums of sparse convolutions (kernels/generic/sparse.h).
+  static constexpr int kSparseVectors = 8, kSparseWideVectors = 8;
+  PQI_INLINE static Int AddShorts(Int a, Int b) { return _mm512_add_epi16(a, b); }
+  PQI_INLINE static Int SubShorts(Int a, Int b) { return _mm512_sub_epi16(a, b); }
+  PQI_INLINE static Int EvenBytes(Int v) { return _mm512_and_si512(v, _mm512_set1_epi16(0xFF)); }
+  PQI_INLINE static Int OddBytes(Int v) { return _mm512_srli_epi16(v, 8); }
+  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    Transpose16x16(rows, at, out, stride);
+  }
+  template <bool kStart>
+  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
+    TransposeShorts8x16<kStart>(p, stride, start, out, out_stride);
+  }
+
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). 4 rows by 2 vectors take 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
   // their packed form, a mask, ones and an activation. After unpacking, 6 rows by 2 vectors take 12 sums of each kind, 2 weights and an
   // activation.
