@@ -52,6 +52,16 @@ def test_file_shrinks_with_the_bits(report):
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_pruning_is_an_axis_beside_bits():
+    report = bits_grid(net(), EXAMPLES, ["t/4"], [EXAMPLES], min_time=0.02, zeros=[0.0, 0.9])
+    assert [row["name"] for row in report.rows] == ["8/8", "t/4", "t/4, 90 % pruned"]
+    plain, pruned = report.rows[1:]
+    middle, ends = 32 * 16 * 9, 16 * 27 + 10 * 32 * 256
+    assert pruned["zeros"] >= 100 * 0.9 * middle / (middle + ends)
+    assert pruned["zeros"] > plain["zeros"]
+    assert pruned["sparse_bops"] < plain["sparse_bops"] <= plain["bops"] == pruned["bops"]
+
+
 def peers_file(folder: Path) -> Path:
     row = {"variant": "int8", "is_peer": True, "status": "ok", "timing": {"median": 3.5}}
     rows = [{"name": "A", **row}, {"name": "B", **row, "status": "failed"}, {"name": "C", **row, "is_peer": False}]
@@ -90,5 +100,9 @@ def test_command_prints_the_grid_and_writes_the_picture(tmp_path: Path):
     result = CliRunner().invoke(app, [*arguments, "--plot", str(picture), "--peers", str(peers_file(tmp_path))])
     assert result.exit_code == 0, result.output
     assert picture.stat().st_size > 1000
+    result = CliRunner().invoke(app, [*arguments, "--zeros", "0,80"])
+    assert result.exit_code == 0, result.output
+    assert [row["name"] for row in json.loads(result.stdout)["rows"]] == ["8/8", "4/4", "4/4, 80 % pruned"]
+    assert CliRunner().invoke(app, [*arguments, "--zeros", "100"]).exit_code != 0
     failed = CliRunner().invoke(app, ["bench", f"{source}:net", "--input", "1x3x16x16", "--plot", str(picture)])
     assert failed.exit_code != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from pyqinfer.bits import LayerBits, parse_bits
 from pyqinfer.measure.build import engine_build
 from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.nodes import QuantNode, quantizable_nodes
+from pyqinfer.train.pruning import finish_pruning, prune
 
 PAIRS = ("8/8", "4/8", "4/4")
 
@@ -81,6 +83,10 @@ def test_a_key_says_what_a_layers_time_depends_on(net: nn.Module, images: Tensor
     assert keys["a"] == keys["c"] == "conv2d 16x16x3x3 on 2x16x12x12 [[1, 1], [1, 1]]"
     assert keys["b"] == keys["a"] + " + residual"
     assert keys["fc"] == "linear 4x16 on 2x16 []"
+    pruned = finish_pruning(prune(copy.deepcopy(net), 0.88, keep=["stem", "fc"]))
+    after = {node.name: layer_key(node, 2) for node in nodes_of(pruned, images)}
+    assert after["a"] == keys["a"] + " 90 % zeros"
+    assert after["fc"] == keys["fc"]
 
 
 def test_layers_are_measured_once_per_machine(net: nn.Module, images: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 // Low-bit layers by every algorithm that is exact for them, one thread, relu and requantization included:
 // lowbit/<isa>/<algorithm>/w<weight bits>a<activation bits>[z<percent of zeros>]/<layer>. Rows with zeros take turns among several layers
-// with weights of their own, as in a network, so that nothing learns the places of the zeros. GMAC/s count the multiplications of a direct convolution, and of_peak
-// is their share of the dot-product peak, so Winograd and inner products can pass 1. The costs of csrc/plan/cost.cc are fitted to these
-// rows.
+// with weights of their own, as in a network, so that nothing learns the places of the zeros. GMAC/s count the multiplications of a direct
+// convolution, and of_peak is their share of the dot-product peak, so Winograd and inner products can pass 1. The costs of
+// csrc/plan/cost.cc are fitted to these rows.
 #include <algorithm>
 #include <limits>
 
@@ -33,10 +33,23 @@ struct Bits {
   int act_max, code_max;
   double zeros = 0;  // share of the weights that are pruned; those that are random zeros come on top
 };
-constexpr Bits kBits[] = {{"w4a4", 15, 7},  {"wta4", 15, 1},   {"w4a6", 63, 7},  {"w4a7", 127, 7},  {"wta7", 127, 1},
-                          {"w6a6", 63, 31}, {"w6a7", 127, 31}, {"w4a8", 255, 7}, {"w8a8", 255, 127},
-                          {"wta4z50", 15, 1, 0.25},       {"wta4z80", 15, 1, 0.7},     {"wta4z89", 15, 1, 0.8335}, {"wta4z95", 15, 1, 0.925},
-                          {"wta6z89", 63, 1, 0.8335},     {"wta8z50", 255, 1, 0.25},   {"wta8z80", 255, 1, 0.7},   {"wta8z89", 255, 1, 0.8335},
+constexpr Bits kBits[] = {{"w4a4", 15, 7},
+                          {"wta4", 15, 1},
+                          {"w4a6", 63, 7},
+                          {"w4a7", 127, 7},
+                          {"wta7", 127, 1},
+                          {"w6a6", 63, 31},
+                          {"w6a7", 127, 31},
+                          {"w4a8", 255, 7},
+                          {"w8a8", 255, 127},
+                          {"wta4z50", 15, 1, 0.25},
+                          {"wta4z80", 15, 1, 0.7},
+                          {"wta4z89", 15, 1, 0.8335},
+                          {"wta4z95", 15, 1, 0.925},
+                          {"wta6z89", 63, 1, 0.8335},
+                          {"wta8z50", 255, 1, 0.25},
+                          {"wta8z80", 255, 1, 0.7},
+                          {"wta8z89", 255, 1, 0.8335},
                           {"wta8z95", 255, 1, 0.925}};
 
 constexpr int kTurns = 8;

@@ -74,7 +74,8 @@ struct Bands {
 // What the layout needs to know of the codes.
 struct Additions {
   int64_t all = 0;
-  int64_t of_row = 0, of_channel = 0;  // the larger one of additions and subtractions: of a channel and column of taps, of a channel
+  // The most that one channel and column of taps, or one channel, has of additions or of subtractions, and one channel of both.
+  int64_t of_row = 0, of_channel = 0, of_both = 0;
 
   explicit Additions(const ConvShape& s, const int8_t* codes) {
     for (int64_t o = 0; o < s.oc; ++o) {
@@ -90,6 +91,7 @@ struct Additions {
         channel[1] += row[1];
       }
       of_channel = std::max({of_channel, channel[0], channel[1]});
+      of_both = std::max(of_both, channel[0] + channel[1]);
       all += channel[0] + channel[1];
     }
   }
@@ -126,7 +128,9 @@ void Layout(const Request& request, ConvLayout* layout) {
   cut.vector_bytes = set.sparse_positions;
   cut.wide = pack::SparseStepSize(false, largest) < kLeastStep;
   cut.sets = static_cast<int32_t>(std::max<int64_t>(CeilDiv(additions.of_row, capacity), 1));
-  cut.at_once = additions.of_channel <= capacity;
+  // Without a zero point additions and subtractions lead to either side of 0; with one, each code does by its distance from it.
+  const int64_t zero_point = request.codes->zero_point, reach = std::max(zero_point, largest - zero_point);
+  cut.at_once = zero_point == 0 ? additions.of_channel <= capacity : additions.of_both <= pack::SparseCapacity(reach);
   cut.largest = request.codes->qmax;
   cut.additions = additions.all;
   cut.outputs = s.oc;
@@ -154,7 +158,7 @@ void Layout(const Request& request, ConvLayout* layout) {
 }
 
 void PackU8(const kernels::KernelSet&, const ConvLayout& layout, const ConvShape& shape, const pack::WeightsU8& weights, Packed* packed) {
-  packed->sparse = pack::ListNonZeros(layout, layout.sparse, shape, weights);
+  packed->sparse = pack::ListNonZeros(layout, layout.sparse, shape, weights, pack::StartValues(shape, weights, layout.offset).data());
   PackStartValues(layout, shape, weights, packed);
 }
 
@@ -167,7 +171,7 @@ struct Offsets {
   size_t pixels;   // const uint8_t*[positions of a line]
   size_t planes;   // of all groups, block by block
   size_t sums;     // the rows of a panel
-  size_t shorts, tile;
+  size_t shorts, residual, tile;
 
   Offsets(const ConvLayout& layout, const ConvShape& s, const pack::SparseWindow& window, size_t rows)
       : blocks(window, layout.sparse), blocks_per_group(layout.sparse.blocks(s.group_inputs())) {
@@ -178,7 +182,8 @@ struct Offsets {
     pixels = pack::Append(&bytes, line * sizeof(const uint8_t*));
     planes = pack::Append(&bytes, static_cast<size_t>(s.groups * blocks_per_group * blocks.block));
     sums = pack::Append(&bytes, (nr * rows + 1) * row + kernels::kSparseRowsEnd + window.shifts.back());
-    shorts = pack::Append(&bytes, 2 * kernels::kSparseFinished * kernels::SparseShortBytes(line));
+    shorts = pack::Append(&bytes, kernels::kSparseScratchRows * kernels::SparseShortBytes(line) + kernels::kSparseRowsEnd);
+    residual = pack::Append(&bytes, kernels::kSparseScratchRows * kernels::SparseShortBytes(line) + kernels::kSparseRowsEnd);
     tile = pack::Append(&bytes, kernels::SparseTileRows(line) * nr * sizeof(int32_t));
   }
 };
@@ -192,7 +197,8 @@ Work BandWork(const ConvLayout& layout, const ConvShape& shape) {
   const ConvShape s = AsRows(shape);
   Work work = EvenWork(layout, s, Bands(s, layout.sparse).units(s));
   const double dense = static_cast<double>(s.taps() * s.group_inputs() * s.oc);
-  work.macs = std::max<int64_t>(static_cast<int64_t>(static_cast<double>(work.macs) * static_cast<double>(layout.sparse.additions) / dense), 1);
+  work.macs =
+      std::max<int64_t>(static_cast<int64_t>(static_cast<double>(work.macs) * static_cast<double>(layout.sparse.additions) / dense), 1);
   work.panel_bytes = layout.sparse.additions * 2 / layout.panels;
   // Every thread makes the planes of its units.
   work.row_bytes *= 4;
@@ -303,15 +309,16 @@ class Bander {
   }
 
   void Finish(int64_t panel) noexcept {
-    const int64_t nr = layer_.set.u8s8.nr, width = layer_.layout.tile.nr, per_group = layer_.layout.panels_per_group;
-    const size_t rows = lists_.rows(), row = 2 * static_cast<size_t>(cut_.vectors() * cut_.vector_bytes);
+    const int64_t width = layer_.layout.tile.nr, per_group = layer_.layout.panels_per_group;
     kernels::SparseOutput out;
     out.vectors = static_cast<uint32_t>(cut_.vectors());
-    out.rows = static_cast<uint32_t>(rows);
-    out.shift = lists_.shift.data();
+    out.rows = static_cast<uint32_t>(lists_.rows());
+    out.row = lists_.places.data();
     out.at_once = cut_.at_once;
     out.line_count = static_cast<uint32_t>(cut_.line_vectors);
     out.shorts = At<uint8_t>(memory_, at_.shorts);
+    out.residual = At<uint8_t>(memory_, at_.residual);
+    out.pixels = pixels_;
     out.tile = At<int32_t>(memory_, at_.tile);
     out.pitch = static_cast<uint32_t>(grid_.pitch);
     out.width = static_cast<uint32_t>(width_);
@@ -322,24 +329,21 @@ class Bander {
     e.output = layer_.output;
     e.out_stride = run_.y_stride;
     const int64_t first = panel % per_group * width, group = panel / per_group;
-    const int64_t outputs = std::min(width, s_.group_outputs() - first);
-    for (int64_t piece = 0; piece < outputs; piece += nr) {
-      const size_t parameter = static_cast<size_t>(panel * width + piece);
-      const int64_t channel = group * s_.group_outputs() + first + piece;
-      out.sums = At<uint8_t>(memory_, at_.sums) + static_cast<size_t>(piece) * rows * row;
-      out.fill = lists_.fill.data() + parameter * rows;
-      e.n = static_cast<uint32_t>(std::min(nr, outputs - piece));
-      e.init = layer_.init() + parameter;
-      e.scale = layer_.scale() + parameter;
-      e.bias = layer_.bias() != nullptr ? layer_.bias() + parameter : nullptr;
-      for (int64_t line = 0; line < cut_.lines && y_ + line < grid_.out_h; ++line) {
-        const int64_t pixel = (image_ * grid_.out_h + y_ + line) * grid_.out_w + x_;
-        out.line_vector = static_cast<uint32_t>(line * cut_.line_vectors);
-        out.segments = static_cast<uint32_t>(std::min(grid_.segments, CeilDiv(grid_.out_h - y_ - line, int64_t{cut_.lines})));
-        e.residual = ResidualAt(run_.residual, s_, pixel, channel);
-        e.out = OutputAt(run_.y, run_.output.f32, run_.y_stride, pixel, channel);
-        layer_.set.sparse_output(out);
-      }
+    const size_t parameter = static_cast<size_t>(panel * width);
+    const int64_t channel = group * s_.group_outputs() + first;
+    out.sums = At<uint8_t>(memory_, at_.sums);
+    out.fill = lists_.fill.data() + parameter * (cut_.at_once ? 1 : lists_.rows());
+    e.n = static_cast<uint32_t>(std::min(width, s_.group_outputs() - first));
+    e.init = layer_.init() + parameter;
+    e.scale = layer_.scale() + parameter;
+    e.bias = layer_.bias() != nullptr ? layer_.bias() + parameter : nullptr;
+    for (int64_t line = 0; line < cut_.lines && y_ + line < grid_.out_h; ++line) {
+      const int64_t pixel = (image_ * grid_.out_h + y_ + line) * grid_.out_w + x_;
+      out.line_vector = static_cast<uint32_t>(line * cut_.line_vectors);
+      out.segments = static_cast<uint32_t>(std::min(grid_.segments, CeilDiv(grid_.out_h - y_ - line, int64_t{cut_.lines})));
+      e.residual = ResidualAt(run_.residual, s_, pixel, channel);
+      e.out = OutputAt(run_.y, run_.output.f32, run_.y_stride, pixel, channel);
+      layer_.set.sparse_output(out);
     }
   }
 
@@ -413,7 +417,8 @@ SparseWork CountSparseWork(const ConvLayout& layout, const ConvShape& shape) {
   const double non_zeros = static_cast<double>(cut.additions) / (rows * blocks);  // of a row in a block
   const double step_size = static_cast<double>(pack::SparseStepSize(cut.wide, cut.largest));
   // The numbers vary from row to row, so the last step of a row is half full on average.
-  const double steps = rows * (blocks - 1) * std::max(non_zeros / step_size + 0.5, std::min(1.0, non_zeros)) + rows * std::max(non_zeros / step_size + 0.5, 1.0);
+  const double steps = rows * (blocks - 1) * std::max(non_zeros / step_size + 0.5, std::min(1.0, non_zeros)) +
+                       rows * std::max(non_zeros / step_size + 0.5, 1.0);
   SparseWork w;
   w.offsets = units * static_cast<double>(cut.additions);
   w.additions = w.offsets * vectors * registers;

@@ -1,5 +1,5 @@
-// Layers whose weights are mostly zero (sparse.cc): their algorithm, and how much work they are, for the layout, which chooses among cuts, and
-// for the planner.
+// Layers whose weights are mostly zero (sparse.cc): their algorithm, and how much work they are, for the layout, which chooses among cuts,
+// and for the planner.
 #pragma once
 
 #include "conv/layout.h"

@@ -121,29 +121,38 @@ SparseWindow::SparseWindow(const ConvShape& s, const SparseCut& cut) {
     const int64_t down = y * s.dilation_h;
     for (int64_t x = 0; x < s.kw; ++x) {
       const int64_t across = x * s.dilation_w;
-      const int64_t line = static_cast<int64_t>(columns.IndexOf(across, s.stride_w)) * of_column +
-                           first[rows.IndexOf(down, s.stride_h)] + down / s.stride_h;
+      const int64_t line =
+          static_cast<int64_t>(columns.IndexOf(across, s.stride_w)) * of_column + first[rows.IndexOf(down, s.stride_h)] + down / s.stride_h;
       const auto shift = std::find(shifts.begin(), shifts.end(), static_cast<uint32_t>(across / s.stride_w));
       taps.push_back({line, shift - shifts.begin()});
     }
   }
 }
 
-SparseLists ListNonZeros(const PanelGrid& grid, const SparseCut& cut, const ConvShape& s, const WeightsU8& weights) {
+SparseLists ListNonZeros(const PanelGrid& grid, const SparseCut& cut, const ConvShape& s, const WeightsU8& weights, const int32_t* start) {
   SparseLists lists;
   lists.window = SparseWindow(s, cut);
   const SparseBlocks blocks(lists.window, cut);
   const size_t sets = static_cast<size_t>(cut.sets), shifts = lists.window.shifts.size();
-  for (const uint32_t shift : lists.window.shifts) lists.shift.insert(lists.shift.end(), sets, shift);
+  for (size_t r = 0; r < shifts * sets; ++r) {
+    lists.places.push_back(kernels::PlaceSparseRow(static_cast<uint32_t>(r), static_cast<uint32_t>(cut.vectors()),
+                                                   static_cast<uint32_t>(cut.vector_bytes), lists.window.shifts[r / sets]));
+  }
   const size_t rows = lists.rows(), nr = static_cast<size_t>(grid.tile.nr), spare = nr * rows;
   const size_t most = static_cast<size_t>(SparseStepSize(cut.wide, cut.largest));
   const size_t capacity = static_cast<size_t>(SparseCapacity(cut.largest));
   const size_t at_once = static_cast<size_t>(kernels::SparseRowsAtOnce(cut.vectors()));
   const int64_t inputs = s.group_inputs(), taps = s.taps();
-  lists.fill.resize(static_cast<size_t>(grid.panels) * spare);
+  const size_t passes = cut.at_once ? 1 : rows;
+  lists.fill.resize(static_cast<size_t>(grid.panels) * nr * passes);
   for (int64_t panel = 0; panel < grid.panels; ++panel) {
     const int64_t first = panel % grid.panels_per_group * grid.tile.nr;
     const size_t n = static_cast<size_t>(std::min<int64_t>(grid.tile.nr, s.group_outputs() - first));
+    if (cut.at_once) {
+      const int64_t channel = panel / grid.panels_per_group * s.group_outputs() + first;
+      for (size_t o = 0; o < n; ++o)
+        lists.fill[static_cast<size_t>(panel) * nr + o] = static_cast<uint16_t>(-start[channel + static_cast<int64_t>(o)]);
+    }
     const int8_t* codes = weights.codes + (panel / grid.panels_per_group * s.group_outputs() + first) * taps * inputs;
     std::vector<size_t> added(n * shifts), subtracted(n * shifts);  // so far, of a channel and shift
     for (int64_t begin = 0; begin < inputs; begin += cut.block_channels) {
@@ -188,7 +197,8 @@ SparseLists ListNonZeros(const PanelGrid& grid, const SparseCut& cut, const Conv
         for (size_t r = 0; r < at_once; ++r) {
           const SparseStep& step = lists.steps[i];
           if (step.row[r] == spare) continue;
-          uint16_t& fill = lists.fill[static_cast<size_t>(panel) * spare + step.row[r]];
+          const size_t channel = step.row[r] / rows, pass = cut.at_once ? 0 : step.row[r] % rows;
+          uint16_t& fill = lists.fill[(static_cast<size_t>(panel) * nr + channel) * passes + pass];
           fill = static_cast<uint16_t>(fill + step.sub * cut.largest);
         }
       }

@@ -21,7 +21,7 @@ struct SparseCut {
   int32_t vector_bytes = 0;
   int64_t block_channels = kernels::kSparseChannels;  // input channels whose planes stay in L1 while they are added
   int32_t sets = 1;                                   // rows that share the sums of one channel and shift, so that 16 bits hold each
-  bool at_once = true;                                // 16 bits hold the sum over a channel's rows
+  bool at_once = true;                                // 16 bits hold the sums that leave, start values included
   int32_t largest = 255;                              // no activation code is larger
   int64_t additions = 0, outputs = 0;                 // of one position of all output channels together; these channels
 
@@ -67,13 +67,13 @@ struct SparseLists {
     size_t stored_offsets;              // offsets of the steps that store
   };
   SparseWindow window;
-  std::vector<uint32_t> shift;  // [rows()]
+  std::vector<kernels::SparseRow> places;  // [rows()]
   std::vector<uint16_t> offsets;
   std::vector<kernels::SparseStep> steps;
   std::vector<Run> runs;       // [panels][blocks of the panel's group]
-  std::vector<uint16_t> fill;  // [panels][nr][rows()], modulo 2^16
+  std::vector<uint16_t> fill;  // [panels][nr][passes] as kernels::SparseOutput has them
 
-  size_t rows() const { return shift.size(); }
+  size_t rows() const { return places.size(); }
   size_t bytes() const {
     return offsets.size() * sizeof(offsets[0]) + steps.size() * sizeof(steps[0]) + runs.size() * sizeof(runs[0]) +
            fill.size() * sizeof(fill[0]);
@@ -85,7 +85,8 @@ inline int64_t SparseStepSize(bool wide, int64_t largest) { return wide ? 255 : 
 // How many codes up to `largest` a row can hold of either sign.
 inline int64_t SparseCapacity(int64_t largest) { return INT16_MAX / std::max<int64_t>(largest, 1); }
 
-// Throws std::bad_alloc.
-SparseLists ListNonZeros(const PanelGrid& grid, const SparseCut& cut, const kernels::ConvShape& shape, const WeightsU8& weights);
+// `start`: start values of all output channels (StartValues). Throws std::bad_alloc.
+SparseLists ListNonZeros(const PanelGrid& grid, const SparseCut& cut, const kernels::ConvShape& shape, const WeightsU8& weights,
+                         const int32_t* start);
 
 }  // namespace pqi::pack

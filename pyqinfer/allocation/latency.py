@@ -153,11 +153,12 @@ class Meter:
 
 
 def layer_key(node: QuantNode, batch: int) -> str:
-    """What a layer's time depends on, apart from its bits: op, shapes, geometry, and whether its epilogue adds."""
+    """What a layer's time depends on, apart from its bits: op, shapes, geometry, how many weights are zero, and whether its epilogue adds."""
     geometry = [list(a) if isinstance(a, (list, tuple)) else a for a in node.node.args[3:]]
     x = "x".join(str(size) for size in (batch, *node.input_shape[1:]))
     weight = "x".join(map(str, node.weight_shape))
-    return f"{node.op} {weight} on {x} {geometry}" + (" + residual" if node.residual else "")
+    zeros = 5 * round(20 * node.zeros)  # in steps of 5 %: codes of few bits are fast where most are zero
+    return f"{node.op} {weight} on {x} {geometry}" + (f" {zeros} % zeros" if zeros else "") + (" + residual" if node.residual else "")
 
 
 def refined(problem: Problem, solution: Solution, kept: Mapping[str, float], measured: Measured) -> Problem:

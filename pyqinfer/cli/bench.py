@@ -44,6 +44,7 @@ def command(
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,
     bits: str = typer.Option("", "--bits", help="Quantize one torch model at these widths and compare them: 8/8,4/8,4/4,t/4."),
+    zeros: str = typer.Option("0", "--zeros", help="With --bits: percent of the weights that are pruned first, comma list: 0,50,80,90."),
     calib: Path | None = typer.Option(None, "--calib", help="With --bits: calibration inputs (.npy or .npz). Default: noise."),
     plot: Path | None = typer.Option(None, "--plot", help="With --bits: a PNG of latency and size against BOPs."),
     peers: Path | None = typer.Option(None, "--peers", help="With --plot: JSON of `make peers`, whose int8 times become lines."),
@@ -54,10 +55,10 @@ def command(
     With --bits: what each width costs and buys on one torch model (first and last layer stay at 8/8).
     """
     if bits:
-        _bits(models, input, threads, bits, calib, plot, peers, (min_time, seed, isa, algorithm, fip), output)
+        _bits(models, input, threads, bits, zeros, calib, plot, peers, (min_time, seed, isa, algorithm, fip), output)
         return
-    if calib or plot or peers:
-        raise ValueError("--calib, --plot and --peers go with --bits")
+    if calib or plot or peers or zeros != "0":
+        raise ValueError("--zeros, --calib, --plot and --peers go with --bits")
     candidates = {_name(reference): load_reference(reference) for reference in models}
     if len(candidates) != len(models):
         raise ValueError("two models have the same name: " + ", ".join(_name(m) for m in models))
@@ -85,6 +86,7 @@ def _bits(
     input: list[str],
     threads: str,
     bits: str,
+    zeros: str,
     calib: Path | None,
     plot: Path | None,
     peers: Path | None,
@@ -114,12 +116,26 @@ def _bits(
             algorithm=algorithm,
             fip=fip,
             min_time=min_time,
+            zeros=_shares(zeros),
             on_progress=update,
         )
     print_report(report, output)
     if plot is not None:
         draw(report, plot, lines)
         stderr.print(f"wrote {plot}")
+
+
+def _shares(percents: str) -> list[float]:
+    shares = []
+    for word in parse_words(percents):
+        try:
+            percent = float(word)
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent < 100:
+            raise ValueError(f"--zeros: expected percents of at least 0 and below 100, got {word!r}")
+        shares.append(percent / 100)
+    return shares
 
 
 def _name(reference: str) -> str:

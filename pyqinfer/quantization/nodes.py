@@ -23,6 +23,7 @@ class QuantNode:
         name, op: those of its :class:`~pyqinfer.quantization.graph.Layer`.
         weight_shape: shape of the weight, output channels first.
         params: number of weights.
+        zeros: share of the weights that are 0.
         bias: number of biases, one per output channel or 0.
         bn_params: number of gammas and betas of the BatchNorm behind it, or 0.
         macs: multiply-accumulates for one sample (for the example's batch, where the model fixes it).
@@ -41,6 +42,7 @@ class QuantNode:
     op: str
     weight_shape: tuple[int, ...]
     params: int
+    zeros: float
     bias: int
     bn_params: int
     macs: int
@@ -112,6 +114,7 @@ def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie:
         op=layer.op,
         weight_shape=tuple(layer.weight.shape),
         params=layer.weight.numel(),
+        zeros=float((layer.weight == 0).float().mean()),
         bias=channels if has_bias else 0,
         bn_params=sum(traced.constant(a).numel() for a in learned),
         macs=macs,

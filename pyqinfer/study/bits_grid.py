@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from pyqinfer.model import Model
 from pyqinfer.quantization import quantize
 from pyqinfer.report import Cell, Column, Report
 from pyqinfer.session import Session
+from pyqinfer.train.pruning import finish_pruning, prunable, prune
 
 OnProgress = Callable[[str, int, int], None]  # is called with what is being done, steps done, steps in all
 
@@ -28,6 +30,7 @@ _COLUMNS = [
     Column("name", "bits w/a", numeric=False),
     Column("bops", "BOPs (G)", ".2f"),
     Column("sparse_bops", "without zeros", ".2f"),
+    Column("zeros", "zeros %", ".1f"),
     Column("kilobytes", "file (kB)", ",.0f"),
     Column("smaller", "smaller", ".2f"),
     Column("p50_ms", "p50 ms", ".3f"),
@@ -47,6 +50,7 @@ def bits_grid(
     algorithm: str = "auto",
     fip: str = "auto",
     min_time: float = 1.0,
+    zeros: Sequence[float] = (0.0,),
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Report:
     """Quantize by plain PTQ at each width (first and last layer 8/8), convert, and time all of them in turns.
@@ -54,19 +58,24 @@ def bits_grid(
     Args:
         model: float module. examples: its inputs, whose shapes are timed. bits: such as ``["8/8", "4/4", "t/4"]``; 8/8 is added if missing,
             because speed-ups are against it. calibration: batches of inputs. threads, isa, algorithm, fip: of the sessions.
-        min_time: seconds per network. on_progress: called with what is being done and how far it is.
+        min_time: seconds per network. zeros: shares of the weights of each layer but the first and the last that are pruned by magnitude
+            before they are quantized; each width is measured at each share, 8/8 unpruned as well. on_progress: called with what is being done and how far it is.
 
     Returns:
-        Columns: BOPs in G (dense, and counted for weights other than zero only), kB of the file and how many times smaller than in 32-bit
+        Columns: BOPs in G (dense, and counted for weights other than zero only), the share of codes that are zero, which for few bits is more
+        than was pruned, kB of the file and how many times smaller than in 32-bit
         floats, median ms, the speed-up against 8/8, and how many layers run by which algorithm.
     """
     widths = list(dict.fromkeys([_INT8, *(parse_bits(width) for width in bits)]))
     batches = list(calibration)
     models: dict[str, Model] = {}
-    for done, width in enumerate(widths):
-        on_progress(f"quantizing {width}", done, len(widths))
+    entries = dict.fromkeys([(_INT8, 0.0), *((width, share) for share in zeros for width in widths if share == 0 or width != _INT8)])
+    for done, (width, share) in enumerate(entries):
+        name = f"{width}, {100 * share:g} % pruned" if share else str(width)
+        on_progress(f"quantizing {name}", done, len(entries))
         method = PTQ(weight_bits=width.weight, act_bits=width.act)
-        models[str(width)] = convert(quantize(model, method, example_inputs=examples, calibration=batches), example_inputs=examples)
+        quantized = quantize(_pruned(model, share), method, example_inputs=examples, calibration=batches)
+        models[name] = convert(quantized, example_inputs=examples)
     sessions = {name: Session(m, threads=threads, isa=isa, algorithm=algorithm, fip=fip) for name, m in models.items()}
     timing = benchmark(
         sessions, examples, threads=threads, min_time=min_time, on_progress=lambda done, total: on_progress("timing", done, total)
@@ -86,19 +95,31 @@ def bits_grid(
     return Report(title, _COLUMNS, rows, facts, ["first and last layer at 8/8; BOPs: MACs x weight bits x activation bits"])
 
 
+def _pruned(model: nn.Module, share: float) -> nn.Module:
+    """A copy whose layers, but for the first and the last, have that share of zeros; the model itself where there is nothing to prune."""
+    if not share:
+        return model
+    names = list(prunable(model))
+    ends = dict.fromkeys(names[:1] + names[-1:])
+    return finish_pruning(prune(copy.deepcopy(model), share, keep=list(ends)))
+
+
 def _row(name: str, model: Model, session: Session, shapes: Mapping[str, tuple[int, ...]], times: Mapping[str, float]) -> dict[str, Cell]:
     costs = model.layer_costs(shapes)
     weights = {node["name"]: node["constants"].get("weight") for node in model.graph["nodes"]}
-    sparse = 0.0
+    sparse, codes, kept = 0.0, 0, 0
     for cost in costs:
         index = weights.get(cost.name)
         if cost.bops and index is not None:
-            sparse += cost.bops * float(np.count_nonzero(model.constant(index))) / cost.params
+            other = int(np.count_nonzero(model.constant(index)))
+            sparse += cost.bops * other / cost.params
+            codes, kept = codes + cost.params, kept + other
     executed = Counter(layer["executed_as"].removesuffix(f"-{session.isa}") for layer in session.layers() if layer["weight_bits"])
     return {
         "name": name,
         "bops": sum(cost.bops for cost in costs) / 1e9,
         "sparse_bops": sparse / 1e9,
+        "zeros": 100 * (1 - kept / codes) if codes else 0.0,
         "kilobytes": model.nbytes / 1e3,
         "smaller": 4 * sum(cost.params for cost in costs) / model.nbytes,
         "p50_ms": times[name],

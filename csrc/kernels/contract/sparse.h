@@ -51,24 +51,37 @@ struct SparseSums {
   uint8_t* sums;    // 64-byte aligned
 };
 
-// The end of one line of output positions for nr channels (TileSet::u8s8). The sum of channel c at position j is
-//   init[c] + sum over its rows r of (row c * rows + r at position j + shift[r], less fill[c * rows + r]),
-// and position s * pitch + x, x < width, is output pixel s * segment_pixels + x.
+// Where the summands of a channel's even and odd positions lie in one of its rows: bytes from the first of its rows.
+struct SparseRow {
+  uint32_t even, odd;
+};
+// The place of row r of a channel, whose positions are read `shift` later: half the shifts exchange even and odd ones.
+constexpr SparseRow PlaceSparseRow(uint32_t r, uint32_t vectors, uint32_t sparse_positions, uint32_t shift) {
+  const uint32_t array = vectors * sparse_positions, even = r * 2 * array, odd = even + array;
+  return shift % 2 == 0 ? SparseRow{even + shift, odd + shift} : SparseRow{odd + shift - 1, even + shift + 1};
+}
+
+// The end of one line of output positions for epilogue.n channels, of which there may be any number. The sum of channel c at position j is
+// init[c] and the sum over its rows, row c * rows + r at position j + shift[r]. Rows are added in as many passes as there are numbers in
+// `fill` to a channel, one, or one for each row; fill[c * passes + p] is what the rows of pass p have too much. Position s * pitch + x, x <
+// width, is output pixel s * segment_pixels + x.
 struct SparseOutput {
   const uint8_t* sums;
-  uint32_t vectors;  // of a row
-  uint32_t rows;     // of a channel
-  const uint32_t* shift;
-  const uint16_t* fill;
-  bool at_once;                      // the sum over all rows fits 16 bits, not only each row
+  uint32_t vectors;      // of a row
+  uint32_t rows;         // of a channel
+  const SparseRow* row;  // [rows]
+  const uint16_t* fill;  // [channels][passes]
+  bool at_once;          // 16 bits hold the result, not only each row: there is one pass, and `fill` is less by init, which is not read
   uint32_t line_vector, line_count;  // the line's first vector within a row, and how many it has
-  uint8_t* shorts;                   // scratch: 2 * kSparseFinished * SparseShortBytes(positions of the line), 64-byte aligned
-  int32_t* tile;                     // scratch: [SparseTileRows(positions of the line)][nr]
+  // Scratch, 64-byte aligned, of kSparseScratchRows * SparseShortBytes(positions of the line) bytes each, and kSparseRowsEnd more.
+  uint8_t *shorts, *residual;
+  const uint8_t** pixels;  // scratch: [positions of the line]
+  int32_t* tile;           // scratch: [SparseTileRows(positions of the line)][nr of TileSet::u8s8]
   uint32_t segments, pitch, width;
   size_t segment_pixels;
   TileU8S8 epilogue;  // that of the first pixel; a, taps, k and w are not read, and there is no base
 };
-inline constexpr size_t kSparseFinished = 8;  // channels that are finished together
+inline constexpr size_t kSparseFinished = 8, kSparseScratchRows = 32;
 constexpr size_t SparseShortBytes(size_t line) { return (line + 63) / 64 * 64; }
 constexpr size_t SparseTileRows(size_t line) { return SparseShortBytes(line) + 4; }
 

@@ -233,8 +233,13 @@ constexpr bool OffersPrimitives() {
     PQI_FUNCTION(SubShorts, Int(Int, Int), "a - b of each 16 bits")
     PQI_FUNCTION(EvenBytes, Int(Int), "bytes 0, 2, 4, ... in 16 bits each")
     PQI_FUNCTION(OddBytes, Int(Int), "bytes 1, 3, 5, ... in 16 bits each")
-    PQI_FUNCTION(TransposeBytes, void(const uint8_t* const*, size_t, uint8_t*, size_t),
-        "(rows, at, out, stride): out[i * stride + r] = rows[r][at + i] for r and i < 16")
+    PQI_FUNCTION(PackQuads, Int(Int, Int, Int, Int, Int, Int), "(a, b, c, d, zero_point, top): as PackBytes, but lanes take turns")
+    PQI_TEMPLATE(QuadBytes, (3), Int(Int), "QuadBytes<i>(v): byte i of each lane, 0..255")
+    PQI_CONSTANT(int, kTransposed, "the most channels that the next two exchange with positions: 16 or 32")
+    PQI_TEMPLATE(PixelsToPlanes, (16), void(const uint8_t* const*, size_t, uint8_t*, size_t),
+        "PixelsToPlanes<n>(rows, at, out, stride): out[i * stride + r] = rows[r][at + i] for i < n and r < 16")
+    PQI_TEMPLATE(PlanesToPixels, (16), void(const uint8_t* const*, size_t, uint8_t*, size_t),
+        "PlanesToPixels<n>(rows, at, out, stride): out[i * stride + r] = rows[r][at + i] for i < 16 and r < n")
     PQI_TEMPLATE(TransposeShorts, (true), void(const uint8_t*, size_t, const int32_t*, int32_t*, size_t),
         "TransposeShorts<kStart>(p, stride, start, out, out_stride): with x[c][j] the signed number of 16 bits at p + c * stride + 2 * j, "
         "c < 8 and j < 16, out[j * out_stride + c] = start[c] + x[c][j], or without kStart grows by x[c][j]")

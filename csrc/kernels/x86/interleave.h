@@ -1,4 +1,5 @@
-// Permutes of bytes and shorts on vectors of 128 and 256 bits that the x86 ISAs share. Like the headers of generic/ it opens an anonymous namespace.
+// Permutes of bytes and shorts on vectors of 128 and 256 bits that the x86 ISAs share. Like the headers of generic/ it opens an anonymous
+// namespace.
 #pragma once
 
 #include <immintrin.h>
@@ -32,7 +33,8 @@ PQI_INLINE void InterleaveBytes3(const uint8_t* a, const uint8_t* b, const uint8
 }
 
 // Sixteen bytes from rows[r] + at of each of sixteen rows to out[i * stride + r]. Numbered by row and then by byte, the bytes of sixteen
-// vectors have addresses of eight bits; interleaving vector i with vector i + 8 turns these by one bit, so four times exchange row and byte.
+// vectors have addresses of eight bits; interleaving vector i with vector i + 8 turns these by one bit, so four times exchange row and
+// byte.
 PQI_INLINE void Transpose16x16(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
   __m128i v[16];
   PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + at));
@@ -45,6 +47,35 @@ PQI_INLINE void Transpose16x16(const uint8_t* const* rows, size_t at, uint8_t* o
     PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
   }
   PQI_UNROLL for (int i = 0; i < 16; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + static_cast<size_t>(i) * stride), v[i]);
+}
+
+// Sixteen rounds of interleaving are the same for vectors of two halves, which turn apart from each other.
+PQI_INLINE void TurnFourTimes(__m256i (&v)[16]) {
+  PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
+    __m256i next[16];
+    PQI_UNROLL for (int i = 0; i < 8; ++i) {
+      next[2 * i] = _mm256_unpacklo_epi8(v[i], v[i + 8]);
+      next[2 * i + 1] = _mm256_unpackhi_epi8(v[i], v[i + 8]);
+    }
+    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
+  }
+}
+// Transpose16x16 for sixteen rows of 32 bytes: out[i * stride + r], i < 32.
+PQI_INLINE void Transpose16x32(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+  __m256i v[16];
+  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + at));
+  TurnFourTimes(v);
+  const auto put = [&](size_t i, __m128i x) PQI_INLINE_LAMBDA { _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * stride), x); };
+  PQI_UNROLL for (int i = 0; i < 16; ++i) put(static_cast<size_t>(i), _mm256_castsi256_si128(v[i]));
+  PQI_UNROLL for (int i = 0; i < 16; ++i) put(static_cast<size_t>(i) + 16, _mm256_extracti128_si256(v[i], 1));
+}
+// Transpose16x16 for 32 rows: out[i * stride + r], r < 32.
+PQI_INLINE void Transpose32x16(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+  __m256i v[16];
+  const auto load = [&](int i) PQI_INLINE_LAMBDA { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + at)); };
+  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 16), 1);
+  TurnFourTimes(v);
+  PQI_UNROLL for (int i = 0; i < 16; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + static_cast<size_t>(i) * stride), v[i]);
 }
 
 // Eight rows of sixteen shorts to sixteen rows of eight numbers of 32 bits, in the halves of 256-bit vectors as in Transpose16x16.

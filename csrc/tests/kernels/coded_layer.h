@@ -79,9 +79,10 @@ class CodedLayerTest : public KernelTest {
       packed.Run(run, conv::Split(packed.OutputWork(s), parts, i), scratch.data());
     }
     ASSERT_EQ(FirstDifference(got.data(), want.data(), want.size()), -1)
-        << (IsWinograd(algorithm) ? algorithm.filter->name : packed.layout().method->name) << " product " << static_cast<int>(algorithm.product) << " depth "
-        << algorithm.depth << " codes " << ranges.code << " width " << ranges.width << " from " << weights.qmin << ", n h w c oc k " << s.n
-        << " " << s.h << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh << " groups " << s.groups;
+        << (IsWinograd(algorithm) ? algorithm.filter->name : packed.layout().method->name) << " product "
+        << static_cast<int>(algorithm.product) << " depth " << algorithm.depth << " codes " << ranges.code << " width " << ranges.width
+        << " from " << weights.qmin << ", n h w c oc k " << s.n << " " << s.h << " " << s.w << " " << s.c << " " << s.oc << " " << s.kh
+        << " groups " << s.groups;
   }
 
   Random random{7};

@@ -104,8 +104,23 @@ struct Neon {
   }
   PQI_INLINE static Int EvenBytes(Int v) { return vreinterpretq_s32_u16(vandq_u16(vreinterpretq_u16_s32(v), vdupq_n_u16(0xFF))); }
   PQI_INLINE static Int OddBytes(Int v) { return vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(v), 8)); }
+  template <int I>
+  PQI_INLINE static Int QuadBytes(Int v) {
+    return vreinterpretq_s32_u32(vandq_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-8 * I)), vdupq_n_u32(0xFF)));
+  }
+  PQI_INLINE static Int PackQuads(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
+    alignas(16) static constexpr uint8_t kTurns[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(PackBytes(a, b, c, d, zero_point, top)), vld1q_u8(kTurns)));
+  }
+  static constexpr int kTransposed = 16;
+  template <int N>
+  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    PixelsToPlanes<N>(rows, at, out, stride);
+  }
   // Interleaving vector i with vector i + 8 turns the address of a byte among sixteen vectors by one bit; four times exchange row and byte.
-  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+  template <int N>
+  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    static_assert(N == 16, "");
     uint8x16_t v[16];
     PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = vld1q_u8(rows[i] + at);
     PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {

@@ -117,8 +117,33 @@ struct Avx2 {
   PQI_INLINE static Int SubShorts(Int a, Int b) { return _mm256_sub_epi16(a, b); }
   PQI_INLINE static Int EvenBytes(Int v) { return _mm256_and_si256(v, _mm256_set1_epi16(0xFF)); }
   PQI_INLINE static Int OddBytes(Int v) { return _mm256_srli_epi16(v, 8); }
-  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    Transpose16x16(rows, at, out, stride);
+  template <int I>
+  PQI_INLINE static Int QuadBytes(Int v) {
+    return _mm256_and_si256(_mm256_srli_epi32(v, 8 * I), _mm256_set1_epi32(0xFF));
+  }
+  // Packing within pieces of 128 bits leaves four lanes of a, c, b and d in each, which one shuffle there brings into turns.
+  PQI_INLINE static Int PackQuads(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
+    const Int ac = _mm256_adds_epi16(_mm256_packs_epi32(a, c), zero_point), bd = _mm256_adds_epi16(_mm256_packs_epi32(b, d), zero_point);
+    const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(ac, bd), top);
+    const __m128i turns = _mm_setr_epi8(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
+    return _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turns));
+  }
+  static constexpr int kTransposed = 32;
+  template <int N>
+  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 32) {
+      Transpose16x32(rows, at, out, stride);
+    } else {
+      Transpose16x16(rows, at, out, stride);
+    }
+  }
+  template <int N>
+  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 32) {
+      Transpose32x16(rows, at, out, stride);
+    } else {
+      Transpose16x16(rows, at, out, stride);
+    }
   }
   template <bool kStart>
   PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {

@@ -74,8 +74,33 @@ struct Avx512Base {
   PQI_INLINE static Int SubShorts(Int a, Int b) { return _mm512_sub_epi16(a, b); }
   PQI_INLINE static Int EvenBytes(Int v) { return _mm512_and_si512(v, _mm512_set1_epi16(0xFF)); }
   PQI_INLINE static Int OddBytes(Int v) { return _mm512_srli_epi16(v, 8); }
-  PQI_INLINE static void TransposeBytes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    Transpose16x16(rows, at, out, stride);
+  template <int I>
+  PQI_INLINE static Int QuadBytes(Int v) {
+    return _mm512_and_si512(_mm512_srli_epi32(v, 8 * I), _mm512_set1_epi32(0xFF));
+  }
+  // Packing within pieces of 128 bits leaves four lanes of a, c, b and d in each, which one shuffle there brings into turns.
+  PQI_INLINE static Int PackQuads(Int a, Int b, Int c, Int d, Int zero_point, Int top) {
+    const Int ac = _mm512_adds_epi16(_mm512_packs_epi32(a, c), zero_point), bd = _mm512_adds_epi16(_mm512_packs_epi32(b, d), zero_point);
+    const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(ac, bd), top);
+    const __m128i turns = _mm_setr_epi8(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
+    return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(turns));
+  }
+  static constexpr int kTransposed = 32;
+  template <int N>
+  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 32) {
+      Transpose16x32(rows, at, out, stride);
+    } else {
+      Transpose16x16(rows, at, out, stride);
+    }
+  }
+  template <int N>
+  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 32) {
+      Transpose32x16(rows, at, out, stride);
+    } else {
+      Transpose16x16(rows, at, out, stride);
+    }
   }
   template <bool kStart>
   PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
