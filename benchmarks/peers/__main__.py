@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--models", type=words, default=["resnet18", "resnet50", "mobilenet_v2"], help="functions of pyqinfer.zoo, comma list")
-    add("--variants", type=words, default=["fp32", "int8"], help="fp32, int8, or bits of weights/activations such as 4/4; comma list")
+    add(
+        "--variants",
+        type=words,
+        default=["fp32", "int8"],
+        help="fp32, int8, bits of weights/activations such as 4/4, t/4:90 (90 %% pruned); comma list",
+    )
     add("--threads", type=_numbers, default=[1], help="numbers of threads, comma list")
     add("--skip", type=words, default=[], help="names of candidates to leave out, comma list, such as 'torch inductor'")
     add("--size", type=_number, default=224, help="height and width of the input")

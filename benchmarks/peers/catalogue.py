@@ -35,7 +35,9 @@ def candidates(variants: Sequence[str], skip: Sequence[str] = ()) -> list[Candid
         try:
             chosen.append(Engine(variant))
         except ValueError as error:
-            raise ValueError(f"variant {variant!r}: expected {FP32}, {INT8} or weight/activation bits such as 4/4 ({error})") from None
+            raise ValueError(
+                f"variant {variant!r}: expected {FP32}, {INT8} or weight/activation bits such as 4/4, t/4:90 ({error})"
+            ) from None
     names = [candidate.name for candidate in chosen]
     unknown = [name for name in skip if name not in names]
     if unknown:

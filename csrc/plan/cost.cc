@@ -8,6 +8,9 @@
 #include "conv/sparse.h"
 #include "conv/winograd_filter.h"
 
+namespace pqi::conv {
+extern const ConvMethod kMatrixMethod;
+}
 namespace pqi::plan {
 namespace {
 
@@ -55,7 +58,7 @@ constexpr Costs Zen4() {
   c.winograd_1d = {65, 17};
   c.winograd_1d4 = {110, 20};
   c.winograd_4x4 = {660, 200};
-  c.sparse = {1.1, 0.5, 12, 4, 12, 36};
+  c.sparse = {1.1, 0.6, 3, 3, 13, 63};  // from the other CPU, with its loads at half the pace: not measured
   c.weight_bytes = 16;
   return c;
 }
@@ -73,7 +76,7 @@ constexpr Costs GraniteRapids() {
   c.winograd_1d = {56, 33};
   c.winograd_1d4 = {100, 30};
   c.winograd_4x4 = {600, 330};
-  c.sparse = {0.75, 0.5, 12, 4, 12, 36};
+  c.sparse = {0.74, 0.59, 2.6, 2.7, 13, 63};
   c.weight_bytes = 7.5;
   return c;
 }
@@ -91,18 +94,27 @@ constexpr Costs Avx2() {
   c.winograd_1d = {50, 105};
   c.winograd_1d4 = {60, 100};
   c.winograd_4x4 = {240, 500};
-  c.sparse = {0.4, 0.5, 12, 3, 7, 24};
+  c.sparse = {0.63, 0.23, 0.3, 2.6, 7.2, 36};
   c.weight_bytes = 7.5;
   return c;
 }
 
-constexpr Costs kZen4 = Zen4(), kGraniteRapids = GraniteRapids(), kAvx2 = Avx2();
+// Layers that run on matrix registers, on the Granite Rapids. Beside them only sparse sums are worth a thought.
+constexpr Costs GraniteRapidsMatrix() {
+  Costs c = GraniteRapids();
+  c.direct_macs = 520;
+  c.row = 12;
+  return c;
+}
+
+constexpr Costs kZen4 = Zen4(), kGraniteRapids = GraniteRapids(), kAvx2 = Avx2(), kMatrix = GraniteRapidsMatrix();
 
 // The share of the time in which weights come that products do not hide.
 constexpr double kUnhidden = 0.5;
 
-const Costs& CostsOf(Isa isa, bool two_dot_ports) {
+const Costs& CostsOf(Isa isa, bool two_dot_ports, const conv::ConvMethod* method) {
   if (isa == Isa::kAvx2) return kAvx2;
+  if (method == &conv::kMatrixMethod) return kMatrix;
   return two_dot_ports ? kGraniteRapids : kZen4;
 }
 
@@ -143,7 +155,7 @@ double SparseCycles(const SparseCosts& c, const conv::SparseWork& w) {
 }  // namespace
 
 double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const conv::ConvLayout& layout) {
-  const Costs& c = CostsOf(isa, two_dot_ports);
+  const Costs& c = CostsOf(isa, two_dot_ports, layout.method);
   if (layout.algorithm.method == conv::SparseAlgorithm().method) return SparseCycles(c.sparse, conv::CountSparseWork(layout, s));
   const conv::Algorithm& algorithm = layout.algorithm;
   const bool winograd = algorithm.filter != nullptr;

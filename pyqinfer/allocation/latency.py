@@ -153,7 +153,7 @@ class Meter:
 
 
 def layer_key(node: QuantNode, batch: int) -> str:
-    """What a layer's time depends on, apart from its bits: op, shapes, geometry, how many weights are zero, and whether its epilogue adds."""
+    """What a layer's time depends on, apart from its bits: op, shapes, geometry, share of zeros, and whether its epilogue adds."""
     geometry = [list(a) if isinstance(a, (list, tuple)) else a for a in node.node.args[3:]]
     x = "x".join(str(size) for size in (batch, *node.input_shape[1:]))
     weight = "x".join(map(str, node.weight_shape))

@@ -59,12 +59,12 @@ def bits_grid(
         model: float module. examples: its inputs, whose shapes are timed. bits: such as ``["8/8", "4/4", "t/4"]``; 8/8 is added if missing,
             because speed-ups are against it. calibration: batches of inputs. threads, isa, algorithm, fip: of the sessions.
         min_time: seconds per network. zeros: shares of the weights of each layer but the first and the last that are pruned by magnitude
-            before they are quantized; each width is measured at each share, 8/8 unpruned as well. on_progress: called with what is being done and how far it is.
+            before they are quantized; each width is measured at each share. on_progress: called with what is being done and how far it is.
 
     Returns:
-        Columns: BOPs in G (dense, and counted for weights other than zero only), the share of codes that are zero, which for few bits is more
-        than was pruned, kB of the file and how many times smaller than in 32-bit
-        floats, median ms, the speed-up against 8/8, and how many layers run by which algorithm.
+        Columns: BOPs in G (dense, and counted for weights other than zero only), the share of codes that are zero (few bits make more zeros
+        than were pruned), kB of the file and how many times smaller than in 32-bit floats, median ms, the speed-up against 8/8, and how
+        many layers run by which algorithm.
     """
     widths = list(dict.fromkeys([_INT8, *(parse_bits(width) for width in bits)]))
     batches = list(calibration)
@@ -74,7 +74,7 @@ def bits_grid(
         name = f"{width}, {100 * share:g} % pruned" if share else str(width)
         on_progress(f"quantizing {name}", done, len(entries))
         method = PTQ(weight_bits=width.weight, act_bits=width.act)
-        quantized = quantize(_pruned(model, share), method, example_inputs=examples, calibration=batches)
+        quantized = quantize(pruned_inside(model, share), method, example_inputs=examples, calibration=batches)
         models[name] = convert(quantized, example_inputs=examples)
     sessions = {name: Session(m, threads=threads, isa=isa, algorithm=algorithm, fip=fip) for name, m in models.items()}
     timing = benchmark(
@@ -95,7 +95,7 @@ def bits_grid(
     return Report(title, _COLUMNS, rows, facts, ["first and last layer at 8/8; BOPs: MACs x weight bits x activation bits"])
 
 
-def _pruned(model: nn.Module, share: float) -> nn.Module:
+def pruned_inside(model: nn.Module, share: float) -> nn.Module:
     """A copy whose layers, but for the first and the last, have that share of zeros; the model itself where there is nothing to prune."""
     if not share:
         return model
@@ -104,22 +104,27 @@ def _pruned(model: nn.Module, share: float) -> nn.Module:
     return finish_pruning(prune(copy.deepcopy(model), share, keep=list(ends)))
 
 
+def zeros_of(model: Model) -> float:
+    """The share of zeros among the weight codes of all layers that have codes, 0 where there are none."""
+    weights = [model.constant(node["constants"]["weight"]) for node in model.graph["nodes"] if "weight" in node["constants"]]
+    codes = [w for w in weights if np.issubdtype(w.dtype, np.integer)]
+    return 1 - sum(map(np.count_nonzero, codes)) / max(sum(w.size for w in codes), 1) if codes else 0.0
+
+
 def _row(name: str, model: Model, session: Session, shapes: Mapping[str, tuple[int, ...]], times: Mapping[str, float]) -> dict[str, Cell]:
     costs = model.layer_costs(shapes)
     weights = {node["name"]: node["constants"].get("weight") for node in model.graph["nodes"]}
-    sparse, codes, kept = 0.0, 0, 0
+    sparse = 0.0
     for cost in costs:
         index = weights.get(cost.name)
         if cost.bops and index is not None:
-            other = int(np.count_nonzero(model.constant(index)))
-            sparse += cost.bops * other / cost.params
-            codes, kept = codes + cost.params, kept + other
+            sparse += cost.bops * float(np.count_nonzero(model.constant(index))) / cost.params
     executed = Counter(layer["executed_as"].removesuffix(f"-{session.isa}") for layer in session.layers() if layer["weight_bits"])
     return {
         "name": name,
         "bops": sum(cost.bops for cost in costs) / 1e9,
         "sparse_bops": sparse / 1e9,
-        "zeros": 100 * (1 - kept / codes) if codes else 0.0,
+        "zeros": 100 * zeros_of(model),
         "kilobytes": model.nbytes / 1e3,
         "smaller": 4 * sum(cost.params for cost in costs) / model.nbytes,
         "p50_ms": times[name],

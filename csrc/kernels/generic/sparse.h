@@ -145,17 +145,21 @@ PQI_INLINE void SpreadShorts(const SparseOutput& t, const int32_t* start, size_t
 
 // The line of one channel as codes, one behind the other, with the arithmetic of epilogue_registers.h. Positions stay side by side until
 // they are bytes, so that only these are transposed. Of the four vectors of 32 bits that two vectors of shorts become, each holds every
-// fourth position.
-template <class S, bool kSaturates, bool kResidual>
+// fourth position. kRows: t.rows where that is known and there is one pass, else 0.
+template <class S, bool kSaturates, bool kResidual, uint32_t kRows>
 PQI_INLINE void FinishSparsePlane(const SparseOutput& t, const OutputStage<S>& output, const DequantizeStage<S>& residual, size_t channel,
                                   const uint8_t* residual_plane, uint8_t* out) {
   using Int = typename S::Int;
   using Float = typename S::Float;
   const TileU8S8& e = t.epilogue;
-  const uint32_t passes = t.at_once ? 1 : t.rows, count = t.at_once ? t.rows : 1;
+  const uint32_t passes = kRows > 0 || t.at_once ? 1 : t.rows, count = kRows > 0 ? kRows : t.at_once ? t.rows : 1;
   const size_t line = size_t{t.line_count} * S::kBytes, row = 2 * size_t{t.vectors} * S::kBytes;
   const uint8_t* sums = t.sums + channel * t.rows * row + size_t{t.line_vector} * S::kBytes;
   const uint16_t* fill = t.fill + channel * passes;
+  // Stores of bytes may change anything in memory, but not these.
+  SparseRow known[kRows > 0 ? kRows : 1];
+  PQI_UNROLL for (uint32_t r = 0; r < kRows; ++r) known[r] = t.row[r];
+  const SparseRow* const places = kRows > 0 ? known : t.row;
   const Int init = S::SetInt(t.at_once ? 0 : e.init[channel]), zero_point = S::SetShort(e.output.zero_point);
   const Int top = S::SetBytes(static_cast<int8_t>(e.output.code_max));
   const Float scale = S::SetFloat(e.scale[channel]), bias = S::SetFloat(e.bias != nullptr ? e.bias[channel] : 0.0f);
@@ -163,14 +167,14 @@ PQI_INLINE void FinishSparsePlane(const SparseOutput& t, const OutputStage<S>& o
     Int quads[4];
     for (uint32_t p = 0; p < passes; ++p) {
       Int even = S::SetShort(-static_cast<int32_t>(fill[p])), odd = even;
-      for (uint32_t r = p; r < p + count; ++r) {
-        even = S::AddShorts(even, S::LoadBytes(sums + t.row[r].even + i));
-        odd = S::AddShorts(odd, S::LoadBytes(sums + t.row[r].odd + i));
+      PQI_UNROLL for (uint32_t r = p; r < p + count; ++r) {
+        even = S::AddShorts(even, S::LoadBytes(sums + places[r].even + i));
+        odd = S::AddShorts(odd, S::LoadBytes(sums + places[r].odd + i));
       }
       const Int parts[4] = {S::template ShiftRight<16>(S::template ShiftLeft<16>(even)),
                             S::template ShiftRight<16>(S::template ShiftLeft<16>(odd)), S::template ShiftRight<16>(even),
                             S::template ShiftRight<16>(odd)};
-      PQI_UNROLL for (int q = 0; q < 4; ++q) quads[q] = t.at_once ? parts[q] : S::AddInt(p == 0 ? init : quads[q], parts[q]);
+      PQI_UNROLL for (int q = 0; q < 4; ++q) quads[q] = kRows > 0 || t.at_once ? parts[q] : S::AddInt(p == 0 ? init : quads[q], parts[q]);
     }
     const Int codes = kResidual ? S::LoadBytes(residual_plane + i) : init;
     const auto finish = [&](Int sum, Int code) PQI_INLINE_LAMBDA {
@@ -215,7 +219,8 @@ PQI_INLINE void StoreSparsePlanes(const SparseOutput& t, const uint8_t* planes, 
 }
 
 template <class S, bool kSaturates, bool kResidual>
-PQI_INLINE void FinishSparseCodes(const SparseOutput& t) {
+PQI_INLINE void FinishSparseCodes(const SparseOutput& given) {
+  const SparseOutput t = given;
   const TileU8S8& e = t.epilogue;
   const OutputStage<S> output(e.output, e.out);
   const DequantizeStage<S> residual(e.residual.zero_point, e.residual.scale);
@@ -229,8 +234,18 @@ PQI_INLINE void FinishSparseCodes(const SparseOutput& t) {
   for (uint32_t first = 0; first < e.n; first += S::kTransposed) {
     const uint32_t channels = e.n - first < S::kTransposed ? e.n - first : S::kTransposed;
     if (kResidual) SparsePlanesKernel<S, false>({t.pixels, first, channels, static_cast<uint32_t>(line), t.residual, stride});
-    for (uint32_t c = 0; c < channels; ++c) {
-      FinishSparsePlane<S, kSaturates, kResidual>(t, output, residual, first + c, t.residual + c * stride, t.shorts + c * stride);
+    const auto finish = [&](auto rows) PQI_INLINE_LAMBDA {
+      for (uint32_t c = 0; c < channels; ++c) {
+        FinishSparsePlane<S, kSaturates, kResidual, decltype(rows)::value>(t, output, residual, first + c, t.residual + c * stride,
+                                                                           t.shorts + c * stride);
+      }
+    };
+    if (t.at_once && t.rows == 1) {
+      finish(std::integral_constant<uint32_t, 1>());
+    } else if (t.at_once && t.rows == 3) {
+      finish(std::integral_constant<uint32_t, 3>());
+    } else {
+      finish(std::integral_constant<uint32_t, 0>());
     }
     uint8_t* out = output.codes + first;
     if (channels > kSparseChannels) {

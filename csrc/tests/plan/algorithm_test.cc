@@ -5,6 +5,7 @@
 
 #include "base/cpu_family.h"
 #include "base/isa.h"
+#include "conv/method.h"
 #include "conv/winograd_filter.h"
 #include "tests/plan/layer.h"
 
@@ -20,6 +21,7 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
   const conv::Algorithm& a = plan.value().algorithm;
+  if (a.method != nullptr) return a.method->name;
   std::string name = a.filter == nullptr ? "direct" : a.filter->suffix + 1;  // without the hyphen
   if (a.product == conv::Product::kInnerProduct) name += "+fip";
   if (a.product == conv::Product::kDeferred) name += "+deferred";
@@ -92,6 +94,45 @@ TEST(Planner, WinogradOfFourOutputsIsForcedWhereItIsExact) {
   for (const char* algorithm : {"winograd_1d_fip", "winograd_1d4_fip"}) {
     EXPECT_NE(Name(PlanLayer(Isa::kAvx512Vnni, CodeLayer(64, 64, 3, 14, 15, 7), {algorithm, "auto"})).find("+fip"), std::string::npos);
   }
+}
+
+// Every `every`-th code is 1 or -1, the others are 0.
+void Thin(CodeLayer* layer, size_t every) {
+  for (size_t i = 0; i < layer->codes.size(); ++i) layer->codes[i] = static_cast<int8_t>(i % every != 0 ? 0 : i / every % 2 == 0 ? 1 : -1);
+}
+
+TEST(Planner, LayersOfMostlyZerosRunBySparseSums) {
+  for (const int qmax : {15, 255}) {
+    for (const int64_t stride : {1, 2}) {
+      CodeLayer layer(256, 256, 3, 14, qmax, 1);
+      layer.shape.stride_h = layer.shape.stride_w = stride;
+      Thin(&layer, 9);
+      EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer)), "sparse");
+      EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), "sparse");
+      EXPECT_EQ(Name(PlanLayer(Isa::kAmx, layer)), "direct") << "matrix registers multiply by zeros faster than others add";
+      Thin(&layer, 50);
+      EXPECT_EQ(Name(PlanLayer(Isa::kAmx, layer)), "sparse");
+      Thin(&layer, 1);
+      EXPECT_NE(Name(PlanLayer(Isa::kAvx2, layer)), "sparse");
+      EXPECT_NE(Name(PlanLayer(Isa::kAvx512Vnni, layer)), "sparse");
+    }
+  }
+  CodeLayer linear(512, 1000, 1, 1, 15, 1);  // one row fills no vector
+  Thin(&linear, 9);
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, linear)).find("sparse"), std::string::npos);
+}
+
+TEST(Planner, SparseSumsAreForcedWhereAdditionsAreFewerThanWeights) {
+  CodeLayer layer(64, 64, 3, 14, 255, 1);
+  const Options forced = {"sparse", "auto"};
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer, forced)), "sparse");
+  layer.codes[0] = 2;
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer, forced)), "direct");
+  EXPECT_NE(PlanLayer(Isa::kAvx2, layer, forced).value().reason.find("36865 additions for 36864 weights"), std::string::npos);
+  const std::vector<int32_t> base(64, 1);
+  layer.codes[0] = 1;
+  layer.weights.base = base.data();
+  EXPECT_EQ(Name(PlanLayer(Isa::kAvx2, layer, forced)), "direct");
 }
 
 TEST(Planner, EightBitConvolutionsStayDirect) {
