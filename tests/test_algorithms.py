@@ -17,10 +17,11 @@ ALGORITHMS = (
     "direct",
     "fip",
     "deferred",
+    "sparse",
     *(f"winograd{of}{by}" for of in ("_1d", "_1d4", "_4x4", "") for by in ("", "_fip", "_deferred") if of + by != "_4x4_fip"),
 )
 FAST = [isa for isa in pq.cpu_info()["isas"] if isa != "reference"]
-MEASURED = ("avx2", "avx512vnni")  # whose costs the planner knows: on others it leaves layers direct
+MEASURED = ("avx2", "avx512vnni")  # where the planner knows what Winograd costs: on others it leaves such layers direct
 
 
 class Residual(nn.Module):
@@ -67,6 +68,8 @@ def test_every_algorithm_gives_the_bytes_of_the_reference(weight_bits: Any, act_
                 ran |= {layer["executed_as"] for layer in session.layers()}
     if "avx2" in FAST:
         assert any("deferred" in name for name in ran)
+    if FAST and weight_bits == "ternary":
+        assert any("sparse" in name for name in ran)
     if FAST and act_bits <= 6:
         assert any("winograd-" in name for name in ran)
     if FAST and act_bits <= 7:
@@ -128,4 +131,4 @@ def test_resnet18_with_four_bit_activations_is_one_answer_everywhere(weight_bits
                 session = pq.Session(converted, threads=threads, isa=isa, fip=fip)
                 np.testing.assert_array_equal(session(x.numpy()), expected, err_msg=f"{isa}, fip {fip}, {threads} threads")
                 if isa in MEASURED:
-                    assert sum("winograd" in layer["executed_as"] for layer in session.layers()) >= 12
+                    assert sum("winograd" in (run := layer["executed_as"]) or "sparse" in run for layer in session.layers()) >= 12

@@ -54,13 +54,13 @@ struct Bands {
   Bands(const ConvShape& s, const SparseCut& cut) : out_h(s.out_h()), out_w(s.out_w()), max_shift((s.kw - 1) * s.dilation_w / s.stride_w) {
     const int64_t line = cut.line_positions(), columns = out_w + max_shift;
     segments = 1;
-    pitch = columns - SharedColumns(s);
+    pitch = std::max<int64_t>(columns - SharedColumns(s), 1);
     pieces = columns <= line ? 1 : CeilDiv(out_w, line - max_shift);
     if (pieces == 1) segments = std::min(1 + (line - columns) / pitch, CeilDiv(out_h, int64_t{cut.lines}));
     rows = segments * cut.lines;
     bands = CeilDiv(out_h, rows);
   }
-  int64_t units(const ConvShape& s) const { return s.n * bands * pieces; }
+  int64_t units(const ConvShape& s) const { return out_w > 0 ? s.n * bands * pieces : 0; }
 
  private:
   // Columns at the end of a segment that hold nothing but padding may be those at the beginning of the next one.

@@ -108,7 +108,7 @@ TEST(Branches, EveryAlgorithmGivesTheReferencesBits) {
     const Network net = MakeNetwork(channels, 4);
     const auto expected = Expected(net, shape, x.data());
     for (const TestedSet& set : RunnableSets()) {
-      for (const char* algorithm : {"direct", "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred"}) {
+      for (const char* algorithm : {"direct", "fip", "deferred", "winograd", "winograd_fip", "winograd_deferred", "sparse"}) {
         for (int threads : {1, 2}) {
           SessionOptions options;
           options.threads = threads;

@@ -35,6 +35,18 @@ void BreakFloatOutput(KernelSet* s) {
   };
 }
 
+template <kernels::SparseKernels kernels::SparseSet::* Form>
+void BreakSparsePlanes(KernelSet* s) {
+  (s->*Form).planes = [](const kernels::SparsePlanes& t) noexcept {
+    (original->*Form).planes(t);
+    Spoil(t.planes);
+  };
+}
+template <kernels::SparseKernels kernels::SparseSet::* Form>
+void LeaveSparseSums(KernelSet* s) {
+  for (kernels::SparseSumsFn& add : (s->*Form).store) add = [](const kernels::SparseSums&) noexcept {};
+}
+
 TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
   const Breakage breakages[] = {
       {"Winograd in one dimension", BreakInput<&KernelSet::winograd_1d>},
@@ -50,6 +62,17 @@ TEST(SelfCheck, FindsWrongKernelsForCodesOfFewBits) {
          s->row_terms = [](const kernels::RowTerms& t) noexcept {
            original->row_terms(t);
            Spoil(t.row);
+         };
+       }},
+      {"sparse sums of bytes", BreakSparsePlanes<&KernelSet::sparse_bytes>},
+      {"sparse sums of 16 bits", BreakSparsePlanes<&KernelSet::sparse_wide>},
+      {"sparse sums of bytes", LeaveSparseSums<&KernelSet::sparse_bytes>},
+      {"sparse sums of 16 bits", LeaveSparseSums<&KernelSet::sparse_wide>},
+      {"sparse sums of bytes",
+       [](KernelSet* s) {
+         s->sparse_output = [](const kernels::SparseOutput& t) noexcept {
+           original->sparse_output(t);
+           Spoil(t.epilogue.out);
          };
        }},
       {"deferred sums",
