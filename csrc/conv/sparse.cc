@@ -97,9 +97,14 @@ struct Additions {
   }
 };
 
-// The relative time of cuts of one layer, as measured on AVX-512 (plan/cost.cc).
-double Time(const SparseWork& w) {
-  return 0.74 * w.additions + 0.59 * w.offsets + 2.6 * w.steps + 2.7 * w.step_vectors + 13 * w.planes + 63 * w.outputs;
+// The relative time of cuts of one layer, as measured on AVX-512 (plan/cost.cc). Of two cuts that are nearly as fast, the one is better
+// whose pieces threads can share evenly.
+double Time(const SparseWork& w, int64_t pieces) {
+  constexpr int64_t kThreads = 4;
+  constexpr double kWeight = 0.1;
+  const double uneven = pieces > 0 ? static_cast<double>(RoundUp(pieces, kThreads)) / static_cast<double>(pieces) : 1;
+  const double time = 0.74 * w.additions + 0.59 * w.offsets + 2.6 * w.steps + 2.7 * w.step_vectors + 13 * w.planes + 63 * w.outputs;
+  return time * (1 - kWeight + kWeight * uneven);
 }
 
 // Only where an algorithm names it.
@@ -147,7 +152,7 @@ void Layout(const Request& request, ConvLayout* layout) {
     for (int32_t lines = 1; lines * vectors <= most; ++lines) {
       SetCut(request, vectors, lines, layout);
       const bool fits = cut.line_positions() > (s.kw - 1) * s.dilation_w / s.stride_w;
-      const double time = fits ? Time(CountSparseWork(*layout, s)) : HUGE_VAL;
+      const double time = fits ? Time(CountSparseWork(*layout, s), Bands(s, cut).units(s) * layout->panels) : HUGE_VAL;
       if (least >= 0 && time >= least) continue;
       least = time;
       best_vectors = vectors;

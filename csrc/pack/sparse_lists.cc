@@ -43,12 +43,12 @@ void Cut(const Piece& row, size_t most, std::vector<Piece>* out) {
   const auto begin = [](size_t n, size_t pieces, size_t i) { return n * i / pieces; };
   size_t pieces = std::max<size_t>((added + subtracted + most - 1) / most, 1);
   const auto largest = [&](size_t count) {
-    size_t largest = 0;
+    size_t found = 0;
     for (size_t i = 0; i < count; ++i) {
       const size_t n = begin(added, count, i + 1) - begin(added, count, i) + begin(subtracted, count, i + 1) - begin(subtracted, count, i);
-      largest = std::max(largest, n);
+      found = std::max(found, n);
     }
-    return largest;
+    return found;
   };
   while (largest(pieces) > most) ++pieces;
   const auto at = [](const std::vector<uint16_t>& v, size_t i) { return v.begin() + static_cast<ptrdiff_t>(i); };
