@@ -17,8 +17,8 @@ class PackedConvU8 {
  public:
   using Element = uint8_t;
 
-  // n, h, w of the shape are those that the layer will mostly see (conv/layout.h, Request). Throws std::bad_alloc. The kernel set must outlive this. The caller has proved that the algorithm is
-  // exact for these weights.
+  // n, h, w of the shape are those that the layer will mostly see (conv/layout.h, Request). Throws std::bad_alloc. The kernel set must
+  // outlive this. The caller has proved that the algorithm is exact for these weights.
   PackedConvU8(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
                const Algorithm& algorithm = {});
 

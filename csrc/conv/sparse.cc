@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "conv/method.h"
+#include "conv/sparse_cut.h"
 #include "pack/arrange.h"
 
 namespace pqi::conv {
@@ -23,144 +24,10 @@ using kernels::ConvShape;
 using pack::At;
 using pack::CeilDiv;
 using pack::PieceBegin;
-using pack::RoundUp;
 using pack::SparseCut;
-
-// Output channels whose rows of sums are made together. Steps of many channels are sorted together, so few loops change their length.
-constexpr int64_t kPanelChannels = 64;
-// Bytes of the planes that one run of steps reads; L1 holds them beside the rows of sums.
-constexpr int64_t kBlockBytes = 24 << 10;
-// Bytes need the fifth addition before they are widened: with fewer, positions of 16 bits are as fast.
-constexpr int64_t kLeastStep = 5;
-constexpr int64_t kMostBlockBytes = 65535 * kernels::kSparseOffsetUnit / 2;
-
-// Every pixel of a pointwise layer is a position of one long row.
-ConvShape AsRows(const ConvShape& s) {
-  if (!s.pointwise()) return s;
-  ConvShape rows = s;
-  rows.w = s.n * s.h * s.w;
-  rows.n = rows.h = 1;
-  return rows;
-}
-
-const kernels::SparseKernels& KernelsOfCut(const kernels::KernelSet& set, bool wide) { return wide ? set.sparse_wide : set.sparse_bytes; }
-
-// How an image lies in bands.
-struct Bands {
-  int64_t out_h, out_w, max_shift;
-  int64_t segments, pitch, rows;  // segments of a line, positions from one to the next, output rows of a band
-  int64_t pieces, bands;          // of an output row, of an image
-
-  Bands(const ConvShape& s, const SparseCut& cut) : out_h(s.out_h()), out_w(s.out_w()), max_shift((s.kw - 1) * s.dilation_w / s.stride_w) {
-    const int64_t line = cut.line_positions(), columns = out_w + max_shift;
-    segments = 1;
-    pitch = std::max<int64_t>(columns - SharedColumns(s), 1);
-    pieces = columns <= line ? 1 : CeilDiv(out_w, line - max_shift);
-    if (pieces == 1) segments = std::min(1 + (line - columns) / pitch, CeilDiv(out_h, int64_t{cut.lines}));
-    rows = segments * cut.lines;
-    bands = CeilDiv(out_h, rows);
-  }
-  int64_t units(const ConvShape& s) const { return out_w > 0 ? s.n * bands * pieces : 0; }
-
- private:
-  // Columns at the end of a segment that hold nothing but padding may be those at the beginning of the next one.
-  int64_t SharedColumns(const ConvShape& s) const {
-    const int64_t left = s.pad_left / s.stride_w;
-    const int64_t right = out_w + max_shift - CeilDiv(s.w + s.pad_left, s.stride_w);
-    return std::max<int64_t>(std::min({left, right, max_shift}), 0);
-  }
-};
-
-// What the layout needs to know of the codes.
-struct Additions {
-  int64_t all = 0;
-  // The most that one channel and column of taps, or one channel, has of additions or of subtractions, and one channel of both.
-  int64_t of_row = 0, of_channel = 0, of_both = 0;
-
-  explicit Additions(const ConvShape& s, const int8_t* codes) {
-    for (int64_t o = 0; o < s.oc; ++o) {
-      int64_t channel[2] = {0, 0};
-      for (int64_t x = 0; x < s.kw; ++x) {
-        int64_t row[2] = {0, 0};
-        for (int64_t y = 0; y < s.kh; ++y) {
-          const int8_t* w = codes + ((o * s.kh + y) * s.kw + x) * s.group_inputs();
-          for (int64_t c = 0; c < s.group_inputs(); ++c) row[w[c] < 0] += std::abs(w[c]);
-        }
-        of_row = std::max({of_row, row[0], row[1]});
-        channel[0] += row[0];
-        channel[1] += row[1];
-      }
-      of_channel = std::max({of_channel, channel[0], channel[1]});
-      of_both = std::max(of_both, channel[0] + channel[1]);
-      all += channel[0] + channel[1];
-    }
-  }
-};
-
-// The relative time of cuts of one layer, as measured on AVX-512 (plan/cost.cc). Of two cuts that are nearly as fast, the one is better
-// whose pieces threads can share evenly.
-double Time(const SparseWork& w, int64_t pieces) {
-  constexpr int64_t kThreads = 4;
-  constexpr double kWeight = 0.1;
-  const double uneven = pieces > 0 ? static_cast<double>(RoundUp(pieces, kThreads)) / static_cast<double>(pieces) : 1;
-  const double time = 0.74 * w.additions + 0.59 * w.offsets + 2.6 * w.steps + 2.7 * w.step_vectors + 13 * w.planes + 63 * w.outputs;
-  return time * (1 - kWeight + kWeight * uneven);
-}
 
 // Only where an algorithm names it.
 bool Suits(const Request&) { return false; }
-
-void SetCut(const Request& request, int32_t line_vectors, int32_t lines, ConvLayout* layout) {
-  SparseCut& cut = layout->sparse;
-  cut.line_vectors = line_vectors;
-  cut.lines = lines;
-  const pack::SparseWindow window(request.shape, cut);
-  const int64_t plane = std::max<int64_t>(window.plane_bytes(cut), 1);
-  const int64_t fit = std::max<int64_t>(kBlockBytes / plane / kernels::kSparseChannels, 1) * kernels::kSparseChannels;
-  // Blocks of equal size, whole steps of channels.
-  const int64_t inputs = request.shape.group_inputs();
-  cut.block_channels = RoundUp(CeilDiv(inputs, CeilDiv(inputs, fit)), kernels::kSparseChannels);
-}
-
-// n, h and w of the shape are those that the layer will mostly see: lists are made for one way to cut planes, which any image can be put
-// into.
-void Layout(const Request& request, ConvLayout* layout) {
-  const kernels::KernelSet& set = request.set;
-  ConvShape s = AsRows(request.shape);
-  const Additions additions(s, request.codes->codes);
-  const int64_t largest = request.codes->qmax, capacity = pack::SparseCapacity(largest);
-  SparseCut& cut = layout->sparse;
-  cut.vector_bytes = set.sparse_positions;
-  cut.wide = pack::SparseStepSize(false, largest) < kLeastStep;
-  cut.sets = static_cast<int32_t>(std::max<int64_t>(CeilDiv(additions.of_row, capacity), 1));
-  // Without a zero point additions and subtractions lead to either side of 0; with one, each code does by its distance from it.
-  const int64_t zero_point = request.codes->zero_point, reach = std::max(zero_point, largest - zero_point);
-  cut.at_once = zero_point == 0 ? additions.of_channel <= capacity : additions.of_both <= pack::SparseCapacity(reach);
-  cut.largest = request.codes->qmax;
-  cut.additions = additions.all;
-  cut.outputs = s.oc;
-  layout->tile.nr = static_cast<int>(std::min<int64_t>(kPanelChannels, RoundUp(s.group_outputs(), set.u8s8.nr)));
-  pack::CutPanels(s, 1, layout);
-  layout->panel_bytes = 0;
-  constexpr int64_t kUnknown = 56;
-  if (s.out_h() < 1) s.h = kUnknown + s.dilation_h * (s.kh - 1);
-  if (s.out_w() < 1) s.w = kUnknown + s.dilation_w * (s.kw - 1);
-  const int most = KernelsOfCut(set, cut.wide).vectors;
-  double least = -1;
-  int32_t best_vectors = 1, best_lines = 1;
-  for (int32_t vectors = 1; vectors <= most; ++vectors) {
-    for (int32_t lines = 1; lines * vectors <= most; ++lines) {
-      SetCut(request, vectors, lines, layout);
-      const bool fits = cut.line_positions() > (s.kw - 1) * s.dilation_w / s.stride_w;
-      const double time = fits ? Time(CountSparseWork(*layout, s), Bands(s, cut).units(s) * layout->panels) : HUGE_VAL;
-      if (least >= 0 && time >= least) continue;
-      least = time;
-      best_vectors = vectors;
-      best_lines = lines;
-    }
-  }
-  SetCut(request, best_vectors, best_lines, layout);
-}
 
 void PackU8(const kernels::KernelSet&, const ConvLayout& layout, const ConvShape& shape, const pack::WeightsU8& weights, Packed* packed) {
   packed->sparse = pack::ListNonZeros(layout, layout.sparse, shape, weights, pack::StartValues(shape, weights, layout.offset).data());
@@ -390,19 +257,19 @@ std::string Misfit(const Request& request) {
   const ConvShape& s = request.shape;
   if (request.depthwise()) return "a depthwise layer";
   if (request.has_base()) return "its weights have a base";
-  const int64_t weights = s.oc * s.taps() * s.group_inputs(), additions = Additions(s, request.codes->codes).all;
-  if (additions > weights) return std::to_string(additions) + " additions for " + std::to_string(weights) + " weights";
-  const int64_t line = int64_t{request.set.sparse_positions} * 2;
-  const int64_t lines = ((s.kh - 1) * s.dilation_h + 1) * s.stride_w + kernels::kMaxSparseVectors;
-  if (lines * line * kernels::kSparseChannels > kMostBlockBytes || (s.kw - 1) * s.dilation_w / s.stride_w >= request.set.sparse_positions) {
-    return "its window is too large";
-  }
-  return "";
+  const Additions additions(s, request.codes->codes);
+  const int64_t weights = s.oc * s.taps() * s.group_inputs();
+  if (additions.all > weights) return std::to_string(additions.all) + " additions for " + std::to_string(weights) + " weights";
+  SparseCut least;
+  least.vector_bytes = request.set.sparse_positions;
+  least.wide = true;
+  least.sets = SparseSets(additions, request.codes->qmax);
+  return Reaches(s, least) ? "" : "its window is too large";
 }
 
 Proof Prove(const Request&, const CodeRanges& ranges) {
   const int64_t step = pack::SparseStepSize(false, ranges.qmax);
-  const bool wide = step < kLeastStep;
+  const bool wide = step < kLeastSparseStep;
   return {true, wide ? "sums of 16 bits" : std::to_string(step) + " activations to " + std::to_string(ranges.qmax) + " fit a byte", 0};
 }
 
@@ -412,30 +279,7 @@ constexpr Alternatives kSparse = {ListSparse, HasKernels, Misfit, Prove};
 
 Algorithm SparseAlgorithm() { return {&kSparseMethod, nullptr, Product::kDot, 0}; }
 
-SparseWork CountSparseWork(const ConvLayout& layout, const ConvShape& shape) {
-  const ConvShape s = AsRows(shape);
-  const SparseCut& cut = layout.sparse;
-  const pack::SparseWindow window(s, cut);
-  const double units = static_cast<double>(Bands(s, cut).units(s)), vectors = cut.vectors(), registers = cut.wide ? 2 : 1;
-  const double rows = static_cast<double>(s.oc) * static_cast<double>(window.shifts.size()) * cut.sets;
-  const double blocks = static_cast<double>(cut.blocks(s.group_inputs()));
-  const double non_zeros = static_cast<double>(cut.additions) / (rows * blocks);  // of a row in a block
-  const double step_size = static_cast<double>(pack::SparseStepSize(cut.wide, cut.largest));
-  // The numbers vary from row to row, so the last step of a row is half full on average.
-  const double steps = rows * (blocks - 1) * std::max(non_zeros / step_size + 0.5, std::min(1.0, non_zeros)) +
-                       rows * std::max(non_zeros / step_size + 0.5, 1.0);
-  SparseWork w;
-  w.offsets = units * static_cast<double>(cut.additions);
-  w.additions = w.offsets * vectors * registers;
-  w.steps = units * steps;
-  w.step_vectors = w.steps * vectors;
-  w.planes = units * static_cast<double>(window.lines.size()) * cut.line_vectors * registers * static_cast<double>(s.groups) *
-             static_cast<double>(RoundUp(s.group_inputs(), kernels::kSparseChannels));
-  w.outputs = units * vectors * static_cast<double>(s.oc);
-  return w;
-}
-
-extern const ConvMethod kSparseMethod = {"sparse", Suits, Layout,  PackU8,   nullptr, ScratchBytes,
-                                         BandWork, RunU8, nullptr, Describe, &kSparse};
+extern const ConvMethod kSparseMethod = {"sparse", Suits, LayoutSparse, PackU8,   nullptr, ScratchBytes,
+                                         BandWork, RunU8, nullptr,      Describe, &kSparse};
 
 }  // namespace pqi::conv

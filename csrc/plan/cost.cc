@@ -160,7 +160,8 @@ double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, 
   const conv::Algorithm& algorithm = layout.algorithm;
   const bool winograd = algorithm.filter != nullptr;
   // Methods that share out whole rows of the image still compute pixels.
-  const double units = static_cast<double>(winograd ? layout.method->work(layout, s).rows : s.rows()), taps = static_cast<double>(layout.taps);
+  const double units = static_cast<double>(winograd ? layout.method->work(layout, s).rows : s.rows()),
+               taps = static_cast<double>(layout.taps);
   const double k = static_cast<double>(layout.k), nr = layout.tile.nr, groups = static_cast<double>(s.groups);
   const double panels = static_cast<double>(layout.panels);
   // The plain kernels compute half of a group's last panel where no more is needed.

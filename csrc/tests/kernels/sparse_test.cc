@@ -140,6 +140,23 @@ TEST_P(SparseTest, EveryNumberOfVectorsIsRun) {
   }
 }
 
+// Planes of windows far apart are large: lists must not be made of offsets that 16 bits do not hold.
+TEST_P(SparseTest, WideWindowsTakeCutsThatTheirListsReach) {
+  for (const int64_t dilation : {1, 5, 9}) {
+    ConvShape s;
+    s.h = 7 * dilation;
+    s.w = 2 * set->sparse_positions;
+    s.c = 20;
+    s.oc = 9;
+    s.kh = 7;
+    s.kw = 3;
+    s.dilation_h = dilation;
+    s.pad_top = s.pad_bottom = dilation;
+    s.pad_left = s.pad_right = 1;
+    CheckCodes(s, s, conv::SparseAlgorithm(), {255, 1}, SparseCodes(s, 1, 11));
+  }
+}
+
 PQI_INSTANTIATE(SparseTest);
 
 }  // namespace
