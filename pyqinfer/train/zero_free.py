@@ -26,8 +26,10 @@ class ZeroFreeWeight(TrainedWeight):
 
     Args:
         latent, bits: see :class:`~pyqinfer.train.weights.TrainedWeight`; 2 to 8 bits.
-        standardize: whether the weights are brought to mean 0 and standard deviation 1 in front of the quantizer, by numbers that no
-            gradient goes through. The deviation is not multiplied back: the BatchNorm behind the layer takes it up.
+        standardize: whether the weights are divided by their standard deviation in front of the quantizer, a number that no gradient
+            goes through. It is not multiplied back: the BatchNorm behind the layer takes it up.
+        center: whether a standardized weight's mean is subtracted as well. BatchNorm cannot take that up: the mean multiplies the sum of
+            all that a window sees, which differs from position to position.
 
     Raises:
         ValueError: ternary weights, of which zero is one.
@@ -35,11 +37,11 @@ class ZeroFreeWeight(TrainedWeight):
 
     floor: Tensor
 
-    def __init__(self, latent: Tensor, bits: LayerBits, standardize: bool) -> None:
+    def __init__(self, latent: Tensor, bits: LayerBits, standardize: bool, center: bool = False) -> None:
         super().__init__(latent, bits)
         if bits.weight == "ternary":
             raise ValueError("SAQ's grid has no zero, so it has no ternary weights: take 2 bits or more, or pq.PrunedTernary")
-        self.standardize = standardize
+        self.standardize, self.center = standardize, center
         self.clip = nn.Parameter(best_clip(self.normalized(self.latent).detach(), bits.weight).reshape(1))
         self.register_buffer("floor", self.clip.detach() * STEP_FLOOR)
 
@@ -63,7 +65,7 @@ class ZeroFreeWeight(TrainedWeight):
         if not self.standardize:
             return latent
         deviation, mean = torch.std_mean(latent.detach())
-        standard: Tensor = (latent - mean) / deviation.clamp_min(_TINY)
+        standard: Tensor = (latent - mean if self.center else latent) / deviation.clamp_min(_TINY)
         return standard
 
     def quantized(self, normalized: Tensor) -> Tensor:
