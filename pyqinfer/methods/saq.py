@@ -32,6 +32,8 @@ from pyqinfer.train.zero_free import ClippedActivation, ZeroFreeWeight
 
 # What sharpness before and after a training is measured on: samples, and random directions beside the gradient's.
 _SHARPNESS_SAMPLES, _DIRECTIONS = 512, 3
+# Calibration samples that the first running statistics of BatchNorms can be had from.
+_LEAST_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,10 @@ class SAQ(TrainingMethod):
     def prepare_task(self, task: Task) -> Prepared:
         prepared = super().prepare_task(task)
         if task.calibration is not None:
-            # The standardized weights give sums of another scale than those that the running statistics are of.
-            recalibrate_norms(prepared, prepared.blueprint.traced.batches(task.calibration))
+            # Sums of rounded weights have other statistics than the float network's; those of few samples are worse than none.
+            batches = prepared.blueprint.traced.batches(task.calibration)
+            if sum(len(batch[0]) for batch in batches) >= _LEAST_SAMPLES:
+                recalibrate_norms(prepared, batches)
         return prepared
 
 

@@ -27,9 +27,8 @@ class ZeroFreeWeight(TrainedWeight):
     Args:
         latent, bits: see :class:`~pyqinfer.train.weights.TrainedWeight`; 2 to 8 bits.
         standardize: whether the weights are divided by their standard deviation in front of the quantizer, a number that no gradient
-            goes through. It is not multiplied back: the BatchNorm behind the layer takes it up.
-        center: whether a standardized weight's mean is subtracted as well. BatchNorm cannot take that up: the mean multiplies the sum of
-            all that a window sees, which differs from position to position.
+            goes through. It is not multiplied back: the BatchNorm behind the layer takes it up. Their mean stays, unlike in the paper:
+            it multiplies the sum of all that a window sees, which no BatchNorm can make good.
 
     Raises:
         ValueError: ternary weights, of which zero is one.
@@ -37,11 +36,13 @@ class ZeroFreeWeight(TrainedWeight):
 
     floor: Tensor
 
-    def __init__(self, latent: Tensor, bits: LayerBits, standardize: bool, center: bool = False) -> None:
+    def __init__(self, latent: Tensor, bits: LayerBits, standardize: bool) -> None:
         super().__init__(latent, bits)
         if bits.weight == "ternary":
             raise ValueError("SAQ's grid has no zero, so it has no ternary weights: take 2 bits or more, or pq.PrunedTernary")
-        self.standardize, self.center = standardize, center
+        self.standardize = standardize
+        if standardize:
+            self.divisor = float(_deviation(self.latent))
         self.clip = nn.Parameter(best_clip(self.normalized(self.latent).detach(), bits.weight).reshape(1))
         self.register_buffer("floor", self.clip.detach() * STEP_FLOOR)
 
@@ -64,9 +65,7 @@ class ZeroFreeWeight(TrainedWeight):
     def normalized(self, latent: Tensor) -> Tensor:
         if not self.standardize:
             return latent
-        deviation, mean = torch.std_mean(latent.detach())
-        standard: Tensor = (latent - mean if self.center else latent) / deviation.clamp_min(_TINY)
-        return standard
+        return latent / _deviation(latent)
 
     def quantized(self, normalized: Tensor) -> Tensor:
         return on_grid(normalized, self.clip_now(), self.width)
@@ -77,6 +76,11 @@ class ZeroFreeWeight(TrainedWeight):
             step = spacing(self.clip_now(), self.width)
             codes = ((self.normalized(self.latent) - step / 2) * (1.0 / step)).round().clamp(low, high).to(torch.int8)
             return WeightCodes(codes.cpu(), step.expand(len(codes)).contiguous().cpu(), low, high, -0.5)
+
+
+def _deviation(latent: Tensor) -> Tensor:
+    """Standard deviation of all weights together, a constant to gradients."""
+    return latent.detach().std().clamp_min(_TINY)
 
 
 def spacing(clip: Tensor, width: int) -> Tensor:
