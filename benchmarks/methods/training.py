@@ -69,7 +69,7 @@ class TrainingStudy(Study):
         assert self.train is not None
         loader = training_batches(_first(self.train, entry.recipe.images), entry.recipe.batch, self.augmentation)
         model = _pruned(self.model, entry, loader, self.examples) if entry.pruned else self.model
-        budget = None if entry.limit is None else entry.limit.budget(threads=self.threads)
+        budget = self.budget(entry)
         checkpoint = self.folder / f"{entry.slug}-{self._key(entry)}.pt"
         graph = pq.quantize(
             model,
@@ -80,7 +80,8 @@ class TrainingStudy(Study):
             val=None if budget is None or self.val is None else validation_batches(self.val, _VALIDATION_BATCH),
             budget=budget,
         )
-        checkpoint.unlink(missing_ok=True)
+        for path in (checkpoint, Path(f"{checkpoint}.bits.json")):
+            path.unlink(missing_ok=True)
         return graph.cpu(), {} if budget is None else budget.limits
 
     def _key(self, entry: Entry) -> str:

@@ -9,9 +9,12 @@ import pyqinfer as pq
 from benchmarks.methods.entries import fixed
 from pyqinfer.bits import LayerBits
 from pyqinfer.study.grid import FLOAT_METHOD, Entry, Limit, parse_limit
+from pyqinfer.train.generator import Search
 
 # These budgets are the BOPs of uniform 4/4 and 3/3 with first and last layer at 8/8, or a little less.
 _LIKE_4, _LIKE_3 = "bops=1.58%", "bops=0.9%"
+# On a CPU with AMX fewer than 8 bits gain no time, so that a budget of time is one of AVX2.
+_TIME = "latency=70%"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ RECIPES = {
 }
 # By how much longer networks of 2 bits train: they start from nothing, and the others from nearly all.
 _COARSE = 4
+# The search for bits is shorter than the method's default, as the trainings are.
+_SEARCH = Search(epochs=4, warmup=2, policy_steps=40, finalists=10)
 QUICK_RECIPE = Recipe(epochs=1, images=256, batch=64, ternary=1)
 
 
@@ -67,7 +72,7 @@ class TrainedEntry(Entry):
     @property
     def base_name(self) -> str:
         """The name without the seed: what rows of several seeds have in common."""
-        words = [self.method, str(self.limit or self.bits), self.label]
+        words = [self.method, self.target, self.label]
         words += [f"{100 * self.share:g}% of {self.pruned} pruned"] if self.pruned else []
         return " ".join(word for word in words if word)
 
@@ -110,10 +115,10 @@ def trained(method: str, width: int) -> TrainedEntry:
     return TrainedEntry(method, LayerBits(width, width))
 
 
-def mixed(limit: str) -> TrainedEntry:
-    """SAQ that finds its bits under a budget."""
+def mixed(limit: str, isa: str = "auto") -> TrainedEntry:
+    """SAQ that finds its bits under a budget; one of time holds for an instruction set."""
     parsed: Limit = parse_limit(limit)
-    return TrainedEntry("saq", None, parsed)
+    return TrainedEntry("saq", None, parsed, (("search", _SEARCH),), isa=isa)
 
 
 _STARTS = (Entry(FLOAT_METHOD), fixed("ptq", "8/8"), fixed("ptq", "4/4"), fixed("ptq", "3/3"), fixed("ptq", "2/2"))
@@ -127,6 +132,7 @@ _METHODS = (
     trained("saq", 2),
     mixed(_LIKE_4),
     mixed(_LIKE_3),
+    mixed(_TIME, "avx2"),
     *(ternary(sparsity, act) for sparsity in (50, 88, 93) for act in (32, 4)),
 )
 _PRUNED = tuple(TrainedEntry("qat", LayerBits(8, 8), pruned=what) for what in ("weights", "channels"))
