@@ -34,6 +34,7 @@ def claims(network: str, rows: Sequence[Row], isas: Sequence[str]) -> list[Claim
     found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _agreement(rows)]
     for isa in isas:
         found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _latency(by_name, rows, isa)]
+        found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _speed(network, by_name, isa)]
     return found
 
 
@@ -124,6 +125,24 @@ def _latency(by_name: dict[str, Row], rows: Sequence[Row], isa: str) -> _Found:
             yield text, gain, "points", gain >= -standard_error(best)
         else:
             yield f"{row.name}: BOPs budgets at most as slow ({isa})", 0.0, "rows", True
+
+
+# (a, b, largest share that a's time may be of b's, the same on the wide network, whose layers are large enough for fewer bits to show).
+_TIMES = (
+    ("qat 4/4", "ptq 8/8", 1.02, 1.0),
+    ("saq 4/4", "ptq 8/8", 1.02, 1.0),
+    ("ternary t/4 88% zeros", "ptq 8/8", 1.02, 1.0),
+    ("qat 8/8 30% of channels pruned", "ptq 8/8", 1 / 1.25, 1 / 1.25),
+)
+
+
+def _speed(network: str, rows: dict[str, Row], isa: str) -> _Found:
+    """Whether trained networks take the time that their bits and channels let hope for."""
+    for first, second, narrow, wide in _TIMES:
+        times = [rows[name].latency_ms.get(isa) if name in rows else None for name in (first, second)]
+        if times[0] and times[1]:
+            share = times[0] / times[1]
+            yield f"time of {first} over that of {second} ({isa})", share, "times", share <= (wide if "wide" in network else narrow)
 
 
 def _is_for(row: Row, isa: str) -> bool:

@@ -43,7 +43,7 @@ RECIPES = {
 # By how much longer networks of 2 bits train: they start from nothing, and the others from nearly all.
 _COARSE = 4
 # The search for bits is shorter than the method's default, as the trainings are.
-_SEARCH = Search(epochs=4, warmup=2, policy_steps=40, finalists=10)
+_SEARCH = Search(epochs=3, warmup=1, policy_steps=40, finalists=8)
 QUICK_RECIPE = Recipe(epochs=1, images=256, batch=64, ternary=1)
 
 
