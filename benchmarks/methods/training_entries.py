@@ -38,7 +38,7 @@ FOLDER_RECIPE = Recipe(epochs=10)
 RECIPES = {
     "resnet20_glyphs": Recipe(epochs=2, images=9600),
     "mobilenet_v2_small_glyphs": Recipe(epochs=2, images=9600),
-    "resnet20_wide_glyphs": Recipe(epochs=1, images=3200),
+    "resnet20_wide_glyphs": Recipe(epochs=1, images=1600, batch=32),
 }
 # By how much longer networks of 2 bits train: they start from nothing, and the others from nearly all.
 _COARSE = 4

@@ -49,7 +49,8 @@ class SAQ(TrainingMethod):
 
     Args:
         weight_bits, act_bits, first_last, bits: see :class:`~pyqinfer.quantization.chosen_bits.ChosenBits`; without a budget.
-        rho: norm of the perturbation, over all tensors together; the authors take 0.3 to 0.9. 0 is plain training on the same grid.
+        rho: norm of the perturbation, over all tensors together. The default suits trainings of a few epochs; the authors take 0.3 to 0.9
+            for 90 to 200 epochs. 0 is plain training on the same grid.
         case: where the perturbation is taken and added, see :class:`~pyqinfer.train.sharp.SharpStepper`.
         include_norms, include_clips: whether BatchNorms, and clips of activations, are perturbed too.
         search: how bits are found under a budget.
@@ -65,7 +66,7 @@ class SAQ(TrainingMethod):
     nesterov: bool = True
     freeze_bn: float | Literal["auto"] = 1.0
     equalize: bool | Literal["auto"] = False
-    rho: float = 0.4
+    rho: float = 0.1
     case: str = "quantized"
     include_norms: bool = True
     include_clips: bool = True
