@@ -56,9 +56,8 @@ def test_every_row_has_a_name_of_its_own_and_a_method(network: str) -> None:
     methods = {entry.name: entry.configuration() for entry in entries if isinstance(entry, TrainedEntry)}
     assert (methods["qat 2/2"].weight_bits, methods["qat 2/2 seed 1"].seed) == (2, 1)
     assert methods["qat 2/2"].epochs > methods["qat 3/3"].epochs == SHORT.epochs
-    slower = {
-        entry.name: entry.configuration() for entry in rows(network, replace(SHORT, rate=0.5), [0]) if isinstance(entry, TrainedEntry)
-    }
+    halved = rows(network, replace(SHORT, rate=0.5), [0])
+    slower = {entry.name: entry.configuration() for entry in halved if isinstance(entry, TrainedEntry)}
     assert all(method.lr == methods[name].lr / 2 for name, method in slower.items())
     assert {methods[f"ternary t/32 {share}% zeros"].sparsity for share in (50, 88, 93)} == {0.5, 0.88, 0.93}
     assert ("qat 8/8 30% of channels pruned" in methods) == network.startswith("mobilenet")

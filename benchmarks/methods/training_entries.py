@@ -35,8 +35,8 @@ class Recipe:
 
 
 # The trainings of the zoo's networks differ because an image costs the wide network 16 times as much as the others. They are short, so
-# that one command makes every row within an afternoon on two cores; the wide network has small batches, so that there are steps enough, and a
-# rate that is smaller in proportion. A user's folder of images gets the training that stands first.
+# that one command makes every row within an afternoon on two cores; the wide network has small batches, so that there are steps enough,
+# and a rate that is smaller in proportion. A user's folder of images gets the training that stands first.
 FOLDER_RECIPE = Recipe(epochs=10)
 RECIPES = {
     "resnet20_glyphs": Recipe(epochs=2, images=9600),
