@@ -60,6 +60,7 @@ _PAIRS = (
     ("ptq 3/8 learned rounding", "ptq 3/8", 0.0),
     ("saq 4/4", "fp32", -0.2),
     ("saq 4/4", "qat 4/4", None),
+    ("saq 3/3", "qat 3/3", None),
     ("saq bops=1.58%", "saq 4/4", None),
     ("saq bops=0.9%", "saq 3/3", None),
     ("qat 4/4", "ptq 4/4", 0.0),
@@ -67,6 +68,7 @@ _PAIRS = (
     ("qat 2/2", "ptq 2/2", 0.0),
     ("qat 2/2", "fp32", -2.0),
     ("ternary t/32 88% zeros", "fp32", -4.0),
+    ("ternary t/4 88% zeros", "fp32", -4.0),
     ("qat 8/8 30% of weights pruned", "fp32", None),
     ("qat 8/8 30% of channels pruned", "fp32", None),
 )
