@@ -147,16 +147,19 @@ def test_constants_that_would_be_blown_up_stay_operations() -> None:
     assert max(buffer.numel() for buffer in traced.module.buffers()) == 3000
 
 
-def test_arithmetic_that_stays_in_float_is_named() -> None:
+@pytest.mark.parametrize("method", [pq.PTQ(), pq.QAT(epochs=0)], ids=["post-training", "training"])
+def test_arithmetic_that_stays_in_float_is_named(method: Any) -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=4)).eval()
+    train = [(X, torch.zeros(len(X)))] if isinstance(method, pq.QAT) else None
     with pytest.warns(UserWarning, match=r"30.8 % of the multiply-adds stay in float: 1 \(conv_transpose2d, 30.8 %\)"):
-        pq.quantize(model, pq.PTQ(), example_inputs=(X,), calibration=[X])
+        pq.quantize(model, method, example_inputs=(X,), calibration=[X], train=train)
 
 
 def test_layers_that_the_user_keeps_in_float_are_no_surprise(recwarn: pytest.WarningsRecorder) -> None:
     model = nn.Sequential(conv(), nn.ReLU(), conv()).eval()
     pq.quantize(model, pq.PTQ(), example_inputs=(X,), calibration=[X], keep={"2": "float"})
     pq.quantize(model, pq.PTQ(act_bits=32), example_inputs=(X,))
+    pq.PrunedTernary(act_bits=32).finish(pq.PrunedTernary(act_bits=32).prepare(model, (X,)))
     assert not [w for w in recwarn if "multiply-adds" in str(w.message)]
 
 

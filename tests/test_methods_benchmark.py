@@ -104,6 +104,13 @@ def test_a_latency_budget_is_held_against_the_measured_time_and_the_best_bops_bu
     assert [(claim.value, claim.holds) for claim in gains] == [(pytest.approx(1.0), True)] * 2
 
 
+@pytest.mark.parametrize(("network", "holds"), [("resnet20_glyphs", True), ("resnet20_wide_glyphs", False)])
+def test_fewer_bits_must_gain_time_on_the_wide_network_alone(network: str, holds: bool) -> None:
+    rows = [row("ptq 8/8", 95.0, latency_ms={"avx2": 1.0}), row("qat 4/4", 95.0, latency_ms={"auto": 0.1, "avx2": 1.01})]
+    claim = said(claims(network, rows, ["auto", "avx2"]), "time of qat 4/4")
+    assert (claim.text, claim.value, claim.holds) == ("time of qat 4/4 over that of ptq 8/8 (avx2)", pytest.approx(1.01), holds)
+
+
 def test_rows_that_failed_say_nothing() -> None:
     assert claims("net", [row("fp32", 96.0), Row("ptq 8/8", "ptq", status="broken")], ["auto"])[0].text.startswith("images that torch")
 
@@ -179,7 +186,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_blocks_of_the_document_are_written_from_the_results() -> None:
     rows = [row("fp32", 96.0, weight_bits=32.0, act_bits=32.0, bops=2 * 10**9, bytes=4000, latency_ms={"auto": 0.5})]
-    found = [Claim("net", "a less b", -1.0, "points", False)]
+    found = [Claim("net", "a less b", -1.0, "points", False), Claim("net", "a over b (auto)", 1.0, "times", True)]
     result = network_result("Net", {}, {"isa": "avx2"}, [*rows, Row("zeroq 8/8", "zeroq", status="no BatchNorm")], found)
     text = "before\n<!-- rows: net -->\nold\n<!-- end -->\n<!-- claims: net -->\n<!-- end -->\nafter\n"
     filled = fill(text, {"networks": {"net": result}})
@@ -187,6 +194,7 @@ def test_blocks_of_the_document_are_written_from_the_results() -> None:
     assert "ms (avx2)" in filled
     assert "zeroq 8/8: no BatchNorm" in filled
     assert "| a less b | -1.00 points |  | **no** |" in filled
+    assert "| a over b (avx2) | 1.00 times |  | yes |" in filled
     assert "old" not in filled
     assert (filled.startswith("before\n"), filled.endswith("after\n")) == (True, True)
     assert fill(filled, {"networks": {"net": result}}) == filled

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import digits_net
+import digits_resnet
 import numpy as np
 import pytest
 import torch
@@ -156,6 +157,16 @@ def test_the_stem_reads_eight_bits_and_a_linear_bottleneck_gives_signed_codes(ne
     bottleneck = [p for name, p in ranges.items() if name.startswith("conv2d")]
     assert [p.zero_point > 0 for p in bottleneck] == [True]
     assert [p.zero_point for name, p in ranges.items() if name.startswith("relu")] == [0] * 3
+
+
+@pytest.mark.parametrize(("bits", "samples", "most"), [(8, 2, 0.08), (8, 256, 0.08), (3, 256, 0.3)])
+def test_training_starts_near_the_float_network_also_where_few_images_calibrate(bits: int, samples: int, most: float) -> None:
+    """Weights are divided and not centred, and statistics of BatchNorms are those of the rounded weights if there are images enough."""
+    net, seen, (images, _) = digits_resnet.digits_net(), digits_resnet.digit_images("train")[0], digits_resnet.digit_images("test")
+    prepared = pq.SAQ(bits, bits).prepare(net, (seen[:2],), calibration=[seen[:samples]]).eval()
+    with torch.no_grad():
+        wanted = net(images)
+        assert (prepared(images) - wanted).norm() / wanted.norm() < most
 
 
 def test_pruning_and_ternary_weights_are_refused(net: nn.Module) -> None:

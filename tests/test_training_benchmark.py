@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import benchmarks.methods.training as command
+import pyqinfer as pq
 from benchmarks.methods.document import fill
 from benchmarks.methods.networks import Network
 from benchmarks.methods.results import with_earlier
@@ -21,10 +22,11 @@ from benchmarks.methods.scenes.data import LETTERS, MOST, SIZE, overlaps, scenes
 from benchmarks.methods.scenes.metrics import Detections
 from benchmarks.methods.scenes.networks import TASKS, torch_run
 from benchmarks.methods.scenes.rows import ENTRIES, SceneStudy
-from benchmarks.methods.training_entries import RECIPES, Recipe, TrainedEntry, rows, ternary, trained
+from benchmarks.methods.training_entries import RECIPES, Recipe, TrainedEntry, mixed, rows, ternary, trained
 from pyqinfer.study.grid import Entry
 from pyqinfer.study.labelled import Arrays
 from pyqinfer.study.training_data import Augmentation
+from pyqinfer.train.generator import Search
 from pyqinfer.zoo.fonts import missing_packages
 
 needs_fonts = pytest.mark.skipif(bool(missing_packages()), reason="fonts of the glyphs are not installed")
@@ -53,6 +55,10 @@ def test_every_row_has_a_name_of_its_own_and_a_method(network: str) -> None:
     assert len({entry.name for entry in entries}) == len({entry.slug for entry in entries}) == len(entries)
     methods = {entry.name: entry.configuration() for entry in entries if isinstance(entry, TrainedEntry)}
     assert (methods["qat 2/2"].weight_bits, methods["qat 2/2 seed 1"].seed) == (2, 1)
+    assert methods["qat 2/2"].epochs > methods["qat 3/3"].epochs == SHORT.epochs
+    halved = rows(network, replace(SHORT, rate=0.5), [0])
+    slower = {entry.name: entry.configuration() for entry in halved if isinstance(entry, TrainedEntry)}
+    assert all(method.lr == methods[name].lr / 2 for name, method in slower.items())
     assert {methods[f"ternary t/32 {share}% zeros"].sparsity for share in (50, 88, 93)} == {0.5, 0.88, 0.93}
     assert ("qat 8/8 30% of channels pruned" in methods) == network.startswith("mobilenet")
 
@@ -111,6 +117,19 @@ def test_rows_of_an_earlier_run_stay_in_their_order() -> None:
     before = [{"name": "a", "x": 0}, {"name": "c", "x": 0}, {"name": "gone", "x": 0}]
     found = with_earlier([{"name": "b", "x": 1}, {"name": "c", "x": 1}], before, ["a", "b", "c"])
     assert [(row["name"], row["x"]) for row in found] == [("a", 0), ("b", 1), ("c", 1), ("gone", 0)]
+
+
+@pytest.mark.parametrize(("limit", "isa"), [("bops=4%", "auto"), ("latency=90%", pq.cpu_info()["best"])])
+def test_bits_are_found_under_a_budget_and_the_row_keeps_it(limit: str, isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.TrainingStudy, "int8_ms", lambda study, isa: 1e3)
+    search = Search(epochs=2, warmup=1, policy_steps=1, finalists=2)
+    entry = replace(mixed(limit, isa), options=(("search", search),), recipe=SHORT)
+    study = subject().study(command._parser().parse_args(["--out", str(tmp_path)]), lambda what, done, total: None)
+    row = study.row(entry)
+    assert row.ok, row.status
+    assert row.name == f"saq {limit}" + (f" on {isa}" if "latency" in limit else "")
+    assert row.budget == ({"bops": 0.04} if "bops" in limit else {"latency_ms": 900})
+    assert not list(tmp_path.rglob("*.pt*")), "checkpoints and their bits go"
 
 
 @pytest.mark.parametrize("what", ["weights", "channels"])

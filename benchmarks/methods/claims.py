@@ -34,6 +34,7 @@ def claims(network: str, rows: Sequence[Row], isas: Sequence[str]) -> list[Claim
     found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _agreement(rows)]
     for isa in isas:
         found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _latency(by_name, rows, isa)]
+        found += [Claim(network, text, value, unit, holds) for text, value, unit, holds in _speed(network, by_name, isa)]
     return found
 
 
@@ -59,6 +60,7 @@ _PAIRS = (
     ("ptq 3/8 learned rounding", "ptq 3/8", 0.0),
     ("saq 4/4", "fp32", -0.2),
     ("saq 4/4", "qat 4/4", None),
+    ("saq 3/3", "qat 3/3", None),
     ("saq bops=1.58%", "saq 4/4", None),
     ("saq bops=0.9%", "saq 3/3", None),
     ("qat 4/4", "ptq 4/4", 0.0),
@@ -66,6 +68,7 @@ _PAIRS = (
     ("qat 2/2", "ptq 2/2", 0.0),
     ("qat 2/2", "fp32", -2.0),
     ("ternary t/32 88% zeros", "fp32", -4.0),
+    ("ternary t/4 88% zeros", "fp32", -4.0),
     ("qat 8/8 30% of weights pruned", "fp32", None),
     ("qat 8/8 30% of channels pruned", "fp32", None),
 )
@@ -124,6 +127,24 @@ def _latency(by_name: dict[str, Row], rows: Sequence[Row], isa: str) -> _Found:
             yield text, gain, "points", gain >= -standard_error(best)
         else:
             yield f"{row.name}: BOPs budgets at most as slow ({isa})", 0.0, "rows", True
+
+
+# (a, b, largest share that a's time may be of b's, the same on the wide network, whose layers are large enough for fewer bits to show).
+_TIMES = (
+    ("qat 4/4", "ptq 8/8", 1.02, 1.0),
+    ("saq 4/4", "ptq 8/8", 1.02, 1.0),
+    ("ternary t/4 88% zeros", "ptq 8/8", 1.02, 1.0),
+    ("qat 8/8 30% of channels pruned", "ptq 8/8", 1 / 1.25, 1 / 1.25),
+)
+
+
+def _speed(network: str, rows: dict[str, Row], isa: str) -> _Found:
+    """Whether trained networks take the time that their bits and channels let hope for."""
+    for first, second, narrow, wide in _TIMES:
+        times = [rows[name].latency_ms.get(isa) if name in rows else None for name in (first, second)]
+        if times[0] and times[1]:
+            share = times[0] / times[1]
+            yield f"time of {first} over that of {second} ({isa})", share, "times", share <= (wide if "wide" in network else narrow)
 
 
 def _is_for(row: Row, isa: str) -> bool:

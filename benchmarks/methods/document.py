@@ -72,7 +72,8 @@ def _alike(accuracy: Accuracy) -> list[str]:
 def claims_list(network: Mapping[str, Any]) -> list[str]:
     """A markdown table of what the rows say."""
     words = {True: "yes", False: "**no**", None: ""}
-    found = [Claim(**content) for content in network["claims"]]
+    isa = network["facts"]["isa"]
+    found = [Claim(**{**content, "text": content["text"].replace("(auto)", f"({isa})")}) for content in network["claims"]]
     lines = ["| measured | value | images that only the first / only the second classes right | as expected |", "|---|---|---|---|"]
     pairs = ["" if claim.paired is None else f"{claim.paired[0]} / {claim.paired[1]}" for claim in found]
     cells = [(c.text, f"{c.value:.2f} {c.unit}", pair, words[c.holds]) for c, pair in zip(found, pairs, strict=True) if c.value is not None]

@@ -46,6 +46,8 @@ _CALIBRATION_IMAGES = 512
 _QUICK_IMAGES = 300
 _TORCH_IMAGES = 1000
 _VALIDATION_BATCH = 256
+# Held-out images on which a search judges bits.
+_JUDGES = 1024
 # Share of the steps in front of a pruned network's quantization along which zeros rise, and the rate of that training.
 _PRUNING_SHARE, _PRUNING_RATE = 0.6, 0.02
 
@@ -69,7 +71,7 @@ class TrainingStudy(Study):
         assert self.train is not None
         loader = training_batches(_first(self.train, entry.recipe.images), entry.recipe.batch, self.augmentation)
         model = _pruned(self.model, entry, loader, self.examples) if entry.pruned else self.model
-        budget = None if entry.limit is None else entry.limit.budget(threads=self.threads)
+        budget = self.budget(entry)
         checkpoint = self.folder / f"{entry.slug}-{self._key(entry)}.pt"
         graph = pq.quantize(
             model,
@@ -77,10 +79,11 @@ class TrainingStudy(Study):
             example_inputs=self.examples,
             calibration=self.calibration,
             train=loader,
-            val=None if budget is None or self.val is None else validation_batches(self.val, _VALIDATION_BATCH),
+            val=None if budget is None or self.val is None else validation_batches(_first(self.val, _JUDGES), _VALIDATION_BATCH),
             budget=budget,
         )
-        checkpoint.unlink(missing_ok=True)
+        for path in (checkpoint, Path(f"{checkpoint}.bits.json")):
+            path.unlink(missing_ok=True)
         return graph.cpu(), {} if budget is None else budget.limits
 
     def _key(self, entry: Entry) -> str:

@@ -9,34 +9,44 @@ import pyqinfer as pq
 from benchmarks.methods.entries import fixed
 from pyqinfer.bits import LayerBits
 from pyqinfer.study.grid import FLOAT_METHOD, Entry, Limit, parse_limit
+from pyqinfer.train.generator import Search
 
 # These budgets are the BOPs of uniform 4/4 and 3/3 with first and last layer at 8/8, or a little less.
 _LIKE_4, _LIKE_3 = "bops=1.58%", "bops=0.9%"
+# On a CPU with AMX fewer than 8 bits gain no time, so that a budget of time is one of AVX2.
+_TIME = "latency=70%"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long a row trains; its learning rate is the method's default.
+    """How long a row trains, and how fast.
 
     Args:
         epochs: of every method. images: training images of an epoch, the first of the set; None for all. batch: images of a step.
         ternary: by how much more epochs PrunedTernary has, which starts far from where it ends.
+        rate: by what the method's learning rate is multiplied.
     """
 
     epochs: int
     images: int | None = None
     batch: int = 128
     ternary: int = 3
+    rate: float = 1.0
 
 
-# The trainings of the zoo's networks differ because an image costs the wide network 16 times as much as the others. A user's folder of
-# images gets the training that stands first.
+# The trainings of the zoo's networks differ because an image costs the wide network 16 times as much as the others. They are short, so
+# that one command makes every row within an afternoon on two cores; the wide network has small batches, so that there are steps enough,
+# and a rate that is smaller in proportion. A user's folder of images gets the training that stands first.
 FOLDER_RECIPE = Recipe(epochs=10)
 RECIPES = {
-    "resnet20_glyphs": Recipe(epochs=6),
-    "mobilenet_v2_small_glyphs": Recipe(epochs=6),
-    "resnet20_wide_glyphs": Recipe(epochs=2, images=6400),
+    "resnet20_glyphs": Recipe(epochs=2, images=9600),
+    "mobilenet_v2_small_glyphs": Recipe(epochs=2, images=9600),
+    "resnet20_wide_glyphs": Recipe(epochs=1, images=1600, batch=32, rate=0.25),
 }
+# By how much longer networks of 2 bits train: they start from nothing, and the others from nearly all.
+_COARSE = 4
+# The search for bits is shorter than the method's default, as the trainings are.
+_SEARCH = Search(epochs=3, warmup=1, policy_steps=40, finalists=8)
 QUICK_RECIPE = Recipe(epochs=1, images=256, batch=64, ternary=1)
 
 
@@ -65,7 +75,7 @@ class TrainedEntry(Entry):
     @property
     def base_name(self) -> str:
         """The name without the seed: what rows of several seeds have in common."""
-        words = [self.method, str(self.limit or self.bits), self.label]
+        words = [self.method, self.target, self.label]
         words += [f"{100 * self.share:g}% of {self.pruned} pruned"] if self.pruned else []
         return " ".join(word for word in words if word)
 
@@ -83,8 +93,10 @@ class TrainedEntry(Entry):
         if self.bits is not None:
             settings |= {"weight_bits": self.bits.weight, "act_bits": self.bits.act}
         if self.method == "ternary":
-            return pq.PrunedTernary(**{**settings, "epochs": self.recipe.epochs * self.recipe.ternary})
-        return pq.QAT(**settings) if self.method == "qat" else pq.SAQ(**settings)
+            method: Any = pq.PrunedTernary(**{**settings, "epochs": self.recipe.epochs * self.recipe.ternary})
+        else:
+            method = pq.QAT(**settings) if self.method == "qat" else pq.SAQ(**settings)
+        return replace(method, lr=method.lr * self.recipe.rate)
 
     def facts(self) -> dict[str, Any]:
         """What the results say of the row's training beside its name."""
@@ -108,10 +120,10 @@ def trained(method: str, width: int) -> TrainedEntry:
     return TrainedEntry(method, LayerBits(width, width))
 
 
-def mixed(limit: str) -> TrainedEntry:
-    """SAQ that finds its bits under a budget."""
+def mixed(limit: str, isa: str = "auto") -> TrainedEntry:
+    """SAQ that finds its bits under a budget; one of time holds for an instruction set."""
     parsed: Limit = parse_limit(limit)
-    return TrainedEntry("saq", None, parsed)
+    return TrainedEntry("saq", None, parsed, (("search", _SEARCH),), isa=isa)
 
 
 _STARTS = (Entry(FLOAT_METHOD), fixed("ptq", "8/8"), fixed("ptq", "4/4"), fixed("ptq", "3/3"), fixed("ptq", "2/2"))
@@ -125,6 +137,7 @@ _METHODS = (
     trained("saq", 2),
     mixed(_LIKE_4),
     mixed(_LIKE_3),
+    mixed(_TIME, "avx2"),
     *(ternary(sparsity, act) for sparsity in (50, 88, 93) for act in (32, 4)),
 )
 _PRUNED = tuple(TrainedEntry("qat", LayerBits(8, 8), pruned=what) for what in ("weights", "channels"))
@@ -138,5 +151,10 @@ def rows(network: str, recipe: Recipe, seeds: list[int], quick: bool = False) ->
         wanted += _PRUNED
     found: list[Entry] = []
     for entry in wanted:
-        found += [replace(entry, recipe=recipe, seed=seed) for seed in seeds] if isinstance(entry, TrainedEntry) else [entry]
+        if isinstance(entry, TrainedEntry):
+            coarse = entry.bits == LayerBits(2, 2)
+            length = replace(recipe, epochs=recipe.epochs * _COARSE) if coarse else recipe
+            found += [replace(entry, recipe=length, seed=seed) for seed in seeds]
+        else:
+            found.append(entry)
     return found

@@ -68,7 +68,7 @@ def command(
     sharpness: Path | None = typer.Option(
         None, "--sharpness", help="saq: draw the loss around the network, before and after (.png).", rich_help_panel=_TRAINING
     ),
-    rho: float | None = typer.Option(None, "--rho", help="saq: norm of the perturbation. Default: 0.4.", rich_help_panel=_TRAINING),
+    rho: float | None = typer.Option(None, "--rho", help="saq: norm of the perturbation. Default: 0.1.", rich_help_panel=_TRAINING),
     sparsity: float | None = typer.Option(
         None, "--sparsity", help="pruned_ternary: share of zeros. Default: 0.88.", rich_help_panel=_TRAINING
     ),

@@ -32,6 +32,8 @@ from pyqinfer.train.zero_free import ClippedActivation, ZeroFreeWeight
 
 # What sharpness before and after a training is measured on: samples, and random directions beside the gradient's.
 _SHARPNESS_SAMPLES, _DIRECTIONS = 512, 3
+# Calibration samples that the first running statistics of BatchNorms can be had from.
+_LEAST_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class SAQ(TrainingMethod):
 
     Args:
         weight_bits, act_bits, first_last, bits: see :class:`~pyqinfer.quantization.chosen_bits.ChosenBits`; without a budget.
-        rho: norm of the perturbation, over all tensors together; the authors take 0.3 to 0.9. 0 is plain training on the same grid.
+        rho: norm of the perturbation, over all tensors together. The default suits trainings of a few epochs; the authors take 0.3 to 0.9
+            for 90 to 200 epochs. 0 is plain training on the same grid.
         case: where the perturbation is taken and added, see :class:`~pyqinfer.train.sharp.SharpStepper`.
         include_norms, include_clips: whether BatchNorms, and clips of activations, are perturbed too.
         search: how bits are found under a budget.
@@ -63,7 +66,7 @@ class SAQ(TrainingMethod):
     nesterov: bool = True
     freeze_bn: float | Literal["auto"] = 1.0
     equalize: bool | Literal["auto"] = False
-    rho: float = 0.4
+    rho: float = 0.1
     case: str = "quantized"
     include_norms: bool = True
     include_clips: bool = True
@@ -147,8 +150,10 @@ class SAQ(TrainingMethod):
     def prepare_task(self, task: Task) -> Prepared:
         prepared = super().prepare_task(task)
         if task.calibration is not None:
-            # The standardized weights give sums of another scale than those that the running statistics are of.
-            recalibrate_norms(prepared, prepared.blueprint.traced.batches(task.calibration))
+            # Sums of rounded weights have other statistics than the float network's; those of few samples are worse than none.
+            batches = prepared.blueprint.traced.batches(task.calibration)
+            if sum(len(batch[0]) for batch in batches) >= _LEAST_SAMPLES:
+                recalibrate_norms(prepared, batches)
         return prepared
 
 

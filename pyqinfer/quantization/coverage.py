@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from pyqinfer.bits import BitConfig
 from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.frontend.naming import Namer, attribute_of
 from pyqinfer.quantization.aten_traits import op_name
@@ -20,13 +21,18 @@ _NAMED = 5
 _PRODUCTS = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm"})
 
 
-def warn_of_float_arithmetic(graph: GraphModule, kept: frozenset[str]) -> None:
+def warn_of_float_arithmetic(graph: GraphModule, config: BitConfig) -> None:
     """Warn if less than 95 % of the multiply-adds run in integers, naming the largest of the others.
+
+    Layers that are in float because the user asked for that do not count, and where all are nobody is warned.
 
     Args:
         graph: quantized graph.
-        kept: layers that are in float because the user asked for that; they do not count.
+        config: bits that were asked for.
     """
+    kept = {name for name, bits in config.items() if not bits.is_integer}
+    if config and len(kept) == len(config):
+        return
     found = [(name, op, macs, integer) for name, op, macs, integer in _arithmetic(graph) if name not in kept]
     total = sum(macs for _, _, macs, _ in found)
     floats = sorted((entry for entry in found if not entry[3]), key=lambda entry: -entry[2])

@@ -103,8 +103,8 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
     """
     start = begin(task, bits, settings)
     graph = _quantized(start.traced, start.config, start.data, start.settings).finish()
-    if not settings.relu_only and (not start.config or any(bits.is_integer for bits in start.config.values())):
-        warn_of_float_arithmetic(graph, frozenset(name for name, bits in start.config.items() if not bits.is_integer))
+    if not settings.relu_only:
+        warn_of_float_arithmetic(graph, start.config)
     return graph
 
 

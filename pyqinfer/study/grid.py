@@ -118,10 +118,14 @@ class Entry:
             raise ValueError(f"{self.method} has fixed bits: a budget is for {', '.join(allocating_names())}")
 
     @property
+    def target(self) -> str:
+        """The bits or the limit, as the name says them."""
+        by_time = self.limit is not None and self.limit.kind == "latency" and self.isa != "auto"
+        return str(self.bits or self.limit or "") + (f" on {self.isa}" if by_time else "")
+
+    @property
     def name(self) -> str:
-        words = [self.method, str(self.bits or self.limit or "")]
-        if self.limit is not None and self.limit.kind == "latency" and self.isa != "auto":
-            words.append(f"on {self.isa}")
+        words = [self.method, self.target]
         words.append(self.label or " ".join(f"{key}={value}" for key, value in self.options))
         return " ".join(word for word in words if word)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pyqinfer._core import __version__, cpu_info
 from pyqinfer.bits import LayerBits
+from pyqinfer.budget import Budget
 from pyqinfer.conversion import convert
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.measure.build import engine_build
@@ -129,11 +130,15 @@ class Study:
         """The graph to convert, and the budget in its units."""
         if entry.method == FLOAT_METHOD:
             return self.model, {}
-        budget = None
-        if entry.limit is not None:
-            budget = entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None, self.threads, entry.isa)
+        budget = self.budget(entry)
         graph = quantize(self.model, entry.configuration(), example_inputs=self.examples, calibration=self.inputs(entry), budget=budget)
         return graph, {} if budget is None else budget.limits
+
+    def budget(self, entry: Entry) -> Budget | None:
+        """The entry's limit; one that is relative to the latency of the 8/8 network has that measured."""
+        if entry.limit is None:
+            return None
+        return entry.limit.budget(self.int8_ms(entry.isa) if entry.limit.relative else None, self.threads, entry.isa)
 
     def inputs(self, entry: Entry) -> list[Tensor]:
         """The images that the entry's method is given: those of calibration, or the ones that it distills, which are kept as well.

@@ -15,6 +15,7 @@ from pyqinfer.bits import LayerBits
 from pyqinfer.frontend.export import check_examples, evaluation_mode
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.chosen_bits import ChosenBits
+from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.pipeline import Settings
 from pyqinfer.train.loop import Batches, PlainStepper, Stepper, Trainer
 from pyqinfer.train.prepare import Parts, prepare
@@ -96,8 +97,13 @@ class TrainingMethod(Recipe, ChosenBits):
         return self.prepare_task(Task(model, examples, data, keep=dict(keep or {})))
 
     def finish(self, prepared: Prepared) -> GraphModule:
-        """The PT2E graph of a prepared module, as :func:`pyqinfer.quantize` gives it; the module is not changed."""
-        return prepared.finish()
+        """The PT2E graph of a prepared module, as :func:`pyqinfer.quantize` gives it; the module is not changed.
+
+        Warns where much of the arithmetic stays in float though integers were asked for, as post-training quantization does.
+        """
+        graph = prepared.finish()
+        warn_of_float_arithmetic(graph, prepared.bits)
+        return graph
 
     def quantize(self, task: Task) -> GraphModule:
         """See :func:`pyqinfer.quantize`. The result's ``meta["training"]`` is a :class:`~pyqinfer.Report` with a row for each epoch.

@@ -131,7 +131,7 @@ class _Builder:
             norm = replace(norm, gamma=gamma, beta=beta)
         weight = self._weight(layer, norm)
         bias = self.traced.bias(layer) if norm is None else None
-        trained = None if norm is None else self.parts.norm(norm, layer.name)
+        trained = None if norm is None else self.parts.norm(_of_smaller_sums(norm, weight.divisor), layer.name)
         replaced = layer.node
         module = TrainedLayer(replaced.target, tuple(replaced.args[3:]), weight, layer.axis, bias, trained)
         return self._replace(replaced, "layers", layer.name, module)
@@ -179,6 +179,12 @@ class _Builder:
         node.replace_all_uses_with(value)
         self.traced.module.graph.erase_node(node)
         return path
+
+
+def _of_smaller_sums(norm: FoldedNorm, divisor: float) -> FoldedNorm:
+    """The BatchNorm that makes of sums divided by a number what ``norm`` makes of the sums themselves."""
+    square = divisor * divisor
+    return replace(norm, mean=norm.mean / divisor, variance=norm.variance / square, eps=norm.eps / square)
 
 
 def _alive(weight: Tensor) -> Tensor | None:

@@ -35,6 +35,8 @@ class TrainedWeight(nn.Module):
             is. They are not part of the state.
         keeps_zeros: whether weights that are exactly 0 at the start stay so, because they were pruned; False for grids without zero, and
             for methods that prune by themselves.
+        divisor: by what the latent weight is divided for good in front of the quantizer; the statistics of the BatchNorm behind start as
+            those of so much smaller sums.
         watched: whether the next forward pass keeps what goes into the quantizer and what comes out in ``seen``, with their gradients.
     """
 
@@ -46,6 +48,7 @@ class TrainedWeight(nn.Module):
         self.latent = nn.Parameter(latent.detach().clone())
         self.bits = bits
         self.register_buffer("mask", None)
+        self.divisor = 1.0
         self.shift: Tensor | None = None
         self.delta: Tensor | None = None
         self.watched = False

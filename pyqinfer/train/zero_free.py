@@ -26,8 +26,9 @@ class ZeroFreeWeight(TrainedWeight):
 
     Args:
         latent, bits: see :class:`~pyqinfer.train.weights.TrainedWeight`; 2 to 8 bits.
-        standardize: whether the weights are brought to mean 0 and standard deviation 1 in front of the quantizer, by numbers that no
-            gradient goes through. The deviation is not multiplied back: the BatchNorm behind the layer takes it up.
+        standardize: whether the weights are divided by their standard deviation in front of the quantizer, a number that no gradient
+            goes through. It is not multiplied back: the BatchNorm behind the layer takes it up. Their mean stays, unlike in the paper:
+            it multiplies the sum of all that a window sees, which no BatchNorm can make good.
 
     Raises:
         ValueError: ternary weights, of which zero is one.
@@ -40,6 +41,8 @@ class ZeroFreeWeight(TrainedWeight):
         if bits.weight == "ternary":
             raise ValueError("SAQ's grid has no zero, so it has no ternary weights: take 2 bits or more, or pq.PrunedTernary")
         self.standardize = standardize
+        if standardize:
+            self.divisor = float(_deviation(self.latent))
         self.clip = nn.Parameter(best_clip(self.normalized(self.latent).detach(), bits.weight).reshape(1))
         self.register_buffer("floor", self.clip.detach() * STEP_FLOOR)
 
@@ -62,9 +65,7 @@ class ZeroFreeWeight(TrainedWeight):
     def normalized(self, latent: Tensor) -> Tensor:
         if not self.standardize:
             return latent
-        deviation, mean = torch.std_mean(latent.detach())
-        standard: Tensor = (latent - mean) / deviation.clamp_min(_TINY)
-        return standard
+        return latent / _deviation(latent)
 
     def quantized(self, normalized: Tensor) -> Tensor:
         return on_grid(normalized, self.clip_now(), self.width)
@@ -75,6 +76,11 @@ class ZeroFreeWeight(TrainedWeight):
             step = spacing(self.clip_now(), self.width)
             codes = ((self.normalized(self.latent) - step / 2) * (1.0 / step)).round().clamp(low, high).to(torch.int8)
             return WeightCodes(codes.cpu(), step.expand(len(codes)).contiguous().cpu(), low, high, -0.5)
+
+
+def _deviation(latent: Tensor) -> Tensor:
+    """Standard deviation of all weights together, a constant to gradients."""
+    return latent.detach().std().clamp_min(_TINY)
 
 
 def spacing(clip: Tensor, width: int) -> Tensor:
