@@ -7,7 +7,7 @@ holds out; other observers stay where they are, to the width of a bin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from torch import Tensor
 # Bins over [-limit, limit]: at least 2048 lie in the range in use, even after the limit was doubled for a value just above it.
 _BINS = 8192
 _CANDIDATES = 100
+# The range in front of a function: each end is a fraction of what was seen, and the ends take turns.
+_STEPS, _TURNS = 64, 2
 # A tensor this small counts as zero: the scale of its codes would be below 2^-100, the least that the converter takes.
 SMALLEST_RANGE = 2.0**-92
 # A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-92 are one bin.
@@ -163,6 +165,51 @@ class MSEObserver(_Histogram):
         candidates = [affine_params(low * i / _CANDIDATES, high * i / _CANDIDATES, bits) for i in range(_CANDIDATES, 0, -1)]
         errors = [_squared_error(centers, counts, candidate) for candidate in candidates]
         return candidates[int(np.argmin(errors))]
+
+
+class FunctionObserver(_Histogram):
+    """For a tensor that only functions read: the range of least squared error behind them.
+
+    Where a function has ended, as GELU has below -3, the range need not go on, whatever values were seen there.
+
+    Args:
+        functions: of float32 tensors, element by element.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self._functions = functions
+
+    def params(self, bits: int) -> ActivationParams:
+        full = self._range.params(bits)
+        if self._limit == 0.0 or full.vanishes:
+            return full
+        error = self._error()
+        low, high = self._range.seen()
+        part = [1.0, 1.0]
+        for _ in range(_TURNS):
+            for end in (0, 1):
+                tried = [[i / _STEPS, part[1]] if end == 0 else [part[0], i / _STEPS] for i in range(_STEPS, 0, -1)]
+                part = min(tried, key=lambda parts: error(affine_params(low * parts[0], high * parts[1], bits)))
+        return affine_params(low * part[0], high * part[1], bits)
+
+    def _error(self) -> Callable[[ActivationParams], float]:
+        """What parameters cost: the squared error behind the functions, summed over all values seen."""
+        centers, counts = self._bins()
+        exact = [self._apply(function, centers) for function in self._functions]
+
+        def error(p: ActivationParams) -> float:
+            codes = np.clip(np.rint(centers / p.scale) + p.zero_point, p.quant_min, p.quant_max).astype(np.int64)
+            values = (np.arange(p.quant_max + 1) - p.zero_point) * p.scale
+            tables = [self._apply(function, values) for function in self._functions]
+            return sum(float(np.dot(counts, np.square(table[codes] - y))) for table, y in zip(tables, exact, strict=True))
+
+        return error
+
+    @staticmethod
+    def _apply(function: Callable[[Tensor], Tensor], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A function's values; where they are not finite they count as 0, which no range can mend."""
+        return np.nan_to_num(function(torch.from_numpy(x).float()).double().numpy(), posinf=0.0, neginf=0.0)
 
 
 class _Magnitudes:
