@@ -44,7 +44,7 @@ _ARITHMETIC: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def has_table(node: Node) -> bool:
-    """Whether a node maps each element by itself, so that it can be part of a table: its operands are single numbers, or do not broadcast."""
+    """Whether a node maps each element by itself, so that it can be part of a table: operands are single numbers, or do not broadcast."""
     other = node.constants.get("other")
     alike = all(value.shape == node.output.shape for value in node.inputs)
     return node.traits.has_table and alike and (other is None or (isinstance(other, np.ndarray) and other.size == 1))

@@ -184,32 +184,29 @@ class FunctionObserver(_Histogram):
         full = self._range.params(bits)
         if self._limit == 0.0 or full.vanishes:
             return full
-        error = self._error()
         low, high = self._range.seen()
         part = [1.0, 1.0]
-        for _ in range(_TURNS):
-            for end in (0, 1):
-                tried = [[i / _STEPS, part[1]] if end == 0 else [part[0], i / _STEPS] for i in range(_STEPS, 0, -1)]
-                part = min(tried, key=lambda parts: error(affine_params(low * parts[0], high * parts[1], bits)))
+        for end in (0, 1) * _TURNS:
+            tried = [[i / _STEPS, part[1]] if end == 0 else [part[0], i / _STEPS] for i in range(_STEPS, 0, -1)]
+            part = tried[self._best([affine_params(low * a, high * b, bits) for a, b in tried])]
         return affine_params(low * part[0], high * part[1], bits)
 
-    def _error(self) -> Callable[[ActivationParams], float]:
-        """What parameters cost: the squared error behind the functions, summed over all values seen."""
+    def _best(self, candidates: Sequence[ActivationParams]) -> int:
+        """Which candidate makes the least squared error behind the functions, summed over all values seen."""
         centers, counts = self._bins()
-        exact = [self._apply(function, centers) for function in self._functions]
-
-        def error(p: ActivationParams) -> float:
-            codes = np.clip(np.rint(centers / p.scale) + p.zero_point, p.quant_min, p.quant_max).astype(np.int64)
-            values = (np.arange(p.quant_max + 1) - p.zero_point) * p.scale
-            tables = [self._apply(function, values) for function in self._functions]
-            return sum(float(np.dot(counts, np.square(table[codes] - y))) for table, y in zip(tables, exact, strict=True))
-
-        return error
+        codes = [(np.clip(np.rint(centers / p.scale) + p.zero_point, p.quant_min, p.quant_max)).astype(np.int64) for p in candidates]
+        values = np.stack([(np.arange(p.quant_max + 1) - p.zero_point) * np.float64(p.scale) for p in candidates])
+        errors = np.zeros(len(candidates))
+        for function in self._functions:
+            exact, tables = self._apply(function, centers), self._apply(function, values)
+            errors += [float(np.dot(counts, np.square(table[code] - exact))) for table, code in zip(tables, codes, strict=True)]
+        return int(np.argmin(errors))
 
     @staticmethod
     def _apply(function: Callable[[Tensor], Tensor], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """A function's values; where they are not finite they count as 0, which no range can mend."""
-        return np.nan_to_num(function(torch.from_numpy(x).float()).double().numpy(), posinf=0.0, neginf=0.0)
+        y: NDArray[np.float64] = np.nan_to_num(function(torch.from_numpy(x).float()).double().numpy(), posinf=0.0, neginf=0.0)
+        return y
 
 
 class _Magnitudes:

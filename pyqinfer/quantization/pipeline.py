@@ -256,7 +256,8 @@ def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | No
     if not placement.functions:
         return False
     seen, held_out = _split(traced, data)
-    plain = replace(settings, rounding="nearest", bias_correction=False)
+    # How weights are rounded hardly matters here, and the search for their ranges would take most of the time.
+    plain = replace(settings, weight_range="minmax", rounding="nearest", bias_correction=False)
     trial = _quantized(traced.copy(), config, seen, plain, smooth=True)
     return harmless(traced.module, trial.module, placement, held_out)
 

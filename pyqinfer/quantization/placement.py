@@ -6,8 +6,8 @@ everything the engine's epilogue does: conv + activation, or conv + residual add
 operands in execution order and its own output stays float. Softmax, normalizations and attention read floats: the quantizer stands behind
 them.
 
-A function of each element (SiLU, GELU, sigmoid, ..., in one operation or in several) may have a quantizer in front as well as behind. The layer
-in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind.
+A function of each element (SiLU, GELU, sigmoid, ..., in one operation or in several) may have a quantizer in front as well as behind. The
+layer in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind.
 
 Max-pools, reshapes and the like keep their input's parameters; other pools get their own. So does a concatenation: a layer in front of it
 writes codes of these parameters, a tensor that is quantized for others as well goes through a table. The last layer's output stays float

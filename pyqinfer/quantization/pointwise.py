@@ -1,8 +1,8 @@
 """Functions that map every element of one tensor by itself, whatever operations they are written in.
 
-SiLU stands in graphs as ``silu(x)``, as ``x * sigmoid(x)``, as ``x / (1 + exp(-x))``. All of these are one function of ``x``, and between two
-tensors of codes one table of 256 entries. So a function is found by following its operations back to the single tensor that all of them
-depend on.
+SiLU stands in graphs as ``silu(x)``, as ``x * sigmoid(x)``, as ``x / (1 + exp(-x))``. All of these are one function of ``x``, and between
+two tensors of codes one table of 256 entries. So a function is found by following its operations back to the single tensor that all of
+them depend on.
 """
 
 from __future__ import annotations

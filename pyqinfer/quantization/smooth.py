@@ -57,7 +57,9 @@ class _Trials:
             if root in placement.functions:
                 quantize = next(user for user in nodes[tensor.name].users if user.target is _OPS.quantize_per_tensor.default)
                 self.quantizers |= dict.fromkeys((quantize, *quantize.users), root.name)
-        self.functions = [(nodes[function.source.name], root.name, function) for root, found in placement.functions.items() for function in found]
+        self.functions = [
+            (nodes[function.source.name], root.name, function) for root, found in placement.functions.items() for function in found
+        ]
         with torch.no_grad():
             self.outputs = [tree_leaves(Interpreter(reference).run(*batch)) for batch in data]
 
@@ -74,7 +76,10 @@ class _Trials:
 
 
 class _Partly(Interpreter):
-    """Runs a quantized graph without some of its quantizers. ``seen``: energy of the noise behind the functions of each, and of the signal."""
+    """Runs a quantized graph without some of its quantizers.
+
+    ``seen``: energy of the noise behind the functions of each of the others, and of what they should give.
+    """
 
     def __init__(self, trials: _Trials, without: frozenset[str]) -> None:
         super().__init__(trials.trial)
