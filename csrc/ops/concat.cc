@@ -75,7 +75,8 @@ class ConcatStep : public Step {
   bool SpacesRows() const override { return last_axis_; }
 
   Joint joint() const override {
-    Joint joint{axis_, 0};
+    Joint joint;
+    joint.axis = axis_;
     for (size_t i = 0; i < tables_.size(); ++i) {
       if (tables_[i].empty()) joint.inputs |= uint64_t{1} << i;
     }

@@ -71,7 +71,7 @@ class WalkCursor {
 // two axes, so that both what is read and what is written stays in L1.
 template <typename T>
 void CopySquares(const Walk& walk, size_t near, const T* x, T* y, int64_t count, ThreadPool* pool) {
-  constexpr int64_t kSide = 16;
+  constexpr int64_t kSide = 16, kBand = 64;
   const size_t last = walk.rank - 1;
   const int64_t columns = walk.length[last], step = walk.distance[last], rows = walk.length[near];
   int64_t row = 1;  // the distance of neighbours on axis `near` in the output
@@ -85,16 +85,22 @@ void CopySquares(const Walk& walk, size_t near, const T* x, T* y, int64_t count,
     others.Add(walk.length[d], walk.distance[d]);
     written.Add(walk.length[d], elements);
   }
-  const int64_t bands = (rows + kSide - 1) / kSide;
-  ParallelFor(pool, count / (rows * columns) * bands, kGrain / (kSide * columns) + 1, [&](int64_t begin, int64_t end) {
+  const int64_t bands = (rows + kBand - 1) / kBand;
+  ParallelFor(pool, count / (rows * columns) * bands, kGrain / (kBand * columns) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t first = part % bands * kSide, height = std::min(kSide, rows - first);
+      const int64_t first = part % bands * kBand, height = std::min(kBand, rows - first);
       const T* from = x + WalkCursor(others, others.rank, part / bands).offset() + first;
       T* to = y + WalkCursor(written, written.rank, part / bands).offset() + first * row;
       for (int64_t c = 0; c < columns; c += kSide) {
         const int64_t width = std::min(kSide, columns - c);
+        if (width < 8) {  // short rows are written one column after the other
+          for (int64_t i = c; i < c + width; ++i) {
+            for (int64_t r = 0; r < height; ++r) to[r * row + i] = from[i * step + r];
+          }
+          continue;
+        }
         for (int64_t r = 0; r < height; ++r) {
-          for (int64_t i = 0; i < width; ++i) to[r * row + c + i] = from[(c + i) * step + r];
+          for (int64_t i = c; i < c + width; ++i) to[r * row + i] = from[i * step + r];
         }
       }
     }
