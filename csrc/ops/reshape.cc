@@ -99,7 +99,7 @@ class ReshapeStep : public Step {
   }
   Joint joint() const override {
     Joint joint;
-    joint.reshapes = true;
+    joint.whole = true;
     joint.inputs = 1;
     return joint;
   }

@@ -27,7 +27,7 @@ std::vector<uint64_t> FindViews(const Graph& graph, Span<const std::unique_ptr<o
     const ops::Joint joint = steps[n]->joint();
     if (joint.inputs == 0) continue;
     const Shape& output = graph.values[node.outputs[0]].shape;
-    const bool contiguous = Contiguous(output, joint.axis), rows = !joint.reshapes && joint.axis + 1 == output.size();
+    const bool contiguous = Contiguous(output, joint.axis), rows = !joint.whole && joint.axis + 1 == output.size();
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const uint32_t id = node.inputs[i];
       if ((joint.inputs >> i & 1) == 0 || writer[id] == kNone || readers[id] != 1) continue;
@@ -48,7 +48,7 @@ std::vector<Placement> PlaceViews(const Graph& graph, Span<const std::unique_ptr
     size_t offset = 0;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ConcreteShape& shape = shapes[node.inputs[i]];
-      if (views[n] >> i & 1) placements[node.inputs[i]] = {node.outputs[0], offset, !joint.reshapes};
+      if (views[n] >> i & 1) placements[node.inputs[i]] = {node.outputs[0], offset, !joint.whole};
       size_t piece = DTypeSize(graph.values[node.outputs[0]].dtype);
       for (size_t d = axis; d < shape.size(); ++d) piece *= static_cast<size_t>(shape[d]);
       offset += piece;
