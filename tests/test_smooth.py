@@ -173,6 +173,13 @@ def test_auto_leaves_out_the_quantizers_that_do_harm_and_keeps_the_others() -> N
     assert ops(model)[1:5] == ["conv2d", "unary", "binary", "unary"]
 
 
+@pytest.mark.parametrize("move", [lambda x: x, lambda x: x.transpose(2, 3), lambda x: x[:, :, 1:]])
+def test_auto_keeps_quantizers_that_do_no_harm_whatever_moves_their_elements(move: Function) -> None:
+    graph, model = converted(Between(lambda x: F.silu(move(x))), pq.PTQ())
+    assert ops(model).count("table") == 1
+    assert torch.equal(pq.Session(model)(X), ExactSums(graph)(X))
+
+
 def test_training_starts_with_the_same_quantizers_and_exports_tables() -> None:
     prepared = pq.QAT(smooth=True).prepare(Between(F.silu).eval(), (X[:1],), calibration=[X])
     assert len(list(prepared.activations())) == 3

@@ -28,7 +28,7 @@ from pyqinfer.quantization.pointwise import Pointwise, pointwise_of
 
 # A tensor that no layer multiplies costs no MACs, so it keeps 8 bits.
 _FREE_BITS = 8
-# Names of the tensors that are quantized in front of functions; True and False stand for all and none.
+# Names of the tensors with quantizers of their own that are quantized for functions alone; True and False stand for all and none.
 Smooth = bool | frozenset[str]
 
 
@@ -68,6 +68,13 @@ def _is_relu(node: Node) -> bool:
     """Whether a node is a ReLU, with an upper bound or without one."""
     low = node.args[1] if kind_of(node) is Kind.CLAMP and len(node.args) > 1 else None
     return op_name(node) in ("relu", "relu6") or (isinstance(low, (int, float)) and low == 0)
+
+
+def _root(node: Node) -> Node:
+    """The tensor whose parameters a tensor shares, or itself."""
+    while (source := shared_source(node)) is not None:
+        node = source
+    return node
 
 
 def _adds_tensors(node: Node) -> bool:
@@ -126,7 +133,7 @@ class _Placer:
         """Want a tensor for the functions of it that are wanted, unless somebody else reads it as floats."""
         functions = self.functions.get(node, [])
         inside = {part for function in functions for part in function.nodes}
-        allowed = self.smooth if isinstance(self.smooth, bool) else node.name in self.smooth
+        allowed = self.smooth if isinstance(self.smooth, bool) else _root(node).name in self.smooth
         if functions and allowed and node not in self.wanted and inside.issuperset(readers_of_values(node)):
             self._want(node, None, functions)
 
@@ -188,10 +195,7 @@ class _Placer:
 
     def _want(self, node: Node, bits: int | None, functions: list[Pointwise] | None = None) -> None:
         """Ask for a tensor's codes. ``functions``: all that the reader does with them; None: it reads them for what they stand for."""
-        root: Node | None = node
-        while root is not None and root.op != "get_attr":
-            root = shared_source(root)
-        if root is not None:
+        if _root(node).op == "get_attr":
             return  # The operand is a constant, which the converter quantizes.
         self.wanted.add(node)
         if bits is not None:
