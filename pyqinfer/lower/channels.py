@@ -88,6 +88,8 @@ class _Renumbering:
 
     def _plan(self) -> bool:
         """Choose orders and gathers; False if a value turned out to be worth making, after which all is to be chosen again."""
+        for node in reversed(self.graph.nodes):
+            self._is_free(node.output)  # whose readers are known, so that no question goes deep
         read = [value for value in self.renamed if value not in self.kept and self._readers(value)]
         wanted: dict[Value, dict[int, list[int]]] = {}  # for each channel of a stored value the numbers of the values that hold it
         for number, value in enumerate(read):
