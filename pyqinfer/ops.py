@@ -63,7 +63,7 @@ class OpTraits:
         picks_elements: writes elements of its first operand as they are, so it works on codes as on floats.
         computing_mode: the value of the attribute ``mode`` with which it does not pick elements, but computes values in an epilogue.
         reads_shape: its second operand gives nothing but a shape.
-        has_table: maps each element by itself, so a chain of such ops between codes is one table.
+        has_table: maps each element by itself where its operands do not broadcast, so such ops between the same codes are one table.
         on_images: does to images [N, C, 1, L] what it does to values [N, C, L], axis for axis.
         is_quantizer: turns floats into codes or back, beside a layer and under its neighbour's metadata.
         is_plumbing: stands between layers, so that it is named after the value that it reads.
@@ -150,7 +150,7 @@ OPS: Mapping[str, OpTraits] = {
         has_epilogue=True,
         has_activation=True,
     ),
-    "add": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_activation=True, on_images=True),
+    "add": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_activation=True, has_table=True, on_images=True),
     # The IR's clamp is relu, relu6, hardtanh and clamp: a layer in front of it takes it in as its activation.
     "clamp": OpTraits(Layout.ELEMENTWISE, Reads.FLOATS, has_table=True, on_images=True),
     "affine": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, from_frontend=False),

@@ -109,19 +109,20 @@ def test_a_chain_between_codes_is_one_table_without_difference_from_torch(steps:
 
 
 def test_a_table_turns_nan_into_the_zero_point() -> None:
-    infinite = ir.Node("clamp", "c", [], ir.Value("y", ()), {"lo": -float("inf"), "hi": -float("inf")})
-    silu = ir.Node("unary", "s", [], ir.Value("y", ()), {"function": "silu", "alpha": 0.0})
+    infinite = ir.Node("clamp", "c", [ir.Value("x", ())], ir.Value("y", ()), {"lo": -float("inf"), "hi": -float("inf")})
+    silu = ir.Node("unary", "s", [infinite.output], ir.Value("z", ()), {"function": "silu", "alpha": 0.0})
     assert set(code_table(Q, [infinite, silu], TARGET).tolist()) == {TARGET.zero_point}
 
 
+@pytest.mark.parametrize(("smooth", "op"), [(True, "table"), (False, "unary")])
 @pytest.mark.parametrize("module", [nn.SiLU(), nn.Hardswish(), nn.GELU(), nn.LeakyReLU(0.1)], ids=repr)
-def test_ptq_quantizes_once_behind_the_activation_of_a_layer(module: nn.Module) -> None:
+def test_ptq_quantizes_behind_the_activation_of_a_layer_and_in_front_of_it_if_asked_to(module: nn.Module, smooth: bool, op: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), module, nn.Conv2d(8, 5, 3)).eval()
     x = torch.randn(2, 3, 12, 12)
-    quantized = quantize(net, PTQ(), example_inputs=(x,), calibration=[(x,)])
+    quantized = quantize(net, PTQ(smooth=smooth), example_inputs=(x,), calibration=[(x,)])
     model = convert(quantized, example_inputs=(x,), fallback="error")
-    assert [node["op"] for node in model.graph["nodes"]] == ["quantize", "conv2d", "unary", "conv2d", "transpose"]
+    assert [node["op"] for node in model.graph["nodes"]] == ["quantize", "conv2d", op, "conv2d", "transpose"]
     results = outputs_of_every_isa(model, x)
     expected = quantized(x).detach()
     for result in results.values():

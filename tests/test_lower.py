@@ -281,9 +281,8 @@ def test_tables_equal_torchs_fake_quantized_chain(source: ir.Quant, target: ir.Q
     codes = torch.arange(256, dtype=torch.uint8)
     x = d.dequantize_per_tensor(codes, source.scale, source.zero_point, 0, 255, torch.uint8)
     expected = d.quantize_per_tensor(torch.clamp(x, lo, hi), target.scale, target.zero_point, target.qmin, target.qmax, torch.uint8)
-    np.testing.assert_array_equal(
-        code_table(source, [ir.Node("clamp", "clamp", [], ir.Value("y", ()), {"lo": lo, "hi": hi})], target), expected.numpy()
-    )
+    clamp = ir.Node("clamp", "clamp", [ir.Value("x", ())], ir.Value("y", ()), {"lo": lo, "hi": hi})
+    np.testing.assert_array_equal(code_table(source, [clamp], target), expected.numpy())
 
 
 class Flattening(nn.Module):

@@ -28,8 +28,8 @@ class Between(nn.Module):
         return self.b(self.middle(F.relu(self.a(x))))
 
 
-def quantized(module: nn.Module) -> torch.fx.GraphModule:
-    return pq.quantize(module.eval(), pq.PTQ(), example_inputs=(X,), calibration=[X])
+def quantized(module: nn.Module, smooth: bool = True) -> torch.fx.GraphModule:
+    return pq.quantize(module.eval(), pq.PTQ(smooth=smooth), example_inputs=(X,), calibration=[X])
 
 
 def quantizers(graph: torch.fx.GraphModule) -> dict[str, tuple[float, ...]]:
@@ -48,10 +48,12 @@ CASES = {
     "pixel shuffle": (lambda x: F.pixel_shuffle(x, 2), 2, {"relu", "pixel_shuffle"}, True),
     "permuted": (lambda x: x.permute(0, 2, 3, 1), 8, {"relu", "permute"}, True),
     "softmax": (lambda x: x.softmax(1), 8, {"softmax"}, True),
-    "gelu": (F.gelu, 8, {"gelu"}, True),
+    "gelu": (F.gelu, 8, {"relu", "gelu"}, False),
+    "gate": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), 8, {"relu", "mean", "sigmoid", "mul_8"}, False),
+    "float between": (lambda x: F.silu(x).softmax(1), 8, {"softmax"}, True),
     "normalized": (lambda x: F.layer_norm(x, (8, 8)), 8, {"layer_norm"}, True),
     "with its pool": (lambda x: torch.cat([x, F.avg_pool2d(x, 3, 1, 1)], 1), 16, {"relu", "avg_pool2d", "cat"}, False),
-    "with its function": (lambda x: torch.cat([x.sigmoid(), x.tanh()], 1), 16, {"cat"}, True),
+    "with its function": (lambda x: torch.cat([x.sigmoid(), x.tanh()], 1), 16, {"relu", "cat"}, False),
 }
 
 

@@ -22,6 +22,7 @@ inline constexpr uint32_t kNoOwner = UINT32_MAX;
 struct Placement {
   uint32_t owner = kNoOwner;
   size_t offset = 0;
+  bool rows = true;  // whether its rows are as far apart as the owner's; else they lie one behind the other
 };
 
 struct MemoryPlan {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "conv/copy_few.h"
 #include "kernels/reference/quantize.h"
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -74,7 +75,8 @@ class ConcatStep : public Step {
   bool SpacesRows() const override { return last_axis_; }
 
   Joint joint() const override {
-    Joint joint{axis_, 0};
+    Joint joint;
+    joint.axis = axis_;
     for (size_t i = 0; i < tables_.size(); ++i) {
       if (tables_[i].empty()) joint.inputs |= uint64_t{1} << i;
     }
@@ -123,12 +125,16 @@ class ConcatStep : public Step {
   void Copy(const RunArgs& args, size_t i, int64_t from, int64_t to, size_t n) const {
     if (element_size_ == 4) {
       std::memcpy(args.out.mutable_f32() + to, args.in[i].f32() + from, n * 4);
+    } else if (tables_[i].empty() && n <= kFewBytes) {
+      conv::CopyFew(args.in[i].u8() + from, static_cast<int64_t>(n), args.out.mutable_u8() + to);
     } else if (tables_[i].empty()) {
       std::memcpy(args.out.mutable_u8() + to, args.in[i].u8() + from, n);
     } else {
       set_.table(args.in[i].u8() + from, args.out.mutable_u8() + to, n, tables_[i].data());
     }
   }
+
+  static constexpr size_t kFewBytes = 128;  // for which a call of memcpy costs more than it saves
 
   const kernels::KernelSet& set_;
   size_t element_size_;

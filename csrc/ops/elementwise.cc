@@ -110,6 +110,14 @@ class TableStep : public Step {
     info_ = {"table", ElementwiseName(set), table_.size()};
     channels_ = static_cast<int64_t>(table_.size() / 256);
   }
+  // Every code is read before its place is written, so that the codes may be changed where they lie.
+  Joint joint() const override {
+    Joint joint;
+    joint.whole = true;
+    joint.inputs = 1;
+    return joint;
+  }
+
   void Run(const RunArgs& args) const noexcept override {
     if (channels_ > 1) {
       ParallelFor(args.pool, args.out.count() / channels_, kGrain / channels_ + 1, [&](int64_t begin, int64_t end) {

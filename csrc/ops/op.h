@@ -61,6 +61,7 @@ struct StepInfo {
 // Describes an output that holds inputs as they are, behind each other along `axis`. A node may find those of `inputs` there already:
 // in.data is then that place in out.data.
 struct Joint {
+  bool whole = false;  // input 0 takes up all of the output, in rows of its own shape; `axis` is then 0
   size_t axis = 0;
   uint64_t inputs = 0;  // bit i stands for input i
 };

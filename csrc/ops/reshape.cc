@@ -97,7 +97,19 @@ class ReshapeStep : public Step {
   explicit ReshapeStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) {
     info_ = {"copy", "the elements keep their order", 0};
   }
+  Joint joint() const override {
+    Joint joint;
+    joint.whole = true;
+    joint.inputs = 1;
+    return joint;
+  }
+
+  void ExpectInPlace(uint64_t inputs) override {
+    if (inputs != 0) info_ = {"in place", "the node before it writes into its output", 0};
+  }
+
   void Run(const RunArgs& args) const noexcept override {
+    if (args.out.data == args.in[0].data) return;
     std::memcpy(args.out.data, args.in[0].data, static_cast<size_t>(args.out.count()) * element_size_);
   }
 

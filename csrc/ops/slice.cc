@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "conv/copy_few.h"
 #include "ops/families.h"
 #include "ops/schema.h"
 #include "ops/step_util.h"
@@ -57,8 +58,12 @@ class SliceStep : public Step {
   explicit SliceStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) {
     AttrReader attrs(view);
     a_ = ReadAttributes(&attrs);
+    last_axis_ = a_.axis + 1 == view.output(0).shape.size();
     info_ = {"copy", "data movement", 0};
   }
+
+  // A row of the output is one piece of an input's row where the axis is the last one.
+  bool SpacesRows() const override { return last_axis_; }
 
   void Run(const RunArgs& args) const noexcept override {
     const ConcreteShape& shape = *args.out.shape;
@@ -68,13 +73,16 @@ class SliceStep : public Step {
     for (size_t d = a_.axis + 1; d < shape.size(); ++d) inner *= static_cast<size_t>(shape[d]);
     const size_t length = static_cast<size_t>(args.in[0].dim(a_.axis)), count = static_cast<size_t>(shape[a_.axis]);
     const size_t start = static_cast<size_t>(a_.start), step = static_cast<size_t>(a_.step);
+    const size_t row = last_axis_ ? static_cast<size_t>(args.out_stride) * element_size_ : count * inner;
     const uint8_t* x = static_cast<const uint8_t*>(args.in[0].data);
     uint8_t* y = static_cast<uint8_t*>(args.out.data);
     ParallelFor(args.pool, outer, kGrain / static_cast<int64_t>(count * inner) + 1, [&](int64_t begin, int64_t end) {
       for (size_t r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r) {
         const uint8_t* from = x + (r * length + start) * inner;
-        uint8_t* to = y + r * count * inner;
-        if (step == 1) {
+        uint8_t* to = y + r * row;
+        if (step == 1 && count * inner <= kFewBytes) {
+          conv::CopyFew(from, static_cast<int64_t>(count * inner), to);
+        } else if (step == 1) {
           std::memcpy(to, from, count * inner);
         } else {
           for (size_t i = 0; i < count; ++i) std::memcpy(to + i * inner, from + i * step * inner, inner);
@@ -84,8 +92,11 @@ class SliceStep : public Step {
   }
 
  private:
+  static constexpr size_t kFewBytes = 128;  // for which a call of memcpy costs more than it saves
+
   size_t element_size_;
   Attributes a_;
+  bool last_axis_ = false;
 };
 
 }  // namespace

@@ -44,9 +44,9 @@ void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span
       const Placement& at = plan.placements[value];
       if (at.owner == kNoOwner) {
         data_[value] = arena + plan.memory.value_offset[value];
-      } else {  // the view's rows are as far apart as its owner's, or there is only one
+      } else {  // where rows are the owner's, they are as far apart, or there is only one
         data_[value] = static_cast<uint8_t*>(data_[at.owner]) + at.offset;
-        stride_[value] = stride_[at.owner];
+        if (at.rows) stride_[value] = stride_[at.owner];
       }
     }
   }

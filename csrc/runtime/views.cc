@@ -27,7 +27,7 @@ std::vector<uint64_t> FindViews(const Graph& graph, Span<const std::unique_ptr<o
     const ops::Joint joint = steps[n]->joint();
     if (joint.inputs == 0) continue;
     const Shape& output = graph.values[node.outputs[0]].shape;
-    const bool contiguous = Contiguous(output, joint.axis), rows = joint.axis + 1 == output.size();
+    const bool contiguous = Contiguous(output, joint.axis), rows = !joint.whole && joint.axis + 1 == output.size();
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const uint32_t id = node.inputs[i];
       if ((joint.inputs >> i & 1) == 0 || writer[id] == kNone || readers[id] != 1) continue;
@@ -43,11 +43,12 @@ std::vector<Placement> PlaceViews(const Graph& graph, Span<const std::unique_ptr
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     if (views[n] == 0) continue;
     const Node& node = graph.nodes[n];
-    const size_t axis = steps[n]->joint().axis;
+    const ops::Joint joint = steps[n]->joint();
+    const size_t axis = joint.axis;
     size_t offset = 0;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ConcreteShape& shape = shapes[node.inputs[i]];
-      if (views[n] >> i & 1) placements[node.inputs[i]] = {node.outputs[0], offset};
+      if (views[n] >> i & 1) placements[node.inputs[i]] = {node.outputs[0], offset, !joint.whole};
       size_t piece = DTypeSize(graph.values[node.outputs[0]].dtype);
       for (size_t d = axis; d < shape.size(); ++d) piece *= static_cast<size_t>(shape[d]);
       offset += piece;

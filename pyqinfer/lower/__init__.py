@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pyqinfer.images import ImageInput
 from pyqinfer.ir import Graph
+from pyqinfer.lower.channels import renumber_channels
 from pyqinfer.lower.emit import EngineGraph, emit
 from pyqinfer.lower.fold import fold_batch_norm, fold_pads
 from pyqinfer.lower.fuse import fuse
@@ -26,6 +27,8 @@ def lower(graph: Graph, images: Mapping[str, ImageInput] | None = None) -> Engin
     fold_pads(graph)
     graph.drop_dead()
     expand_transposed(graph)
+    renumber_channels(graph)
+    graph.drop_dead()
     assign_layouts(graph)
     graph.drop_dead()
     return emit(graph)

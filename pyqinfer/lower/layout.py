@@ -133,9 +133,12 @@ class _Layouts:
         self.nodes.append(node)
 
     def _permute(self, node: Node) -> None:
-        """Transpose once, from the order in memory, or not at all where that is the order wanted."""
+        """Transpose once, from the order in memory, or not at all: where that is the order wanted, and where what lies there is NHWC."""
         x, perm = node.inputs[0], numbers(node, "perm")
-        if x in self.nhwc:
+        if perm == _TO_NCHW and x not in self.nhwc:
+            node.op = "alias"
+            self.nhwc.add(node.output)
+        elif x in self.nhwc:
             perm = tuple(_STORED_AXIS[d] for d in perm)
             node.attrs["perm"] = perm
         if perm == tuple(range(len(perm))):
@@ -176,9 +179,6 @@ class _Layouts:
         return True
 
     def _as_nhwc(self, value: Value) -> Value:
-        source = value.producer
-        if source is not None and source.op == "transpose" and source.attrs["perm"] == _TO_NCHW and source.inputs[0] not in self.nhwc:
-            return source.inputs[0]  # the model itself permutes from NHWC
         return value if value in self.nhwc else self._transposed(value, _TO_NHWC, "nhwc")
 
     def _as_torch(self, value: Value) -> Value:

@@ -155,9 +155,21 @@ def _codes_of(value: Value) -> Value | None:
 
 
 def _chain_behind_codes(value: Value) -> tuple[Value | None, list[Node]]:
-    """Give the codes behind a dequantize, and the elementwise functions from there to the value in order of execution."""
+    """Give the codes that a value is a function of element by element, and the nodes from there to the value in order of execution.
+
+    None for the codes if there are none, or several values of them.
+    """
     chain: list[Node] = []
-    while value.producer is not None and has_table(value.producer):
-        chain.append(value.producer)
-        value = value.producer.inputs[0]
-    return _codes_of(value), chain[::-1]
+    found: set[Value] = set()
+
+    def follow(x: Value) -> bool:
+        codes, node = _codes_of(x), x.producer
+        if codes is not None:
+            found.add(codes)
+        elif node is None or not has_table(node) or not all(map(follow, node.inputs)):
+            return False
+        elif node not in chain:
+            chain.append(node)
+        return True
+
+    return (found.pop(), chain) if follow(value) and len(found) == 1 else (None, [])

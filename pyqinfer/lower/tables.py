@@ -1,4 +1,4 @@
-"""Tables of 256 codes for an elementwise chain between dequantize and quantize. torch computes the chain: no entry differs from it."""
+"""Tables of 256 codes for elementwise functions between dequantize and quantize. torch computes them: no entry differs from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyqinfer.ir import Node, Quant, clamp_bounds, real
+from pyqinfer.ir import Node, Quant, Value, clamp_bounds, real
 
 _FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "exp": lambda x, _: torch.exp(x),
@@ -31,22 +31,23 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "softplus": lambda x, _: F.softplus(x),
 }
 
-_ARITHMETIC: Mapping[str, Callable[[Tensor, float], Tensor]] = {
-    "add": lambda x, c: x + c,
-    "sub": lambda x, c: x - c,
-    "mul": lambda x, c: x * c,
-    "div": lambda x, c: x / c,
-    "rsub": lambda x, c: c - x,
-    "rdiv": lambda x, c: c / x,
-    "maximum": lambda x, c: torch.maximum(x, torch.tensor(c)),
-    "minimum": lambda x, c: torch.minimum(x, torch.tensor(c)),
+_ARITHMETIC: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "rsub": lambda x, y: y - x,
+    "rdiv": lambda x, y: y / x,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
 }
 
 
 def has_table(node: Node) -> bool:
-    """Whether a node maps each element by itself, so that it can be part of a table."""
+    """Whether a node maps each element by itself, so that it can be part of a table: operands are single numbers, or do not broadcast."""
     other = node.constants.get("other")
-    return node.traits.has_table and len(node.inputs) == 1 and (other is None or (isinstance(other, np.ndarray) and other.size == 1))
+    alike = all(value.shape == node.output.shape for value in node.inputs)
+    return node.traits.has_table and alike and (other is None or (isinstance(other, np.ndarray) and other.size == 1))
 
 
 def code_of(value: float, quant: Quant) -> int | None:
@@ -57,13 +58,17 @@ def code_of(value: float, quant: Quant) -> int | None:
 
 
 def code_table(source: Quant, chain: Sequence[Node], target: Quant) -> NDArray[np.uint8]:
-    """Compute ``table[q] = quantize(chain(dequantize(q)))`` for q = 0..255. The chain's nodes are in order of execution."""
+    """Compute ``table[q] = quantize(chain(dequantize(q)))`` for q = 0..255.
+
+    The chain's nodes are in order of execution; what no other one of them writes is the dequantized code.
+    """
     codes = np.arange(256, dtype=np.int32)
-    x = torch.from_numpy((codes - source.zero_point).astype(np.float32) * np.float32(source.scale))
+    x = y = torch.from_numpy((codes - source.zero_point).astype(np.float32) * np.float32(source.scale))
+    values: dict[Value, Tensor] = {}
     with torch.no_grad():
         for node in chain:
-            x = _apply(node, x)
-    return quantized(x.numpy(), target)
+            y = values[node.output] = _apply(node, [values.get(value, x) for value in node.inputs])
+    return quantized(y.numpy(), target)
 
 
 def quantized(y: NDArray[np.float32], target: Quant) -> NDArray[np.uint8]:
@@ -77,10 +82,12 @@ def quantized(y: NDArray[np.float32], target: Quant) -> NDArray[np.uint8]:
     return result
 
 
-def _apply(node: Node, x: Tensor) -> Tensor:
+def _apply(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    x = inputs[0]
     if node.op == "clamp":
         lo, hi = clamp_bounds(node)
         return x.clamp(lo, hi)
-    if node.op == "binary":
-        return _ARITHMETIC[str(node.attrs["function"])](x, float(np.asarray(node.constants["other"]).item()))
-    return _FUNCTIONS[str(node.attrs["function"])](x, real(node, "alpha"))
+    if node.op == "unary":
+        return _FUNCTIONS[str(node.attrs["function"])](x, real(node, "alpha"))
+    other = inputs[1] if len(inputs) == 2 else torch.from_numpy(np.asarray(node.constants["other"], np.float32).reshape(()))
+    return _ARITHMETIC["add" if node.op == "add" else str(node.attrs["function"])](x, other)

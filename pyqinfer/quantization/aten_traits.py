@@ -39,16 +39,23 @@ class AtenTraits:
     Attributes:
         kind, scaling: see the classes.
         bounded: a clamp with an upper bound that can act. flattens: gives its operand another shape in torch's order.
+        is_arithmetic: works element by element on tensors and numbers that broadcast.
     """
 
     kind: Kind
     scaling: Scaling = Scaling.NO
     bounded: bool = False
     flattens: bool = False
+    is_arithmetic: bool = False
 
     @property
     def is_activation(self) -> bool:
         return self.kind in (Kind.CLAMP, Kind.FUNCTION)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """It maps element by element, as long as its operands do not broadcast."""
+        return self.is_activation or self.is_arithmetic
 
     @property
     def runs_on_codes(self) -> bool:
@@ -60,6 +67,7 @@ _LAYER = AtenTraits(Kind.LAYER)
 _FUNCTION = AtenTraits(Kind.FUNCTION)
 _SHARE = AtenTraits(Kind.SHARE)
 _RESHAPE = AtenTraits(Kind.SHARE, flattens=True)
+_ARITHMETIC = AtenTraits(Kind.OTHER, is_arithmetic=True)
 _OTHER = AtenTraits(Kind.OTHER)
 
 ATEN: Mapping[str, AtenTraits] = {
@@ -75,7 +83,9 @@ ATEN: Mapping[str, AtenTraits] = {
     "clamp_min": AtenTraits(Kind.CLAMP),
     "leaky_relu": AtenTraits(Kind.FUNCTION, Scaling.ELEMENTWISE),
     **dict.fromkeys(("silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "prelu", "softplus", "mish"), _FUNCTION),
-    "add": AtenTraits(Kind.JOIN),
+    **dict.fromkeys(("selu", "celu", "log_sigmoid", "exp", "erf", "log", "log1p", "sqrt", "rsqrt", "abs"), _ARITHMETIC),
+    **dict.fromkeys(("mul", "div", "sub", "rsub", "neg", "reciprocal", "maximum", "minimum", "pow", "clamp_max"), _ARITHMETIC),
+    "add": AtenTraits(Kind.JOIN, is_arithmetic=True),
     "cat": AtenTraits(Kind.JOIN),
     "avg_pool2d": AtenTraits(Kind.AVERAGE, Scaling.IMAGES),
     "adaptive_avg_pool2d": AtenTraits(Kind.AVERAGE, Scaling.IMAGES),

@@ -8,8 +8,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
 from torch.fx import Node
 
-from pyqinfer.quantization.aten_traits import op_name
-from pyqinfer.quantization.graph import Layer, TracedModel
+from pyqinfer.quantization.graph import Layer, TracedModel, readers_of_values
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.placement import Placement
 from pyqinfer.quantization.weights import WeightCodes
@@ -38,11 +37,6 @@ def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[
         _quantize_behind(traced, node, params[node])
     for node, source in placement.shared.items():
         _quantize_behind(traced, node, params[source])
-
-
-def readers_of_values(node: Node) -> list[Node]:
-    """Who reads a quantized tensor. Nodes that read sizes or assert something keep the float tensor, which they were traced for."""
-    return [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
 
 
 def _quantize_behind(traced: TracedModel, node: Node, params: ActivationParams) -> None:

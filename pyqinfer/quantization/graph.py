@@ -64,6 +64,11 @@ def sole_user(node: Node) -> Node | None:
     return users[0] if len(users) == 1 and users[0].op == "call_function" else None
 
 
+def readers_of_values(node: Node) -> list[Node]:
+    """Who reads a quantized tensor. Nodes that read sizes or assert something keep the float tensor, which they were traced for."""
+    return [user for user in node.users if op_name(user) != "sym_size" and not op_name(user).startswith("_assert")]
+
+
 class TracedModel:
     """A model in evaluation mode as a functional graph of aten ops. ``layers`` are in execution order."""
 

@@ -7,7 +7,7 @@ holds out; other observers stay where they are, to the width of a bin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from torch import Tensor
 # Bins over [-limit, limit]: at least 2048 lie in the range in use, even after the limit was doubled for a value just above it.
 _BINS = 8192
 _CANDIDATES = 100
+# The range in front of a function: each end is a fraction of what was seen, and the ends take turns.
+_STEPS, _TURNS = 64, 2
 # A tensor this small counts as zero: the scale of its codes would be below 2^-100, the least that the converter takes.
 SMALLEST_RANGE = 2.0**-92
 # A float32 magnitude without its last 15 bits is a bin of `_Magnitudes`: 256 bins between two powers of two. Those below 2^-92 are one bin.
@@ -163,6 +165,48 @@ class MSEObserver(_Histogram):
         candidates = [affine_params(low * i / _CANDIDATES, high * i / _CANDIDATES, bits) for i in range(_CANDIDATES, 0, -1)]
         errors = [_squared_error(centers, counts, candidate) for candidate in candidates]
         return candidates[int(np.argmin(errors))]
+
+
+class FunctionObserver(_Histogram):
+    """For a tensor that only functions read: the range of least squared error behind them.
+
+    Where a function has ended, as GELU has below -3, the range need not go on, whatever values were seen there.
+
+    Args:
+        functions: of float32 tensors, element by element.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self._functions = functions
+
+    def params(self, bits: int) -> ActivationParams:
+        full = self._range.params(bits)
+        if self._limit == 0.0 or full.vanishes:
+            return full
+        low, high = self._range.seen()
+        part = [1.0, 1.0]
+        for end in (0, 1) * _TURNS:
+            tried = [[i / _STEPS, part[1]] if end == 0 else [part[0], i / _STEPS] for i in range(_STEPS, 0, -1)]
+            part = tried[self._best([affine_params(low * a, high * b, bits) for a, b in tried])]
+        return affine_params(low * part[0], high * part[1], bits)
+
+    def _best(self, candidates: Sequence[ActivationParams]) -> int:
+        """Which candidate makes the least squared error behind the functions, summed over all values seen."""
+        centers, counts = self._bins()
+        codes = [(np.clip(np.rint(centers / p.scale) + p.zero_point, p.quant_min, p.quant_max)).astype(np.int64) for p in candidates]
+        values = np.stack([(np.arange(p.quant_max + 1) - p.zero_point) * np.float64(p.scale) for p in candidates])
+        errors = np.zeros(len(candidates))
+        for function in self._functions:
+            exact, tables = self._apply(function, centers), self._apply(function, values)
+            errors += [float(np.dot(counts, np.square(table[code] - exact))) for table, code in zip(tables, codes, strict=True)]
+        return int(np.argmin(errors))
+
+    @staticmethod
+    def _apply(function: Callable[[Tensor], Tensor], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A function's values; where they are not finite they count as 0, which no range can mend."""
+        y: NDArray[np.float64] = np.nan_to_num(function(torch.from_numpy(x).float()).double().numpy(), posinf=0.0, neginf=0.0)
+        return y
 
 
 class _Magnitudes:

@@ -25,9 +25,10 @@ from pyqinfer.quantization.emit import emit_activations, emit_weight
 from pyqinfer.quantization.equalize import equalize, find_pairs
 from pyqinfer.quantization.fold import FoldedNorm, fold_batch_norm
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
-from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams
-from pyqinfer.quantization.placement import Placement, place
+from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams, FunctionObserver, Observer
+from pyqinfer.quantization.placement import Placement, Smooth, place
 from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
+from pyqinfer.quantization.smooth import harmless
 from pyqinfer.quantization.weights import WeightCodes, quantize_weight
 
 _WEIGHT_RANGES = ("mse", "minmax")
@@ -60,6 +61,8 @@ class Settings:
         iterations: steps of learned rounding for each block.
         bias_correction: move each layer's bias so that its channels' means in front of the activation function stay those of the float
             network. "auto": where some layer has weights of at most 4 bits and the correction lowers the same error by a tenth.
+        smooth: quantize in front of functions such as SiLU and GELU as well as behind them, so that layers write codes and functions are
+            tables. "auto": wherever the error of the quantized network's outputs on held-out calibration images hardly rises.
         relu_only: quantize activations behind ReLU and ReLU6 only, see :func:`~pyqinfer.quantization.placement.place`.
         seed: decides the mini-batches of learned rounding.
 
@@ -74,12 +77,13 @@ class Settings:
     rounding: str = "nearest"
     iterations: int = 500
     bias_correction: bool | Literal["auto"] = "auto"
+    smooth: bool | Literal["auto"] = "auto"
     relu_only: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[object, ...]] = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
-        choices |= {"equalize": _SWITCH, "bias_correction": _SWITCH}
+        choices |= dict.fromkeys(("equalize", "bias_correction", "smooth"), _SWITCH)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}")
@@ -102,7 +106,7 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
         ValueError: no calibration batches where activations are quantized; a layer or batch that holds NaN or infinity.
     """
     start = begin(task, bits, settings)
-    graph = _quantized(start.traced, start.config, start.data, start.settings).finish()
+    graph = _quantized(start.traced, start.config, start.data, start.settings, start.smooth).finish()
     if not settings.relu_only:
         warn_of_float_arithmetic(graph, start.config)
     return graph
@@ -115,6 +119,7 @@ class Start:
     Attributes:
         original: weights before folding, by the layer's name.
         norms: the BatchNorms that were folded. divisors: see :class:`~pyqinfer.quantization.equalize.Equalization`.
+        smooth: in front of which functions there are quantizers, see :func:`~pyqinfer.quantization.placement.place`.
     """
 
     traced: TracedModel
@@ -124,6 +129,7 @@ class Start:
     original: Mapping[str, Tensor]
     norms: Mapping[str, FoldedNorm]
     divisors: Mapping[str, Tensor]
+    smooth: Smooth
 
 
 def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings) -> Start:
@@ -137,14 +143,14 @@ def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings
     norms = fold_batch_norm(traced) if settings.fold else {}
     settings = _decided(traced, config, data, settings)
     divisors = equalize(traced, data).divisors if settings.equalize else {}
-    return Start(traced, config, data, settings, original, norms, divisors)
+    return Start(traced, config, data, settings, original, norms, divisors, _chosen_functions(traced, config, data, settings))
 
 
-def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> TracedModel:
+def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings, smooth: Smooth) -> TracedModel:
     """``traced``, with quantizers put into its graph."""
     steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
     reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
-    placement = place(traced, config, settings.relu_only)
+    placement = place(traced, config, settings.relu_only, smooth)
     params = activation_params(traced, placement, data, settings.observer)
     layers = []
     for layer in with_progress(traced.layers, "quantizing weights"):
@@ -163,10 +169,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
 
 def activation_params(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, ActivationParams]:
     """Parameters of every tensor that has a quantizer of its own, from calibration batches."""
-    observers = {node: OBSERVERS[observer]() for node in placement.bits}
-    if observers:
-        assert data is not None
-        calibrate(traced.module, observers, data)
+    observers = observed(traced, placement, data, observer)
     params = {node: observers[node].params(bits) for node, bits in placement.bits.items()}
     vanished = [node for node, found in params.items() if found.vanishes]
     if vanished:
@@ -177,6 +180,16 @@ def activation_params(traced: TracedModel, placement: Placement, data: Batches |
             stacklevel=2,
         )
     return params
+
+
+def observed(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, Observer]:
+    """An observer for every tensor that has a quantizer of its own, which has seen all batches."""
+    functions = placement.functions
+    observers = {node: FunctionObserver(functions[node]) if node in functions else OBSERVERS[observer]() for node in placement.bits}
+    if observers:
+        assert data is not None
+        calibrate(traced.module, observers, data)
+    return observers
 
 
 def _input_params(layer: Layer, placement: Placement, params: Mapping[Node, ActivationParams]) -> ActivationParams | None:
@@ -217,8 +230,7 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     certain: dict[str, Any] = {name: value is True for name, value in switches.items()}
     chosen = replace(settings, rounding="nearest", **certain)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
-        one_size = traced.fixed_batch is None and len({tuple(x.shape[1:] for x in batch) for batch in data}) == 1
-        seen, held_out = _split(data) if one_size else (data[:-1] or data, data[-1:])
+        seen, held_out = _split(traced, data)
         least = _trial_error(traced, config, chosen, seen, held_out)
         for name in open_ones:
             taken: dict[str, Any] = {name: True}
@@ -233,11 +245,28 @@ def _trial_error(traced: TracedModel, config: BitConfig, settings: Settings, see
     trial = traced.copy()
     if settings.equalize:
         equalize(trial, seen)
-    return _output_error(traced.module, _quantized(trial, config, seen, settings).module, held_out)
+    return _output_error(traced.module, _quantized(trial, config, seen, settings, settings.smooth is True).module, held_out)
 
 
-def _split(data: Batches) -> tuple[Batches, Batches]:
-    """Up to 128 of the images: three quarters of them and the rest (the same ones if there are less than four)."""
+def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Smooth:
+    """In front of which functions a folded and equalized model gets quantizers."""
+    if settings.smooth != "auto" or data is None or settings.relu_only:
+        return settings.smooth is True
+    placement = place(traced, config)
+    if not placement.functions:
+        return False
+    seen, held_out = _split(traced, data)
+    # How weights are rounded hardly matters here, and the search for their ranges would take most of the time.
+    plain = replace(settings, weight_range="minmax", rounding="nearest", bias_correction=False)
+    trial = _quantized(traced.copy(), config, seen, plain, smooth=True)
+    return harmless(traced.module, trial.module, placement, held_out)
+
+
+def _split(traced: TracedModel, data: Batches) -> tuple[Batches, Batches]:
+    """Batches to calibrate a trial with, and others to judge it by: up to 128 of the images, three quarters of them and the rest (the same
+    ones if there are less than four). Where they do not go into one batch, the last batch judges."""
+    if traced.fixed_batch is not None or len({tuple(x.shape[1:] for x in batch) for batch in data}) != 1:
+        return data[:-1] or data, data[-1:]
     joined = [torch.cat([batch[i] for batch in data])[:_TRIAL_IMAGES] for i in range(len(data[0]))]
     count = len(joined[0])
     held_out = count // 4

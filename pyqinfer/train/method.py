@@ -47,7 +47,8 @@ class TrainingMethod(Recipe, ChosenBits):
     @property
     def start_settings(self) -> Settings:
         """How post-training quantization finds the start: weights are rounded to nearest, and biases are left to the training."""
-        return Settings(equalize=self.equalize, observer=self.observer, weight_range=self.weight_range, bias_correction=False)
+        taken: dict[str, Any] = {name: getattr(self, name) for name in ("equalize", "observer", "weight_range", "smooth")}
+        return Settings(bias_correction=False, **taken)
 
     def parts(self) -> Parts:
         """What the method makes of layers and edges."""

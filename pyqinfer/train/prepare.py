@@ -14,9 +14,8 @@ from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.aten_traits import Kind, kind_of
-from pyqinfer.quantization.emit import readers_of_values
 from pyqinfer.quantization.fold import FoldedNorm, momentum_of
-from pyqinfer.quantization.graph import Layer, operand
+from pyqinfer.quantization.graph import Layer, operand, readers_of_values
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.pipeline import Settings, Start, activation_params, begin
 from pyqinfer.quantization.placement import place
@@ -83,7 +82,7 @@ def prepare(task: Task, bits: Callable[[list[str]], BitConfig], parts: Parts) ->
 class _Builder:
     def __init__(self, start: Start, parts: Parts) -> None:
         self.start, self.parts = start, parts
-        self.placement = place(start.traced, start.config, parts.settings.relu_only)
+        self.placement = place(start.traced, start.config, parts.settings.relu_only, start.smooth)
         params = activation_params(start.traced, self.placement, start.data, parts.settings.observer)
         self.params = {node.name: value for node, value in params.items()}
         self.traced = start.traced.copy()

@@ -30,7 +30,7 @@ class Recipe:
             holds behind the model's inputs: one thing itself, several as a tuple.
         distill: share of the loss that compares the outputs with the float model's, 0 to 1, for models whose output is logits.
         temperature: by which both outputs' logits are divided for that.
-        equalize, observer, weight_range: how post-training quantization finds the start, see
+        equalize, observer, weight_range, smooth: how post-training quantization finds the start, see
             :class:`~pyqinfer.quantization.pipeline.Settings`.
         seed: decides the order of batches (of loaders that draw it from torch's generator or their own), augmentation that draws from
             torch, NumPy or ``random``, and whatever a method draws.
@@ -55,6 +55,7 @@ class Recipe:
     equalize: bool | Literal["auto"] = "auto"
     observer: str = "mse"
     weight_range: str = "mse"
+    smooth: bool | Literal["auto"] = "auto"
     seed: int = 0
     device: str = "auto"
     checkpoint: str | os.PathLike[str] | None = None

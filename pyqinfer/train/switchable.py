@@ -121,7 +121,7 @@ def select_bits(prepared: Prepared, config: Mapping[str, LayerBits]) -> None:
             layer.weight.bits = chosen
         if isinstance(layer.norm, SwitchableNorm):
             layer.norm.chosen = layer.norm.options.index(chosen)
-    placement = place(prepared.blueprint.traced, bits)
+    placement = place(prepared.blueprint.traced, bits, smooth=prepared.blueprint.placement.smooth)
     for node, width in placement.bits.items():
         activation = prepared.graph.get_submodule(prepared.blueprint.edges[node.name])
         assert isinstance(activation, SwitchableActivation)

@@ -112,5 +112,21 @@ TEST(Views, AConcatOfChannelsWritesIntoAnother) {
   EXPECT_EQ(Concats(&lines, {lines.Concat({upper, lower})}), (Texts{kNone, kNone, kNone}));
 }
 
+TEST(Views, AReshapeFindsItsInputInItsPlaceUnlessOthersReadThat) {
+  const auto reshaped = [](bool shared, bool computed) {
+    LayerMaker m(8, "1,4,6,7");
+    const int x = computed ? m.Conv(m.x, 3) : m.x;
+    const int y = m.b.AddNode("reshape", {x}, m.quant(), {}, R"("shape":[1,24,"?"])");
+    const auto session = MakeSession(m.Build(shared ? Ids{y, m.Pool(x)} : Ids{y}), 1, "reference");
+    for (const LayerInfo& layer : session->Layers()) {
+      if (layer.op == "reshape") return layer.executed_as;
+    }
+    return std::string("no reshape");
+  };
+  EXPECT_EQ(reshaped(false, true), "in place");
+  EXPECT_EQ(reshaped(true, true), "copy");
+  EXPECT_EQ(reshaped(false, false), "copy");
+}
+
 }  // namespace
 }  // namespace pqi::test
