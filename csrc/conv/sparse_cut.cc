@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "conv/sparse.h"
-
 namespace pqi::conv {
 namespace {
 

@@ -1,4 +1,5 @@
-// How a sparse layer is cut (sparse.cc): which positions a line of planes holds, which channels a block, and what the cut of least work is.
+// How a sparse layer is cut (sparse.cc): which positions a line of planes holds, which channels a block, and how much work that is, for the
+// choice among cuts and for the planner.
 #pragma once
 
 #include <algorithm>
@@ -89,6 +90,17 @@ inline int32_t SparseSets(const Additions& additions, int64_t largest) {
 
 // Does a line hold more than the window is wide, and do the numbers of 16 bits in a list reach all planes of a block and all rows of sums?
 bool Reaches(const kernels::ConvShape& shape, const pack::SparseCut& cut);
+
+// Of a whole run; vectors are those of the kernel set.
+struct SparseWork {
+  double additions = 0;     // vectors that are loaded and added
+  double offsets = 0;       // non-zeros that are looked up
+  double steps = 0;         // ends of steps
+  double step_vectors = 0;  // vectors that steps widen and store
+  double planes = 0;        // vectors of planes that are made
+  double outputs = 0;       // vectors of output positions that are finished, one channel each
+};
+SparseWork CountSparseWork(const ConvLayout& layout, const kernels::ConvShape& shape);
 
 // Completes the layout of a sparse layer. n, h and w of the shape are those that the layer will mostly see: lists are made for one way to
 // cut planes, which any image can be put into.

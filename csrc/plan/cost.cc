@@ -6,6 +6,7 @@
 
 #include "conv/method.h"
 #include "conv/sparse.h"
+#include "conv/sparse_cut.h"
 #include "conv/winograd_filter.h"
 
 namespace pqi::conv {
