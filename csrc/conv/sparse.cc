@@ -72,8 +72,6 @@ Work BandWork(const ConvLayout& layout, const ConvShape& shape) {
   work.macs =
       std::max<int64_t>(static_cast<int64_t>(static_cast<double>(work.macs) * static_cast<double>(layout.sparse.additions) / dense), 1);
   work.panel_bytes = layout.sparse.additions * 2 / layout.panels;
-  // Every thread makes the planes of its units.
-  work.row_bytes *= 4;
   return work;
 }
 
