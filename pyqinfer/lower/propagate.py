@@ -159,17 +159,17 @@ def _chain_behind_codes(value: Value) -> tuple[Value | None, list[Node]]:
 
     None for the codes if there are none, or several values of them.
     """
-    chain: list[Node] = []
+    chain: dict[Node, None] = {}  # in the order in which nodes were added, each followed once however many read it
     found: set[Value] = set()
 
     def follow(x: Value) -> bool:
         codes, node = _codes_of(x), x.producer
         if codes is not None:
             found.add(codes)
-        elif node is None or not has_table(node) or not all(map(follow, node.inputs)):
-            return False
         elif node not in chain:
-            chain.append(node)
+            if node is None or not has_table(node) or not all(map(follow, node.inputs)):
+                return False
+            chain[node] = None
         return True
 
-    return (found.pop(), chain) if follow(value) and len(found) == 1 else (None, [])
+    return (found.pop(), list(chain)) if follow(value) and len(found) == 1 else (None, [])

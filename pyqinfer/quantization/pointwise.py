@@ -49,13 +49,12 @@ def pointwise_of(result: Node, ends: Collection[Node]) -> Pointwise | None:
     """
     if not _is_pointwise(result):
         return None
-    position = {node: i for i, node in enumerate(result.graph.nodes)}
     inside, front = {result}, _tensors(result)
     found: Pointwise | None = None
     while front:
-        last = max(front, key=position.__getitem__)
+        last = max(front)  # nodes of a graph compare by their place in it
         if len(front) == 1:
-            found = Pointwise(last, tuple(sorted(inside, key=position.__getitem__)))
+            found = Pointwise(last, tuple(sorted(inside)))
         if last in ends or not _is_pointwise(last) or not inside.issuperset(readers_of_values(last)) or _shape(last) != _shape(result):
             break
         inside.add(last)
