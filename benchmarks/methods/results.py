@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.methods.claims import Claim
 from pyqinfer.report import Column, Report
@@ -15,6 +15,21 @@ from pyqinfer.study.rows import Row, write_json
 FORMAT = "pyqinfer-methods/1"
 TRAINING_FORMAT = "pyqinfer-training/1"
 SCENES_FORMAT = "pyqinfer-scenes/1"
+
+
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+def collected(entries: Iterable[E], row: Callable[[E], R | None], keep: Callable[[list[R]], None]) -> list[R]:
+    """The rows of all entries that have one. ``keep`` gets those so far after each, so that an interrupted run loses none."""
+    rows: list[R] = []
+    for entry in entries:
+        found = row(entry)
+        if found is not None:
+            rows.append(found)
+            keep(rows)
+    return rows
 
 
 def network_result(title: str, record: Mapping[str, Any], facts: Mapping[str, Any], rows: Sequence[Row], found: Sequence[Claim]) -> Any:

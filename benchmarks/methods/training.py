@@ -30,7 +30,7 @@ import pyqinfer as pq
 from benchmarks.command_line import commit, words
 from benchmarks.methods.claims import claims, standard_error
 from benchmarks.methods.networks import Network, folder_network, glyph_network
-from benchmarks.methods.results import TRAINING_FORMAT, claims_report, earlier, network_result, save, with_earlier
+from benchmarks.methods.results import TRAINING_FORMAT, claims_report, collected, earlier, network_result, save, with_earlier
 from benchmarks.methods.training_entries import FOLDER_RECIPE, QUICK_RECIPE, RECIPES, Recipe, TrainedEntry, rows
 from pyqinfer import zoo
 from pyqinfer.cli.common import named_progress
@@ -142,12 +142,8 @@ def _update(update: OnProgress, network: str, what: str, done: int, total: int) 
 
 def _run(network: Network, study: TrainingStudy, entries: list[Entry], options: argparse.Namespace) -> None:
     wanted = [entry for entry in entries if not options.only or entry.name in options.only]
-    made: list[Row] = []
-    for entry in wanted:
-        row = study.row(entry) if "rows" in options.stages else study.known(entry)
-        if row is not None:
-            made.append(row)
-            _write(network, study, entries, made, options)
+    row = study.row if "rows" in options.stages else study.known
+    made = collected(wanted, row, partial(_write, network, study, entries, options=options))
     if made and "latency" in options.stages:
         made = with_latency(made, {isa: study.latency(wanted, isa) for isa in options.isa})
         _write(network, study, entries, made, options)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 import pyqinfer as pq
 from benchmarks.command_line import commit, words
-from benchmarks.methods.results import SCENES_FORMAT, earlier, save, with_earlier
+from benchmarks.methods.results import SCENES_FORMAT, collected, earlier, save, with_earlier
 from benchmarks.methods.scenes.data import scenes
 from benchmarks.methods.scenes.networks import TASKS, WEIGHTS, load, train_float
 from benchmarks.methods.scenes.rows import ENTRIES, SceneRow, SceneStudy
@@ -35,12 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.tasks:
         study = _study(name, options)
         entries = [entry for entry in ENTRIES if not options.only or entry.name in options.only]
-        rows: list[SceneRow] = []
-        for entry in entries:
-            row = study.row(entry) if "rows" in options.stages else study.known(entry)
-            if row is not None:
-                rows.append(row)
-                _write(study, rows, options)
+        row = study.row if "rows" in options.stages else study.known
+        rows = collected(entries, row, partial(_write, study, options=options))
         if rows and "latency" in options.stages:
             times = study.latency(entries)
             rows = [replace(row, latency_ms={"auto": times[row.name]}) for row in rows]
