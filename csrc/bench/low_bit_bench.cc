@@ -8,7 +8,6 @@
 
 #include "bench/common.h"
 #include "conv/packed_conv.h"
-#include "conv/sparse.h"
 #include "kernels/kernel_set.h"
 
 namespace pqi::bench {
@@ -62,7 +61,7 @@ struct Candidate {
 // The algorithms that are exact for these bits, by the conditions of csrc/conv/exact.h for the largest codes.
 std::vector<Candidate> Candidates(const KernelSet& set, const Bits& bits, int64_t k) {
   std::vector<Candidate> out = {{"direct", {}}};
-  if (bits.zeros > 0 && set.sparse_positions > 0) out.push_back({"sparse", conv::SparseAlgorithm()});
+  if (bits.zeros > 0 && set.sparse_positions > 0) out.push_back({"sparse", {&conv::kSparseMethod, nullptr, Mode::kDot, 0}});
   const auto depth = [](int act, int code) { return static_cast<uint32_t>(32767 / (2 * act * code)); };
   const bool winograd_1d = k == 3 && set.winograd_1d.input != nullptr && bits.act_max < 128 && bits.code_max <= 42;
   const bool winograd_1d4 = k == 3 && set.winograd_1d4.input != nullptr && bits.act_max <= 25 && bits.code_max <= 18;

@@ -1,4 +1,4 @@
-// Copies of a few elements.
+// Copies of a few elements, and of runs that are often as short.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +24,18 @@ inline void CopyFew(const T* from, int64_t elements, T* to) {
     std::memcpy(t + n - 4, f + n - 4, 4);
   } else {
     for (size_t i = 0; i < n; ++i) t[i] = f[i];
+  }
+}
+
+// Any number of elements.
+template <typename T>
+inline void CopyRun(const T* from, int64_t elements, T* to) {
+  constexpr size_t kFewBytes = 128;  // for which a call of memcpy costs more than it saves
+  const size_t n = static_cast<size_t>(elements) * sizeof(T);
+  if (n > kFewBytes) {
+    std::memcpy(to, from, n);
+  } else {
+    CopyFew(from, elements, to);
   }
 }
 

@@ -109,6 +109,10 @@ struct ConvMethod {
   const Alternatives* alternatives;  // nullptr: the planner never has a choice here
 };
 
+#define PQI_CONV_METHOD(row, source) extern const ConvMethod row;
+#include "conv/list.inc"
+#undef PQI_CONV_METHOD
+
 // Every method, in order of preference.
 Span<const ConvMethod* const> AllMethods();
 // The first that suits; there is always one.

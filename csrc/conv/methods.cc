@@ -5,10 +5,6 @@
 #include "pack/arrange.h"
 
 namespace pqi::conv {
-#define PQI_CONV_METHOD(row, source) extern const ConvMethod row;
-#include "conv/list.inc"
-#undef PQI_CONV_METHOD
-
 namespace {
 
 const ConvMethod* const kMethods[] = {

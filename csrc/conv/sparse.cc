@@ -4,8 +4,6 @@
 //
 // An image is computed in bands. A vector line of a band holds several rows of output positions beside each other where they fit
 // (segments), so that small images fill vectors as well; rows that are longer than a line are cut into pieces.
-#include "conv/sparse.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -15,8 +13,6 @@
 #include "pack/arrange.h"
 
 namespace pqi::conv {
-
-extern const ConvMethod kSparseMethod;
 
 namespace {
 
@@ -245,7 +241,7 @@ Words Describe(const ConvLayout& layout, int) {
 }
 
 Span<const Alternative> ListSparse() {
-  static const Alternative list[] = {{"sparse", SparseAlgorithm()}};
+  static const Alternative list[] = {{"sparse", {&kSparseMethod, nullptr, Product::kDot, 0}}};
   return {list, 1};
 }
 
@@ -274,8 +270,6 @@ Proof Prove(const Request&, const CodeRanges& ranges) {
 constexpr Alternatives kSparse = {ListSparse, HasKernels, Misfit, Prove};
 
 }  // namespace
-
-Algorithm SparseAlgorithm() { return {&kSparseMethod, nullptr, Product::kDot, 0}; }
 
 extern const ConvMethod kSparseMethod = {"sparse", Suits, LayoutSparse, PackU8,   nullptr, ScratchBytes,
                                          BandWork, RunU8, nullptr,      Describe, &kSparse};

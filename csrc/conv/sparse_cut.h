@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 
 #include "conv/layout.h"
 #include "kernels/kernel_set.h"
@@ -70,7 +69,10 @@ struct Additions {
         int64_t row[2] = {0, 0};
         for (int64_t y = 0; y < s.kh; ++y) {
           const int8_t* w = codes + ((o * s.kh + y) * s.kw + x) * s.group_inputs();
-          for (int64_t c = 0; c < s.group_inputs(); ++c) row[w[c] < 0] += std::abs(w[c]);
+          for (int64_t c = 0; c < s.group_inputs(); ++c) {  // without a branch, because every layer is counted when a session is made
+            row[0] += std::max<int>(w[c], 0);
+            row[1] += std::max<int>(-w[c], 0);
+          }
         }
         of_row = std::max({of_row, row[0], row[1]});
         channel[0] += row[0];
@@ -91,7 +93,7 @@ inline int32_t SparseSets(const Additions& additions, int64_t largest) {
 // Does a line hold more than the window is wide, and do the numbers of 16 bits in a list reach all planes of a block and all rows of sums?
 bool Reaches(const kernels::ConvShape& shape, const pack::SparseCut& cut);
 
-// Of a whole run; vectors are those of the kernel set.
+// How much a whole run of a layer has of everything that takes time. A vector is one of the kernel set.
 struct SparseWork {
   double additions = 0;     // vectors that are loaded and added
   double offsets = 0;       // non-zeros that are looked up

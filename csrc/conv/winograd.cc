@@ -13,8 +13,6 @@
 
 namespace pqi::conv {
 
-extern const ConvMethod kWinogradMethod;
-
 namespace {
 
 using kernels::ConvShape;

@@ -1,6 +1,5 @@
 // concat: inputs behind each other along one axis. Codes of other parameters than the output's go through a table of 256 codes.
 #include <array>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -124,17 +123,13 @@ class ConcatStep : public Step {
  private:
   void Copy(const RunArgs& args, size_t i, int64_t from, int64_t to, size_t n) const {
     if (element_size_ == 4) {
-      std::memcpy(args.out.mutable_f32() + to, args.in[i].f32() + from, n * 4);
-    } else if (tables_[i].empty() && n <= kFewBytes) {
-      conv::CopyFew(args.in[i].u8() + from, static_cast<int64_t>(n), args.out.mutable_u8() + to);
+      conv::CopyRun(args.in[i].f32() + from, static_cast<int64_t>(n), args.out.mutable_f32() + to);
     } else if (tables_[i].empty()) {
-      std::memcpy(args.out.mutable_u8() + to, args.in[i].u8() + from, n);
+      conv::CopyRun(args.in[i].u8() + from, static_cast<int64_t>(n), args.out.mutable_u8() + to);
     } else {
       set_.table(args.in[i].u8() + from, args.out.mutable_u8() + to, n, tables_[i].data());
     }
   }
-
-  static constexpr size_t kFewBytes = 128;  // for which a call of memcpy costs more than it saves
 
   const kernels::KernelSet& set_;
   size_t element_size_;

@@ -80,10 +80,8 @@ class SliceStep : public Step {
       for (size_t r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r) {
         const uint8_t* from = x + (r * length + start) * inner;
         uint8_t* to = y + r * row;
-        if (step == 1 && count * inner <= kFewBytes) {
-          conv::CopyFew(from, static_cast<int64_t>(count * inner), to);
-        } else if (step == 1) {
-          std::memcpy(to, from, count * inner);
+        if (step == 1) {
+          conv::CopyRun(from, static_cast<int64_t>(count * inner), to);
         } else {
           for (size_t i = 0; i < count; ++i) std::memcpy(to + i * inner, from + i * step * inner, inner);
         }
@@ -92,8 +90,6 @@ class SliceStep : public Step {
   }
 
  private:
-  static constexpr size_t kFewBytes = 128;  // for which a call of memcpy costs more than it saves
-
   size_t element_size_;
   Attributes a_;
   bool last_axis_ = false;

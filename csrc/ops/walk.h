@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 
 #include "conv/copy_few.h"
 #include "graph/shapes.h"
@@ -22,7 +21,8 @@ struct Walk {
     length[rank] = axis_length;
     distance[rank++] = axis_distance;
   }
-  // The same walk with as few axes as can be: none of length 1, and neighbours that are read as one are one. It has at least one axis.
+  // A walk through the same places with as few axes as can be, but at least one: axes of length 1 are left out, and neighbours that are
+  // read like one axis become one.
   Walk Merged() const {
     Walk merged;
     for (size_t d = 0; d < rank; ++d) {
@@ -118,7 +118,6 @@ void CopyAlong(const Walk& given, const T* x, T* y, int64_t count, ThreadPool* p
       if (walk.distance[d] == 1) return CopySquares(walk, d, x, y, count, pool);
     }
   }
-  constexpr int64_t kFew = 64;  // elements for which a call of memcpy costs more than it saves
   ParallelFor(pool, count / inner, kGrain / inner + 1, [&](int64_t begin, int64_t end) {
     WalkCursor at(walk, outer, begin);
     for (int64_t run = begin; run < end; ++run, at.Next()) {
@@ -126,10 +125,8 @@ void CopyAlong(const Walk& given, const T* x, T* y, int64_t count, ThreadPool* p
       T* to = y + run * inner;
       if (step != 1) {
         for (int64_t i = 0; i < inner; ++i) to[i] = from[i * step];
-      } else if (inner > kFew) {
-        std::memcpy(to, from, static_cast<size_t>(inner) * sizeof(T));
       } else {
-        conv::CopyFew(from, inner, to);
+        conv::CopyRun(from, inner, to);
       }
     }
   });

@@ -74,7 +74,7 @@ class Estimate {
 // The fastest of the algorithms that are allowed and exact.
 CodePlan Choose(const kernels::KernelSet& set, const conv::Request& layer, const Options& options) {
   CodePlan best;
-  const conv::CodeRanges ranges = conv::FindRanges(layer.shape, *layer.codes);
+  std::optional<conv::CodeRanges> ranges;  // found for the first proof: many a layer suits no alternative
   const Estimate estimate(set, layer.shape, *layer.codes, options.fip);
   const double direct = estimate({});
   double least = direct;
@@ -84,7 +84,8 @@ CodePlan Choose(const kernels::KernelSet& set, const conv::Request& layer, const
     conv::Request request = layer;
     request.algorithm = c.algorithm();
     if (!c.of->misfit(request).empty()) continue;
-    const conv::Proof proof = c.of->prove(request, ranges);
+    if (!ranges) ranges = conv::FindRanges(layer.shape, *layer.codes);
+    const conv::Proof proof = c.of->prove(request, *ranges);
     if (!proof.exact) {
       if (Telling(c.algorithm())) refused = "not " + c.name() + ": " + proof.numbers;
       continue;

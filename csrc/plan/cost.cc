@@ -5,13 +5,9 @@
 #include <limits>
 
 #include "conv/method.h"
-#include "conv/sparse.h"
 #include "conv/sparse_cut.h"
 #include "conv/winograd_filter.h"
 
-namespace pqi::conv {
-extern const ConvMethod kMatrixMethod;
-}
 namespace pqi::plan {
 namespace {
 
@@ -157,7 +153,7 @@ double SparseCycles(const SparseCosts& c, const conv::SparseWork& w) {
 
 double EstimateCycles(Isa isa, bool two_dot_ports, const kernels::ConvShape& s, const conv::ConvLayout& layout) {
   const Costs& c = CostsOf(isa, two_dot_ports, layout.method);
-  if (layout.algorithm.method == conv::SparseAlgorithm().method) return SparseCycles(c.sparse, conv::CountSparseWork(layout, s));
+  if (layout.method == &conv::kSparseMethod) return SparseCycles(c.sparse, conv::CountSparseWork(layout, s));
   const conv::Algorithm& algorithm = layout.algorithm;
   const bool winograd = algorithm.filter != nullptr;
   // Methods that share out whole rows of the image still compute pixels.

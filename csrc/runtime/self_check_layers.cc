@@ -3,7 +3,6 @@
 
 #include "base/aligned.h"
 #include "conv/packed_conv.h"
-#include "conv/sparse.h"
 #include "kernels/reference/conv.h"
 #include "kernels/sets.h"
 #include "linear/dynamic.h"
@@ -149,8 +148,8 @@ std::string FindWrongLowBit(const KernelSet& set) {
       {"Winograd", set.winograd_2d.input != nullptr, {nullptr, &conv::kWinograd2d, Product::kDot, 0}, {63, -14, 14}},
       {"inner products", set.u8s8_inner_product.shape.mr > 0, {nullptr, nullptr, Product::kInnerProduct, 0}, {240, -8, 7}},
       {"deferred sums", set.u8s8_deferred.shape.mr > 0, {nullptr, nullptr, Product::kDeferred, 8}, {255, -8, 7}},
-      {"sparse sums of bytes", set.sparse_positions > 0, conv::SparseAlgorithm(), {15, -1, 1}},
-      {"sparse sums of 16 bits", set.sparse_positions > 0, conv::SparseAlgorithm(), {255, -1, 1}}};
+      {"sparse sums of bytes", set.sparse_positions > 0, {&conv::kSparseMethod, nullptr, Product::kDot, 0}, {15, -1, 1}},
+      {"sparse sums of 16 bits", set.sparse_positions > 0, {&conv::kSparseMethod, nullptr, Product::kDot, 0}, {255, -1, 1}}};
   ConvCheck check(set);
   for (const Way& way : ways) {
     if (!way.present) continue;

@@ -70,24 +70,17 @@ void SparseSumsKernel(const SparseSums& t) noexcept {
     // Bytes never fall below 0 on the way.
     const Int start = S::SetBytes(static_cast<int8_t>(step->sub * t.largest));
     PQI_UNROLL for (int r = 0; r < kRows; ++r) { PQI_UNROLL for (int v = 0; v < kRegisters; ++v) acc[r][v] = start; }
-    for (uint32_t n = step->add; n > 0; --n) {
-      PQI_UNROLL for (int r = 0; r < kRows; ++r) {
-        const uint8_t* from = planes + size_t{*offset++} * kSparseOffsetUnit;
-        PQI_UNROLL for (int v = 0; v < kRegisters; ++v) {
-          const Int x = S::LoadBytes(from + v * S::kBytes);
-          acc[r][v] = kWide ? S::AddShorts(acc[r][v], x) : S::AddBytes(acc[r][v], x);
+    // The next n planes of every row, into which `combine` takes a vector each.
+    const auto take = [&](uint32_t n, auto combine) PQI_INLINE_LAMBDA {
+      for (; n > 0; --n) {
+        PQI_UNROLL for (int r = 0; r < kRows; ++r) {
+          const uint8_t* from = planes + size_t{*offset++} * kSparseOffsetUnit;
+          PQI_UNROLL for (int v = 0; v < kRegisters; ++v) acc[r][v] = combine(acc[r][v], S::LoadBytes(from + v * S::kBytes));
         }
       }
-    }
-    for (uint32_t n = step->sub; n > 0; --n) {
-      PQI_UNROLL for (int r = 0; r < kRows; ++r) {
-        const uint8_t* from = planes + size_t{*offset++} * kSparseOffsetUnit;
-        PQI_UNROLL for (int v = 0; v < kRegisters; ++v) {
-          const Int x = S::LoadBytes(from + v * S::kBytes);
-          acc[r][v] = kWide ? S::SubShorts(acc[r][v], x) : S::SubBytes(acc[r][v], x);
-        }
-      }
-    }
+    };
+    take(step->add, [](Int a, Int x) PQI_INLINE_LAMBDA { return kWide ? S::AddShorts(a, x) : S::AddBytes(a, x); });
+    take(step->sub, [](Int a, Int x) PQI_INLINE_LAMBDA { return kWide ? S::SubShorts(a, x) : S::SubBytes(a, x); });
     PQI_UNROLL for (int r = 0; r < kRows; ++r) {
       uint8_t* even = t.sums + size_t{step->row[r]} * (2 * V * S::kBytes);
       uint8_t* odd = even + V * S::kBytes;
@@ -102,6 +95,15 @@ void SparseSumsKernel(const SparseSums& t) noexcept {
         S::StoreBytes(odd + v * S::kBytes, high);
       }
     }
+  }
+}
+
+// Adds `count` rows, whose summands for one vector of either kind of positions lie at sums + places[r].
+template <class S>
+PQI_INLINE void AddSparseRows(const uint8_t* sums, const SparseRow* places, uint32_t count, typename S::Int* even, typename S::Int* odd) {
+  PQI_UNROLL for (uint32_t r = 0; r < count; ++r) {
+    *even = S::AddShorts(*even, S::LoadBytes(sums + places[r].even));
+    *odd = S::AddShorts(*odd, S::LoadBytes(sums + places[r].odd));
   }
 }
 
@@ -120,11 +122,7 @@ PQI_INLINE void SumSparseRows(const SparseOutput& t, size_t channel, uint32_t fi
     const Int start = S::SetShort(-static_cast<int32_t>(*fill));
     for (size_t i = 0; i < line; i += S::kBytes) {
       Int even = start, odd = start;
-      for (uint32_t r = 0; r < count; ++r) {
-        const SparseRow& place = t.row[first + r];
-        even = S::AddShorts(even, S::LoadBytes(sums + place.even + i));
-        odd = S::AddShorts(odd, S::LoadBytes(sums + place.odd + i));
-      }
+      AddSparseRows<S>(sums + i, t.row + first, count, &even, &odd);
       S::StoreBytes(out + i, even);
       S::StoreBytes(out + kSparseFinished * stride + i, odd);
     }
@@ -167,10 +165,7 @@ PQI_INLINE void FinishSparsePlane(const SparseOutput& t, const OutputStage<S>& o
     Int quads[4];
     for (uint32_t p = 0; p < passes; ++p) {
       Int even = S::SetShort(-static_cast<int32_t>(fill[p])), odd = even;
-      PQI_UNROLL for (uint32_t r = p; r < p + count; ++r) {
-        even = S::AddShorts(even, S::LoadBytes(sums + places[r].even + i));
-        odd = S::AddShorts(odd, S::LoadBytes(sums + places[r].odd + i));
-      }
+      AddSparseRows<S>(sums + i, places + p, count, &even, &odd);
       const Int parts[4] = {S::template ShiftRight<16>(S::template ShiftLeft<16>(even)),
                             S::template ShiftRight<16>(S::template ShiftLeft<16>(odd)), S::template ShiftRight<16>(even),
                             S::template ShiftRight<16>(odd)};

@@ -1,5 +1,5 @@
-// Permutes of bytes and shorts on vectors of 128 and 256 bits that the x86 ISAs share. Like the headers of generic/ it opens an anonymous
-// namespace.
+// Interleaved and transposed bytes and shorts in vectors of 128 and 256 bits, which the x86 ISAs share. Like the headers of generic/ it
+// opens an anonymous namespace.
 #pragma once
 
 #include <immintrin.h>
@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/generic/compiler.h"
+#include "kernels/generic/turn.h"
 
 namespace pqi::kernels {
 namespace {
@@ -32,75 +33,82 @@ PQI_INLINE void InterleaveBytes3(const uint8_t* a, const uint8_t* b, const uint8
   _mm_storeu_si128(to + 2, third);
 }
 
-// Sixteen bytes from rows[r] + at of each of sixteen rows to out[i * stride + r]. Numbered by row and then by byte, the bytes of sixteen
-// vectors have addresses of eight bits; interleaving vector i with vector i + 8 turns these by one bit, so four times exchange row and
-// byte.
-PQI_INLINE void Transpose16x16(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-  __m128i v[16];
-  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + at));
-  PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
-    __m128i next[16];
-    PQI_UNROLL for (int i = 0; i < 8; ++i) {
-      next[2 * i] = _mm_unpacklo_epi8(v[i], v[i + 8]);
-      next[2 * i + 1] = _mm_unpackhi_epi8(v[i], v[i + 8]);
-    }
-    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
-  }
-  PQI_UNROLL for (int i = 0; i < 16; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + static_cast<size_t>(i) * stride), v[i]);
-}
+struct BytesOf128 {
+  using Vector = __m128i;
+  PQI_INLINE static Vector Low(Vector a, Vector b) { return _mm_unpacklo_epi8(a, b); }
+  PQI_INLINE static Vector High(Vector a, Vector b) { return _mm_unpackhi_epi8(a, b); }
+};
+// Both halves of 256 bits are interleaved apart from each other.
+struct BytesOf256 {
+  using Vector = __m256i;
+  PQI_INLINE static Vector Low(Vector a, Vector b) { return _mm256_unpacklo_epi8(a, b); }
+  PQI_INLINE static Vector High(Vector a, Vector b) { return _mm256_unpackhi_epi8(a, b); }
+};
+struct ShortsOf256 {
+  using Vector = __m256i;
+  PQI_INLINE static Vector Low(Vector a, Vector b) { return _mm256_unpacklo_epi16(a, b); }
+  PQI_INLINE static Vector High(Vector a, Vector b) { return _mm256_unpackhi_epi16(a, b); }
+};
 
-// Sixteen rounds of interleaving are the same for vectors of two halves, which turn apart from each other.
-PQI_INLINE void TurnFourTimes(__m256i (&v)[16]) {
-  PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
-    __m256i next[16];
-    PQI_UNROLL for (int i = 0; i < 8; ++i) {
-      next[2 * i] = _mm256_unpacklo_epi8(v[i], v[i + 8]);
-      next[2 * i + 1] = _mm256_unpackhi_epi8(v[i], v[i + 8]);
-    }
-    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
-  }
-}
-// Transpose16x16 for sixteen rows of 32 bytes: out[i * stride + r], i < 32.
-PQI_INLINE void Transpose16x32(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-  __m256i v[16];
-  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + at));
-  TurnFourTimes(v);
-  const auto put = [&](size_t i, __m128i x) PQI_INLINE_LAMBDA { _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * stride), x); };
-  PQI_UNROLL for (int i = 0; i < 16; ++i) put(static_cast<size_t>(i), _mm256_castsi256_si128(v[i]));
-  PQI_UNROLL for (int i = 0; i < 16; ++i) put(static_cast<size_t>(i) + 16, _mm256_extracti128_si256(v[i], 1));
-}
-// Transpose16x16 for 32 rows: out[i * stride + r], r < 32.
-PQI_INLINE void Transpose32x16(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-  __m256i v[16];
-  const auto load = [&](int i) PQI_INLINE_LAMBDA { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + at)); };
-  PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(i + 16), 1);
-  TurnFourTimes(v);
-  PQI_UNROLL for (int i = 0; i < 16; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + static_cast<size_t>(i) * stride), v[i]);
-}
+// The transposes of sparse convolutions (kernels/generic/primitives.h), for ISAs to inherit.
+struct Transposes {
+  static constexpr int kTransposed = 32;
 
-// Eight rows of sixteen shorts to sixteen rows of eight numbers of 32 bits, in the halves of 256-bit vectors as in Transpose16x16.
-template <bool kStart>
-PQI_INLINE void TransposeShorts8x16(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
-  __m256i v[8];
-  PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + static_cast<size_t>(i) * stride));
-  PQI_UNROLL for (int turn = 0; turn < 3; ++turn) {
-    __m256i next[8];
-    PQI_UNROLL for (int i = 0; i < 4; ++i) {
-      next[2 * i] = _mm256_unpacklo_epi16(v[i], v[i + 4]);
-      next[2 * i + 1] = _mm256_unpackhi_epi16(v[i], v[i + 4]);
+  template <int N>
+  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 16) {
+      Square(rows, at, out, stride);
+    } else {
+      __m256i v[16];
+      PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + at));
+      TurnSquare<BytesOf256>(v);
+      PQI_UNROLL for (int i = 0; i < 16; ++i) Put(out + static_cast<size_t>(i) * stride, _mm256_castsi256_si128(v[i]));
+      PQI_UNROLL for (int i = 0; i < 16; ++i) Put(out + static_cast<size_t>(i + 16) * stride, _mm256_extracti128_si256(v[i], 1));
     }
-    PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = next[i];
   }
-  const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(start));
-  const auto put = [&](int j, __m128i x) PQI_INLINE_LAMBDA {
-    __m256i* to = reinterpret_cast<__m256i*>(out + static_cast<size_t>(j) * out_stride);
-    _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_cvtepi16_epi32(x), kStart ? first : _mm256_loadu_si256(to)));
-  };
-  PQI_UNROLL for (int i = 0; i < 8; ++i) {
-    put(i, _mm256_castsi256_si128(v[i]));
-    put(i + 8, _mm256_extracti128_si256(v[i], 1));
+  template <int N>
+  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    if constexpr (N == 16) {
+      Square(rows, at, out, stride);
+    } else {
+      __m256i v[16];
+      PQI_UNROLL for (int i = 0; i < 16; ++i) {
+        v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(Get(rows[i] + at)), Get(rows[i + 16] + at), 1);
+      }
+      TurnSquare<BytesOf256>(v);
+      PQI_UNROLL for (int i = 0; i < 16; ++i) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + static_cast<size_t>(i) * stride), v[i]);
+      }
+    }
   }
-}
+  template <bool kStart>
+  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
+    __m256i v[8];
+    PQI_UNROLL for (int i = 0; i < 8; ++i) {
+      v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + static_cast<size_t>(i) * stride));
+    }
+    TurnSquare<ShortsOf256>(v);
+    const auto put = [&](int j, __m128i x) PQI_INLINE_LAMBDA {
+      __m256i* to = reinterpret_cast<__m256i*>(out + static_cast<size_t>(j) * out_stride);
+      const __m256i before = _mm256_loadu_si256(kStart ? reinterpret_cast<const __m256i*>(start) : to);
+      _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_cvtepi16_epi32(x), before));
+    };
+    PQI_UNROLL for (int i = 0; i < 8; ++i) {
+      put(i, _mm256_castsi256_si128(v[i]));
+      put(i + 8, _mm256_extracti128_si256(v[i], 1));
+    }
+  }
+
+ private:
+  PQI_INLINE static __m128i Get(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+  PQI_INLINE static void Put(uint8_t* p, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
+  PQI_INLINE static void Square(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
+    __m128i v[16];
+    PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = Get(rows[i] + at);
+    TurnSquare<BytesOf128>(v);
+    PQI_UNROLL for (int i = 0; i < 16; ++i) Put(out + static_cast<size_t>(i) * stride, v[i]);
+  }
+};
 
 }  // namespace
 }  // namespace pqi::kernels

@@ -5,6 +5,7 @@
 #include "tests/kernels/asks_ahead.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/random_window.h"
 #include "tests/kernels/reference_conv.h"
 
 namespace pqi::test {
@@ -26,27 +27,12 @@ class ConvTest : public KernelTest {
  protected:
   ConvShape RandomShape() {
     for (;;) {
-      ConvShape s;
-      s.n = random.Int(1, 3);
-      s.h = random.Int(1, 12);
-      s.w = random.Int(1, 12);
-      s.kh = random.Pick(std::vector<int64_t>{1, 1, 3, 3, 5, 7});
-      s.kw = random.Int(0, 3) == 0 ? random.Pick(std::vector<int64_t>{1, 3, 5}) : s.kh;
-      s.stride_h = random.Int(1, 3);
-      s.stride_w = random.Int(1, 3);
-      s.dilation_h = random.Int(1, 2);
-      s.dilation_w = random.Int(1, 2);
-      s.pad_top = random.Int(0, s.kh);
-      s.pad_left = random.Int(0, s.kw);
-      s.pad_bottom = random.Int(0, s.kh);
-      s.pad_right = random.Int(0, s.kw);
+      ConvShape s = RandomWindow(&random, 12);
       s.groups = random.Pick(std::vector<int64_t>{1, 1, 1, 2, 3});
       s.c = random.Pick(std::vector<int64_t>{1, 3, 4, 5, 16, 33, 64}) * s.groups;
       s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 33, 64, 100}) * s.groups;
       if (random.Int(0, 5) == 0) s.groups = s.oc = s.c;  // a depthwise layer
-      const bool fits =
-          s.h + s.pad_top + s.pad_bottom > s.dilation_h * (s.kh - 1) && s.w + s.pad_left + s.pad_right > s.dilation_w * (s.kw - 1);
-      if (fits && s.rows() * s.oc * s.taps() * s.group_inputs() < 3000000) return s;
+      if (Fits(s, 3000000)) return s;
     }
   }
 

@@ -1,12 +1,13 @@
 // Sparse layers equal the plain reference for every density, window and image, on both sides of every bound.
-#include "conv/sparse.h"
-
 #include "tests/kernels/coded_layer.h"
+#include "tests/kernels/random_window.h"
 
 namespace pqi::test {
 namespace {
 
 using kernels::ConvShape;
+
+const conv::Algorithm kSparse = {&conv::kSparseMethod, nullptr, conv::Product::kDot, 0};
 
 class SparseTest : public CodedLayerTest {
  protected:
@@ -17,29 +18,12 @@ class SparseTest : public CodedLayerTest {
 
   ConvShape RandomShape(int64_t largest_image) {
     for (;;) {
-      ConvShape s;
-      s.n = random.Int(1, 3);
-      s.h = random.Int(1, largest_image);
-      s.w = random.Int(1, largest_image);
-      s.kh = random.Pick(std::vector<int64_t>{1, 1, 3, 3, 5, 7});
-      s.kw = random.Int(0, 3) == 0 ? random.Pick(std::vector<int64_t>{1, 3, 5}) : s.kh;
-      s.stride_h = random.Int(1, 3);
-      s.stride_w = random.Int(1, 3);
-      s.dilation_h = random.Int(1, 2);
-      s.dilation_w = random.Int(1, 2);
-      s.pad_top = random.Int(0, s.kh);
-      s.pad_left = random.Int(0, s.kw);
-      s.pad_bottom = random.Int(0, s.kh);
-      s.pad_right = random.Int(0, s.kw);
+      ConvShape s = RandomWindow(&random, largest_image);
       s.groups = random.Pick(std::vector<int64_t>{1, 1, 2});
       s.c = random.Pick(std::vector<int64_t>{1, 3, 15, 16, 17, 40, 64}) * s.groups;
       s.oc = random.Pick(std::vector<int64_t>{1, 5, 16, 33, 64, 70, 130}) * s.groups;
-      if (Fits(s)) return s;
+      if (Fits(s, 4000000)) return s;
     }
-  }
-  static bool Fits(const ConvShape& s) {
-    return s.h + s.pad_top + s.pad_bottom > s.dilation_h * (s.kh - 1) && s.w + s.pad_left + s.pad_right > s.dilation_w * (s.kw - 1) &&
-           s.rows() * s.oc * s.taps() * s.group_inputs() < 4000000;
   }
 
   // Codes -code..code, of which `percent` are not zero; some channels have none at all.
@@ -65,7 +49,7 @@ TEST_P(SparseTest, EqualsReferenceOnRandomShapes) {
   for (int i = 0; i < 300; ++i) {
     const ConvShape s = RandomShape(14);
     const int64_t percent = random.Pick(std::vector<int64_t>{0, 3, 11, 30, 50, 100});
-    CheckCodes(s, s, conv::SparseAlgorithm(), {random.Pick(kWidths), 1}, SparseCodes(s, 1, percent));
+    CheckCodes(s, s, kSparse, {random.Pick(kWidths), 1}, SparseCodes(s, 1, percent));
   }
 }
 
@@ -76,7 +60,7 @@ TEST_P(SparseTest, EqualsReferenceOnImagesThatItWasNotPackedFor) {
     expected.n = 1;
     expected.h = random.Int(0, 70);  // windows may not fit at all
     expected.w = random.Int(0, 140);
-    CheckCodes(expected, s, conv::SparseAlgorithm(), {random.Pick(kWidths), 1}, SparseCodes(s, 1, 11));
+    CheckCodes(expected, s, kSparse, {random.Pick(kWidths), 1}, SparseCodes(s, 1, 11));
   }
 }
 
@@ -93,8 +77,8 @@ TEST_P(SparseTest, RowsLongerThanAVectorAreCut) {
       s.pad_top = s.pad_left = s.pad_right = 1;
       ConvShape narrow = s;
       narrow.w = 9;
-      CheckCodes(s, s, conv::SparseAlgorithm(), {15, 1}, SparseCodes(s, 1, 11));
-      CheckCodes(narrow, s, conv::SparseAlgorithm(), {255, 1}, SparseCodes(s, 1, 11));
+      CheckCodes(s, s, kSparse, {15, 1}, SparseCodes(s, 1, 11));
+      CheckCodes(narrow, s, kSparse, {255, 1}, SparseCodes(s, 1, 11));
     }
   }
 }
@@ -102,7 +86,7 @@ TEST_P(SparseTest, RowsLongerThanAVectorAreCut) {
 TEST_P(SparseTest, SmallCodesAreAddedSeveralTimes) {
   for (int i = 0; i < 60; ++i) {
     const ConvShape s = RandomShape(9);
-    CheckCodes(s, s, conv::SparseAlgorithm(), {random.Pick(kWidths), 4}, SparseCodes(s, 4, 10));
+    CheckCodes(s, s, kSparse, {random.Pick(kWidths), 4}, SparseCodes(s, 4, 10));
   }
 }
 
@@ -118,8 +102,8 @@ TEST_P(SparseTest, SumsBeyond16BitsAreSharedOut) {
         s.c = inputs;
         s.oc = 3;
         const std::vector<int8_t> codes(static_cast<size_t>(s.oc * s.taps() * s.c), static_cast<int8_t>(code));
-        CheckCodes(s, s, conv::SparseAlgorithm(), {255, 1}, codes, Fill::kLargest);
-        CheckCodes(s, s, conv::SparseAlgorithm(), {15, 1}, codes, Fill::kLargest);
+        CheckCodes(s, s, kSparse, {255, 1}, codes, Fill::kLargest);
+        CheckCodes(s, s, kSparse, {15, 1}, codes, Fill::kLargest);
       }
     }
   }
@@ -135,7 +119,7 @@ TEST_P(SparseTest, EveryNumberOfVectorsIsRun) {
       s.oc = 40;
       s.kh = 3;
       s.pad_top = s.pad_bottom = 1;
-      CheckCodes(s, s, conv::SparseAlgorithm(), {width, 1}, SparseCodes(s, 1, 11));
+      CheckCodes(s, s, kSparse, {width, 1}, SparseCodes(s, 1, 11));
     }
   }
 }
@@ -153,7 +137,7 @@ TEST_P(SparseTest, WideWindowsTakeCutsThatTheirListsReach) {
     s.dilation_h = dilation;
     s.pad_top = s.pad_bottom = dilation;
     s.pad_left = s.pad_right = 1;
-    CheckCodes(s, s, conv::SparseAlgorithm(), {255, 1}, SparseCodes(s, 1, 11));
+    CheckCodes(s, s, kSparse, {255, 1}, SparseCodes(s, 1, 11));
   }
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/arm/neon/byte_table.h"
 #include "kernels/contract/tile.h"
 #include "kernels/generic/compiler.h"
+#include "kernels/generic/turn.h"
 
 namespace pqi::kernels {
 namespace {
@@ -112,25 +113,27 @@ struct Neon {
     alignas(16) static constexpr uint8_t kTurns[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
     return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(PackBytes(a, b, c, d, zero_point, top)), vld1q_u8(kTurns)));
   }
+  struct Bytes {
+    using Vector = uint8x16_t;
+    PQI_INLINE static Vector Low(Vector a, Vector b) { return vzip1q_u8(a, b); }
+    PQI_INLINE static Vector High(Vector a, Vector b) { return vzip2q_u8(a, b); }
+  };
+  struct Shorts {
+    using Vector = int16x8_t;
+    PQI_INLINE static Vector Low(Vector a, Vector b) { return vzip1q_s16(a, b); }
+    PQI_INLINE static Vector High(Vector a, Vector b) { return vzip2q_s16(a, b); }
+  };
   static constexpr int kTransposed = 16;
   template <int N>
   PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
     PixelsToPlanes<N>(rows, at, out, stride);
   }
-  // Interleaving vector i with vector i + 8 turns the address of a byte among sixteen vectors by one bit; four times exchange row and byte.
   template <int N>
   PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
     static_assert(N == 16, "");
     uint8x16_t v[16];
     PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = vld1q_u8(rows[i] + at);
-    PQI_UNROLL for (int turn = 0; turn < 4; ++turn) {
-      uint8x16_t next[16];
-      PQI_UNROLL for (int i = 0; i < 8; ++i) {
-        next[2 * i] = vzip1q_u8(v[i], v[i + 8]);
-        next[2 * i + 1] = vzip2q_u8(v[i], v[i + 8]);
-      }
-      PQI_UNROLL for (int i = 0; i < 16; ++i) v[i] = next[i];
-    }
+    TurnSquare<Bytes>(v);
     PQI_UNROLL for (int i = 0; i < 16; ++i) vst1q_u8(out + static_cast<size_t>(i) * stride, v[i]);
   }
   template <bool kStart>
@@ -138,14 +141,7 @@ struct Neon {
     PQI_UNROLL for (int half = 0; half < 2; ++half) {
       int16x8_t v[8];
       PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = vreinterpretq_s16_u8(vld1q_u8(p + static_cast<size_t>(i) * stride + half * 16));
-      PQI_UNROLL for (int turn = 0; turn < 3; ++turn) {
-        int16x8_t next[8];
-        PQI_UNROLL for (int i = 0; i < 4; ++i) {
-          next[2 * i] = vzip1q_s16(v[i], v[i + 4]);
-          next[2 * i + 1] = vzip2q_s16(v[i], v[i + 4]);
-        }
-        PQI_UNROLL for (int i = 0; i < 8; ++i) v[i] = next[i];
-      }
+      TurnSquare<Shorts>(v);
       PQI_UNROLL for (int i = 0; i < 8; ++i) {
         int32_t* to = out + static_cast<size_t>(half * 8 + i) * out_stride;
         vst1q_s32(to, vaddw_s16(vld1q_s32(kStart ? start : to), vget_low_s16(v[i])));

@@ -10,7 +10,7 @@
 namespace pqi::kernels {
 namespace {
 
-struct Avx2 {
+struct Avx2 : Transposes {
   static constexpr int kLanes = 8;
   static constexpr int kBytes = 32;
   // Sixteen registers hold 4x16 as 8 accumulators, 4 weights (two phases), the activation, its phase, a product and a mask.
@@ -127,27 +127,6 @@ struct Avx2 {
     const Int bytes = _mm256_min_epu8(_mm256_packus_epi16(ac, bd), top);
     const __m128i turns = _mm_setr_epi8(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
     return _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turns));
-  }
-  static constexpr int kTransposed = 32;
-  template <int N>
-  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    if constexpr (N == 32) {
-      Transpose16x32(rows, at, out, stride);
-    } else {
-      Transpose16x16(rows, at, out, stride);
-    }
-  }
-  template <int N>
-  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    if constexpr (N == 32) {
-      Transpose32x16(rows, at, out, stride);
-    } else {
-      Transpose16x16(rows, at, out, stride);
-    }
-  }
-  template <bool kStart>
-  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
-    TransposeShorts8x16<kStart>(p, stride, start, out, out_stride);
   }
 
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). There are no registers for sums of floats: they lie in memory.

@@ -12,7 +12,7 @@
 namespace pqi::kernels {
 namespace {
 
-struct Avx512Base {
+struct Avx512Base : Transposes {
   static constexpr int kLanes = 16;
   static constexpr int kBytes = 64;
   // 32 registers hold 12x32 as 24 accumulators, 2 weights and 1 activation. Twelve row pointers, the panel, the offset and its end are all
@@ -84,27 +84,6 @@ struct Avx512Base {
     const Int bytes = _mm512_min_epu8(_mm512_packus_epi16(ac, bd), top);
     const __m128i turns = _mm_setr_epi8(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
     return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(turns));
-  }
-  static constexpr int kTransposed = 32;
-  template <int N>
-  PQI_INLINE static void PixelsToPlanes(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    if constexpr (N == 32) {
-      Transpose16x32(rows, at, out, stride);
-    } else {
-      Transpose16x16(rows, at, out, stride);
-    }
-  }
-  template <int N>
-  PQI_INLINE static void PlanesToPixels(const uint8_t* const* rows, size_t at, uint8_t* out, size_t stride) {
-    if constexpr (N == 32) {
-      Transpose32x16(rows, at, out, stride);
-    } else {
-      Transpose16x16(rows, at, out, stride);
-    }
-  }
-  template <bool kStart>
-  PQI_INLINE static void TransposeShorts(const uint8_t* p, size_t stride, const int32_t* start, int32_t* out, size_t out_stride) {
-    TransposeShorts8x16<kStart>(p, stride, start, out, out_stride);
   }
 
   // Codes of 2 and 4 bits (kernels/generic/narrow.h). 4 rows by 2 vectors take 8 sums of integers, 8 of floats, 2 of codes, 2 weights and
