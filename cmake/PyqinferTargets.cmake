@@ -21,7 +21,7 @@ if(PYQINFER_SANITIZE)
 endif()
 target_include_directories(pqi_flags INTERFACE ${PROJECT_SOURCE_DIR}/csrc)
 
-# Indirect calls and jumps land on marked instructions only. Every object has the marks, or the linker would drop them from the library.
+# Indirect calls and jumps land on marked instructions, and return addresses are compared with the shadow stack where the CPU has one.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   target_compile_options(pqi_flags INTERFACE -fcf-protection=full)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
@@ -34,6 +34,10 @@ if(NOT PYQINFER_SANITIZE)  # sanitizers watch the same functions
   target_compile_options(pqi_hardened INTERFACE $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
 endif()
 target_link_options(pqi_hardened INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  # Said outright, because distributions whose start-up objects lack the mark (Debian 12) would take it from the library.
+  target_link_options(pqi_hardened INTERFACE -Wl,-z,shstk)
+endif()
 
 find_package(Threads REQUIRED)
 

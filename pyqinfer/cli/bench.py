@@ -7,7 +7,29 @@ from typing import Any
 
 import typer
 
-from pyqinfer.cli.common import MODEL_HELP, AlgorithmOption, FipOption, InputOption, IsaOption, OutputOption, Style, as_tensors, load_arrays, load_reference, model_input_shapes, named_progress, parameter_names, parse_list, parse_words, print_report, progress, random_inputs, stderr, MaxMemoryOption, run_limits
+from pyqinfer.cli.common import (
+    MODEL_HELP,
+    AlgorithmOption,
+    FipOption,
+    InputOption,
+    IsaOption,
+    MaxMemoryOption,
+    OutputOption,
+    Style,
+    as_tensors,
+    load_arrays,
+    load_reference,
+    model_input_shapes,
+    named_progress,
+    parameter_names,
+    parse_list,
+    parse_words,
+    print_report,
+    progress,
+    random_inputs,
+    run_limits,
+    stderr,
+)
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.model import Model
 from pyqinfer.report import Column, Report

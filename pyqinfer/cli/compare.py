@@ -6,7 +6,20 @@ from pathlib import Path
 
 import typer
 
-from pyqinfer.cli.common import InputOption, IsaOption, OutputOption, Style, load_arrays, load_pqi, load_reference, model_input_shapes, print_report, random_inputs, MaxMemoryOption, run_limits
+from pyqinfer.cli.common import (
+    InputOption,
+    IsaOption,
+    MaxMemoryOption,
+    OutputOption,
+    Style,
+    load_arrays,
+    load_pqi,
+    load_reference,
+    model_input_shapes,
+    print_report,
+    random_inputs,
+    run_limits,
+)
 from pyqinfer.measure.compare import compare
 from pyqinfer.session import Session
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from pyqinfer.cli.common import AlgorithmOption, FipOption, InputOption, IsaOption, OutputOption, Style, load_pqi, model_input_shapes, print_report, random_inputs, MaxMemoryOption, run_limits
+from pyqinfer.cli.common import (
+    AlgorithmOption,
+    FipOption,
+    InputOption,
+    IsaOption,
+    MaxMemoryOption,
+    OutputOption,
+    Style,
+    load_pqi,
+    model_input_shapes,
+    print_report,
+    random_inputs,
+    run_limits,
+)
 from pyqinfer.measure.profile import profile
 from pyqinfer.session import Session
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from pyqinfer.cli.common import IsaOption, load_arrays, load_pqi, MaxMemoryOption, run_limits
+from pyqinfer.cli.common import IsaOption, MaxMemoryOption, load_arrays, load_pqi, run_limits
 from pyqinfer.session import Session
 
 

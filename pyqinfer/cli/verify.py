@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import typer
 
-from pyqinfer.cli.common import IsaOption, OutputOption, Style, load_pqi, print_report, MaxMemoryOption, run_limits
+from pyqinfer.cli.common import IsaOption, MaxMemoryOption, OutputOption, Style, load_pqi, print_report, run_limits
 from pyqinfer.report import Column, Report
 from pyqinfer.session import Session
 

@@ -150,8 +150,8 @@ TEST(BroadcastDim, AgreesWithEveryNumberThatSymbolsMayStandFor) {
 
 TEST(OpenDimensions, ThatMeetBroadcastWhicheverIsOne) {
   ModelBuilder b;
-  const int x = b.AddInput("x", R"("S",2)"), y = b.AddInput("y", R"("N",2)");
-  const int p = b.AddInput("p", R"("S",2,3)"), q = b.AddInput("q", R"("N",3,2)");
+  const int x = b.AddInput("x", R"("H",2)"), y = b.AddInput("y", R"("N",2)");
+  const int p = b.AddInput("p", R"("H",2,3)"), q = b.AddInput("q", R"("N",3,2)");
   b.AddOutput("sum", b.AddNode("binary", {x, y}, -1, {}, R"("function":"add")"));
   b.AddOutput("product", b.AddNode("matmul", {p, q}, -1, {}, R"("transpose_b":0)"));
   const auto model = std::move(b.Build()).value();
