@@ -36,7 +36,11 @@ def test_a_finding_carries_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError("a type of error that no run documents")
 
     monkeypatch.setattr(campaign, "_run", broken)
-    with pytest.raises(AssertionError, match="KeyError") as caught:
+
+    def go_on() -> None:
         for file in itertools.islice(campaign, 200):
             campaign.try_one(file)
+
+    with pytest.raises(AssertionError, match="KeyError") as caught:
+        go_on()
     assert _core.Model.from_bytes(caught.value.file)  # type: ignore[attr-defined]

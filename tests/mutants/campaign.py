@@ -64,8 +64,7 @@ class Campaign:
             try:
                 model = pq.Model.from_bytes(file)
             except LOAD_ERRORS as error:
-                assert str(error), "an error without words"
-                self.counts[type(error).__name__] += 1
+                self.counts[self._name(error)] += 1
                 return
             self.counts["loaded"] += 1
             assert pq.Model.from_bytes(model.to_bytes()).graph == model.graph
@@ -74,6 +73,11 @@ class Campaign:
             finding = AssertionError(f"{type(error).__name__}: {error}")
             finding.file = file  # type: ignore[attr-defined]
             raise finding from error
+
+    @staticmethod
+    def _name(error: Exception) -> str:
+        assert str(error), "an error without words"
+        return type(error).__name__
 
     def _inputs(self, model: pq.Model) -> dict[str, Any] | None:
         values = {port["name"]: model.graph["values"][port["value"]] for port in model.graph["inputs"]}
@@ -102,8 +106,7 @@ class Campaign:
                 result = pq.Session(model, threads=self.rng.choice([1, 1, 2]), isa=isa, run_options=LIMITS).run(inputs)
                 results.append({name: np.nan_to_num(y, nan=0.5) if y.dtype == np.float32 else y for name, y in result.items()})
             except RUN_ERRORS as error:
-                assert str(error), "an error without words"
-                results.append(type(error).__name__)
+                results.append(self._name(error))
         self.counts["ran" if isinstance(results[0], dict) else results[0]] += 1
         if isinstance(results[0], dict):
             for name, y in results[0].items():
