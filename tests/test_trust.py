@@ -274,13 +274,24 @@ def _core_member(thing: Any, name: str, arguments: tuple[Any, ...]) -> Any:
 def test_an_object_that_was_not_made_has_nothing_to_read(kind: Any) -> None:
     names = {name for name in vars(kind) if not name.startswith("_") and not isinstance(vars(kind)[name], staticmethod)}
     assert names == set(METHODS[kind])
-    hollow = kind.__new__(kind)
-    for name, arguments in METHODS[kind].items():
+    for new in (kind.__new__, object.__new__):
         with pytest.raises(TypeError):
-            _core_member(hollow, name, arguments)
-    for make in (lambda: _core.Session(hollow, 1, "auto"), lambda: _core.Session.run(hollow, {}, [])):
-        with pytest.raises(TypeError):
-            make()
+            new(kind)
+
+    tried = []
+
+    class Early(kind):  # type: ignore[misc]
+        def __init__(self) -> None:
+            for name, arguments in METHODS[kind].items():
+                with pytest.raises(TypeError):
+                    _core_member(self, name, arguments)
+                tried.append(name)
+            with pytest.raises(TypeError):
+                _core.Session(self, 1, "auto")
+
+    with pytest.raises(TypeError, match="__init__"):  # it never called that of its class
+        Early()
+    assert tried == list(METHODS[kind])
 
 
 # ---- the built library

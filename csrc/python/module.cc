@@ -45,7 +45,11 @@ ModelPtr ModelFromBytes(Span<const uint8_t> bytes) {
 
 Span<const uint8_t> View(const std::string_view s) { return {reinterpret_cast<const uint8_t*>(s.data()), s.size()}; }
 
-py::bytes Bytes(Span<const uint8_t> s) { return py::bytes(reinterpret_cast<const char*>(s.data()), s.size()); }
+py::bytes Bytes(Span<const uint8_t> s) {
+  PyObject* const bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(s.data()), static_cast<Py_ssize_t>(s.size()));
+  if (!bytes) throw py::error_already_set();  // MemoryError, where py::bytes would make a RuntimeError of it
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
 
 ModelPtr LoadModel(const py::str& path) {
   const std::string name = FsPath(path);
@@ -178,7 +182,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("unpack_trits", UnpackTrits, py::arg("stream"), py::arg("count"));
   m.def("write_model", WriteModel, py::arg("graph_json"), py::arg("constants"), py::arg("producer"));
 
-  py::class_<Model, std::shared_ptr<Model>>(m, "Model")
+  MakeClass<Model>(m, "Model")
       .def_static(
           "from_bytes", [](const py::bytes& data) { return std::const_pointer_cast<Model>(ModelFromBytes(View(std::string_view(data)))); },
           py::arg("data"))

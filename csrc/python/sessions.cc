@@ -146,13 +146,13 @@ std::unique_ptr<Session> MakeSession(const Held<Model>& model, int threads, cons
 }  // namespace
 
 void AddSession(py::module_& m) {
-  py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag")
+  MakeClass<CancelFlag>(m, "CancelFlag")
       .def(py::init<>())
       .def("set", [](const Held<CancelFlag>& self) { self->set.store(true); })
       .def("clear", [](const Held<CancelFlag>& self) { self->set.store(false); })
       .def("is_set", [](const Held<CancelFlag>& self) { return self->set.load(); });
 
-  py::class_<Session, std::shared_ptr<Session>>(m, "Session")
+  MakeClass<Session>(m, "Session")
       .def(py::init(&MakeSession), py::arg("model"), py::arg("threads"), py::arg("isa"), py::arg("algorithm") = "auto",
            py::arg("fip") = "auto")
       .def_property_readonly("isa", [](const Held<Session>& self) { return IsaName(self->isa()); })
