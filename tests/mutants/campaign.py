@@ -23,21 +23,21 @@ LIMITS = pq.RunOptions(max_memory=64 << 20)
 MOST_ELEMENTS = 20_000  # of an input, so that a campaign has many mutants
 
 
-def seeds() -> list[bytes]:
-    """Valid small files: the golden cases of every op."""
-    files = []
-    for case in json.loads(op_rows.GOLDEN.read_text()):
+def seeds() -> dict[str, bytes]:
+    """Valid small files by name: the golden cases of every op."""
+    files = {}
+    for i, case in enumerate(json.loads(op_rows.GOLDEN.read_text())):
         file = _core.write_model(json.dumps(case["graph"]), [op_rows.decode(entry) for entry in case["constants"]], "test")
         if len(file) <= 8192:
-            files.append(file)
+            files[f"{case['graph']['nodes'][0]['op']}-{i}"] = file
     return files
 
 
 def write_seeds(folder: Path) -> None:
     """Write the seeds as files, for the fuzz targets of csrc/fuzz."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i, file in enumerate(seeds()):
-        (folder / f"op{i}.pqi").write_bytes(file)
+    for name, file in seeds().items():
+        (folder / f"{name}.pqi").write_bytes(file)
 
 
 class Campaign:
@@ -46,7 +46,7 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
-        self.bases = [container.read(file) for file in seeds()]
+        self.bases = [container.read(file) for file in seeds().values()]
         self.isas = _core.cpu_info()["isas"]
         self.counts: Counter[str] = Counter()
 
