@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -71,7 +70,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically: the target is the old file or the new one, never a part. Raises OSError."""
-        self._native.save(os.fspath(path))
+        self._native.save(_path_text(path))
 
     def to_bytes(self) -> bytes:
         """Give the bytes of the file."""
@@ -183,6 +182,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises OSError, ModelFormatError (the file breaks docs/format.md), IntegrityError (a checksum differs) or UnsupportedError (a newer
     version, an unknown op). The file is read whole: changing or deleting it afterwards is harmless.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path: expected str or os.PathLike, got {type(path).__name__}")
-    return Model(_core.Model.load(str(Path(path))))
+    return Model(_core.Model.load(_path_text(path)))
+
+
+def _path_text(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"path: expected str or os.PathLike of str, got {type(path).__name__}")
+    return text
