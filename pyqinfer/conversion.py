@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def convert(
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
             with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager);
             docs/sources.md has the list.
-        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64 or int32 indices of an embedding.
+        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks).
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
@@ -64,8 +64,8 @@ def convert(
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
     traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
 
-    def attempt(open_batch: bool, open_sizes: bool) -> tuple[EngineGraph, Model]:
-        engine = _engine_graph(traced, examples, open_batch, open_sizes, image_inputs)
+    def attempt(openness: Openness) -> tuple[EngineGraph, Model]:
+        engine = _engine_graph(traced, examples, openness, image_inputs)
         return engine, _write(engine)
 
     engine, written = _as_open_as_possible(attempt, dynamic_batch)
@@ -102,7 +102,7 @@ def build_engine_graph(
     """Give the graph and constants that :func:`convert` writes. Arguments and errors are as there; the native core is not needed."""
     _check_fallback(fallback)
     traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
-    engine = _as_open_as_possible(lambda batch, sizes: _engine_graph(traced, examples, batch, sizes, image_inputs), dynamic_batch)
+    engine = _as_open_as_possible(lambda openness: _engine_graph(traced, examples, openness, image_inputs), dynamic_batch)
     _check_floats(engine, fallback)
     return engine
 
@@ -110,30 +110,38 @@ def build_engine_graph(
 def _engine_graph(
     traced: GraphModule,
     examples: tuple[Tensor, ...] | None,
-    open_batch: bool,
-    open_sizes: bool,
+    openness: Openness,
     image_inputs: Mapping[str, ImageInput] | None,
 ) -> EngineGraph:
-    return lower(import_graph(traced, examples, open_batch, open_sizes), image_inputs)
+    return lower(import_graph(traced, examples, openness.batch, openness.sizes, openness.shared), image_inputs)
 
 
-def _as_open_as_possible(attempt: Callable[[bool, bool], _Result], dynamic_batch: bool) -> _Result:
-    """What ``attempt(open batch, open sizes)`` gives for the most open inputs with which the model can be converted.
+class Openness(NamedTuple):
+    """Which sizes of the inputs stay open, and whether those of several inputs that are equal in the examples always are."""
+
+    batch: bool
+    sizes: bool
+    shared: bool
+
+
+def _as_open_as_possible(attempt: Callable[[Openness], _Result], dynamic_batch: bool) -> _Result:
+    """What ``attempt`` gives for the most open inputs with which the model can be converted.
 
     A warning names the first operation that stands in the way of more. Errors are those of the attempt with fixed inputs.
     """
-    openness = dict.fromkeys([(dynamic_batch, True), (dynamic_batch, False), (False, False)])
+    open_to_closed = [(dynamic_batch, True), (dynamic_batch, False), (False, False)]
+    choices = dict.fromkeys(Openness(batch, sizes, shared) for batch, sizes in open_to_closed for shared in (False, True) if batch or sizes)
     problem = ""
-    for batch, sizes in openness:
+    for openness in [*choices, Openness(False, False, False)]:
         try:
-            result = attempt(batch, sizes)
+            result = attempt(openness)
         except (UnsupportedError, ModelFormatError) as error:
-            problem = problem or str(error).splitlines()[-1].removeprefix("  - ")
-            if not batch and not sizes:
+            problem = str(error).splitlines()[-1].removeprefix("  - ") if openness.sizes or not problem else problem
+            if not openness.batch and not openness.sizes:
                 raise
             continue
-        if problem:
-            what = "heights and widths" if batch else "sizes of the inputs, the batch among them,"
+        if problem and (openness.batch, openness.sizes) != (dynamic_batch, True):
+            what = "heights and widths" if openness.batch else "sizes of the inputs, the batch among them,"
             warnings.warn(f"the {what} are those of the examples only; with others the model cannot be converted: {problem}", stacklevel=4)
         break
     return result

@@ -38,6 +38,9 @@ class Quant:
         return max(2, self.qmax.bit_length())
 
 
+TRUTH = Quant(1.0, 0, 0, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Weight:
     """Quantized weights ``scale[c] * (step*code + base[c])``; c is a channel on axis 0, or in linear layers a group of inputs of one.
@@ -74,7 +77,7 @@ Constant = NDArray[np.generic] | Weight
 class Value:
     """A tensor between nodes: float32, or u8 codes where ``quant`` is set. ``shape`` is torch's (NCHW) until the layout pass has run.
 
-    ``indices``: int32 numbers of rows, which only an input of the graph may be.
+    ``integer``: int32 elements, such as indices and positions. A tensor of truth values has codes with the parameters ``TRUTH``.
 
     ``origin``: the node of the torch graph that computes the same tensor (as codes, or what the codes stand for), or "".
     ``nhwc``: stored with the channels last, by the layout pass or as an image input; ``shape`` is NCHW all the same.
@@ -86,7 +89,7 @@ class Value:
     producer: Node | None = None
     origin: str = ""
     nhwc: bool = False
-    indices: bool = False
+    integer: bool = False
 
 
 @dataclass(eq=False)

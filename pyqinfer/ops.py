@@ -33,7 +33,7 @@ class Reads(Enum):
     CODES = auto()
     EITHER = auto()  # each operand may be codes or floats
     ALIKE = auto()  # the operands are all codes, or all floats
-    INDICES = auto()
+    INTEGERS = auto()
     NOTHING = auto()  # there are no operands
 
 
@@ -169,7 +169,7 @@ OPS: Mapping[str, OpTraits] = {
     "matmul": OpTraits(Layout.TORCH, Reads.ALIKE, Agreement.SUMS, has_epilogue=True),
     "layer_norm": _function(Layout.TORCH),
     "group_norm": _function(Layout.SPATIAL),
-    "embedding": OpTraits(Layout.TORCH, Reads.INDICES, has_weights=True, has_epilogue=True),
+    "embedding": OpTraits(Layout.TORCH, Reads.INTEGERS, has_weights=True, has_epilogue=True),
     "concat": OpTraits(Layout.ALONG_AXES, Reads.ALIKE, on_images=True),
     "slice": _movement(Layout.ALONG_AXES),
     "pad": _movement(Layout.ALONG_AXES),  # its `value` is a float, for codes too
@@ -177,6 +177,11 @@ OPS: Mapping[str, OpTraits] = {
     "pixel_shuffle": _movement(Layout.SPATIAL, Agreement.SUMS),  # a transposed convolution ends in one
     "constant": OpTraits(Layout.TORCH, Reads.NOTHING),
     "expand": _movement(Layout.TORCH, reads_shape=True),
+    "cast": OpTraits(Layout.TORCH, Reads.EITHER),
+    "compare": OpTraits(Layout.TORCH, Reads.EITHER),  # its result is codes with the parameters ir.TRUTH
+    "where": OpTraits(Layout.TORCH, Reads.EITHER),
+    "integer": OpTraits(Layout.TORCH, Reads.INTEGERS),
+    "arange": OpTraits(Layout.TORCH, Reads.EITHER, reads_shape=True),  # its first operand gives nothing but the length of an axis
     # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
     # Its weights are [O, I/groups, kh, kw].

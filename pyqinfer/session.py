@@ -210,12 +210,12 @@ class Session:
 
 
 def _narrowed(name: str, indices: NDArray[Any]) -> NDArray[Any]:
-    """Give int64 indices as int32. Raises ValueError for one that does not fit."""
-    if indices.dtype != np.int64:
+    """Give int64 integers and truth values as int32. Raises ValueError for one that does not fit."""
+    if indices.dtype not in (np.int64, np.bool_):
         return indices
     narrow = indices.astype(np.int32)
     if not np.array_equal(narrow, indices):
-        raise ValueError(f"input {name!r}: index {indices[narrow != indices].flat[0]} does not fit int32")
+        raise ValueError(f"input {name!r}: {indices[narrow != indices].flat[0]} does not fit int32")
     return narrow
 
 

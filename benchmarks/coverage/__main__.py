@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a JSON file")
     options = parser.parse_args(arguments)
     cases = [case for package in options.packages for case in cases_of(package)]
-    jobs = [(c.package, c.name, form, options.dynamic_size) for c in cases if not options.only or c.name in options.only for form in options.forms]
+    jobs = [
+        (c.package, c.name, form, options.dynamic_size)
+        for c in cases
+        if not options.only or c.name in options.only
+        for form in options.forms
+    ]
     if not jobs:
         print("error: --only names no model of these packages", file=sys.stderr)
         return 2

@@ -100,7 +100,8 @@ _ROWS: Mapping[str, Callable[[], Built]] = {
     "Conv3d": _with(_Volumes(), torch.randn(2, 1, 8, 8, 8)),
     "YOLO head with decoding": _with(_Boxes(), torch.randn(2, 3, 32, 32)),
     "TransformerEncoder": _with(
-        nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2, enable_nested_tensor=False), torch.randn(2, 10, 32)
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2, enable_nested_tensor=False),
+        torch.randn(2, 10, 32),
     ),
 }
 

@@ -10,14 +10,21 @@ from benchmarks.coverage.case import Outcome
 
 def report(outcomes: Sequence[Outcome]) -> str:
     """Markdown: models with what came of each form, then counts."""
-    lines = ["| package | model | form | batch | integers | seconds | MB | what stands in the way |", "|---|---|---|---|---:|---:|---:|---|"]
+    lines = [
+        "| package | model | form | batch | integers | seconds | MB | what stands in the way |",
+        "|---|---|---|---|---:|---:|---:|---|",
+    ]
     for o in outcomes:
         share = f"{100 * o.integers:.1f} %" if o.how in ("open", "fixed") else ""
         lines.append(f"| {o.package} | {o.name} | {o.form} | {o.how} | {share} | {o.seconds:.1f} | {o.peak_mb:.0f} | {_short(o.reason)} |")
     lines.append("")
     for package, form in dict.fromkeys((o.package, o.form) for o in outcomes):
         counts = Counter(o.how for o in outcomes if (o.package, o.form) == (package, form))
-        lines.append(f"{package}, {form}: " + ", ".join(f"{counts[how]} {how}" for how in ("open", "fixed", "refused", "not built") if counts[how]) + f" of {counts.total()}")
+        lines.append(
+            f"{package}, {form}: "
+            + ", ".join(f"{counts[how]} {how}" for how in ("open", "fixed", "refused", "not built") if counts[how])
+            + f" of {counts.total()}"
+        )
     return "\n".join(lines)
 
 

@@ -35,7 +35,24 @@ def _families() -> dict[str, str]:
 
 
 def _size_rank(name: str) -> tuple[int, int, str]:
-    words = ("test_", "atto", "femto", "pico", "nano", "xxs", "xx_small", "_xs", "extra_small", "zepto", "tiny", "_s_", "small", "_0", "18", "b0")
+    words = (
+        "test_",
+        "atto",
+        "femto",
+        "pico",
+        "nano",
+        "xxs",
+        "xx_small",
+        "_xs",
+        "extra_small",
+        "zepto",
+        "tiny",
+        "_s_",
+        "small",
+        "_0",
+        "18",
+        "b0",
+    )
     rank = next((i for i, word in enumerate(words) if word in name), len(words))
     numbers = [int(n) for n in re.findall(r"\d+", name)]
     return rank, min(numbers, default=0), name

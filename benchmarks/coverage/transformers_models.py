@@ -132,7 +132,9 @@ _ROWS: Mapping[str, Callable[[], Built]] = {
     "Llama, one step": _decode_step,
     "Falcon": _decoder("Falcon", multi_query=True),
     "GPT-NeoX": _decoder("GPTNeoX"),
-    "BLOOM": lambda: _built("Bloom", {**_VOCABULARY, "hidden_size": 64, "n_layer": 2, "n_head": 4}, lambda: {"input_ids": _tokens()}, "ForCausalLM"),
+    "BLOOM": lambda: _built(
+        "Bloom", {**_VOCABULARY, "hidden_size": 64, "n_layer": 2, "n_head": 4}, lambda: {"input_ids": _tokens()}, "ForCausalLM"
+    ),
     "ViT": _image("ViT", **_IMAGE),
     "DeiT": _image("DeiT", **_IMAGE),
     "BEiT": _image("Beit", **_IMAGE, use_relative_position_bias=True),
@@ -146,7 +148,9 @@ _ROWS: Mapping[str, Callable[[], Built]] = {
     "SegFormer": _image(
         "Segformer", "ForSemanticSegmentation", hidden_sizes=[16, 32, 48, 64], num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=32
     ),
-    "DPT": _image("DPT", "ForDepthEstimation", **_IMAGE, backbone_out_indices=[0, 1, 1, 1], neck_hidden_sizes=[16, 16, 32, 32], fusion_hidden_size=16),
+    "DPT": _image(
+        "DPT", "ForDepthEstimation", **_IMAGE, backbone_out_indices=[0, 1, 1, 1], neck_hidden_sizes=[16, 16, 32, 32], fusion_hidden_size=16
+    ),
     "YOLOS": _image("Yolos", **{**_IMAGE, "image_size": [64, 64]}, num_detection_tokens=5),
     "ConvNeXt-v2": _image("ConvNextV2", hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], num_stages=4),
     "ResNet": _image("ResNet", embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1]),
@@ -165,7 +169,14 @@ _ROWS: Mapping[str, Callable[[], Built]] = {
     "Whisper encoder": lambda: _whisper(),
     "Wav2Vec2": lambda: _built(
         "Wav2Vec2",
-        {**_WIDTH, "conv_dim": [16, 16], "conv_stride": [5, 2], "conv_kernel": [10, 3], "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 16},
+        {
+            **_WIDTH,
+            "conv_dim": [16, 16],
+            "conv_stride": [5, 2],
+            "conv_kernel": [10, 3],
+            "num_feat_extract_layers": 2,
+            "num_conv_pos_embeddings": 16,
+        },
         lambda: {"input_values": torch.randn(2, 400)},
     ),
     "Audio spectrogram": lambda: _built(
@@ -183,7 +194,9 @@ def _whisper() -> Built:
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.WhisperConfig(**_SEQUENCE, **_FEED_FORWARD, **_VOCABULARY, max_source_positions=32, num_mel_bins=16, pad_token_id=0)
+    config = transformers.WhisperConfig(
+        **_SEQUENCE, **_FEED_FORWARD, **_VOCABULARY, max_source_positions=32, num_mel_bins=16, pad_token_id=0
+    )
     model = transformers.WhisperModel(config).eval().get_encoder()
     return Built(_Outputs(model, ("input_features",)), (torch.randn(2, 16, 64),))
 

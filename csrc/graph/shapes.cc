@@ -40,12 +40,13 @@ Status CheckLimits(const Shape& shape, DType dtype, int64_t min_dim, const std::
 }
 
 // Runs the op's infer for one node. `shapes` is by value id.
-Status InferNode(const Graph& graph, const Node& node, const OpDef& op, const std::vector<Shape>& shapes, std::vector<Shape>* outputs) {
+Status InferNode(const Graph& graph, const Node& node, const OpDef& op, const std::vector<Shape>& shapes, Span<const int64_t> numbers,
+                 std::vector<Shape>* outputs) {
   std::vector<Shape> inputs;
   inputs.reserve(node.inputs.size());
   for (uint32_t id : node.inputs) inputs.push_back(shapes[id]);
   outputs->clear();
-  PQI_RETURN_IF_ERROR(op.infer({graph, node}, inputs, outputs));
+  PQI_RETURN_IF_ERROR(op.infer({graph, node, numbers}, inputs, outputs));
   if (outputs->size() == node.outputs.size()) return {};
   return Internal(NodeText(node) + ": inferred " + std::to_string(outputs->size()) + " shapes for " + std::to_string(node.outputs.size()) +
                   " outputs");
@@ -75,10 +76,10 @@ class Binder {
   }
 
   // Once all inputs are bound.
-  Status CheckConditions() const {
+  std::vector<int64_t> Numbers() const {
     std::vector<int64_t> numbers;
     for (const std::optional<int64_t>& number : symbols_) numbers.push_back(number.value_or(0));
-    return pqi::CheckConditions(graph_.conditions, graph_.symbols, numbers);
+    return numbers;
   }
 
   // Whether an inferred concrete shape agrees with the symbolic one. It always does if the op's rule is consistent with itself.
@@ -140,7 +141,7 @@ Status InferShapes(Graph* graph, const std::vector<bool>& shape_given, OpLookup 
   for (const Node& node : graph->nodes) {
     const OpDef& op = *lookup(node.op);
     PQI_RETURN_IF_ERROR(op.check({*graph, node}));
-    PQI_RETURN_IF_ERROR(InferNode(*graph, node, op, shapes, &outputs));
+    PQI_RETURN_IF_ERROR(InferNode(*graph, node, op, shapes, {}, &outputs));
     for (size_t i = 0; i < outputs.size(); ++i) {
       const uint32_t id = node.outputs[i];
       Value& value = graph->values[id];
@@ -169,10 +170,11 @@ Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLoo
     PQI_RETURN_IF_ERROR(
         AsCallersFault(CheckLimits(shapes[input.value], graph.values[input.value].dtype, 0, "input " + Quoted(input.name))));
   }
-  PQI_RETURN_IF_ERROR(binder.CheckConditions());
+  const std::vector<int64_t> numbers = binder.Numbers();
+  PQI_RETURN_IF_ERROR(CheckConditions(graph.conditions, graph.symbols, numbers));
   std::vector<Shape> outputs;
   for (const Node& node : graph.nodes) {
-    PQI_RETURN_IF_ERROR(AsCallersFault(InferNode(graph, node, *lookup(node.op), shapes, &outputs)));
+    PQI_RETURN_IF_ERROR(AsCallersFault(InferNode(graph, node, *lookup(node.op), shapes, numbers, &outputs)));
     for (size_t i = 0; i < outputs.size(); ++i) {
       const Value& value = graph.values[node.outputs[i]];
       PQI_RETURN_IF_ERROR(AsCallersFault(CheckLimits(outputs[i], value.dtype, 0, NodeText(node))));

@@ -13,7 +13,7 @@ namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, kMaxInputs));
+  PQI_RETURN_IF_ERROR(CheckCounts(view, 1, kMaxInputs));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
   for (size_t i = 0; i < view.node.inputs.size(); ++i) {
     PQI_RETURN_IF_ERROR(CheckDType(view, view.input(i), "input", view.output(0).dtype));

@@ -8,10 +8,11 @@ namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 0, 0));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.output(0), "output", DType::kF32));
+  PQI_RETURN_IF_ERROR(CheckCounts(view, 0, 0));
+  const DType type = view.output(0).dtype;
+  if (type == DType::kU8) return NodeError(view, "output must be f32 or i32, got u8");
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"value"}));
-  PQI_RETURN_IF_ERROR(CheckConstant(view, "value", ConstType::kF32, {}));
+  PQI_RETURN_IF_ERROR(CheckConstant(view, "value", ConstTypeOf(type), {}));
   return AttrReader(view).Finish();
 }
 
@@ -24,11 +25,11 @@ Status Infer(const NodeView& view, const std::vector<Shape>&, std::vector<Shape>
 
 class ConstantStep : public Step {
  public:
-  explicit ConstantStep(const NodeView& view) : value_(Elements<float>(view, "value")) { info_ = {"copy", "a stored tensor", 0}; }
-  void Run(const RunArgs& args) const noexcept override { std::memcpy(args.out.data, value_.data(), value_.size() * sizeof(float)); }
+  explicit ConstantStep(const NodeView& view) : bytes_(view.constant("value")->bytes) { info_ = {"copy", "a stored tensor", 0}; }
+  void Run(const RunArgs& args) const noexcept override { std::memcpy(args.out.data, bytes_.data(), bytes_.size()); }
 
  private:
-  Span<const float> value_;  // elements of the model's file
+  Span<const uint8_t> bytes_;  // elements of the model's file
 };
 
 }  // namespace

@@ -9,8 +9,10 @@ namespace pqi::ops {
 namespace {
 
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckFloats(view));
+  PQI_RETURN_IF_ERROR(CheckCounts(view, 1, 1));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  PQI_RETURN_IF_ERROR(CheckSameType(view));
+  if (view.input(0).dtype == DType::kU8) return NodeError(view, "sums f32 or i32, got u8");
   AttrReader attrs(view);
   attrs.Axis();
   return attrs.Finish();
@@ -27,6 +29,7 @@ class CumsumStep : public Step {
   CumsumStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), output_(OutputOf(view)) {
     AttrReader attrs(view);
     axis_ = attrs.Axis();
+    integers_ = view.input(0).dtype == DType::kI32;
     info_ = {ElementwiseName(set), "", 0};
   }
 
@@ -39,7 +42,11 @@ class CumsumStep : public Step {
     ParallelFor(args.pool, args.out.count() / length, kGrain / length + 1, [&](int64_t begin, int64_t end) {
       while (begin < end) {
         const int64_t at = begin % inner, count = std::min(end - begin, inner - at), first = begin / inner * length * inner + at;
-        Chains(args.in[0].f32() + first, args.out.mutable_f32() + first, length, inner, count);
+        if (integers_) {
+          IntegerChains(args.in[0].i32() + first, static_cast<int32_t*>(args.out.data) + first, length, inner, count);
+        } else {
+          Chains(args.in[0].f32() + first, args.out.mutable_f32() + first, length, inner, count);
+        }
         begin += count;
       }
     });
@@ -59,9 +66,20 @@ class CumsumStep : public Step {
     }
   }
 
+  // The same modulo 2^32.
+  static void IntegerChains(const int32_t* x, int32_t* y, int64_t length, int64_t inner, int64_t count) {
+    std::copy_n(x, count, y);
+    for (int64_t k = 1; k < length; ++k) {
+      for (int64_t i = k * inner; i < k * inner + count; ++i) {
+        y[i] = static_cast<int32_t>(static_cast<uint32_t>(y[i - inner]) + static_cast<uint32_t>(x[i]));
+      }
+    }
+  }
+
   const kernels::KernelSet& set_;
   kernels::Output output_;
   size_t axis_ = 0;
+  bool integers_ = false;
 };
 
 }  // namespace

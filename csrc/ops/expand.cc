@@ -1,4 +1,5 @@
-// expand: dimensions of 1 repeated. A symbol in the target stands for a dimension of the second input, which gives nothing but its shape.
+// expand: dimensions of 1 repeated. A second input, which older files have, says nothing that the symbols do not.
+#include <algorithm>
 
 #include "base/text.h"
 #include "ops/families.h"
@@ -9,29 +10,24 @@
 namespace pqi::ops {
 namespace {
 
+size_t SymbolOf(const NodeView& view, const std::string& name) {
+  const auto& symbols = view.graph.symbols;
+  return static_cast<size_t>(std::find(symbols.begin(), symbols.end(), name) - symbols.begin());
+}
+
 Status Check(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckMovement(view, 2));
+  PQI_RETURN_IF_ERROR(CheckCounts(view, 1, 2));
+  PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
+  PQI_RETURN_IF_ERROR(CheckSameType(view));
   AttrReader attrs(view);
   for (const DimOrName& entry : attrs.List("shape")) {
     if (const uint64_t* v = std::get_if<uint64_t>(&entry)) {
       if (*v > uint64_t{kMaxDim}) attrs.Fail("a number in 'shape' must be in [0, 2^31 - 1], got " + std::to_string(*v));
-    } else if (view.node.inputs.size() == 1) {
-      attrs.Fail("a symbol in 'shape' needs a second input");
+    } else if (SymbolOf(view, std::get<std::string>(entry)) == view.graph.symbols.size()) {
+      attrs.Fail("'shape' names the unknown symbol " + Quoted(std::get<std::string>(entry)));
     }
   }
   return attrs.Finish();
-}
-
-// Finds the dimension of the second input that is the symbol of this name.
-Status Named(const NodeView& view, const std::vector<Shape>& inputs, const std::string& name, Dim* out) {
-  const auto& symbols = view.graph.symbols;
-  const Shape& stored = view.input(1).shape;
-  for (size_t i = 0; i < stored.size(); ++i) {
-    if (stored[i].kind != Dim::kSymbol || symbols[static_cast<size_t>(stored[i].value)] != name) continue;
-    *out = inputs[1][i];
-    return {};
-  }
-  return NodeError(view, "symbol " + Quoted(name) + " of 'shape' is not a dimension of the second input " + ShapeText(view.graph, stored));
 }
 
 Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector<Shape>* outputs) {
@@ -44,7 +40,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
       if (*v == 0) continue;  // the dimension stays as it is
       target = Dim::Fixed(static_cast<int64_t>(*v));
     } else {
-      PQI_RETURN_IF_ERROR(Named(view, inputs, std::get<std::string>(list[i]), &target));
+      target = view.DimOfSymbol(SymbolOf(view, std::get<std::string>(list[i])));
     }
     if (out[i] != Dim::Fixed(1) && out[i] != target) {
       return NodeError(view, "dimension " + std::to_string(i) + " of " + ShapeText(view.graph, inputs[0]) + " must be 1 to be repeated");

@@ -78,7 +78,8 @@ class Step {
   }
   // Computes the output, which is never empty. Must not allocate.
   virtual void Run(const RunArgs& args) const noexcept = 0;
-  // The bound that values of an i32 input 0 must lie below; a session holds its callers to it before any step runs.
+  // The bound that values of an i32 input 0 must lie below, or 0 where any value will do. A session holds its callers to it before any
+  // step runs, and values that are computed before this step runs.
   virtual int64_t IndexLimit() const { return 0; }
   // Whether there may be other elements between the rows of the output (RunArgs::out_stride).
   virtual bool SpacesRows() const { return false; }

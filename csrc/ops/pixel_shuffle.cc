@@ -22,6 +22,7 @@ Attributes ReadAttributes(AttrReader* attrs) {
 }
 
 Status Check(const NodeView& view) {
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
   PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   ReadAttributes(&attrs);

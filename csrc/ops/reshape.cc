@@ -1,4 +1,5 @@
-// reshape: the same elements under another shape. Symbols in the target stand for dimensions of the input with that symbol.
+// reshape: the same elements under another shape. A symbol in the target stands for a dimension of the input with that symbol, or for the
+// symbol's number where the input has none.
 #include <algorithm>
 #include <cstring>
 
@@ -66,10 +67,12 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
       continue;
     }
     const auto& symbols = view.graph.symbols;
-    const Dim symbol = Dim::Symbol(std::find(symbols.begin(), symbols.end(), name) - symbols.begin());
-    const auto at = std::find(stored.begin(), stored.end(), symbol);
-    if (at == stored.end()) {
-      return NodeError(view, "symbol " + Quoted(name) + " of 'shape' is not a dimension of the input " + ShapeText(view.graph, inputs[0]));
+    const size_t index = static_cast<size_t>(std::find(symbols.begin(), symbols.end(), name) - symbols.begin());
+    const auto at = std::find(stored.begin(), stored.end(), Dim::Symbol(static_cast<int64_t>(index)));
+    if (at == stored.end()) {  // it was merged with another dimension before, or comes from another input
+      out.push_back(view.DimOfSymbol(index));
+      target.Multiply(out.back());
+      continue;
     }
     out.push_back(rest[static_cast<size_t>(at - stored.begin())]);
     rest.erase(rest.begin() + (at - stored.begin()));
@@ -79,13 +82,13 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   for (const Dim& d : rest) source.Multiply(d);
   const Status mismatch = NodeError(view, "cannot reshape " + ShapeText(view.graph, inputs[0]) + " to " + ShapeText(view.graph, out));
   if (source.too_large || target.too_large) return mismatch;
-  if (source.open == 0) {
+  if (source.open == 0 && target.open == 0) {
     if (unknown < 0 && source.fixed != target.fixed) return mismatch;
     if (unknown >= 0) {
-      if (source.fixed % target.fixed != 0 || source.fixed / target.fixed > kMaxDim) return mismatch;
+      if (target.fixed == 0 || source.fixed % target.fixed != 0 || source.fixed / target.fixed > kMaxDim) return mismatch;
       out[static_cast<size_t>(unknown)] = Dim::Fixed(source.fixed / target.fixed);
     }
-  } else if (source.open == 1 && unknown >= 0 && source.fixed == target.fixed) {
+  } else if (source.open == 1 && target.open == 0 && unknown >= 0 && source.fixed == target.fixed) {
     out[static_cast<size_t>(unknown)] = *std::find_if(rest.begin(), rest.end(), [](const Dim& d) { return !d.fixed(); });
   }
   outputs->assign(1, out);

@@ -130,9 +130,12 @@ Bounds ReadClamp(AttrReader* attrs) {
 }
 
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs) {
-  for (size_t i = 0; i < view.node.inputs.size(); ++i) {
-    const Value& x = view.input(i);
-    if (x.dtype == DType::kI32) return NodeError(view, "input " + Quoted(x.name) + " must be f32 or u8, got i32");
+  for (const auto* ids : {&view.node.inputs, &view.node.outputs}) {
+    for (uint32_t id : *ids) {
+      const Value& x = view.graph.values[id];
+      const char* role = ids == &view.node.inputs ? "input " : "output ";
+      if (x.dtype == DType::kI32) return NodeError(view, role + Quoted(x.name) + " must be f32 or u8, got i32");
+    }
   }
   return CheckCounts(view, min_inputs, max_inputs);
 }
@@ -145,8 +148,6 @@ Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs) {
     return NodeError(view, "takes " + want + " inputs, got " + std::to_string(n));
   }
   if (view.node.outputs.size() != 1) return NodeError(view, "has 1 output, got " + std::to_string(view.node.outputs.size()));
-  const Value& y = view.output(0);
-  if (y.dtype == DType::kI32) return NodeError(view, "output " + Quoted(y.name) + " must be f32 or u8, got i32");
   return {};
 }
 
@@ -211,7 +212,7 @@ Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const c
                    std::string(what) + " must have the same shape, got " + ShapeText(view.graph, a) + " and " + ShapeText(view.graph, b));
 }
 
-bool BroadcastDim(const Dim& a, const Dim& b, Dim* out) {
+bool BroadcastDim(Dim a, Dim b, Dim* out) {
   if (a.fixed() && b.fixed() && a != b && a.value != 1 && b.value != 1) return false;
   const Dim one = Dim::Fixed(1);
   if (a == b || b == one) {
@@ -238,7 +239,7 @@ Status CheckDType(const NodeView& view, const Value& value, const char* role, DT
 }
 
 Status CheckMovement(const NodeView& view, size_t max_inputs) {
-  PQI_RETURN_IF_ERROR(CheckArity(view, 1, max_inputs));
+  PQI_RETURN_IF_ERROR(CheckCounts(view, 1, max_inputs));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
   return CheckSameType(view);
 }

@@ -68,7 +68,7 @@ Bounds ReadClamp(AttrReader* attrs);
 
 // Refuses any number of inputs outside [min_inputs, max_inputs], any number of outputs but one, and types other than f32 and u8.
 Status CheckArity(const NodeView& view, size_t min_inputs, size_t max_inputs);
-// Does what CheckArity does for an op that reads indices: its inputs may be i32.
+// Does what CheckArity does for an op that takes i32 as well.
 Status CheckCounts(const NodeView& view, size_t min_inputs, size_t max_inputs);
 // Refuses constants other than all of `required` and any of `optional`.
 Status CheckConstantKeys(const NodeView& view, std::initializer_list<const char*> required,
@@ -88,7 +88,7 @@ Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t i
 Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const char* what, Shape* out);
 // Gives the dimension of an operation whose operands broadcast: one of the two is 1, or they are the same. Two
 // different open ones give "?". False if they do not broadcast.
-bool BroadcastDim(const Dim& a, const Dim& b, Dim* out);
+bool BroadcastDim(Dim a, Dim b, Dim* out);
 // Gives the elements of an f32, i32 or u8 constant, none where the node has no such constant.
 template <typename T>
 Span<const T> Elements(const NodeView& view, const char* key) {

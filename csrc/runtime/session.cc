@@ -35,13 +35,14 @@ Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, si
   return {};
 }
 
-// Indices that a caller brings lie in every table that they are looked up in.
-Status CheckIndices(const Port& port, const int32_t* indices, size_t n, int64_t limit) {
+// Indices lie in every table that they are looked up in. `role` and `name` say whose they are: "input" or "layer".
+Status CheckIndices(const char* role, const std::string& name, const int32_t* indices, size_t n, int64_t limit) {
+  if (limit == INT64_MAX) return {};  // nothing is looked up
   for (size_t i = 0; i < n; ++i) {
     const int32_t index = indices[i];
     if (index < 0 || index >= limit) {
-      return InvalidArgument("input " + Quoted(port.name) + ": index " + std::to_string(index) + " at position " + std::to_string(i) +
-                             " is outside [0, " + std::to_string(limit) + "), the rows of its table");
+      return InvalidArgument(std::string(role) + " " + Quoted(name) + ": index " + std::to_string(index) + " at position " +
+                             std::to_string(i) + " is outside [0, " + std::to_string(limit) + "), the rows of its table");
     }
   }
   return {};
@@ -129,7 +130,7 @@ Status Session::PrepareNode(const Node& node) {
   const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
   const NodeView view{graph, node};
   PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
-  if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
+  if (step->IndexLimit() > 0) {
     int64_t& limit = index_limit_[node.inputs[0]];
     limit = std::min(limit, step->IndexLimit());
   }
@@ -231,7 +232,7 @@ Status Session::CheckMemory(const RunPlan& plan, Span<const Target> targets, con
 Status Session::CheckValues(const Port& port, const void* data, size_t bytes) const {
   const Graph& graph = model_->graph();
   if (graph.values[port.value].dtype == DType::kU8) return CheckCodes(graph, port, static_cast<const uint8_t*>(data), bytes);
-  return CheckIndices(port, static_cast<const int32_t*>(data), bytes / sizeof(int32_t), index_limit_[port.value]);
+  return CheckIndices("input", port.name, static_cast<const int32_t*>(data), bytes / sizeof(int32_t), index_limit_[port.value]);
 }
 
 Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, const RunOptions& options,
@@ -296,6 +297,10 @@ Status Session::Execute(const RunPlan& plan, Context* context, const RunOptions&
     args.scratch = context->scratch.data();
     args.scratch_stride = plan.scratch_stride;
     args.pool = &pool_;
+    if (const int64_t limit = steps_[i]->IndexLimit(); limit > 0) {
+      const size_t count = static_cast<size_t>(args.in[0].count());
+      PQI_RETURN_IF_ERROR(CheckIndices("layer", node.name, args.in[0].i32(), count, limit));
+    }
     if (args.out.count() > 0) steps_[i]->Run(args);
     if (!node_ms.empty()) node_ms[i] = MillisecondsSince(start);
   }

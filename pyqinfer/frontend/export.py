@@ -15,8 +15,8 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer.frontend.guards import hold_for, pinned_symbols
 
-# What torch takes as indices of an embedding; the engine's are int32.
-INDEX_TYPES = (torch.int64, torch.int32)
+# Types of inputs that are int32 in the engine: indices, positions, masks.
+INTEGER_TYPES = (torch.int64, torch.int32, torch.bool)
 
 
 def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
@@ -29,8 +29,8 @@ def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
             raise TypeError(f"example_inputs[{i}]: expected a torch tensor, got {type(x).__name__}")
         if x.device.type != "cpu":
             raise ValueError(f"example_inputs[{i}]: expected a CPU tensor, got one on {x.device}; call .cpu() first")
-        if x.dtype not in (torch.float32, *INDEX_TYPES):
-            raise ValueError(f"example_inputs[{i}]: expected float32, or int64 or int32 for indices, got {x.dtype}")
+        if x.dtype not in (torch.float32, *INTEGER_TYPES):
+            raise ValueError(f"example_inputs[{i}]: expected float32, or int64, int32 or bool, got {x.dtype}")
     return tuple(examples)
 
 

@@ -15,7 +15,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
-from pyqinfer.frontend.export import INDEX_TYPES, check_examples
+from pyqinfer.frontend.export import INTEGER_TYPES, check_examples
 from pyqinfer.frontend.functional import functional_graph
 from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.frontend.input_sizes import InputSizes
@@ -93,7 +93,9 @@ def _fold_weights(op: str, arguments: Arguments) -> QuantizedConstant | None:
     return next((weights for weights in found if weights is not None), None)
 
 
-def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True) -> ir.Graph:
+def import_graph(
+    module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True, shared: bool = False
+) -> ir.Graph:
     """The IR of a graph of aten ops and of those that sources have handlers for.
 
     Args:
@@ -101,6 +103,7 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_
         examples: example inputs, for a graph whose placeholders do not say their shapes, and for the sizes that are fixed here.
         open_batch: dimension 0 of the inputs stays open where the graph was traced with a symbol; else it is that of the examples.
         open_sizes: the same for all other dimensions.
+        shared: open sizes on one axis of several inputs that are equal in the examples are one size.
 
     Raises:
         UnsupportedError: all ops that cannot be converted. ValueError: examples that do not fit the graph.
@@ -108,12 +111,13 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_
     reader = GraphReader(module, _HANDLERS, _call_module, _fold_weights)
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    sizes = sizes_of_inputs(module, examples, open_batch, open_sizes)
+    sizes = sizes_of_inputs(module, examples, open_batch, open_sizes, shared)
+    reader.dim_of = sizes.dim_of
     for i, (node, shape) in enumerate(zip(placeholders, sizes.shapes, strict=True)):
         value = ir.Value(reader.namer.unique(str(node.target)), shape)
-        value.indices = _is_indices(node, None if examples is None else examples[i])
-        reader.env[node] = value
+        value.integer = _is_integer(node, None if examples is None else examples[i])
         inputs.append(value)
+        reader.env[node] = reader.truth_of(node, value) if _is_truth(node) else value
     values = reader.read_nodes()
     sizes.require(reader.conditions)
     outputs = list(zip(_output_names(module, len(values)), values, strict=True))
@@ -123,25 +127,30 @@ def import_graph(module: GraphModule, examples: tuple[Tensor, ...] | None, open_
 
 
 def sizes_of_inputs(
-    module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True
+    module: GraphModule, examples: tuple[Tensor, ...] | None, open_batch: bool = True, open_sizes: bool = True, shared: bool = False
 ) -> InputSizes:
     """The sizes of a graph's inputs. Arguments and errors as in :func:`import_graph`."""
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     if examples is not None and len(examples) != len(placeholders):
         raise ValueError(f"example_inputs: the model has {len(placeholders)} inputs, got {len(examples)}")
     shapes = [_input_shape(node, None if examples is None else examples[i]) for i, node in enumerate(placeholders)]
-    return InputSizes(shapes, open_batch, open_sizes)
+    return InputSizes(shapes, open_batch, open_sizes, shared)
 
 
-def _is_indices(node: Node, example: Tensor | None) -> bool:
-    """Whether an input holds indices. Raises ValueError for a type that the engine does not take."""
+def _is_truth(node: Node) -> bool:
+    traced = node.meta.get("val")
+    return isinstance(traced, Tensor) and traced.dtype == torch.bool
+
+
+def _is_integer(node: Node, example: Tensor | None) -> bool:
+    """Whether an input holds integers or truth values. Raises ValueError for a type that the engine does not take."""
     traced = node.meta.get("val")
     kind = traced.dtype if isinstance(traced, Tensor) else example.dtype if example is not None else torch.float32
-    if kind not in (torch.float32, *INDEX_TYPES):
-        raise ValueError(f"input {node.name!r}: expected float32, or int64 or int32 for indices, got {kind}")
-    if example is not None and (example.dtype in INDEX_TYPES) != (kind in INDEX_TYPES):
+    if kind not in (torch.float32, *INTEGER_TYPES):
+        raise ValueError(f"input {node.name!r}: expected float32, or int64, int32 or bool, got {kind}")
+    if example is not None and (example.dtype in INTEGER_TYPES) != (kind in INTEGER_TYPES):
         raise ValueError(f"input {node.name!r}: the graph expects {kind}, example_inputs has {example.dtype}")
-    return kind in INDEX_TYPES
+    return kind in INTEGER_TYPES
 
 
 def _check_output(name: str, value: Any) -> None:

@@ -28,30 +28,46 @@ class InputSizes:
     Args:
         sizes: those of every input.
         open_batch, open_sizes: whether dimension 0, and whether the other dimensions stay open.
+        shared: open sizes that lie on one axis of several inputs and are equal in the examples are one, whatever torch knows.
 
     Raises:
         ValueError: the examples' sizes are not those that the graph was traced for.
         UnsupportedError: a condition on an open size that a file cannot hold.
     """
 
-    def __init__(self, sizes: Sequence[Sequence[Size]], open_batch: bool, open_sizes: bool) -> None:
+    def __init__(self, sizes: Sequence[Sequence[Size]], open_batch: bool, open_sizes: bool, shared: bool = False) -> None:
         self.numbers: dict[str, int] = {}  # for each symbol the number that it has in the examples
         self.conditions: list[Condition] = []
         self.examples = [tuple(number for _, number in shape) for shape in sizes]
         traced = [size for shape in sizes for size, _ in shape if not is_concrete_int(size)]
         pinned = pinned_symbols(traced)
         self._dims: dict[sympy.Expr, ir.Dim] = {}
+        self._shared: dict[tuple[int, int], str] = {}  # (axis, number in the examples) -> the first symbol there
         for shape in sizes:
             for axis, (size, number) in enumerate(shape):
                 if not is_concrete_int(size) and size.node.expr.is_Symbol and size.node.expr not in self._dims:
                     is_open = (open_batch if axis == 0 else open_sizes) and size.node.expr not in pinned
-                    self._dims[size.node.expr] = self._name(axis, len(shape), number) if is_open else number
+                    known = self._shared.get((axis, number)) if shared else None
+                    self._dims[size.node.expr] = (known or self._name(axis, len(shape), number)) if is_open else number
         names = {symbol: dim for symbol, dim in self._dims.items() if dim is not None}
+        self._values = {
+            symbol: sympy.Integer(dim) if isinstance(dim, int) else sympy.Symbol(dim, integer=True, positive=True)
+            for symbol, dim in names.items()
+        }
         try:
             self.conditions += conditions_of(traced, names)
             self.shapes = [tuple(self._dim(size, axis, len(shape), names) for axis, size in enumerate(shape)) for shape in sizes]
         except NotSupportedHere as reason:
             raise UnsupportedError(f"1 operation(s) cannot be converted:\n  - inputs: {reason}") from None
+
+    def dim_of(self, size: Any) -> ir.Dim:
+        """What a size of torch's graph is: a number, a symbol, or None where it is computed from symbols."""
+        if is_concrete_int(size):
+            return int(size)
+        value = sympy.simplify(size.node.expr.subs(self._values))
+        if value.is_Integer:
+            return int(value)
+        return value.name if value.is_Symbol and value.name in self.numbers else None
 
     def require(self, conditions: Sequence[Condition]) -> None:
         """Add conditions that the conversion of an operation rests on. Raises UnsupportedError where the examples break one."""
@@ -97,4 +113,5 @@ class InputSizes:
         letter = "N" if axis == 0 else "CHW"[axis - 1] if rank == 4 else "D"
         name = unique_name(letter, self.numbers.__contains__, separator="")
         self.numbers[name] = number
+        self._shared.setdefault((axis, number), name)
         return name

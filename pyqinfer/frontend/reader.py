@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
-from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
 
@@ -64,8 +64,12 @@ class GraphReader:
         self.handlers = handlers
         self.nodes: list[ir.Node] = []
         self.conditions: list[Condition] = []  # what must hold of open sizes for the handlers' nodes to be right
+        self.dim_of: Callable[[Any], ir.Dim] = lambda size: size if isinstance(size, int) else None
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
+        self._now = next(iter(module.graph.nodes))  # the node that is being read
+        self.masks: dict[ir.Value, ir.Value] = {}  # truth values -> what attention adds for them, which all layers share
+        self.rows: dict[ir.Value, ir.Value] = {}  # truth values -> whether each row holds any
         self._problems: list[str] = []
         self._position = {node: i for i, node in enumerate(module.graph.nodes)}
         self._same: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that are that very tensor
@@ -84,13 +88,39 @@ class GraphReader:
         constants: dict[str, ir.Constant] | None = None,
         quant: ir.Quant | None = None,
         name: str | None = None,
+        integer: bool = False,
     ) -> ir.Value:
-        """Append an IR node; returns its output."""
+        """Append an IR node; returns its output. What moves elements gives the type that its first operand has."""
         assert OPS[op].from_frontend, op
         label = name or self.namer.name(node, op)
-        value = ir.Value(label, shape, quant, origin=node.name)
+        if OPS[op].picks_elements and inputs:
+            quant, integer = quant or inputs[0].quant, inputs[0].integer
+        value = ir.Value(label, shape, quant, origin="" if integer or quant == ir.TRUTH else node.name, integer=integer)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
         return value
+
+    def tensor(self, operand: Any, what: str = "operand") -> ir.Value:
+        """``operand``, which has to be a value of the graph: floats, integers or truth values."""
+        if isinstance(operand, Places):
+            return self._counted(operand)
+        is_other = isinstance(operand, ir.Value) and (operand.integer or operand.quant == ir.TRUTH)
+        return operand if is_other else self.activation(operand, what)
+
+    def truth_of(self, node: Node, integers: ir.Value) -> ir.Value:
+        """An input of truth values, which a file has as integers: those that are not 0 are true."""
+        zero = np.zeros((1,) * len(integers.shape), np.int32)
+        name = self.namer.unique(f"{integers.name}.truth")
+        return self.emit("compare", node, [integers], integers.shape, {"function": "ne"}, {"other": zero}, ir.TRUTH, name)
+
+    def _counted(self, places: Places) -> ir.Value:
+        """The numbers themselves, as many as the inputs' dimension is long."""
+        inputs = [v for n, v in self.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and places.dim in v.shape]
+        attrs: dict[str, ir.Attr] = {"axis": inputs[0].shape.index(places.dim), "start": places.start, "step": places.step}
+        x = self.emit("arange", self._now, inputs[:1], (places.dim,), attrs, name=self.namer.unique("arange"), integer=True)
+        shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
+        return (
+            x if places.rank == 1 else self.emit("reshape", self._now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
+        )
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """``operand``, which has to be a float32 value of the graph; ``what`` names it where it is refused."""
@@ -98,8 +128,8 @@ class GraphReader:
             raise NotSupportedHere(f"its {what} is quantized with parameters computed from it at run time; only linear layers read that")
         if not isinstance(operand, ir.Value):
             raise NotSupportedHere(f"its {what} is a constant, not an activation")
-        if operand.indices:
-            raise NotSupportedHere(f"its {what} is an input of integers, which only an embedding reads")
+        if operand.integer or operand.quant == ir.TRUTH:
+            raise NotSupportedHere(f"its {what} is {'integers' if operand.integer else 'truth values'}, which this operation does not take")
         if operand.quant is not None:
             raise NotSupportedHere(f"its {what} is integer codes without a dequantize op in front")
         return operand
@@ -141,6 +171,7 @@ class GraphReader:
         return outputs
 
     def _call(self, node: Node) -> Any:
+        self._now = node
         if node.target is operator.getitem:
             operand, index = node.args
             assert isinstance(operand, Node)
@@ -246,7 +277,13 @@ class GraphReader:
         if not kinds <= {int, float, bool, SymbolicSize}:
             self._problem(node, f"python.{getattr(node.target, '__name__', node.target)}", "only graphs of torch.export are read")
             return self._unknown(node)
-        return SymbolicSize(None)
+        dim = self.dim_of(node.meta["val"]) if isinstance(node.meta.get("val"), torch.SymInt) else None
+        return dim if isinstance(dim, int) else SymbolicSize(dim)
+
+    def shape_of(self, node: Node) -> ir.Shape | None:
+        """The shape of a node's tensor as torch's graph has it, None for a dimension that is computed from symbols."""
+        traced = node.meta.get("val")
+        return tuple(self.dim_of(size) for size in traced.shape) if isinstance(traced, Tensor) else None
 
     def _attribute(self, node: Node) -> Any:
         found = attribute_of(self.module, node)
@@ -310,7 +347,7 @@ def _all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize, RuntimeQuantized))
+        return not isinstance(value, (ir.Value, SymbolicSize, Places, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 

@@ -47,21 +47,23 @@ def flatten(shape: Shape, start: int, end: int) -> Shape:
 def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
     """Resolve a target that may hold one -1 or None. None: more than one dimension stays unknown, so no engine could tell them.
 
-    A symbol that is no dimension of ``shape`` any more, because it was multiplied into one that is unknown, is unknown as well.
+    A symbol may be no dimension of ``shape`` any more, because it was multiplied into one that is unknown.
     """
     dims = [None if d == -1 else d for d in target]
-    lost = [i for i, d in enumerate(dims) if isinstance(d, str) and d not in shape]
-    if len(lost) == 1 and None in shape and None not in dims:
-        dims[lost[0]] = None
     if None in dims:
         known = [d for d in dims if d is not None]
         symbols_in = [d for d in shape if not isinstance(d, int)]
+        lost = False
         for d in (d for d in known if not isinstance(d, int)):
             if d in symbols_in:
                 symbols_in.remove(d)
+            else:
+                lost = True
         total = prod(d for d in shape if isinstance(d, int))
         divisor = prod(d for d in known if isinstance(d, int))
-        if not symbols_in and divisor:
+        if lost:
+            pass  # what is left is known only in a run
+        elif not symbols_in and divisor:
             dims[dims.index(None)] = total // divisor
         elif len(symbols_in) == 1 and total == divisor:
             dims[dims.index(None)] = symbols_in[0]

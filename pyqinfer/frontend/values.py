@@ -20,6 +20,20 @@ class SymbolicSize:
     dim: str | None
 
 
+@dataclass(frozen=True)
+class Places:
+    """The integers start, start + step, ... along one axis of an open dimension; the other ``rank - 1`` dimensions are 1.
+
+    They are numbers only in a run, yet what they say about an index or a bound can be proved while converting.
+    """
+
+    dim: str
+    rank: int
+    axis: int
+    start: int
+    step: int
+
+
 @dataclass(frozen=True, eq=False)
 class QuantizedConstant:
     """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""

@@ -18,6 +18,7 @@ from pyqinfer.names import unique_name
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
+_DTYPES = {"uint8": "u8", "int32": "i32"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class EngineGraph:
         for kind, arrays in (("inputs", inputs), ("outputs", outputs)):
             for name, array in arrays.items():
                 sample[kind][name] = len(entries)
-                dtype = {"uint8": "u8", "int32": "i32"}.get(array.dtype.name, "f32")
+                dtype = _DTYPES.get(array.dtype.name, "f32")
                 entries.append({"name": f"samples.{number}.{kind}.{name}", "dtype": dtype, "shape": list(array.shape)})
                 constants.append(np.asarray(array, order="C"))
         return replace(self, graph={**self.graph, "constants": entries, "samples": [*self.graph["samples"], sample]}, constants=constants)
@@ -102,7 +103,7 @@ class _Emitter:
         return name
 
     def _value(self, value: Value, name: str, shape: Sequence[Any] | None = None) -> None:
-        entry: dict[str, Any] = {"name": name, "dtype": "i32" if value.indices else "f32" if value.quant is None else "u8"}
+        entry: dict[str, Any] = {"name": name, "dtype": "i32" if value.integer else "f32" if value.quant is None else "u8"}
         if shape is not None:
             entry["shape"] = list(shape)
         if value.quant is not None:
@@ -149,7 +150,7 @@ class _Emitter:
                 if array.dtype == np.float32 and not np.isfinite(array).all():
                     raise ValueError(f"layer {node.describe()}: its {key} holds NaN or infinity")
                 store = self._shared if key == "weight" else self._constant
-                ids[key] = store(f"{name}.{key}", {"dtype": "u8" if array.dtype == np.uint8 else "f32"}, array)
+                ids[key] = store(f"{name}.{key}", {"dtype": _DTYPES.get(array.dtype.name, "f32")}, array)
         return ids
 
     def _shared(self, name: str, form: dict[str, Any], array: NDArray[Any]) -> int:
@@ -223,4 +224,6 @@ def _attr(value: Attr | None) -> Any:
         return [_attr(element) for element in value]
     if value is None:
         return "?"
-    return float_bits(value) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float_bits(value)
+    return value % 2**32 if isinstance(value, int) else value  # attributes are unsigned: a negative integer is its bit pattern

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqinfer.reference import conv, elementwise, functions, linear_dynamic, matmul, movement, norms, pool
+from pyqinfer.reference import conv, elementwise, functions, integers, linear_dynamic, matmul, movement, norms, pool
 from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Quant, Tensor
 from pyqinfer.terms import holds, text_of
@@ -22,6 +22,7 @@ OPS: Mapping[str, Op] = {
     **norms.OPS,
     **matmul.OPS,
     **movement.OPS,
+    **integers.OPS,
 }
 
 

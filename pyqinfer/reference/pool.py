@@ -77,6 +77,9 @@ def reduce(node: NodeArgs) -> Tensor:
 
 def cumsum(node: NodeArgs) -> Tensor:
     x = np.moveaxis(node.inputs[0].data, node.attrs["axis"], 0)
+    if x.dtype == np.int32:
+        sums = np.cumsum(x, 0, dtype=np.int64).astype(np.uint32).view(np.int32)
+        return Tensor(np.moveaxis(sums, 0, node.attrs["axis"]))
     y = np.empty_like(x)
     total = np.zeros(x.shape[1:], np.float32)
     for i, elements in enumerate(x):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from op_rows import conversions, dynamic, elementwise, lookups, movement, norms, pools, products, reductions, weighted
+from op_rows import conversions, dynamic, elementwise, integers, lookups, movement, norms, pools, products, reductions, weighted
 from op_rows.family import Case, Family, Kind
 from op_rows.one_op import OneOp
 
@@ -29,6 +29,7 @@ FAMILIES: Sequence[Family] = (
     products.FAMILY,
     lookups.FAMILY,
     movement.FAMILY,
+    integers.FAMILY,
 )
 EXACT: Mapping[str, Callable[[OneOp], np.ndarray]] = {op: function for family in FAMILIES for op, function in family.exact.items()}
 CASES: Sequence[Case] = [case for family in FAMILIES for case in family.cases]

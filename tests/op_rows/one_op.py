@@ -35,6 +35,7 @@ class OneOp:
     output: Quant | None = None
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
+    integer: bool = False  # whether the output is int32
 
     def graph(self) -> dict[str, Any]:
         """docs/format.md, "Graph": inputs ``x0``, ``x1``, node ``op`` (a ``constant`` reads none), output ``y``."""
@@ -48,7 +49,8 @@ class OneOp:
             if quant is not None:
                 values[-1] |= {"dtype": "u8", "quant": sum(v["dtype"] == "u8" for v in values)}
         quantized = (self.inputs[0][1] if same else self.output) is not None
-        values.append({"name": "y", "dtype": "u8", "quant": len(params) - 1} if quantized else {"name": "y", "dtype": "f32"})
+        plain = {"name": "y", "dtype": "i32" if self.integer else "f32"}
+        values.append({"name": "y", "dtype": "u8", "quant": len(params) - 1} if quantized else plain)
         named = self._named_constants()
         return {
             "symbols": [],

@@ -6,6 +6,8 @@ import itertools
 import math
 from fractions import Fraction
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -43,10 +45,10 @@ def _cumsum(node: OneOp) -> np.ndarray:
     (x, _), axis = node.inputs[0], node.attrs["axis"]
     y = np.empty_like(x)
     for index in itertools.product(*(range(1 if d == axis else n) for d, n in enumerate(x.shape))):
-        total = 0.0
+        total: Any = 0.0
         for i in range(x.shape[axis]):
             at = (*index[:axis], i, *index[axis + 1 :])
-            total = add(total, float(x[at]))
+            total = (int(total) + int(x[at]) + 2**31) % 2**32 - 2**31 if node.integer else add(total, float(x[at]))
             y[at] = total
     return y
 

@@ -100,6 +100,24 @@ class Chunk(nn.Module):
         return torch.cat(pieces[::-1], 1) if self.index < 0 else pieces[self.index]
 
 
+class Step(nn.Module):
+    """Elements above a bound as they are, the bound's opposite in place of the others."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > self.bound, x, -self.bound)
+
+
+class Bits(nn.Module):
+    """Bits of integers, which the engine does not combine."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x > 0).to(torch.int64) & 5).to(torch.float32)
+
+
 class ClassToken(nn.Module):
     """A learned row in front of the others of [N, L, D], as vision transformers have it."""
 

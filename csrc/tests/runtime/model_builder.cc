@@ -23,7 +23,10 @@ std::string Numbers(const std::vector<T>& v) {
   return Join(texts);
 }
 
-std::string QuantText(int quant) { return quant < 0 ? R"("dtype":"f32")" : R"("dtype":"u8","quant":)" + std::to_string(quant); }
+std::string QuantText(int quant) {
+  if (quant == ModelBuilder::kIntegers) return R"("dtype":"i32")";
+  return quant < 0 ? R"("dtype":"f32")" : R"("dtype":"u8","quant":)" + std::to_string(quant);
+}
 
 }  // namespace
 

@@ -25,7 +25,8 @@ class ModelBuilder {
   int AddInts(const std::vector<int64_t>& shape, const std::vector<int32_t>& elements);
   int AddBytes(const std::vector<int64_t>& shape, const std::vector<uint8_t>& elements);
   int AddCodes(const std::vector<int64_t>& shape, int bits, const char* packing, const std::vector<int8_t>& elements);
-  // `shape` is JSON, as R"("N",3,8,8)"; a quant of -1 makes the value f32.
+  static constexpr int kIntegers = -2;
+  // `shape` is JSON, as R"("N",3,8,8)"; a quant of -1 makes the value f32, and kIntegers makes it i32.
   int AddInput(const std::string& name, const std::string& shape, int quant = -1);
   int AddIndices(const std::string& name, const std::string& shape);  // adds an i32 input
   // Adds a node and the value it writes, whose shape is inferred. `attrs` is JSON without braces. Returns the value.

@@ -137,6 +137,26 @@ ModelBuilder Constant() {
   }
   return b;
 }
+// Two nodes over integers a and b of one shape.
+ModelBuilder Integers(const std::string& op, const std::vector<int>& inputs, int quant, const std::string& attrs) {
+  ModelBuilder b;
+  b.AddIndices("a", R"("N",4)");
+  b.AddIndices("b", R"("N",4)");
+  b.AddOutput("t", b.AddNode("compare", {0, 1}, b.AddQuant(2, 0, 0, 1, 1.0f), {}, R"("function":"eq")"));
+  for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode(op, inputs, quant, {}, attrs));
+  return b;
+}
+ModelBuilder Cast() { return Integers("cast", {0}, -1, ""); }
+ModelBuilder Compare() { return Integers("compare", {0, 1}, 0, R"("function":"lt")"); }
+ModelBuilder Integer() { return Integers("integer", {0, 1}, ModelBuilder::kIntegers, R"("function":"remainder")"); }
+ModelBuilder Arange() { return Integers("arange", {0}, ModelBuilder::kIntegers, R"("axis":0,"start":4294967295,"step":2)"); }
+ModelBuilder Where() {
+  ModelBuilder b;
+  b.AddInput("c", R"("N",4)", b.AddQuant(2, 0, 0, 1, 1.0f));
+  b.AddInput("x", R"("N",4)");
+  for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode("where", {0, 1, 1}, -1, {}, ""));
+  return b;
+}
 ModelBuilder Expand() {
   ModelBuilder b;
   const int q = b.AddQuant(8, 3, 0, 255, 0.1f);
@@ -254,7 +274,6 @@ const Row kRows[] = {
     {"reshape_zero", Reshape, R"(["N",30,"?"])", R"(["N",0,"?"])", "'shape'"},
     {"reshape_overflow", Reshape, R"(["N",30,"?"])", R"(["N",2147483647,2147483647,2147483647])", "cannot reshape"},
     {"reshape_unknown_symbol", Reshape, R"(["N",30,"?"])", R"(["M",30,"?"])", "'M'"},
-    {"reshape_symbol_twice", Reshape, R"(["N",30,"?"])", R"(["N","N","?"])", "not a dimension"},
     {"clamp_crossed", Clamp, R"("hi":1086324736)", R"("hi":3212836864)", "lo <= hi"},
     {"clamp_unknown_attribute", Clamp, R"("lo":0)", R"("lo":0,"activation":"none")", "'activation'"},
     {"unary_of_no_function", Unary, R"("elu")", R"("sin")", "'function'"},
@@ -344,7 +363,16 @@ const Row kRows[] = {
     {"pixel_shuffle_that_crops_all", PixelShuffle, R"("crop":[1,0,0,9])", R"("crop":[1,0,0,10])", "dimension 0"},
     {"pixel_shuffle_order", PixelShuffle, R"("channels")", R"("rows")", "'order'"},
     {"expand_to_a_symbol_of_nothing", Expand, R"("shape":["N",3,0])", R"("shape":["M",3,0])", "'M'"},
-    {"expand_to_a_symbol_without_like", Expand, R"("inputs":[0,1])", R"("inputs":[0])", "second input"},
+    {"cast_of_integers_to_integers", Cast, R"("name":"v3","dtype":"f32")", R"("name":"v3","dtype":"i32")", "casts"},
+    {"compare_by_an_unknown_relation", Compare, R"("function":"lt")", R"("function":"near")", "'function'"},
+    {"compare_of_integers_with_floats", Compare, R"("name":"b","dtype":"i32")", R"("name":"b","dtype":"f32")", "compares i32"},
+    {"compare_to_floats", Compare, R"("name":"v3","dtype":"u8","quant":0)", R"("name":"v3","dtype":"f32")", "must be u8"},
+    {"where_without_a_condition", Where, R"("inputs":[0,1,1])", R"("inputs":[1,1,1])", "condition"},
+    {"where_of_two_types", Where, R"("inputs":[0,1,1])", R"("inputs":[0,1,0])", "same dtype"},
+    {"integer_by_an_unknown_function", Integer, R"("function":"remainder")", R"("function":"power")", "'function'"},
+    {"integer_to_floats", Integer, R"("name":"v3","dtype":"i32")", R"("name":"v3","dtype":"f32")", "must be i32"},
+    {"arange_along_axis_4", Arange, R"("axis":0)", R"("axis":4)", "axis 4"},
+    {"arange_of_floats", Arange, R"("name":"v3","dtype":"i32")", R"("name":"v3","dtype":"f32")", "must be i32"},
     {"expand_of_a_dimension_of_3", Expand, R"("shape":["N",3,0])", R"("shape":["N",4,0])", "must be 1"},
     {"expand_of_rank_2", Expand, R"("shape":["N",3,0])", R"("shape":["N",3])", "rank 2"},
     {"expand_to_2_31", Expand, R"("shape":["N",3,0])", R"("shape":[2147483648,3,0])", "'shape'"},

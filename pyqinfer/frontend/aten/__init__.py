@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyqinfer.frontend.aten import (
     activations,
     arithmetic,
+    integers,
     layers,
     masks,
     matmul,
@@ -18,6 +19,6 @@ from pyqinfer.frontend.aten import (
 )
 from pyqinfer.frontend.reader import Handler
 
-FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, movement, picking, resample, volumes)
+FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, integers, movement, picking, resample, volumes)
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

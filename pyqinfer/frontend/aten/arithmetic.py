@@ -11,6 +11,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import clamped, inner, of_rank, operand, scaled, unary
+from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.masks import hides_scores, masked_sum
 from pyqinfer.frontend.aten.per_channel import or_per_channel
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
@@ -134,7 +135,7 @@ def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> i
     return clamped(reader, node, reader.activation(x, "input"), value if largest else None, None if largest else value)
 
 
-HANDLERS: dict[str, Handler] = {
+_FLOATS: dict[str, Handler] = {
     "lerp": _lerp,
     "add": or_per_channel("add", _add),
     "sub": or_per_channel("sub", lambda r, n, a: _binary(r, n, a, "sub")),
@@ -147,3 +148,4 @@ HANDLERS: dict[str, Handler] = {
     "minimum": lambda r, n, a: _extremum(r, n, a, False),
     "pow": _pow,
 }
+HANDLERS = or_integers(_FLOATS)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, int64
+from torch import bool as bool_
 from torch.fx import Node
 
 from pyqinfer import ir
@@ -34,6 +35,11 @@ def pair(value: Any) -> tuple[int, int]:
 def operand(reader: GraphReader, a: Arguments) -> ir.Value:
     """The first operand, which torch's schemas call "self" or "input"."""
     return reader.activation(a.get("self", a.get("input")), "input")
+
+
+def any_operand(reader: GraphReader, a: Arguments) -> ir.Value:
+    """The first operand of what moves elements, which may be integers or truth values as well."""
+    return reader.tensor(a.get("self", a.get("input")), "input")
 
 
 def image_operand(reader: GraphReader, a: Arguments) -> ir.Value:
@@ -99,10 +105,20 @@ def padded(
 def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operand") -> ir.Value:
     """``operand`` as a float value of the graph; a constant becomes a node."""
     if not isinstance(operand, (Tensor, QuantizedConstant)):
-        return reader.activation(operand, what)
-    value = reader.constant(operand, what)
+        return reader.tensor(operand, what)
+    is_integer = isinstance(operand, Tensor) and not operand.is_floating_point() and operand.dtype != bool_
+    value = int32_array(operand, what) if is_integer else reader.constant(operand, what)
     name = reader.namer.unique(f"{node.name}.constant")
-    return inner(reader.emit("constant", node, [], value.shape, {}, {"value": value}, name=name))
+    return inner(reader.emit("constant", node, [], value.shape, {}, {"value": value}, name=name, integer=is_integer))
+
+
+def int32_array(operand: Any, what: str) -> np.ndarray[Any, Any]:
+    """A constant of integers as int32. Raises NotSupportedHere for one that does not fit."""
+    wide = operand.detach().to(int64).contiguous().numpy()
+    narrow: np.ndarray[Any, Any] = wide.astype(np.int32)
+    if not np.array_equal(wide, narrow):
+        raise NotSupportedHere(f"its {what} holds integers that do not fit 32 bits")
+    return narrow
 
 
 def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.Dim]) -> ir.Value:
@@ -114,12 +130,8 @@ def expanded(reader: GraphReader, node: Node, x: ir.Value, target: Sequence[ir.D
     wrong = [n for d, n in zip(sizes, x.shape, strict=True) if d and n != 1]
     if wrong:
         raise NotSupportedHere(f"expands a dimension of {wrong[0]}")
-    named = {d for d in sizes if isinstance(d, str)}
-    like = [v for n, v in reader.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and named <= set(v.shape)]
-    if named and not like:
-        raise NotSupportedHere(f"expands to {tuple(target)}, which no input has all of")
     shape = tuple(d or n for d, n in zip(sizes, x.shape, strict=True))
-    return reader.emit("expand", node, [x, like[0]] if named else [x], shape, {"shape": tuple(sizes)})
+    return reader.emit("expand", node, [x], shape, {"shape": tuple(sizes)})
 
 
 def known_size(x: ir.Value, axis: int) -> int:

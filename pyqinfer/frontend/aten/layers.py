@@ -122,11 +122,11 @@ def _linear_dynamic(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Rows of a constant table. The arguments left aside, such as ``padding_idx``, matter in training alone."""
-    x = a["indices"]
     if isinstance(a["weight"], ir.Value):
         raise NotSupportedHere("its table is computed from the input")
-    if not isinstance(x, ir.Value) or not x.indices:
-        raise NotSupportedHere("its indices are not an input of the model")
+    x = reader.tensor(a["indices"], "indices")
+    if not x.integer:
+        raise NotSupportedHere("its indices are no integers")
     weight = weight_constant(reader, a["weight"])
     if isinstance(weight, ir.Weight) and weight.grouped:
         weight = weight.expand()

@@ -12,8 +12,9 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import inner, summed
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.aten.build import inner, summed, tensor_of
+from pyqinfer.frontend.aten.integers import kind_of, or_integers
+from pyqinfer.frontend.reader import Arguments, GraphReader
 from pyqinfer.frontend.values import NotSupportedHere
 
 # The lowest float32 stands for minus infinity, which a file cannot hold: a score that it is added to vanishes in the softmax.
@@ -46,6 +47,31 @@ def additive_mask(mask: Any) -> np.ndarray[Any, Any]:
     return array
 
 
+def mask_of_scores(reader: GraphReader, node: Node, mask: Any) -> ir.Value | np.ndarray[Any, Any]:
+    """What attention adds to its scores for a mask: truth values that are known only in a run become 0 and the lowest float32.
+
+    So a row that sees nothing weighs all positions alike (``rows_that_see`` makes it 0).
+    """
+    if not isinstance(mask, ir.Value):
+        return additive_mask(mask)
+    if kind_of(mask) != "truth":
+        return reader.activation(mask, "mask")
+    if mask not in reader.masks:
+        seen, hidden = (inner(tensor_of(reader, node, torch.full((1,) * len(mask.shape), value))) for value in (0.0, float(_LOWEST)))
+        name = reader.namer.unique(f"{node.name}.mask")
+        reader.masks[mask] = inner(reader.emit("where", node, [mask, seen, hidden], mask.shape, name=name))
+    return reader.masks[mask]
+
+
+def rows_that_see(reader: GraphReader, node: Node, mask: ir.Value) -> ir.Value:
+    """1 for each row of a mask of truth values that sees some position, else 0."""
+    if mask not in reader.rows:
+        axis, name = len(mask.shape) - 1, reader.namer.unique(f"{node.name}.rows")
+        attrs: dict[str, ir.Attr] = {"function": "amax", "axes": (axis,), "keepdim": 1}
+        reader.rows[mask] = inner(reader.emit("reduce", node, [mask], (*mask.shape[:-1], 1), attrs, name=name))
+    return reader.rows[mask]
+
+
 def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x, mask, value = reader.activation(a["self"], "input"), a["mask"], a["value"]
     if not isinstance(mask, Tensor) or isinstance(value, ir.Value):
@@ -64,4 +90,4 @@ def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return summed(reader, node, inner(y), filled.numpy())
 
 
-HANDLERS: dict[str, Handler] = {"masked_fill": _masked_fill}
+HANDLERS = or_integers({"masked_fill": _masked_fill})

@@ -12,14 +12,16 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import inner, of_rank, scaled, summed
-from pyqinfer.frontend.aten.masks import additive_mask, hides_scores
+from pyqinfer.frontend.aten.build import inner, of_rank, scaled, summed, tensor_of
+from pyqinfer.frontend.aten.masks import additive_mask, hides_scores, mask_of_scores, rows_that_see
 from pyqinfer.frontend.codes import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 
 def _matmul(reader: GraphReader, node: Node, left: Any, right: Any) -> ir.Value:
+    if isinstance(left, Tensor) and isinstance(right, ir.Value):
+        left = tensor_of(reader, node, left)
     x = reader.activation(left, "left operand")
     if not isinstance(right, ir.Value):
         return _linear(reader, node, x, right, None)
@@ -55,10 +57,12 @@ def _linear(reader: GraphReader, node: Node, x: ir.Value, matrix: Any, bias: Any
         matrix = replace(matrix, codes=matrix.codes.mT, value=matrix.value.mT, axis=axis) if matrix.codes.ndim == 2 else matrix.value
     elif isinstance(matrix, Tensor):
         matrix = matrix.mT if matrix.ndim == 2 else matrix
+    if isinstance(matrix, Tensor) and matrix.ndim != 2:
+        return _product(reader, node, x, tensor_of(reader, node, matrix), False)
     weight = weight_constant(reader, matrix)
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     if len(shape) != 2:
-        raise NotSupportedHere(f"a product with a constant of rank {len(shape)}")
+        raise NotSupportedHere(f"a product with a quantized constant of rank {len(shape)}")
     constants: dict[str, ir.Constant] = {"weight": weight}
     if bias is not None:
         constants["bias"] = reader.constant(bias, "bias")
@@ -86,8 +90,8 @@ def _addmm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """softmax(query @ key^T * scale + mask) @ value.
 
-    A constant mask that hides a whole row is refused: torch's answer depends on which of its kernels runs. A mask that the graph computes
-    is added as it is, so that a row of minus infinities gives NaN.
+    A constant mask that hides a whole row is refused: torch's answer depends on which of its kernels runs. A mask of floats that the graph
+    computes is added as it is, so that a row of minus infinities gives NaN.
     """
     if a["dropout_p"]:
         raise NotSupportedHere("attention with dropout")
@@ -102,12 +106,18 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         query = inner(scaled(reader, node, query, float(scale)))
     scores = inner(_product(reader, node, query, key, True))
     if a["attn_mask"] is not None:
-        mask = a["attn_mask"]
-        scores = inner(summed(reader, node, scores, mask if isinstance(mask, ir.Value) else additive_mask(mask)))
+        scores = inner(summed(reader, node, scores, mask_of_scores(reader, node, a["attn_mask"])))
     causal = bool(a["is_causal"])
     attrs: dict[str, ir.Attr] = {"axis": len(scores.shape) - 1, "causal": int(causal), "log": 0}
     weights = inner(reader.emit("softmax", node, [scores], scores.shape, attrs, name=reader.namer.name(node, "softmax")))
-    return _product(reader, node, weights, value, False)
+    y = _product(reader, node, weights, value, False)
+    mask = a["attn_mask"]
+    if not isinstance(mask, ir.Value) or mask.quant != ir.TRUTH:
+        return y
+    # A row that sees nothing is 0 in torch.
+    seen = of_rank(reader, node, rows_that_see(reader, node, mask), len(y.shape))
+    name = reader.namer.unique(f"{node.name}.seen")
+    return reader.emit("binary", node, [inner(y), seen], y.shape, {"function": "mul"}, name=name)
 
 
 HANDLERS: dict[str, Handler] = {

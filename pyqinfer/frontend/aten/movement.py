@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import (
     TO_END,
+    any_operand,
     expanded,
     inner,
     known_size,
@@ -23,8 +25,9 @@ from pyqinfer.frontend.aten.build import (
     sliced,
     tensor_of,
 )
+from pyqinfer.frontend.aten.integers import view_of_places
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
 
 def axis_of(a: Arguments, rank: int, key: str = "dim") -> int:
@@ -50,19 +53,22 @@ def _size_of(reader: GraphReader, node: Node, a: Arguments) -> Any:
 
 
 def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = reader.activation(a["self"], "input")
-    target = [d.dim if isinstance(d, SymbolicSize) else int(d) for d in a.get("size") or a.get("shape") or []]
+    x = reader.tensor(a["self"], "input")
+    target: list[ir.Dim] = [d.dim if isinstance(d, SymbolicSize) else int(d) for d in a.get("size") or a.get("shape") or []]
+    traced = reader.shape_of(node)
+    if traced is not None and len(traced) == len(target):
+        target = [d if known is None else known for d, known in zip(target, traced, strict=True)]
     return reshaped(reader, node, x, target, "reshape")
 
 
 def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = reader.activation(a["self"], "input")
+    x = reader.tensor(a["self"], "input")
     target = shapes.flatten(x.shape, a["start_dim"], a["end_dim"])
     return reshaped(reader, node, x, target, "flatten")
 
 
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = reader.activation(a["self"], "input")
+    x = reader.tensor(a["self"], "input")
     if "dim" not in a:
         if None in x.shape:
             raise NotSupportedHere("squeeze of a dimension that is not known while converting")
@@ -76,19 +82,21 @@ def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reshaped(reader, node, x, [d for i, d in enumerate(x.shape) if i not in drop or d != 1], "squeeze")
 
 
-def _unsqueeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
+def _unsqueeze(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if isinstance(a["self"], Places):
+        return view_of_places(a, "unsqueeze")
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape) + 1)
     return reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze")
 
 
 def _permute(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     return permuted(reader, node, x, [d % len(x.shape) for d in a["dims"]])
 
 
 def _swap(reader: GraphReader, node: Node, a: Arguments, first: int, second: int) -> ir.Value:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     perm = list(range(len(x.shape)))
     if perm:
         perm[first], perm[second] = perm[second], perm[first]
@@ -96,7 +104,7 @@ def _swap(reader: GraphReader, node: Node, a: Arguments, first: int, second: int
 
 
 def _t(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    return _swap(reader, node, a, 0, len(operand(reader, a).shape) - 1)
+    return _swap(reader, node, a, 0, len(any_operand(reader, a).shape) - 1)
 
 
 def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -125,15 +133,21 @@ def concatenated(reader: GraphReader, node: Node, values: list[ir.Value], dim: i
     if len(values) == 1:
         return values[0]
     size = shapes.total([x.shape[axis] for x in values])
-    return reader.emit("concat", node, values, (*shape[:axis], size, *shape[axis + 1 :]), {"axis": axis})
+    integer, quants = values[0].integer, ir.quants_of(values)
+    if any(x.integer != integer or x.quant != values[0].quant for x in values):
+        raise NotSupportedHere("concatenates floats, integers and truth values")
+    result = (*shape[:axis], size, *shape[axis + 1 :])
+    return reader.emit("concat", node, values, result, {"axis": axis}, quant=quants[0] if quants else None, integer=integer)
 
 
 def _without(shape: ir.Shape, axis: int) -> ir.Shape:
     return (*shape[:axis], 1, *shape[axis + 1 :])
 
 
-def _slice(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
+def _slice(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if isinstance(a["self"], Places) and (places := view_of_places(a, "slice")) is not None:
+        return places
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     start, end = (position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
@@ -161,7 +175,7 @@ def position(value: Any, dim: ir.Dim, default: int) -> int:
 
 
 def _select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     return _selected(reader, node, x, axis, position(a["index"], x.shape[axis], 0))
 
@@ -179,7 +193,7 @@ def _pieces(reader: GraphReader, node: Node, x: ir.Value, axis: int, sizes: Sequ
 
 
 def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     size: Any = a.get("split_size", a.get("split_sizes", a.get("split_sections")))
     if not isinstance(size, int):
@@ -189,14 +203,14 @@ def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
 
 
 def _chunk(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     size = -(-known_size(x, axis) // int(a["chunks"]))
     return _split(reader, node, {"self": x, "dim": axis, "split_size": size})
 
 
 def _unbind(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
-    x = operand(reader, a)
+    x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     return [inner(_selected(reader, node, x, axis, i)) for i in range(known_size(x, axis))]
 
@@ -226,8 +240,14 @@ def _size(value: Any) -> ir.Dim:
     return value.dim
 
 
-def _expand(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = tensor_of(reader, node, a["self"])
+def _expand(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    x = a["self"]
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        # Integers and truth values are broadcast where they are read, so that a dimension of 1 may stand for an open one.
+        sizes = [-1 if isinstance(d, SymbolicSize) else int(d) for d in a["size"]]
+        new = len(sizes) - x.ndim
+        return x.expand([1 if d == -1 and i < new else d for i, d in enumerate(sizes)])
+    x = tensor_of(reader, node, x)
     return expanded(reader, node, x, [None if d == -1 else d for d in map(_size, a["size"])])
 
 
@@ -239,7 +259,7 @@ def _expand_as(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _tile(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    missing = len(operand(reader, a).shape) - len(a["dims"])
+    missing = len(any_operand(reader, a).shape) - len(a["dims"])
     return _repeat(reader, node, {"self": a["self"], "repeats": [1] * missing + list(a["dims"])})
 
 
@@ -328,7 +348,7 @@ HANDLERS: dict[str, Handler] = {
     "permute": _permute,
     "transpose": lambda r, n, a: _swap(r, n, a, int(a["dim0"]), int(a["dim1"])),
     "t": _t,
-    "numpy_T": lambda r, n, a: permuted(r, n, operand(r, a), range(len(operand(r, a).shape))[::-1]),
+    "numpy_T": lambda r, n, a: permuted(r, n, any_operand(r, a), range(len(any_operand(r, a).shape))[::-1]),
     "cat": _cat,
     "concat": _cat,
     "concatenate": _cat,

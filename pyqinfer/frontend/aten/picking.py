@@ -10,18 +10,23 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.build import TO_END, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.integers import covers
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
 # An index is cut into runs of places with one step between them; more of these would be a table lookup, not a rearrangement.
 _MOST_RUNS = 256
 
 
-def _index(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def _index(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """Elements at constant places along one dimension: a concatenation of slices, one for each run of places with one step."""
-    x, indices = operand(reader, a), list(a["indices"])
+    if isinstance(a["self"], Tensor):
+        return _of_constant(a["self"], a["indices"])
+    x, indices = any_operand(reader, a), list(a["indices"])
+    if (view := _all_places(reader, node, x, indices)) is not None:
+        return view
     given = [axis for axis, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(indices[given[0]], Tensor) or indices[given[0]].ndim != 1:
         raise NotSupportedHere("an index other than constant places along one dimension")
@@ -29,6 +34,30 @@ def _index(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     size = known_size(x, axis)
     places = places.nonzero().flatten() if places.dtype == torch.bool else places % size
     return _picked(reader, node, x, axis, [int(place) for place in places])
+
+
+def _of_constant(x: Tensor, indices: Sequence[Any]) -> Tensor:
+    """Elements of a constant: where an index counts along an open dimension, that is 1 here, because the constant is the same all along."""
+    places: list[Any] = []
+    for axis, index in enumerate(indices):
+        if isinstance(index, Places) and x.shape[axis] == 1 and not x.is_floating_point():
+            index = torch.zeros((1,) * index.rank, dtype=torch.int64)
+        if index is not None and not isinstance(index, Tensor):
+            raise NotSupportedHere("an index into a constant that is computed from the input")
+        places.append(slice(None) if index is None else index)
+    return x[tuple(places)]
+
+
+def _all_places(reader: GraphReader, node: Node, x: ir.Value, indices: Sequence[Any]) -> ir.Value | None:
+    """``x`` under another shape, where indices of its first dimensions take all places of each along an axis of their own, in order."""
+    axes = [covers(index, dim) for index, dim in zip(indices, x.shape, strict=False)]
+    ranks = {index.rank if isinstance(index, Places) else index.ndim for index in indices if isinstance(index, (Places, Tensor))}
+    if None in axes or len(ranks) != 1 or sorted(set(axes)) != axes:
+        return None
+    shape: list[ir.Dim] = [1] * ranks.pop()
+    for axis, dim in zip(axes, x.shape, strict=False):
+        shape[axis] = dim
+    return reshaped(reader, node, x, (*shape, *x.shape[len(axes) :]), "index")
 
 
 def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -81,8 +110,12 @@ def _select_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _around(reader, node, x, axis, start, start + 1, part)
 
 
-def _filled(reader: GraphReader, node: Node, shape: Sequence[Any], value: Any) -> ir.Value:
+def _filled(reader: GraphReader, node: Node, shape: Sequence[Any], value: Any) -> Any:
     """A tensor of one number, whose sizes may be those of the input."""
+    traced = node.meta.get("val")
+    if isinstance(traced, Tensor) and not traced.is_floating_point() and isinstance(value, (int, float)):
+        # Integers and truth values are broadcast where they are read, so that a dimension of 1 may stand for an open one.
+        return torch.full([1 if isinstance(size, SymbolicSize) else int(size) for size in shape], value, dtype=traced.dtype)
     dims = [size.dim if isinstance(size, SymbolicSize) else int(size) for size in shape]
     if None in dims or not isinstance(value, (int, float)):
         raise NotSupportedHere("fills a tensor whose size, or with a number that is computed from the input")
@@ -90,8 +123,8 @@ def _filled(reader: GraphReader, node: Node, shape: Sequence[Any], value: Any) -
     return expanded(reader, node, number, dims)
 
 
-def _full_like(reader: GraphReader, node: Node, a: Arguments, value: Any) -> ir.Value:
-    x = operand(reader, a)
+def _full_like(reader: GraphReader, node: Node, a: Arguments, value: Any) -> Any:
+    x = any_operand(reader, a)
     return _filled(reader, node, [SymbolicSize(dim) if isinstance(dim, str) else dim or SymbolicSize(None) for dim in x.shape], value)
 
 

@@ -8,6 +8,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import INFINITY, inner, operand, scaled, unary
+from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -104,7 +105,7 @@ def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.V
     return y if "dim" not in a else (y, None)
 
 
-HANDLERS: dict[str, Handler] = {
+_FLOATS: dict[str, Handler] = {
     "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
     "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
     "amax": lambda r, n, a: _reduce(r, n, a, "amax"),
@@ -117,3 +118,4 @@ HANDLERS: dict[str, Handler] = {
     "linalg_vector_norm": _vector_norm,
     "norm": _vector_norm,
 }
+HANDLERS = or_integers(_FLOATS)

@@ -1,0 +1,331 @@
+"""Handlers of aten ops over integers and truth values: positions, masks, indices, which are numbers only in a run.
+
+An op that torch has for floats as well comes here only with such an operand (``or_integers``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from pyqinfer import ir
+from pyqinfer.frontend import shapes
+from pyqinfer.frontend.aten.build import inner, int32_array, of_rank, reshaped, tensor_of
+from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
+
+_MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+_COMMUTES = frozenset({"add", "mul", "maximum", "minimum"})
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def kind_of(operand: Any) -> str:
+    """ "truth", "integer" or "float": what torch computes with where operands of several kinds meet, least first."""
+    if isinstance(operand, ir.Value):
+        return "integer" if operand.integer else "truth" if operand.quant == ir.TRUTH else "float"
+    if isinstance(operand, Tensor):
+        return "truth" if operand.dtype == torch.bool else "float" if operand.is_floating_point() else "integer"
+    if isinstance(operand, bool):
+        return "truth"
+    return "integer" if isinstance(operand, (int, Places, SymbolicSize)) else "float"
+
+
+def is_other(operand: Any) -> bool:
+    """Whether an operand is no float, and known only in a run."""
+    return isinstance(operand, Places) or (isinstance(operand, ir.Value) and kind_of(operand) != "float")
+
+
+def or_integers(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+    """Handlers for floats, each preceded by the one for integers and truth values where that has the op's name."""
+    return {op: _typed(_SHARED[op], handler) if op in _SHARED else handler for op, handler in handlers.items()}
+
+
+def _typed(integers: Handler, floats: Handler) -> Handler:
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        return (integers if any(is_other(value) for value in a.values()) else floats)(reader, node, a)
+
+    return run
+
+
+def as_kind(reader: GraphReader, node: Node, operand: Any, kind: str) -> ir.Value:
+    """A value of the graph as floats, integers or truth values."""
+    x = _value(reader, node, operand)
+    if kind_of(x) == kind:
+        return x
+    name = reader.namer.name(node, "cast")
+    if kind == "truth":
+        return _compared(reader, node, x, _constant(0, kind_of(x), len(x.shape)), "ne")
+    if kind_of(x) == "truth" and kind == "float":
+        return inner(reader.emit("dequantize", node, [x], x.shape, {"layout": "same"}, name=name))
+    return inner(reader.emit("cast", node, [x], x.shape, name=name, integer=kind == "integer"))
+
+
+def _value(reader: GraphReader, node: Node, operand: Any) -> ir.Value:
+    if isinstance(operand, Places):
+        return reader.tensor(operand)
+    if isinstance(operand, Tensor) and operand.dtype == torch.bool:
+        floats = tensor_of(reader, node, operand.to(torch.float32))
+        return _compared(reader, node, floats, _constant(0, "float", operand.ndim), "ne")
+    if isinstance(operand, (bool, int, float)):
+        return _value(reader, node, torch.tensor(operand))
+    if isinstance(operand, SymbolicSize):
+        raise NotSupportedHere("computes with a size of the input")
+    return tensor_of(reader, node, operand)
+
+
+def _constant(operand: Any, kind: str, rank: int) -> np.ndarray[Any, Any]:
+    """A number or a constant as an array of this rank: float32, or int32 where ``kind`` is "integer"."""
+    tensor = operand if isinstance(operand, Tensor) else torch.tensor(operand)
+    array = int32_array(tensor, "operand") if kind == "integer" else tensor.detach().to(torch.float32).numpy()
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _broadcast(x: ir.Shape, y: ir.Shape) -> ir.Shape:
+    shape = shapes.broadcast(x, y)
+    if shape is None:
+        raise NotSupportedHere(f"combines shapes {x} and {y}")
+    return shape
+
+
+def _compared(reader: GraphReader, node: Node, x: ir.Value, y: Any, function: str) -> ir.Value:
+    name, attrs = reader.namer.name(node, function), {"function": function}
+    if isinstance(y, ir.Value):
+        rank = max(len(x.shape), len(y.shape))
+        x, y = (of_rank(reader, node, v, rank) for v in (x, y))
+        return reader.emit("compare", node, [x, y], _broadcast(x.shape, y.shape), attrs, quant=ir.TRUTH, name=name)
+    x = of_rank(reader, node, x, y.ndim) if y.ndim > len(x.shape) else x
+    return reader.emit("compare", node, [x], _broadcast(x.shape, y.shape), attrs, {"other": y}, ir.TRUTH, name)
+
+
+def _holds_everywhere(places: Places, function: str, bound: Any) -> bool:
+    """Whether a comparison of places with a number is true for all of them, however many there are."""
+    if not isinstance(bound, (int, float)) or places.step < 0:
+        return False
+    return (function == "ge" and places.start >= bound) or (function == "gt" and places.start > bound)
+
+
+def _compare(function: str) -> Handler:
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        x, y = a["self"], a["other"]
+        if isinstance(x, Places) and _holds_everywhere(x, function, y):
+            return torch.ones((1,) * x.rank, dtype=torch.bool)
+        kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+        kind = "integer" if kind == "truth" else kind
+        if not isinstance(x, (ir.Value, Places)):
+            x, y, function_ = y, x, _MIRRORED[function]
+        else:
+            function_ = function
+        x = as_kind(reader, node, x, kind)
+        if not isinstance(y, (ir.Value, Places)):
+            if isinstance(y, SymbolicSize):
+                raise NotSupportedHere("compares with a size of the input")
+            return _compared(reader, node, x, _constant(y, kind, len(x.shape)), function_)
+        return _compared(reader, node, x, as_kind(reader, node, y, kind), function_)
+
+    return run
+
+
+def _arithmetic(function: str) -> Handler:
+    """Arithmetic of which an operand is integers or truth values, in the kind that torch gives the result."""
+
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        x, y = a["self"], a["other"]
+        if a.get("alpha", 1) != 1:
+            raise NotSupportedHere(f"{function} with alpha={a['alpha']}")
+        if isinstance(x, Places) and isinstance(y, int) and function in ("add", "sub", "mul"):
+            return _moved(x, function, y)
+        kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+        if function == "div":
+            kind = "integer" if a.get("rounding_mode") == "floor" and kind != "float" else "float"
+        if kind == "float":
+            return _on_floats(reader, node, a, x, y)
+        return _integers(reader, node, x, y, "floor_divide" if function == "div" else function)
+
+    return run
+
+
+def _moved(places: Places, function: str, number: int) -> Places:
+    start, step = places.start, places.step
+    if function == "mul":
+        return Places(places.dim, places.rank, places.axis, start * number, step * number)
+    return Places(places.dim, places.rank, places.axis, start + (number if function == "add" else -number), step)
+
+
+def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any) -> Any:
+    """The op of floats, once what is none is cast."""
+    x, y = (as_kind(reader, node, v, "float") if is_other(v) else v for v in (x, y))
+    name = node.target._schema.name.removesuffix("_")  # type: ignore[union-attr]
+    return reader.handlers[name](reader, node, {**a, "self": x, "other": y})
+
+
+def _integers(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
+    name, attrs = reader.namer.name(node, function), {"function": function}
+    if not isinstance(x, (ir.Value, Places)) and function in _COMMUTES:
+        x, y = y, x
+    x = as_kind(reader, node, x, "integer")
+    if not isinstance(y, (ir.Value, Places, SymbolicSize)):
+        other = _constant(y, "integer", len(x.shape))
+        x = of_rank(reader, node, x, other.ndim) if other.ndim > len(x.shape) else x
+        return reader.emit("integer", node, [x], _broadcast(x.shape, other.shape), attrs, {"other": other}, name=name, integer=True)
+    y = as_kind(reader, node, y, "integer")
+    rank = max(len(x.shape), len(y.shape))
+    x, y = (of_rank(reader, node, v, rank) for v in (x, y))
+    return reader.emit("integer", node, [x, y], _broadcast(x.shape, y.shape), attrs, name=name, integer=True)
+
+
+def _logical(function: str) -> Handler:
+    """and, or, xor of truth values; bits of integers are not combined."""
+
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        values = [a["self"], a["other"]]
+        if node.meta["val"].dtype != torch.bool:
+            raise NotSupportedHere("combines the bits of integers")
+        constant = next((v for v in values if isinstance(v, (bool, Tensor))), None)
+        if constant is not None and function == "and" and bool(torch.as_tensor(constant).all()):
+            x = as_kind(reader, node, values[0] if constant is values[1] else values[1], "truth")
+            return _of_shape(reader, node, x, torch.as_tensor(constant).shape)
+        x, y = (as_kind(reader, node, v, "truth") for v in values)
+        if function == "xor":
+            return _compared(reader, node, x, y, "ne")
+        rank = max(len(x.shape), len(y.shape))
+        x, y = (of_rank(reader, node, v, rank) for v in (x, y))
+        attrs, name = {"function": "minimum" if function == "and" else "maximum"}, reader.namer.name(node, function)
+        return reader.emit("binary", node, [x, y], _broadcast(x.shape, y.shape), attrs, quant=ir.TRUTH, name=name)
+
+    return run
+
+
+def _of_shape(reader: GraphReader, node: Node, x: ir.Value, other: torch.Size) -> ir.Value:
+    """``x``, broadcast with a shape."""
+    x = of_rank(reader, node, x, max(len(x.shape), len(other)))
+    sizes = [n if d == 1 and n > 1 else 0 for d, n in zip(x.shape[len(x.shape) - len(other) :], other, strict=True)]
+    if not any(sizes):
+        return x
+    target = (*(0,) * (len(x.shape) - len(other)), *sizes)
+    return reader.emit("expand", node, [x], tuple(t or d for t, d in zip(target, x.shape, strict=True)), {"shape": target})
+
+
+def _not(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = as_kind(reader, node, a["self"], "truth")
+    return _compared(reader, node, x, _constant(0, "float", len(x.shape)), "eq")
+
+
+def _cast(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    """A cast to the type that torch gives the result; all floats are float32 here, all integers int32."""
+    dtype, x = node.meta["val"].dtype, a["self"]
+    kind = "truth" if dtype == torch.bool else "float" if dtype.is_floating_point else "integer"
+    if dtype.is_floating_point and dtype not in (torch.float32, torch.float64):
+        raise NotSupportedHere(f"a cast to {dtype}")
+    return x if kind_of(x) == kind and isinstance(x, (ir.Value, Places)) else as_kind(reader, node, x, kind)
+
+
+def _where(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _chosen(reader, node, as_kind(reader, node, a["condition"], "truth"), a["self"], a["other"])
+
+
+def _chosen(reader: GraphReader, node: Node, condition: ir.Value, x: Any, y: Any) -> ir.Value:
+    kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+    x, y = (as_kind(reader, node, _finite(node, v), kind) for v in (x, y))
+    rank = max(len(v.shape) for v in (condition, x, y))
+    condition, x, y = (of_rank(reader, node, v, rank) for v in (condition, x, y))
+    shape = _broadcast(_broadcast(condition.shape, x.shape), y.shape)
+    name, quant = reader.namer.name(node, "where"), ir.TRUTH if kind == "truth" else None
+    return reader.emit("where", node, [condition, x, y], shape, quant=quant, name=name, integer=kind == "integer")
+
+
+def _finite(node: Node, operand: Any) -> Any:
+    """An operand whose minus infinities, which hide positions from a softmax, are the lowest float32."""
+    if isinstance(operand, ir.Value | Places | SymbolicSize) or kind_of(operand) != "float":
+        return operand
+    tensor = torch.as_tensor(operand, dtype=torch.float32)
+    return tensor.masked_fill(tensor == -math.inf, _LOWEST) if (tensor == -math.inf).any() else tensor
+
+
+def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    return _chosen(reader, node, as_kind(reader, node, a["mask"], "truth"), a["value"], a["self"])
+
+
+def _arange(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    start, end, step = a.get("start", 0), a["end"], a.get("step", 1)
+    if not isinstance(end, SymbolicSize) or end.dim is None or start != 0 or step != 1:
+        raise NotSupportedHere("counts to a number that is computed from the input's sizes")
+    places = Places(end.dim, 1, 0, 0, 1)
+    dtype = node.meta["val"].dtype
+    return as_kind(reader, node, places, "float") if dtype.is_floating_point else places
+
+
+def _sum_along(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = as_kind(reader, node, a["self"], "integer")
+    return reader.emit("cumsum", node, [x], x.shape, {"axis": int(a["dim"]) % len(x.shape)}, integer=True)
+
+
+def _gather(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    """Elements of a constant row at places that are known only in a run."""
+    table, axis = a["self"], int(a["dim"])
+    if not isinstance(table, Tensor):
+        raise NotSupportedHere("gathers from a tensor that is computed")
+    row = table.movedim(axis, 0).flatten(1)[:, 0] if table.ndim > 1 else table
+    if not torch.equal(table, row.reshape([-1 if i == axis % table.ndim else 1 for i in range(table.ndim)]).expand_as(table)):
+        raise NotSupportedHere("gathers from a tensor of different rows")
+    index = as_kind(reader, node, a["index"], "integer")
+    if bool((row == row[0]).all()):
+        return row[0].reshape((1,) * len(index.shape))
+    values = row.to(torch.float32)
+    if not torch.equal(values.to(row.dtype), row):
+        raise NotSupportedHere("gathers integers above 2^24")
+    weight = values.reshape(-1, 1).numpy()
+    y = reader.emit("embedding", node, [index], (*index.shape, 1), {}, {"weight": weight}, name=reader.namer.name(node, "gather"))
+    y = inner(reshaped(reader, node, inner(y), index.shape, "gather"))
+    return as_kind(reader, node, y, "float" if row.is_floating_point() else "integer")
+
+
+def view_of_places(a: Arguments, op: str) -> Places | None:
+    """What is left of places under a view, or None: only more dimensions of 1 leave them what they are."""
+    x = a["self"]
+    if op == "unsqueeze":
+        axis = int(a["dim"]) % (x.rank + 1)
+        return Places(x.dim, x.rank + 1, x.axis + (axis <= x.axis), x.start, x.step)
+    if op == "slice" and a["start"] in (None, 0) and a["step"] == 1 and (a["end"] is None or a["end"] == SymbolicSize(x.dim)):
+        return x
+    if op == "slice" and a["start"] in (None, 0) and a["step"] == 1 and isinstance(a["end"], int) and a["end"] >= 2**31 - 1:
+        return x
+    return None
+
+
+def covers(index: Any, dim: ir.Dim) -> int | None:
+    """The axis along which an index counts through all places of a dimension in order; None for any other index."""
+    if isinstance(index, Places):
+        return index.axis if (index.dim, index.start, index.step) == (dim, 0, 1) else None
+    if not isinstance(index, Tensor) or index.dtype == torch.bool or index.numel() != dim or not isinstance(dim, int):
+        return None
+    if dim == 1:
+        return None if int(index) else index.ndim - 1
+    axis = next((i for i, n in enumerate(index.shape) if n == dim), None)
+    return axis if axis is not None and torch.equal(index.flatten(), torch.arange(dim)) else None
+
+
+# Ops that torch has for floats too, whose handlers are in other families.
+_SHARED: dict[str, Handler] = {
+    **{function: _arithmetic(function) for function in ("add", "sub", "mul", "div", "maximum", "minimum")},
+    "masked_fill": _masked_fill,
+    "cumsum": _sum_along,
+}
+HANDLERS: dict[str, Handler] = {
+    **{function: _compare(function) for function in _MIRRORED},
+    **{function: _arithmetic(function) for function in ("floor_divide", "remainder")},
+    **{f"{kind}_{function}": _logical(function) for kind in ("bitwise", "logical") for function in ("and", "or", "xor")},
+    "bitwise_not": _not,
+    "logical_not": _not,
+    "_to_copy": _cast,
+    "to": _cast,
+    "type_as": _cast,
+    "where": _where,
+    "arange": _arange,
+    "gather": _gather,
+}
