@@ -35,7 +35,10 @@ inline bool Disabled(int place) {
 # How a refusal looks in the source, and how the same looks with a question before it.
 PATTERNS = (
     # return ModelFormat(...): the function goes on to say that all is well.
-    (re.compile(r"\breturn (?=(?:ModelFormat|Integrity|Unsupported|InvalidArgument|NodeError|Refused)\()"), "return Disabled({n}) ? Status() : "),
+    (
+        re.compile(r"\breturn (?=(?:ModelFormat|Integrity|Unsupported|InvalidArgument|NodeError|Refused)\()"),
+        "return Disabled({n}) ? Status() : ",
+    ),
     # ok || Fail(...), return Fail(...) in functions that say whether to go on.
     (re.compile(r"(?<=\|\| )(?=Fail\()"), "Disabled({n}) || "),
     (re.compile(r"\breturn (?=Fail\()"), "return Disabled({n}) || "),
@@ -46,7 +49,9 @@ PATTERNS = (
 
 def instrument(text: str, first: int) -> tuple[str, list[int]]:
     """Give the source with its refusals numbered from ``first``, and the lines that they stand in."""
-    places = sorted((match.start(), template) for pattern, template in PATTERNS for match in pattern.finditer(text) if _is_code(text, match.start()))
+    places = sorted(
+        (match.start(), template) for pattern, template in PATTERNS for match in pattern.finditer(text) if _is_code(text, match.start())
+    )
     out, at, lines = [], 0, []
     for i, (start, template) in enumerate(places):
         keep = "return " if template.startswith("return ") else ""
@@ -85,7 +90,19 @@ def build(jobs: int) -> Path:
     environment = {**os.environ, "CCACHE_BASEDIR": str(WORK), "CCACHE_NOHASHDIR": "1"}
     launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     subprocess.run(
-        ["cmake", "-S", WORK, "-B", tree, "-G", "Ninja", "-DPYQINFER_BUILD_TESTS=ON", "-DPYQINFER_BUILD_TOOLS=OFF", "-DPYQINFER_BUILD_SHARED=OFF", *launcher],
+        [
+            "cmake",
+            "-S",
+            WORK,
+            "-B",
+            tree,
+            "-G",
+            "Ninja",
+            "-DPYQINFER_BUILD_TESTS=ON",
+            "-DPYQINFER_BUILD_TOOLS=OFF",
+            "-DPYQINFER_BUILD_SHARED=OFF",
+            *launcher,
+        ],
         check=True,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -205,6 +205,7 @@ void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 class BrokenNode : public testing::TestWithParam<Row> {};
 
+// Holds D10, G8, G10, G11, G12, G14, G19, G20.
 TEST_P(BrokenNode, IsRefused) {
   const Row& row = GetParam();
   const ModelBuilder builder = row.base();
