@@ -1,7 +1,8 @@
 """Every check of the validator disabled, one at a time: some C++ test must fail each time.
 
-``python tests/mutation_check.py`` compiles a copy of csrc/ in which each place that refuses something asks first whether it is the one that is
-disabled (an environment variable), and runs the tests once for each of them. It prints the places that no test holds, and fails if there are any.
+``python tests/mutation_check.py`` compiles a copy of csrc/ in which each place that refuses something asks first whether it is the one that
+is disabled (an environment variable), and runs the tests once for each of them. It prints the places that no test holds, and fails if
+there are any.
 """
 
 from __future__ import annotations
