@@ -81,7 +81,7 @@ def test_short_memory_raises_and_says_for_what(kind: str) -> None:
     assert done.returncode == 0, done.stderr
     expected = {
         "input": "input 'x': no memory for a copy in C order, 4194304000 bytes",
-        "constant": "constant 0: no memory for a copy in C order, 4194304000 bytes",
+        "constant": "constant '0': no memory for a copy in C order, 4194304000 bytes",
         "output": "value 'layer1': no memory for an array of shape [25000, 1000], 100000000 bytes",
         "layers": "no memory for a run with these shapes: values between layers take ",
     }

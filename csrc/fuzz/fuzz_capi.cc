@@ -221,7 +221,7 @@ class Sequence {
 }  // namespace
 
 void One(const uint8_t* data, size_t size) {
-  constexpr int kMostSteps = 40;
+  constexpr int kMostSteps = 16;
   Sequence sequence({data, size});
   for (int step = 0; step < kMostSteps && sequence.left() > 0; ++step) sequence.Step();
 }
