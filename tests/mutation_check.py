@@ -136,11 +136,13 @@ def main() -> None:
     if broken:
         sys.exit(f"{broken} fails with every check in place")
     with ThreadPoolExecutor(options.jobs) as pool:
-        holders = list(pool.map(lambda place: held_by(tree, place), range(len(places))))
-    free = [place for place, holder in zip(places, holders, strict=True) if holder is None]
-    for place in free:
-        print(f"{place}: no test fails where this check is disabled")
-    print(f"mutation check: {len(places) - len(free)} of {len(places)} checks are held by a test")
+        holders = pool.map(lambda place: held_by(tree, place), range(len(places)))
+        free = 0
+        for place, holder in zip(places, holders, strict=True):
+            if holder is None:
+                free += 1
+                print(f"{place}: no test fails where this check is disabled", flush=True)
+    print(f"mutation check: {len(places) - free} of {len(places)} checks are held by a test")
     sys.exit(bool(free))
 
 
