@@ -2,6 +2,7 @@
 # make test   everything that guards a change (15 minutes on two cores)
 # make test-all   also the slow tests, stand-ins for other machines, sanitizers, a minute of each fuzz target and the aarch64 build under qemu
 # make fuzz   every fuzz target for MINUTES (default 10) each; what it finds and its inputs go to build/fuzz
+# make mutation   every check of the validator disabled in turn: some test must notice
 # make bench  benchmarks (on a quiet machine)
 # make peers  a race against other engines, installed into .venv (on a quiet machine; PEERS="--models resnet18 --threads 1,2")
 # make lint   ruff, mypy, import rules, clang-format
@@ -29,7 +30,7 @@ export CMAKE_GENERATOR := Ninja
 # holds (pyproject.toml, tool.scikit-build), `make cxx` the rest. Both must compile with the same flags.
 PACKAGE_FLAGS := -C cmake.define.PYQINFER_WERROR=ON
 
-.PHONY: demo test test-all fuzz bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
+.PHONY: demo test test-all fuzz mutation bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
@@ -45,6 +46,10 @@ test-all: test packages-all lint aarch64
 	$(BIN)/pytest -m slow
 	.ci/other-machines $(JOBS)
 	.ci/sanitizers $(JOBS)
+
+# Every check of the validator disabled, one at a time: half an hour on two cores.
+mutation: packages-test
+	$(PYTHON) tests/mutation_check.py --jobs $(JOBS)
 
 MINUTES := 10
 fuzz: packages-all python

@@ -173,6 +173,8 @@ MISTAKES = [
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--candidates", "4/4", "--out", "{work}/a.pqi"), "are for a budget"),
     (("quantize", "{work}/nets.py:net", "--input", "1x3x12x12", "--bits-in", "{work}/no.json", "--out", "{work}/a.pqi"), "no.json"),
     (("verify", "{work}/net.pqi", "--isa", "sse9"), "sse9"),
+    (("bench", "{work}/net.pqi", "--input", "100000x3x12x12", "--max-memory", "1"), "more than --max-memory (1048576 bytes)"),
+    (("profile", "{work}/net.pqi", "--input", "500x3x12x12", "--max-memory", "1"), "more than max_memory = 1048576"),
 ]
 
 

@@ -213,6 +213,7 @@ def torchao_quantizer(name: str) -> Any:
     return xnnpack.XNNPACKQuantizer().set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
 
 
+# Holds K2.
 def test_fallback_error_lists_the_float_layers_and_why() -> None:
     net, shape = NETS["plain"]
     data = batches_for(shape)
@@ -254,6 +255,7 @@ def test_samples_are_rows_of_the_examples_with_their_outputs(samples: int, expec
         ({"model": "net.pt"}, TypeError, "never|files can run code"),
     ],
 )
+# Holds K1.
 def test_misuse_of_convert_is_refused(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
     net, shape = NETS["plain"]
     arguments = {"model": net, "example_inputs": (batches_for(shape)[0],), **kwargs}

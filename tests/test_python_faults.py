@@ -78,6 +78,7 @@ print(failures)
 """
 
 
+# Holds H11.
 def test_every_call_survives_every_failed_allocation(tmp_path: Path) -> None:
     model = Path(__file__).parent.parent / "csrc" / "fuzz" / "corpus" / "container" / "tiny.pqi"
     arguments = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(model), str(tmp_path / "model.pqi")]

@@ -44,6 +44,7 @@ def damaged(layer: str, factor: float) -> Any:
 
 @pytest.mark.parametrize("layer", ["0", "2", "4"])
 @pytest.mark.parametrize("model", [net, quantized], ids=["float", "8/8"])
+# Holds K8.
 def test_the_first_layer_that_differs_is_named(model: Any, layer: str) -> None:
     graph = model()
     with damaged(layer, 0.5), pytest.raises(pq.ConversionError, match=f"on the examples layer '{layer}.*differs from torch"):

@@ -129,6 +129,7 @@ WRONG_CALLS: list[tuple[str, Callable[[pq.Session, Any], Any], type[Exception], 
 
 
 @pytest.mark.parametrize(("call", "error", "text"), [row[1:] for row in WRONG_CALLS], ids=[row[0] for row in WRONG_CALLS])
+# Holds A1, A2, A3, A4, A5, A6, A13, B1, B2, B4, B5, B6, B9, B14.
 def test_wrong_calls_raise_and_say_what_was_wrong(
     session: pq.Session, x: Any, call: Callable[[pq.Session, Any], Any], error: type[Exception], text: str
 ) -> None:
@@ -150,11 +151,13 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("options", "error", "text"), WRONG_OPTIONS, ids=[str(row[0]) for row in WRONG_OPTIONS])
+# Holds A15.
 def test_wrong_options_raise(model: pq.Model, options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         pq.Session(model, **options)
 
 
+# Holds I11.
 def test_an_isa_that_this_cpu_lacks_is_unsupported_and_never_run(model: pq.Model) -> None:
     lacking = {"reference", "avx2", "avx512vnni", "neon", "dotprod", "i8mm", "amx"} - set(pq.cpu_info()["isas"])
     assert lacking  # no CPU has both x86 and ARM instructions
@@ -191,6 +194,7 @@ def test_the_environment_chooses_the_isa_and_threads(model: pq.Model, monkeypatc
         pq.Session(model)
 
 
+# Holds I2.
 def test_every_isa_and_thread_count_gives_the_same_bits(model: pq.Model, x: Any) -> None:
     expected = pq.Session(model, threads=1, isa="reference")(x)
     for isa in pq.cpu_info()["isas"]:
@@ -222,6 +226,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+# Holds B11, B12, B13, B15, B16.
 def test_memory_layout_does_not_change_the_bits(session: pq.Session, x: Any, layout: Callable[[Any], Any]) -> None:
     assert same(session(layout(x)), session(x))
 
@@ -230,6 +235,7 @@ def test_splitting_the_batch_does_not_change_the_bits(session: pq.Session, x: An
     assert same(np.concatenate([session(x[i : i + 1]) for i in range(len(x))]), session(x))
 
 
+# Holds B7.
 def test_an_empty_batch_gives_an_empty_result(session: pq.Session, x: Any) -> None:
     assert session(x[:0]).shape == (0, 5)
 
@@ -244,6 +250,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize(("special", "equivalent"), VALUES.values(), ids=VALUES.keys())
+# Holds C1, C2, C3, C4, C5.
 def test_special_values(model: pq.Model, x: Any, special: float, equivalent: float) -> None:
     for isa in pq.cpu_info()["isas"]:
         session = pq.Session(model, threads=1, isa=isa)
@@ -268,6 +275,7 @@ def test_outputs_are_fresh_arrays(session: pq.Session, x: Any) -> None:
     assert same(first, kept)
 
 
+# Holds A7.
 def test_torch_in_torch_out(session: pq.Session, x: Any) -> None:
     torch = pytest.importorskip("torch")
     result = session(torch.from_numpy(x))
@@ -275,6 +283,7 @@ def test_torch_in_torch_out(session: pq.Session, x: Any) -> None:
     assert same(result.numpy(), session(x))
 
 
+# Holds I1.
 def test_many_threads_share_one_session(session: pq.Session, x: Any) -> None:
     inputs = [x * (i + 1) for i in range(8)]
     expected = [session(value) for value in inputs]
@@ -293,6 +302,7 @@ def test_many_threads_share_one_session(session: pq.Session, x: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+# Holds I4.
 def test_a_forked_child_runs_with_the_same_bits(session: pq.Session, x: Any) -> None:
     expected = session(x)
     pid = os.fork()
@@ -302,6 +312,7 @@ def test_a_forked_child_runs_with_the_same_bits(session: pq.Session, x: Any) -> 
     assert same(session(x), expected)
 
 
+# Holds A12.
 def test_models_are_not_pickled_or_copied(model: pq.Model) -> None:
     with pytest.raises(TypeError, match="save it with"):
         pickle.dumps(model)
@@ -320,11 +331,13 @@ def test_a_symbol_that_stands_twice_must_be_one_number() -> None:
     ("path", "error"),
     [(3, TypeError), ("", OSError), ("no/such/file.pqi", OSError), ("/", OSError), ("a" * 5000, OSError), ("a\0b", (ValueError, OSError))],
 )
+# Holds A14, H7.
 def test_load_refuses_what_is_no_file(path: Any, error: Any) -> None:
     with pytest.raises(error):
         pq.load(path)
 
 
+# Holds H10, H18.
 def test_save_and_load_give_the_same_file(model: pq.Model, tmp_path: Path) -> None:
     path = tmp_path / "modèle.pqi"
     model.save(path)

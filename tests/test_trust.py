@@ -51,6 +51,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kind", ["input", "constant", "output", "layers"])
+# Holds H13.
 def test_short_memory_raises_and_says_for_what(kind: str) -> None:
     program = """
         import json, os, resource, sys, numpy as np, pyqinfer as pq
@@ -80,13 +81,14 @@ def test_short_memory_raises_and_says_for_what(kind: str) -> None:
     assert done.returncode == 0, done.stderr
     expected = {
         "input": "input 'x': no memory for a copy in C order, 4194304000 bytes",
-        "constant": "constant 0: no memory for a copy in C order, 4194304000 bytes",
+        "constant": "constant '0': no memory for a copy in C order, 4194304000 bytes",
         "output": "value 'layer1': no memory for an array of shape [25000, 1000], 100000000 bytes",
         "layers": "no memory for a run with these shapes: values between layers take ",
     }
     assert done.stdout.startswith(expected[kind]), done.stdout + done.stderr
 
 
+# Holds B19.
 def test_a_run_takes_no_more_than_max_memory(golden: pq.Model) -> None:
     limited = pq.Session(golden, threads=1, run_options=pq.RunOptions(max_memory=1 << 20))
     np.testing.assert_array_equal(limited(X), pq.Session(golden, threads=1)(X))
@@ -105,6 +107,7 @@ class Interrupted(Exception):
     pass
 
 
+# Holds A18.
 def test_a_signal_ends_a_run_between_layers() -> None:
     session, x = pq.Session(chain(2000), threads=1), np.ones((2000, 1000), np.float32)
 
@@ -138,6 +141,7 @@ def test_a_cancel_flag_ends_a_run_and_can_be_taken_back() -> None:
 @pytest.mark.parametrize(
     "call", ["session(x)", "pq.Session(model, threads=1)", "pq.load(path)", "model.save(path)", "session.native.profile({'x': x}, 3)"]
 )
+# Holds I7.
 def test_the_process_ends_well_while_a_daemon_thread_runs(call: str, tmp_path: Path) -> None:
     program = f"""
         import sys, threading, time, numpy as np, pyqinfer as pq
@@ -236,6 +240,7 @@ BAD_RUNS: dict[str, tuple[Callable[[pq.Session], Any], type[Exception]]] = {
 
 
 @pytest.mark.parametrize("name", BAD_RUNS)
+# Holds A4, A14.
 def test_misuse_raises_the_documented_type(session: pq.Session, name: str) -> None:
     call, expected = BAD_RUNS[name]
     with pytest.raises(expected) as caught:
@@ -313,5 +318,6 @@ def test_the_extension_is_hardened() -> None:
     if platform.machine() == "x86_64":
         assert "x86 feature: SHSTK" in readelf("-n")
         assert Path(_core.__file__).read_bytes().count(b"\xf3\x0f\x1e\xfa") > 500  # endbr64, where indirect calls land
+    assert str(Path(__file__).parent.parent).encode() not in Path(_core.__file__).read_bytes()  # the place of a build changes no byte
     imported = {line.split()[7].split("@")[0] for line in symbols if len(line.split()) > 7 and line.split()[6] == "UND"}
     assert "__stack_chk_fail" in imported

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import venv
@@ -63,6 +65,15 @@ def test_runs_a_file_with_numpy_alone(environment: Path) -> None:
     assert GOLDEN
     for path in GOLDEN:
         run(python, "-c", RUN_FILE, path, cwd=environment)
+
+
+def test_the_wheel_says_what_is_in_it(environment: Path) -> None:
+    (sbom,) = (environment / "empty").rglob("pyqinfer-*.dist-info/sboms/pyqinfer.cdx.json")
+    document = json.loads(sbom.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    versions = {part["name"]: part.get("version") for part in document["components"]}
+    assert set(versions) >= {"nlohmann-json", "pybind11", "numpy"}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for name, version in versions.items() if name != "numpy")
 
 
 def test_find_package_works_on_the_wheel(environment: Path) -> None:

@@ -142,11 +142,26 @@ class Sequence {
     Require(pqi_session_isa(session) && pqi_session_warning(session) && pqi_session_layer_count(session) < 100, "a session", "");
   }
 
-  Arrays Inputs(size_t count) {
+  // Gives arrays as a model's file asks for, or any.
+  Arrays Inputs(size_t count, const pqi_model* model) {
     Arrays a;
     a.tensors.resize(count + 1);  // at least one, so that there is an address
-    for (pqi_tensor& t : a.tensors) {
+    for (size_t i = 0; i < a.tensors.size(); ++i) {
+      pqi_tensor& t = a.tensors[i];
       t = {};
+      pqi_port port = PQI_PORT_INIT;
+      if (model && pqi_model_input(model, i, &port, nullptr) == PQI_OK) {
+        t.dtype = port.dtype;
+        t.rank = port.rank;
+        t.bytes = port.dtype == PQI_U8 ? 1 : 4;
+        for (size_t d = 0; d < port.rank; ++d) {
+          t.shape[d] = port.shape[d] < 0 ? 1 + in_.Byte() % 9 : port.shape[d];
+          t.bytes *= static_cast<size_t>(t.shape[d]);
+        }
+        a.memory.emplace_back(t.bytes + 1, static_cast<uint8_t>(in_.Byte() & 3));
+        t.data = a.memory.back().data() + (in_.Byte() & 1);
+        continue;
+      }
       t.dtype = in_.Byte() % 8 == 7 ? static_cast<pqi_dtype>(Number(&in_)) : in_.Byte() > 200;
       t.rank = in_.Rarely(5) ? static_cast<size_t>(Number(&in_)) : in_.Byte() % 6;
       size_t bytes = t.dtype == PQI_U8 ? 1 : 4;
@@ -165,13 +180,16 @@ class Sequence {
 
   void Run() {
     pqi_session* const session = Any(sessions_);
-    const size_t inputs = in_.Rarely(15) ? static_cast<size_t>(Number(&in_)) & 15 : 1 + (in_.Byte() & 1);
-    const size_t outputs = in_.Rarely(15) ? static_cast<size_t>(Number(&in_)) & 15 : 1;
-    Arrays in = Inputs(inputs), out;
+    const pqi_model* const model = models_.empty() || in_.Rarely(80) ? nullptr : models_[in_.Byte() % models_.size()];
+    const size_t inputs = model            ? pqi_model_input_count(model)
+                          : in_.Rarely(15) ? static_cast<size_t>(Number(&in_)) & 15
+                                           : 1 + (in_.Byte() & 1);
+    const size_t outputs = model ? pqi_model_output_count(model) : in_.Rarely(15) ? static_cast<size_t>(Number(&in_)) & 15 : 1;
+    Arrays in = Inputs(inputs, model), out;
     out.tensors.resize(outputs + 1);
     size_t needed = 0;
     if (Check(pqi_session_run_bytes(session, in.tensors.data(), inputs, &needed, given_)) == PQI_OK && needed > kMostBytes) return;
-    const bool inferred = in_.Byte() & 1;
+    const bool inferred = model || (in_.Byte() & 1);
     if (inferred) {
       if (Check(pqi_session_infer(session, in.tensors.data(), inputs, out.tensors.data(), outputs, given_)) != PQI_OK) return;
     }
@@ -203,7 +221,7 @@ class Sequence {
 }  // namespace
 
 void One(const uint8_t* data, size_t size) {
-  constexpr int kMostSteps = 40;
+  constexpr int kMostSteps = 16;
   Sequence sequence({data, size});
   for (int step = 0; step < kMostSteps && sequence.left() > 0; ++step) sequence.Step();
 }

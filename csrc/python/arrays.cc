@@ -26,14 +26,15 @@ py::array RequireArray(const std::string& what, py::handle value, DType dtype) {
   return array;
 }
 
-py::array Contiguous(const std::string& what, const py::array& array) {
+py::array Contiguous(const char* kind, const std::string& name, const py::array& array) {
   if (array.flags() & py::array::c_style) return array;
   // py::array::ensure would hide numpy's error and give an object without an array.
   constexpr int kCContiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_, kPlain = py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_;
   PyObject* const copy = py::detail::npy_api::get().PyArray_FromAny_(array.ptr(), nullptr, 0, 0, kCContiguous | kPlain, nullptr);
   if (!copy) {
     if (PyErr_ExceptionMatches(PyExc_MemoryError))
-      PyErr_Clear(), Raise(NoMemory(what + ": no memory for a copy in C order, " + std::to_string(array.nbytes()) + " bytes"));
+      PyErr_Clear(), Raise(NoMemory(std::string(kind) + " " + Quoted(name) + ": no memory for a copy in C order, " +
+                                    std::to_string(array.nbytes()) + " bytes"));
     throw py::error_already_set();
   }
   return py::reinterpret_steal<py::array>(copy);
@@ -41,7 +42,7 @@ py::array Contiguous(const std::string& what, const py::array& array) {
 
 ConcreteShape ShapeOf(const py::array& array) { return ConcreteShape(array.shape(), array.shape() + array.ndim()); }
 
-py::array EmptyArray(const std::string& what, DType dtype, const ConcreteShape& shape) {
+py::array EmptyArray(const char* kind, const std::string& name, DType dtype, const ConcreteShape& shape) {
   const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
   try {
     if (dtype == DType::kF32) return py::array_t<float>(dims);
@@ -51,7 +52,8 @@ py::array EmptyArray(const std::string& what, DType dtype, const ConcreteShape& 
   }
   size_t bytes = DTypeSize(dtype);
   for (int64_t d : shape) bytes *= static_cast<size_t>(d);
-  Raise(NoMemory(what + ": no memory for an array of shape " + DimsText(shape) + ", " + std::to_string(bytes) + " bytes"));
+  Raise(NoMemory(std::string(kind) + " " + Quoted(name) + ": no memory for an array of shape " + DimsText(shape) + ", " +
+                 std::to_string(bytes) + " bytes"));
 }
 
 }  // namespace pqi::python

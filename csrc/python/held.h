@@ -8,8 +8,8 @@
 
 namespace pqi::python {
 
-// An object that its class has made. A subclass can use itself before it calls the __init__ of its class, and pybind11 would then give memory
-// that nobody has written: such an object is no argument of the right type (TypeError).
+// An object that its class has made. A subclass can use itself before it calls the __init__ of its class, and pybind11 would then give
+// memory that nobody has written: such an object is no argument of the right type (TypeError).
 template <typename T>
 class Held {
  public:

@@ -76,7 +76,7 @@ py::bytes WriteModel(const py::str& graph_json, const py::sequence& constants, c
     if (!py::isinstance<py::array>(item)) throw py::type_error("constant " + std::to_string(arrays.size()) + ": expected a numpy array");
     const auto array = py::reinterpret_borrow<py::array>(item);
     const ConstType type = TypeOfConstant(array, arrays.size());
-    arrays.push_back(Contiguous("constant " + std::to_string(arrays.size()), array));
+    arrays.push_back(Contiguous("constant", std::to_string(arrays.size()), array));
     const py::array& kept = arrays.back();
     logical.push_back({type, ShapeOf(kept), {static_cast<const uint8_t*>(kept.data()), static_cast<size_t>(kept.nbytes())}});
   }
@@ -89,7 +89,7 @@ py::bytes WriteModel(const py::str& graph_json, const py::sequence& constants, c
 // ---- codec
 
 py::bytes PackTrits(const py::array_t<int8_t, 0>& given) {
-  const py::array codes = Contiguous("codes", given);
+  const py::array codes = Contiguous("argument", "codes", given);
   // Packing reads codes more than once, so it reads a copy: another thread may change the caller's.
   const auto* first = static_cast<const int8_t*>(codes.data());
   const std::vector<int8_t> own(first, first + codes.size());

@@ -10,7 +10,7 @@ namespace py = pybind11;
 namespace pqi::python {
 
 std::vector<py::object> InInputOrder(const Model& model, const py::object& mapping) {
-  if (!PyMapping_Check(mapping.ptr()) || PyUnicode_Check(mapping.ptr()) || !py::hasattr(mapping, "keys")) {
+  if (!PyDict_Check(mapping.ptr()) && (!PyMapping_Check(mapping.ptr()) || !py::hasattr(mapping, "keys"))) {
     throw py::type_error(std::string("inputs: expected a mapping from names, got ") + Py_TYPE(mapping.ptr())->tp_name);
   }
   const py::dict items(mapping);

@@ -34,7 +34,7 @@ struct BoundInputs {
   // Copies the arrays that lie in another order.
   void Copy(const Graph& graph) {
     for (size_t i = 0; i < arrays.size(); ++i) {
-      arrays[i] = Contiguous("input " + Quoted(graph.inputs[i].name), arrays[i]);
+      arrays[i] = Contiguous("input", graph.inputs[i].name, arrays[i]);
       data.push_back(arrays[i].data());
     }
   }
@@ -85,7 +85,7 @@ py::dict RunSession(const Held<Session>& session, const py::object& inputs, cons
   py::dict result;
   for (size_t i = 0; i < wanted.size(); ++i) {
     const auto& [name, value] = wanted[i];
-    py::array array = EmptyArray("value " + Quoted(name), graph.values[value].dtype, bound.plan->shapes[value]);
+    py::array array = EmptyArray("value", name, graph.values[value].dtype, bound.plan->shapes[value]);
     targets[i].data = array.mutable_data();
     result[py::str(name)] = std::move(array);
   }

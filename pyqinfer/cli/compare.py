@@ -39,7 +39,9 @@ def command(
     session = Session(load_pqi(model), threads=1, isa=isa, run_options=run_limits(max_memory))
     module = load_reference(torch_model)
     arrays = (
-        load_arrays(data, list(session.model.inputs)) if data is not None else random_inputs(model_input_shapes(session.model, input), seed)
+        load_arrays(data, list(session.model.inputs))
+        if data is not None
+        else random_inputs(model_input_shapes(session.model, input), seed, session.run_options)
     )
     report = compare(module, session, arrays)
     print_report(report, output)

@@ -36,4 +36,4 @@ def command(
 ) -> None:
     """Show how long each layer takes and how it is executed."""
     session = Session(load_pqi(model), threads=threads, isa=isa, algorithm=algorithm, fip=fip, run_options=run_limits(max_memory))
-    print_report(profile(session, random_inputs(model_input_shapes(session.model, input), seed), repeat), output)
+    print_report(profile(session, random_inputs(model_input_shapes(session.model, input), seed, session.run_options), repeat), output)

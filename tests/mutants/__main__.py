@@ -12,7 +12,7 @@ parser.add_argument("--seconds", type=float, default=60)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--least", type=int, default=1000, help="fewer mutants are a failure")
 parser.add_argument("--findings", type=Path, default=Path("build/fuzz"), help="folder for a file that was not handled as documented")
-parser.add_argument("--write-seeds", type=Path, help="only write the valid files that mutants come from to this folder (csrc/fuzz/corpus/ops)")
+parser.add_argument("--write-seeds", type=Path, help="only write the files that mutants come from (to csrc/fuzz/corpus/ops)")
 options = parser.parse_args()
 
 if options.write_seeds:

@@ -92,6 +92,7 @@ TEST_F(CApi, InfersOutputs) {
   out_[0].bytes = sizeof y_;
 }
 
+// Holds J4.
 TEST_F(CApi, AnEmptyBatchNeedsNoMemory) {
   pqi_tensor in = {PQI_F32, 2, {0, 4}, nullptr, 0};
   pqi_tensor out[2] = {{PQI_F32, 0, {0}, nullptr, 0}, {PQI_F32, 0, {0}, nullptr, 0}};
@@ -99,6 +100,7 @@ TEST_F(CApi, AnEmptyBatchNeedsNoMemory) {
   EXPECT_EQ(out[0].shape[0], 0);
 }
 
+// Holds J11.
 TEST_F(CApi, BytesMayGoAwayAfterLoading) {
   pqi_model* model = nullptr;
   std::vector<uint8_t> misaligned(bytes_.size() + 1);
@@ -124,6 +126,7 @@ void PrintTo(const Misuse& row, std::ostream* out) { *out << row.name; }
 
 class CApiMisuse : public CApi, public testing::WithParamInterface<Misuse> {};
 
+// Holds J1, J2, J3.
 TEST_P(CApiMisuse, GivesAStatusAndAMessage) {
   const Misuse& row = GetParam();
   pqi_tensor out[2] = {out_[0], out_[1]};
@@ -332,6 +335,7 @@ TEST_F(CApi, FreeingNothingIsFine) {
   EXPECT_EQ(pqi_session_layer_count(nullptr), 0u);
 }
 
+// Holds G22.
 TEST_F(CApi, BoundsTheMemoryOfARun) {
   size_t bytes = 0;
   ASSERT_EQ(pqi_session_run_bytes(session_, &in_, 1, &bytes, &error_), PQI_OK) << error_.message;
@@ -346,6 +350,7 @@ TEST_F(CApi, BoundsTheMemoryOfARun) {
   EXPECT_EQ(y_[0], 15);
 }
 
+// Holds J7.
 TEST_F(CApi, EndsARunThatIsCancelled) {
   int layers = 0;
   pqi_run_options options = PQI_RUN_OPTIONS_INIT;

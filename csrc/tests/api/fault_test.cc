@@ -134,6 +134,7 @@ class Faults : public testing::TestWithParam<int> {
   }
 };
 
+// Holds H11.
 TEST_P(Faults, OfMemoryAreReportedByEveryCall) {
   pqi_session_options options = PQI_SESSION_OPTIONS_INIT;
   options.threads = GetParam();

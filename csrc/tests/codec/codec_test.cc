@@ -130,6 +130,7 @@ struct Malformed {
   Bytes bytes;
 };
 
+// Holds D12, D13.
 TEST(CodecMalformed, UnusedBitsAndImpossibleBytesAreRefused) {
   const Malformed rows[] = {
       {"nibble", 1, {0x10}},       {"nibble", 3, {0x00, 0xF7}}, {"trit5", 5, {243}},   {"trit5", 5, {255}},   {"trit5", 1, {3}},

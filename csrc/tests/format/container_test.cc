@@ -245,6 +245,7 @@ struct HashRow {
   Code code;
 };
 
+// Holds F26.
 TEST(Container, ChecksHashesOfTensors) {
   const Bytes file = SmallFile();
   const std::string header = HeaderText(file);
@@ -269,6 +270,7 @@ TEST(Container, ChecksHashesOfTensors) {
   }
 }
 
+// Holds F16.
 TEST(Container, RefusesPaddingThatIsNotZero) {  // F16
   const Bytes file = SmallFile();
   Bytes data = DataPart(file);
@@ -282,6 +284,7 @@ TEST(Container, RefusesPaddingThatIsNotZero) {  // F16
   EXPECT_EQ(Read(FileAround(header, data)).code(), Code::kModelFormat);
 }
 
+// Holds F21.
 TEST(Container, RefusesTooManyTensorsAndTokens) {  // F21
   const Bytes file = SmallFile();
   std::string many = HeaderText(file);
@@ -308,6 +311,7 @@ struct PreludeRow {
 
 void SetN(Bytes* file, uint64_t n) { std::memcpy(file->data(), &n, 8); }
 
+// Holds F7.
 TEST(Container, RefusesBadSizesAndHeaderLengths) {
   const uint64_t size = SmallFile().size();
   std::vector<PreludeRow> rows = {
@@ -401,6 +405,7 @@ struct ForeignRow {
   const char* hint;
 };
 
+// Holds F29, F30.
 TEST(Container, SaysWhatAForeignFileIs) {  // F27, F29, F30
   using namespace std::string_literals;
   const ForeignRow rows[] = {

@@ -99,6 +99,7 @@ struct Row {
   bool replaced;  // whether the target is then the new file
 };
 
+// Holds H12.
 TEST_F(FaultTest, ASaveThatFailsLeavesTheOldFileAndNoOther) {
   const Row rows[] = {
       {"fchmod", 1, EPERM, EPERM, false},
@@ -131,6 +132,7 @@ TEST_F(FaultTest, ASaveThatFailsLeavesTheOldFileAndNoOther) {
   }
 }
 
+// Holds H12.
 TEST_F(FaultTest, AReadThatFailsSaysSo) {
   struct {
     int at, error;

@@ -68,6 +68,7 @@ TEST_F(FileTest, SavesAndReadsBack) {
   EXPECT_EQ(EntryCount(), 1u);
 }
 
+// Holds H6.
 TEST_F(FileTest, ReadRefusesWhatIsNoRegularFileWithoutBlocking) {
   const fs::path fifo = dir_ / "fifo", socket_path = dir_ / "s";
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
@@ -86,6 +87,7 @@ TEST_F(FileTest, ReadRefusesWhatIsNoRegularFileWithoutBlocking) {
   ::close(fd);
 }
 
+// Holds H7.
 TEST_F(FileTest, ReadReportsWhyOpenFailed) {
   EXPECT_EQ(ReadModelFile((dir_ / "absent").string()).status().os_error(), ENOENT);
   EXPECT_EQ(ReadModelFile("").status().os_error(), ENOENT);
@@ -111,6 +113,7 @@ TEST_F(FileTest, ReadRefusesAHugeForeignFileWithoutReadingIt) {
   EXPECT_EQ(ReadModelFile(target_.string()).status().code(), Code::kModelFormat);
 }
 
+// Holds H4.
 TEST_F(FileTest, SaveRefusesTargetsThatAreNoFile) {
   const fs::path fifo = dir_ / "fifo";
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
@@ -122,6 +125,7 @@ TEST_F(FileTest, SaveRefusesTargetsThatAreNoFile) {
   EXPECT_EQ(EntryCount(), 1u);
 }
 
+// Holds H4.
 TEST_F(FileTest, SaveFollowsSymbolicLinks) {
   const fs::path real = dir_ / "real.pqi", link = dir_ / "link", chain = dir_ / "chain", loop = dir_ / "loop";
   Spill(real, old_);
@@ -140,6 +144,7 @@ TEST_F(FileTest, SaveFollowsSymbolicLinks) {
   EXPECT_TRUE(fs::is_symlink(dangling));
 }
 
+// Holds H4.
 TEST_F(FileTest, SaveLeavesOtherHardLinksAlone) {
   Spill(target_, old_);
   fs::create_hard_link(target_, dir_ / "other");
@@ -148,6 +153,7 @@ TEST_F(FileTest, SaveLeavesOtherHardLinksAlone) {
   EXPECT_EQ(Slurp(dir_ / "other"), old_);
 }
 
+// Holds H19.
 TEST_F(FileTest, SaveKeepsTheModeOfTheFileReplacedElseTheUmask) {
   struct stat info;
   const mode_t before = ::umask(077);
@@ -180,6 +186,7 @@ int InChild(Body body) {
 }
 
 // Runs in a process of an ordinary user, because root may write everywhere.
+// Holds H3.
 TEST_F(FileTest, SaveIntoAReadOnlyDirectoryFailsCleanly) {
   Spill(target_, old_);
   ASSERT_EQ(::chmod(dir_.c_str(), 0555), 0);
@@ -195,6 +202,7 @@ TEST_F(FileTest, SaveIntoAReadOnlyDirectoryFailsCleanly) {
 }
 
 // A file size limit gives short writes and then EFBIG, just where a full disk gives ENOSPC.
+// Holds H2.
 TEST_F(FileTest, SaveOntoAFullDiskKeepsTheOldFile) {
   Spill(target_, old_);
   const int error = InChild([this] {
@@ -209,6 +217,7 @@ TEST_F(FileTest, SaveOntoAFullDiskKeepsTheOldFile) {
   EXPECT_EQ(EntryCount(), 1u);
 }
 
+// Holds H7.
 TEST_F(FileTest, SaveWithoutFileDescriptorsFailsCleanly) {
   Spill(target_, old_);
   const int error = InChild([this] {
@@ -222,6 +231,7 @@ TEST_F(FileTest, SaveWithoutFileDescriptorsFailsCleanly) {
   EXPECT_EQ(EntryCount(), 1u);
 }
 
+// Holds H1.
 TEST_F(FileTest, AKilledSaveLeavesTheOldFileOrTheNew) {
   const Bytes large_old = ModelOf(2'000'000, 3), large_new = ModelOf(2'000'000, 4);
   ASSERT_TRUE(Save(large_old).ok());
@@ -270,6 +280,7 @@ TEST_F(FileTest, SaveSweepsOldTemporariesOfDeadProcessesOnly) {
   for (const auto& row : rows) EXPECT_EQ(fs::exists(dir_ / row.name), !row.swept) << row.name;
 }
 
+// Holds H8.
 TEST_F(FileTest, AFileThatChangesWhileItIsReadGivesTheFileOrACleanError) {  // H8
   Spill(target_, new_);
   const pid_t writer = ::fork();
@@ -288,6 +299,7 @@ TEST_F(FileTest, AFileThatChangesWhileItIsReadGivesTheFileOrACleanError) {  // H
   ::waitpid(writer, nullptr, 0);
 }
 
+// Holds H5.
 TEST_F(FileTest, TwoProcessesMaySaveTheSamePathWhileAThirdReads) {
   ASSERT_TRUE(Save(old_).ok());
   pid_t writers[2];

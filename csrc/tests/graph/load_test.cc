@@ -55,6 +55,7 @@ class DamageTest : public ::testing::Test {
   const Bytes file_ = ToyFile();
 };
 
+// Holds F1, F2, F3.
 TEST_F(DamageTest, EveryTruncationIsRefused) {
   ASSERT_LT(file_.size(), 4096u);
   for (size_t keep = 0; keep < file_.size(); ++keep) {
@@ -62,6 +63,7 @@ TEST_F(DamageTest, EveryTruncationIsRefused) {
   }
 }
 
+// Holds F4.
 TEST_F(DamageTest, EverySingleBitFlipIsRefused) {
   Bytes changed = file_;
   for (size_t at = 0; at < file_.size(); ++at) {
@@ -73,6 +75,7 @@ TEST_F(DamageTest, EverySingleBitFlipIsRefused) {
   }
 }
 
+// Holds F5.
 TEST_F(DamageTest, EveryByteOverwrittenIsRefused) {
   Bytes changed = file_;
   for (size_t at = 0; at < file_.size(); ++at) {
@@ -95,6 +98,7 @@ TEST_F(DamageTest, EveryMissingOrDoubledByteIsRefused) {
   }
 }
 
+// Holds F6, F34.
 TEST_F(DamageTest, TrailingBytesAreRefused) {
   for (size_t extra : {1, 64, 4096}) {
     Bytes longer = file_;
@@ -112,6 +116,7 @@ struct ContentsRow {
   std::function<void(ToyConstants*)> change;
 };
 
+// Holds D1, D2, D3, D4, D5, D6.
 TEST(LoadContents, RefusesBadNumbers) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
   std::vector<ContentsRow> rows = {

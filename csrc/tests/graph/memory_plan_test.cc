@@ -220,6 +220,7 @@ TEST(MemoryPlan, GivesEqualPlansForEqualInput) {
   EXPECT_EQ(a.value_offset, b.value_offset);
 }
 
+// Holds G22.
 TEST(MemoryPlan, RefusesWhatDoesNotFitTheAddressSpace) {  // G22
   Case c = Chain(3, 1);
   c.shapes[1] = c.shapes[2] = {int64_t{1} << 62, 3};

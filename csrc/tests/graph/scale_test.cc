@@ -82,7 +82,8 @@ TEST(Scale, AValueMayHaveTenThousandReaders) {  // G18
   EXPECT_TRUE(loaded.ok()) << loaded.status().message();
 }
 
-TEST(Scale, SharedSubgraphsTakeLinearTime) {  // G24: 2^2000 paths from input to output
+// Holds G24.
+TEST(Scale, SharedSubgraphsTakeLinearTime) {  // of 2^2000 paths from input to output
   std::string values, list;
   for (size_t i = 1; i <= 2000; ++i) {
     const char* separator = i == 1 ? "" : ",";

@@ -54,6 +54,7 @@ struct CallRow {
   const char* message;
 };
 
+// Holds B5, B6.
 TEST(Shapes, RefusesTheCallersShapesWithBothShapesInTheMessage) {
   const Graph graph = SymbolicGraph();
   const CallRow rows[] = {

@@ -143,6 +143,7 @@ ConvShape Linear(int64_t rows, int64_t inputs, int64_t outputs) {
   return s;
 }
 
+// Holds E9.
 TEST_P(ConvTest, CodesEqualReferenceOnRandomShapes) {
   for (int i = 0; i < 400; ++i) CheckU8(RandomShape());
 }
@@ -234,6 +235,7 @@ TEST_P(ConvTest, BandsOfLinesJoinSeamlessly) {
   }
 }
 
+// Holds E9.
 TEST_P(ConvTest, AWindowEntirelyInThePaddingIsZero) {
   ConvShape s;
   s.h = s.w = 2;

@@ -93,6 +93,7 @@ TEST_P(LowBitTest, EqualsReferenceOnRandomShapes) {
   }
 }
 
+// Holds E5, E6.
 TEST_P(LowBitTest, EqualsReferenceAtTheEndsOfTheRanges) {
   const std::vector<Fill> fills = {Fill::kLargest, Fill::kLeast, Fill::kAlternating};
   for (const auto& [algorithm, ranges] : Cases()) {

@@ -11,6 +11,7 @@ namespace {
 namespace ref = kernels::reference;
 using kernels::PoolShape;
 
+// Holds C6.
 TEST(ReferenceQuantize, RoundsHalfToEvenAfterClamping) {
   struct {
     float x;
@@ -121,6 +122,7 @@ TEST(ReferenceConv, OutputSizeFollowsStrideDilationAndPadding) {
   EXPECT_EQ(s.rows(), 72);
 }
 
+// Holds E13.
 TEST(ReferenceMaxPool, IgnoresPaddingAndPassesNan) {
   PoolShape s;
   s.w = 3;
@@ -141,6 +143,7 @@ TEST(ReferenceMaxPool, IgnoresPaddingAndPassesNan) {
   EXPECT_EQ(max_f32[3], -1.0f);
 }
 
+// Holds E12.
 TEST(ReferenceAvgPool, CountsByCountIncludePad) {
   PoolShape s;
   s.w = 3;

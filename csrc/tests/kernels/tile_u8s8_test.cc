@@ -165,6 +165,7 @@ class TileU8S8Test : public KernelTest {
   }
 };
 
+// Holds E8.
 TEST_P(TileU8S8Test, EqualsReferenceForEveryHeightAndWidth) {
   Random random(1);
   for (int64_t m = 1; m <= set->u8s8.mr; ++m) {
@@ -177,6 +178,7 @@ TEST_P(TileU8S8Test, EqualsReferenceForEveryHeightAndWidth) {
   }
 }
 
+// Holds E7.
 TEST_P(TileU8S8Test, EqualsReferenceForEveryDepth) {
   Random random(2);
   std::vector<int64_t> depths(67);
@@ -225,6 +227,7 @@ TEST_P(TileU8S8Test, ClampsBySaturationWhereTheCallerAllowsIt) {
   }
 }
 
+// Holds D14, E1, E2, C7, C8, C10.
 TEST_P(TileU8S8Test, NeverSaturatesAtExtremeOperands) {
   struct Extreme {
     const char* name;

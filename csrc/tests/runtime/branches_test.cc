@@ -128,6 +128,7 @@ TEST(Branches, EveryAlgorithmGivesTheReferencesBits) {
   EXPECT_TRUE(ran > 0 || !CpuSupports(Isa::kAvx2));
 }
 
+// Holds E15.
 TEST(Branches, NeitherThePlanOfMemoryNorWhatACallerAsksForMatters) {
   const Network net = MakeNetwork(17, 8);
   const auto reuse = MakeSession(net.model, 2, "auto"), apart = MakeSession(net.model, 2, "auto", ArenaReuse::kNoReuse);

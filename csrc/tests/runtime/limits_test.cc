@@ -69,6 +69,7 @@ TEST_F(Limits, MemoryIsBoundedToTheByte) {
   EXPECT_NE(status.message().find("layer 'n0'"), std::string::npos) << status.message();
 }
 
+// Holds B19.
 TEST_F(Limits, ShapesOfAnySizeAreRefusedBeforeAnythingIsAllocated) {
   const std::vector<ConcreteShape> shapes{{int64_t{1} << 30, 8}};  // 2^35 bytes per value
   const auto plan = session_->PlanFor(shapes).value();
@@ -80,6 +81,7 @@ TEST_F(Limits, ShapesOfAnySizeAreRefusedBeforeAnythingIsAllocated) {
   EXPECT_EQ(session_->CheckMemory(*plan, {}, options).code(), Code::kNoMemory);
 }
 
+// Holds J7.
 TEST_F(Limits, ARunEndsBeforeTheLayerAtWhichItIsCancelled) {
   for (int at = 0; at < 3; ++at) {
     EachLayer each{[&](int layer) { return layer == at; }};

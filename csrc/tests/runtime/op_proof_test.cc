@@ -28,6 +28,7 @@ void ExpectRefused(const Result<std::shared_ptr<const Model>>& model, const char
   EXPECT_NE(model.status().message().find(message), std::string::npos) << model.status().message();
 }
 
+// Holds E3, E4.
 TEST(Proofs, AnAccumulatorMayReachInt32MaxAndNoMore) {
   EXPECT_TRUE(LinearOf(65793, -128, 0, 1, 0.01f, 0.1f).ok());  // 65793 * 128 * 255 = 2147483520
   ExpectRefused(LinearOf(65794, -128, 0, 1, 0.01f, 0.1f), "channel 0");
@@ -42,6 +43,7 @@ TEST(Proofs, TheBaseCounts) {
   ExpectRefused(LinearOf(100, 1, 0, 1, 0.01f, 0.1f, {INT32_MIN}), "accumulator");
 }
 
+// Holds D7.
 TEST(Proofs, ScaleProductsAreNormal) {
   const float tiny = std::ldexp(1.0f, -100);
   EXPECT_TRUE(LinearOf(4, 1, 0, 1, -0.5f, 0.1f).ok());  // BatchNorm may turn a scale negative

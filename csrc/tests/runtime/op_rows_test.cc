@@ -225,6 +225,7 @@ void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 class BrokenNode : public testing::TestWithParam<Row> {};
 
+// Holds D10, G8, G10, G11, G12, G14, G19, G20.
 TEST_P(BrokenNode, IsRefused) {
   const Row& row = GetParam();
   const ModelBuilder builder = row.base();
@@ -271,6 +272,8 @@ const Row kRows[] = {
     {"reshape_two_unknown", Reshape, R"(["N",30,"?"])", R"(["?",30,"?"])", "one"},
     {"reshape_product", Reshape, R"(["N",30,"?"])", R"(["N",31,"?"])", "cannot reshape"},
     {"reshape_product_without_unknown", Reshape, R"(["N",30,"?"])", R"(["N",30,5])", "cannot reshape"},
+    {"reshape_to_nine_dimensions", Reshape, R"(["N",30,"?"])", R"(["N",30,"?",1,1,1,1,1,1])", "at most 8 entries"},
+    {"embedding_of_rank_8", Embedding, R"("dtype":"i32","shape":["N")", R"("dtype":"i32","shape":[1,1,1,1,1,1,"N")", "at most 7"},
     {"reshape_zero", Reshape, R"(["N",30,"?"])", R"(["N",0,"?"])", "'shape'"},
     {"reshape_overflow", Reshape, R"(["N",30,"?"])", R"(["N",2147483647,2147483647,2147483647])", "cannot reshape"},
     {"reshape_unknown_symbol", Reshape, R"(["N",30,"?"])", R"(["M",30,"?"])", "'M'"},

@@ -77,6 +77,7 @@ class SessionTest : public testing::Test {
   std::vector<std::vector<uint8_t>> expected_;
 };
 
+// Holds I2.
 TEST_F(SessionTest, EveryIsaAndThreadCountGivesTheSameBits) {
   for (Isa isa : AvailableIsas()) {
     for (int threads : {1, 2, 3, 4, 9}) {
@@ -97,6 +98,7 @@ TEST_F(SessionTest, SplittingTheBatchGivesTheSameBits) {
   EXPECT_EQ(joined, expected_);
 }
 
+// Holds B16.
 TEST_F(SessionTest, AlignmentOfTheCallersMemoryDoesNotMatter) {
   const auto session = MakeSession(model_, 2, "auto");
   const std::vector<ConcreteShape> shapes{InputShape(5)};
@@ -117,6 +119,7 @@ TEST_F(SessionTest, AlignmentOfTheCallersMemoryDoesNotMatter) {
   }
 }
 
+// Holds I1.
 TEST_F(SessionTest, ManyThreadsShareOneSession) {
   const auto session = MakeSession(model_, 3, "auto");
   std::atomic<int> wrong{0};
@@ -135,6 +138,7 @@ TEST_F(SessionTest, ManyThreadsShareOneSession) {
   EXPECT_EQ(wrong, 0);
 }
 
+// Holds E15.
 TEST_F(SessionTest, APlanWithoutReuseGivesTheSameBitsInMoreMemory) {
   const auto reuse = MakeSession(model_, 1, "auto"), shadow = MakeSession(model_, 1, "auto", ArenaReuse::kNoReuse);
   EXPECT_EQ(Run(reuse.get(), x_.data(), 5), expected_);
@@ -151,6 +155,7 @@ TEST_F(SessionTest, CapturingChangesNothing) {
   EXPECT_EQ(all.captured[2], expected_[1]);
 }
 
+// Holds C5, I10.
 TEST_F(SessionTest, TheCallersFloatingPointModeNeitherMattersNorChanges) {
   const auto session = MakeSession(model_, 2, "auto");
   for (int mode : {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO}) {
@@ -184,6 +189,7 @@ TEST_F(SessionTest, AnEmptyBatchGivesEmptyOutputs) {
 }
 
 #if !defined(__SANITIZE_THREAD__)
+// Holds I4.
 TEST_F(SessionTest, AForkedChildRunsAndCloses) {
   auto session = MakeSession(model_, 4, "auto");
   ASSERT_EQ(Run(session.get(), x_.data(), 5), expected_);
@@ -275,6 +281,7 @@ TEST_F(SessionTest, CodesOutsideTheInputsRangeAreRefused) {
   }
 }
 
+// Holds G21.
 TEST(Indices, OutsideTheSmallestTableOfAnInputAreRefusedBeforeAnythingRuns) {
   ModelBuilder b;
   const int x = b.AddIndices("words", R"("N")");

@@ -64,6 +64,7 @@ TEST(Views, AnInputOfTheGraphIsCopied) {
   EXPECT_EQ(Concats(&m, {m.Concat({m.x, m.Conv(m.x, 5)})}), Texts{"copy: data movement, input 1 in place"});
 }
 
+// Holds E14.
 TEST(Views, CodesThatTheConcatChangesAreCopied) {
   for (const auto& [zero_point, qmin, qmax, scale, kept] :
        {std::tuple<int, int, int, float, bool>{3, 1, 250, 0.05f, true}, {4, 0, 255, 0.05f, false}, {3, 0, 255, 0.06f, false}}) {
