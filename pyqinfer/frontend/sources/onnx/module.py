@@ -1,0 +1,188 @@
+"""An ONNX graph as a torch module: each operation is a submodule under its name, and runs by its row of the table."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend.sources.onnx.call import Call, Handler, check_count, to_tensor
+from pyqinfer.frontend.sources.onnx.graph import Initializer, OnnxGraph, Operation, Port
+from pyqinfer.frontend.sources.onnx.table import REFUSED, TABLE
+from pyqinfer.frontend.sources.onnx.values import Const, Value, as_tensor
+from pyqinfer.frontend.values import NotSupportedHere
+
+_INPUT_TYPES = {"float": torch.float32, "float16": torch.float32, "bfloat16": torch.float32, "int64": torch.int64, "int32": torch.int32}
+_KINDS = {torch.float32: "float", torch.int64: "int64", torch.int32: "int32", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool"}
+# What an open dimension is in inputs that nobody gave, by its place in an input of rank 4, and in others.
+_BATCH, _IMAGE, _LENGTH = 2, 64, 16
+_MOST_INPUT = 1 << 26
+
+
+class OnnxModule(nn.Module):
+    """Runs a graph; returns a dictionary of its outputs by name.
+
+    Args:
+        graph: what was read. Operations of constants are computed here, once.
+
+    Raises:
+        UnsupportedError: every operation that no row knows, and inputs of types that the engine does not take.
+    """
+
+    def __init__(self, graph: OnnxGraph) -> None:
+        super().__init__()
+        unknown = [f"{op.describe()}: {problem}" for op in graph.operations if (problem := _problem_of(op))]
+        kinds = [f"input {port.name}: of type {port.kind}" for port in graph.inputs if port.kind not in _INPUT_TYPES]
+        _refuse(unknown + kinds)
+        self.inputs, self.outputs = tuple(graph.inputs), tuple(graph.outputs)
+        self.examples: tuple[Tensor, ...] | None = None
+        self._plan: list[tuple[Operation, str]] = []
+        self._constants: dict[str, tuple[Initializer, str]] = {}
+        for name, initializer in graph.constants.items():
+            self._keep(name, initializer)
+        folded = FakeTensorMode()
+        for operation in graph.operations:
+            if not self._fold(operation, folded):
+                self._plan.append((operation, self._add_node(operation)))
+
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, of inputs in the graph's order."""
+        env: dict[str, Value] = {port.name: x for port, x in zip(self.inputs, inputs, strict=True)}
+        env |= {name: self._constant(name) for name in self._constants}
+        env[""] = None
+        for operation, path in self._plan:
+            results = self.get_submodule(path)(*[env[name] for name in operation.inputs])
+            results = results if isinstance(results, tuple) else (results,)
+            if len(results) < len([name for name in operation.outputs if name]):
+                raise UnsupportedError(f"{operation.describe()}: its output {len(results)} ({operation.outputs[len(results)]})")
+            env.update(zip(operation.outputs, results, strict=False))
+        outputs = {}
+        for port in self.outputs:
+            try:
+                outputs[port.name] = to_tensor(env[port.name])
+            except NotSupportedHere as reason:
+                raise UnsupportedError(f"output {port.name!r}: {reason}") from None
+        return outputs
+
+    def example_inputs(self, seed: int = 0) -> tuple[Tensor, ...]:
+        """Inputs of the shapes that the file states, with small sizes where it leaves them open. Raises UnsupportedError."""
+        generator = torch.Generator().manual_seed(seed)
+        named: dict[str, int] = {}
+        return tuple(self._example(port, named, generator) for port in self.inputs)
+
+    def _example(self, port: Port, named: dict[str, int], generator: torch.Generator) -> Tensor:
+        if port.shape is None:
+            raise UnsupportedError(f"input {port.name!r} has no shape in the file: pass example_inputs")
+        sizes = []
+        for axis, dim in enumerate(port.shape):
+            size = _BATCH if axis == 0 else _IMAGE if len(port.shape) == 4 and axis > 1 else _LENGTH
+            sizes.append(dim if isinstance(dim, int) else size if dim is None else named.setdefault(dim, size))
+        if np.prod([float(n) for n in sizes]) > _MOST_INPUT:
+            raise UnsupportedError(f"input {port.name!r} of shape {sizes} has more than {_MOST_INPUT} elements")
+        kind = _INPUT_TYPES[port.kind]
+        # Small numbers are in the range of any table that they index.
+        return torch.randn(sizes, generator=generator) if kind == torch.float32 else torch.randint(0, 2, sizes, generator=generator, dtype=kind)
+
+    def _keep(self, name: str, initializer: Initializer) -> None:
+        buffer = f"constant_{len(self._constants)}"
+        self.register_buffer(buffer, as_tensor(initializer.array))
+        self._constants[name] = (initializer, buffer)
+
+    def _constant(self, name: str) -> Const:
+        initializer, buffer = self._constants[name]
+        return Const(initializer.array, initializer.kind, self.get_buffer(buffer))
+
+    def _fold(self, operation: Operation, mode: FakeTensorMode) -> bool:
+        """Whether the operation has constants only and its results became constants."""
+        if not all(name in self._constants or not name for name in operation.inputs):
+            return False
+        constants = [self._constant(name) if name else None for name in operation.inputs]
+        with mode, torch.no_grad():
+            fakes = [c and Const(c.array, c.kind, mode.from_tensor(c.tensor)) for c in constants]
+            for result in _results(operation, fakes):
+                if isinstance(result, Tensor):
+                    check_count(result.shape)
+                elif not isinstance(result, Initializer):
+                    return False
+        with torch.no_grad():
+            for name, result in zip(operation.outputs, _results(operation, constants), strict=False):
+                if isinstance(result, Tensor):
+                    result = Initializer(result.detach().contiguous().numpy().copy(), _KINDS.get(result.dtype, "int64"))
+                if name:
+                    self._keep(name, result)
+        return True
+
+    def _add_node(self, operation: Operation) -> str:
+        """Put the operation's module under a path made of its name; returns the path."""
+        parts = [re.sub(r"\W", "_", part) for part in re.split(r"[./:]+", operation.name) if part] or [operation.op]
+        parent: nn.Module = self
+        path = ""
+        for part in parts[:-1]:
+            name = _free(parent, part)
+            if name not in parent._modules:
+                parent.add_module(name, nn.Module())
+            parent = parent.get_submodule(name)
+            path += f"{name}."
+        last = _free(parent, parts[-1])
+        while last in parent._modules:
+            last += "_"
+        parent.add_module(last, OnnxNode(operation))
+        return path + last
+
+
+class OnnxNode(nn.Module):
+    """One operation."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, *operands: Value) -> Any:
+        """What the operation's outputs stand for."""
+        return _run(self.operation, operands)
+
+
+def _run(operation: Operation, operands: Any) -> Any:
+    try:
+        return _handler(operation)(Call(operation, operands))
+    except NotSupportedHere as reason:
+        _refuse([f"{operation.describe()}: {reason}"])
+    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError) as error:
+        _refuse([f"{operation.describe()}: its operands or attributes do not fit one another ({str(error).splitlines()[0] if str(error) else error!r})"])
+
+
+def _results(operation: Operation, operands: Any) -> tuple[Any, ...]:
+    try:
+        results = _run(operation, operands)
+    except RuntimeError as error:  # what torch raises for shapes that do not fit
+        if isinstance(error, NotImplementedError):
+            raise
+        _refuse([f"{operation.describe()}: its operands do not fit one another ({str(error).splitlines()[0]})"])
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _handler(operation: Operation) -> Handler:
+    return TABLE[(operation.domain, operation.op)]
+
+
+def _problem_of(operation: Operation) -> str:
+    key = (operation.domain, operation.op)
+    return "" if key in TABLE else REFUSED.get(key, "no such operation in the engine")
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        raise UnsupportedError(f"{len(problems)} operation(s) cannot be converted:{lines}")
+
+
+def _free(parent: nn.Module, name: str) -> str:
+    """``name``, changed where torch's modules have something else under it."""
+    while hasattr(parent, name) and name not in parent._modules:
+        name += "_"
+    return name
