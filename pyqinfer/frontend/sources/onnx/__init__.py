@@ -7,6 +7,7 @@ files of ``ops`` hold by family, and ``tracing`` exports it with the sizes open 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -15,7 +16,8 @@ from torch.fx import GraphModule
 from pyqinfer.frontend.sources.source import Source
 
 
-def _is_ours(model: object) -> bool:
+def is_onnx(model: Any) -> bool:
+    """Whether a model is the module of an ONNX file."""
     # Only who has such a module has loaded the files beside this one, and with them the onnx package.
     module = sys.modules.get(f"{__name__}.module")
     return module is not None and isinstance(model, module.OnnxModule)
@@ -23,7 +25,7 @@ def _is_ours(model: object) -> bool:
 
 def _graph_of(model: object) -> ExportedProgram | None:
     """The exported program of a module that was made of an ONNX file; None for any other model."""
-    if not _is_ours(model):
+    if not is_onnx(model):
         return None
     from pyqinfer.frontend.sources.onnx.tracing import export_module
 
@@ -32,7 +34,7 @@ def _graph_of(model: object) -> ExportedProgram | None:
 
 def _refine(model: nn.Module, graph: GraphModule) -> None:
     """Give the graph's inputs the names that they have in the file, which need not be names of Python's."""
-    if _is_ours(model):
+    if is_onnx(model):
         placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
         for node, port in zip(placeholders, model.inputs, strict=True):
             node.target = port.name

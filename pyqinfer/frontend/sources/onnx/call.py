@@ -13,7 +13,19 @@ from torch import Tensor
 
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.sources.onnx.graph import Initializer, Operation
-from pyqinfer.frontend.sources.onnx.values import Array, Coded, Codes, Const, IntegerProduct, RuntimeCodes, RuntimeScale, RuntimeZeroPoint, Sizes, Value
+from pyqinfer.frontend.sources.onnx.values import (
+    Array,
+    Coded,
+    CodedRows,
+    Codes,
+    Const,
+    IntegerProduct,
+    RuntimeCodes,
+    RuntimeScale,
+    RuntimeZeroPoint,
+    Sizes,
+    Value,
+)
 from pyqinfer.frontend.sources.onnx.weights import dequantized
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -105,7 +117,7 @@ def to_tensor(value: Value) -> Tensor:
         return value
     if isinstance(value, Const):
         return value.tensor
-    if isinstance(value, Codes):
+    if isinstance(value, Codes | CodedRows):
         raise NotSupportedHere("integer codes without a DequantizeLinear in front")
     if isinstance(value, Coded):
         return dequantized(value)

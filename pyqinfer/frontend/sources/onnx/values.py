@@ -61,6 +61,14 @@ class Coded:
 
 
 @dataclass(frozen=True, eq=False)
+class CodedRows:
+    """Rows of a constant table of codes at computed places, not dequantized yet."""
+
+    table: Const
+    indices: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Codes:
     """An activation behind a quantize. Its quantizer is traced where the codes are read, with the range that is left then."""
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyqinfer.frontend.sources.onnx.call import Call, Handler, axis_of, check_count
-from pyqinfer.frontend.sources.onnx.ops.sizes import as_objects
-from pyqinfer.frontend.sources.onnx.values import Coded, Sizes, Value
+from pyqinfer.frontend.sources.onnx.ops.sizes import as_objects, objects
+from pyqinfer.frontend.sources.onnx.values import Coded, CodedRows, Const, Sizes, Value
 from pyqinfer.frontend.sources.onnx.weights import transposed
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -129,8 +129,12 @@ def _gather(c: Call) -> Value:
         places = as_objects(c.value(1))
         if places is None:
             raise NotSupportedHere("sizes at places that are computed")
+        if places.ndim == 0:
+            return Sizes(objects([value.array[int(places.item())]], ()))
         return Sizes(np.take(value.array, places.astype(np.int64), axis))
     indices = c.value(1)
+    if isinstance(value, Const) and value.array.dtype in (np.int8, np.uint8) and axis == 0 and value.array.ndim == 2 and isinstance(indices, Tensor):
+        return CodedRows(value, indices)
     if isinstance(value, Coded) and isinstance(indices, Tensor) and axis == 0 and value.codes.ndim == 2:
         return F.embedding(indices, c.tensor(0))
     x = c.tensor(0)

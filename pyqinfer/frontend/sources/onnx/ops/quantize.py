@@ -16,6 +16,7 @@ from pyqinfer.frontend.sources.onnx.values import (
     INTEGERS,
     Array,
     Coded,
+    CodedRows,
     Codes,
     Const,
     RuntimeCodes,
@@ -87,9 +88,9 @@ def read_codes(c: Call, at: int, scale_at: int, zero_at: int, axis: int = 1, blo
     """Operand ``at``, codes, as what they stand for under other operands' parameters: a tensor, or constant codes with their scales."""
     x = c.value(at)
     if isinstance(x, Const):
-        s = scales_of(c, scale_at, zero_at, x.kind, x.array.shape, axis, block)
-        low, high = tight(x.array, s.low, s.high) if s.high - s.low <= 255 else (s.low, s.high)
-        return Coded(x.tensor, Scales(s.scale, s.zero_point, low, high, s.axis, s.block))
+        return _coded(x, scales_of(c, scale_at, zero_at, x.kind, x.array.shape, axis, block))
+    if isinstance(x, CodedRows):
+        return F.embedding(x.indices, dequantized(_coded(x.table, scales_of(c, scale_at, zero_at, x.table.kind, (1,)))))
     if isinstance(x, RuntimeCodes):
         scale, zero = c.value(scale_at), c.value(zero_at)
         known = isinstance(scale, RuntimeScale) and scale.x is x.x and isinstance(zero, RuntimeZeroPoint) and zero.x is x.x
@@ -101,6 +102,11 @@ def read_codes(c: Call, at: int, scale_at: int, zero_at: int, axis: int = 1, blo
     if not x.scales.equals(scales_of(c, scale_at, zero_at, "int64", x.x.shape, axis, block)):
         raise NotSupportedHere("dequantizes with other parameters than the codes were quantized with")
     return x.values()
+
+
+def _coded(x: Const, s: Scales) -> Coded:
+    low, high = tight(x.array, s.low, s.high) if s.high - s.low <= 255 else (s.low, s.high)
+    return Coded(x.tensor, Scales(s.scale, s.zero_point, low, high, s.axis, s.block))
 
 
 def _dequantize(c: Call) -> Value:
