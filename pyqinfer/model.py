@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyqinfer import _core
 from pyqinfer.accounting import BOPS_CONVENTION, LayerCost, layer_costs
+from pyqinfer.errors import ModelFormatError
 from pyqinfer.report import Column, Report
 from pyqinfer.sizes import size_report
 
@@ -185,4 +186,6 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected str or os.PathLike, got {type(path).__name__}")
+    if Path(path).suffix.lower() == ".onnx":
+        raise ModelFormatError(f"{os.fspath(path)} is an ONNX file: pyqinfer.convert(path) makes a model of it")
     return Model(_core.Model.load(str(Path(path))))

@@ -13,6 +13,7 @@ from pyqinfer.cli.common import (
     OutputOption,
     Style,
     as_tensors,
+    example_tensors,
     load_reference,
     model_input_shapes,
     print_report,
@@ -42,7 +43,7 @@ def command(
     from pyqinfer.images import ImageInput
 
     module = load_reference(model)
-    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    examples = example_tensors(module, input, seed)
     options: dict[str, Any] = {"dynamic_batch": not static_batch, "dynamic_size": dynamic_size, "fallback": fallback}
     if image_mean or image_std:
         image = ImageInput(*(_numbers(text) or (default,) for text, default in ((image_mean, 0.0), (image_std, 1.0))))

@@ -17,6 +17,7 @@ from pyqinfer.cli.common import (
     OutputOption,
     Style,
     as_tensors,
+    example_tensors,
     load_arrays,
     load_reference,
     model_input_shapes,
@@ -104,7 +105,7 @@ def command(
     }
     configuration = _configuration(method, options, given, budget)
     module = load_reference(model)
-    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    examples = example_tensors(module, input, seed)
     needed, names = "calibration" in configuration.needs, parameter_names(module, len(examples))
     quantized = quantize(
         module,

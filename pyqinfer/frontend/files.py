@@ -10,9 +10,7 @@ from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.export import check_examples
 from pyqinfer.frontend.sources.onnx import is_onnx
 
-_TORCH = (
-    "files of torch can run code when they are opened: load it yourself and pass the module or the exported program to pq.convert"
-)
+_TORCH = "a file of torch, which can run code and is never opened here: load it yourself and pass the module to pq.convert"
 # By suffix, what the file is and what to do.
 _OTHERS = {
     **dict.fromkeys((".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"), _TORCH),

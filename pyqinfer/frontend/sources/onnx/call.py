@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -30,6 +30,12 @@ from pyqinfer.frontend.sources.onnx.weights import dequantized
 from pyqinfer.frontend.values import NotSupportedHere
 
 Handler = Callable[["Call"], Any]
+# Attributes about training, memory order of other results, or types of numbers that are all float32 here, and padding beside auto_pad.
+_WITHOUT_EFFECT = frozenset(
+    {"momentum", "spatial", "is_test", "seed", "consumed_inputs", "storage_order", "saturate", "round_mode", "stash_type", "precision", "pads"}
+    | {"softmax_precision", "ratio", "accuracy_level", "axis", "doc_string", "dtype", "output_dtype", "rounding_mode", "exclude_outside"}
+    | {"cubic_coeff_a", "extrapolation_value", "nearest_mode", "coordinate_transformation_mode", "block_size", "axes", "fmod"}
+)
 _MOST_ELEMENTS = 1 << 28  # of a tensor that a node makes of nothing but sizes
 
 
@@ -39,6 +45,7 @@ class Call:
 
     operation: Operation
     operands: Sequence[Value]
+    looked_at: set[str] = field(default_factory=set)  # attributes that the handler asked for
 
     @property
     def version(self) -> int:
@@ -59,7 +66,13 @@ class Call:
         return [to_tensor(value) for value in self.operands]
 
     def attribute(self, name: str, default: Any = None) -> Any:
+        self.looked_at.add(name)
         return self.operation.attributes.get(name, default)
+
+    def unread(self) -> list[str]:
+        """Attributes that change the result and that the handler knows nothing of."""
+        given = self.operation.attributes
+        return [name for name in given if name not in self.looked_at | _WITHOUT_EFFECT and given[name] not in (0, "", "NOTSET", [])]
 
     def array(self, i: int, what: str) -> Array:
         """Operand ``i``, which has to be a constant."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,8 @@ class OnnxModule(nn.Module):
         unknown = [f"{op.describe()}: {problem}" for op in graph.operations if (problem := _problem_of(op))]
         kinds = [f"input {port.name}: of type {port.kind}" for port in graph.inputs if port.kind not in _INPUT_TYPES]
         _refuse(unknown + kinds)
+        if not graph.inputs:
+            raise UnsupportedError("the graph has no inputs")
         self.inputs, self.outputs = tuple(graph.inputs), tuple(graph.outputs)
         self.examples: tuple[Tensor, ...] | None = None
         self._plan: list[tuple[Operation, str]] = []
@@ -69,11 +73,17 @@ class OnnxModule(nn.Module):
                 raise UnsupportedError(f"output {port.name!r}: {reason}") from None
         return outputs
 
-    def example_inputs(self, seed: int = 0) -> tuple[Tensor, ...]:
-        """Inputs of the shapes that the file states, with small sizes where it leaves them open. Raises UnsupportedError."""
+    def example_inputs(self, seed: int = 0, shapes: Sequence[Sequence[int]] = ()) -> tuple[Tensor, ...]:
+        """Random inputs of the shapes given, or those that the file states, with small sizes where it leaves them open.
+
+        Raises:
+            UnsupportedError: an input without a shape, or one too large to be made.
+        """
         generator = torch.Generator().manual_seed(seed)
         named: dict[str, int] = {}
-        return tuple(self._example(port, named, generator) for port in self.inputs)
+        given = [*shapes, *[None] * len(self.inputs)]
+        ports = [port if shape is None else replace(port, shape=tuple(shape)) for port, shape in zip(self.inputs, given, strict=False)]
+        return tuple(self._example(port, named, generator) for port in ports)
 
     def _example(self, port: Port, named: dict[str, int], generator: torch.Generator) -> Tensor:
         if port.shape is None:
@@ -148,22 +158,37 @@ class OnnxNode(nn.Module):
 
 
 def _run(operation: Operation, operands: Any) -> Any:
+    """What the operation's row gives. Raises UnsupportedError that names the operation."""
+    call = Call(operation, operands)
     try:
-        return _handler(operation)(Call(operation, operands))
+        result = _handler(operation)(call)
+        unread = call.unread()
+        if not unread:
+            return result
+        problem = f"attribute {unread[0]} = {operation.attributes[unread[0]]}"
     except NotSupportedHere as reason:
-        _refuse([f"{operation.describe()}: {reason}"])
+        problem = str(reason)
     except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError) as error:
-        _refuse([f"{operation.describe()}: its operands or attributes do not fit one another ({str(error).splitlines()[0] if str(error) else error!r})"])
+        problem = f"its operands or attributes do not fit one another ({_first_line(error)})"
+    _refuse([f"{operation.describe()}: {problem}"])
+    return None
 
 
 def _results(operation: Operation, operands: Any) -> tuple[Any, ...]:
+    """What an operation of constants gives."""
     try:
         results = _run(operation, operands)
+        return results if isinstance(results, tuple) else (results,)
+    except UnsupportedError:
+        raise
     except RuntimeError as error:  # what torch raises for shapes that do not fit
-        if isinstance(error, NotImplementedError):
-            raise
-        _refuse([f"{operation.describe()}: its operands do not fit one another ({str(error).splitlines()[0]})"])
-    return results if isinstance(results, tuple) else (results,)
+        problem = _first_line(error)
+    _refuse([f"{operation.describe()}: its operands do not fit one another ({problem})"])
+    return ()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else repr(error)
 
 
 def _handler(operation: Operation) -> Handler:

@@ -26,7 +26,7 @@ except ImportError as error:
 _MOST_BYTES = 1 << 31  # what protobuf takes
 _MOST_NODES, _MOST_TENSORS, _MOST_NAMES = 1 << 16, 1 << 16, 1 << 20
 _MOST_RANK, _MOST_ELEMENTS = 8, 1 << 31
-_OPSETS = range(7, 27)
+_OLDEST = 7  # operator set of 2018
 _FLOATS = frozenset({"float", "float16", "bfloat16", "double"})
 
 
@@ -59,6 +59,7 @@ def read_bytes(data: bytes, folder: Path | None = None) -> OnnxGraph:
     if not model.HasField("graph") or not model.opset_import:
         raise ModelFormatError("not an ONNX model: it has no graph, or does not say its operator set")
     _check_counts(model)
+    _check_names(model)
     model = _inlined(model)
     for tensor in _tensors(model):
         _check_tensor(tensor)
@@ -84,10 +85,23 @@ def _check_counts(model: Any) -> None:
     if graph.sparse_initializer:
         raise UnsupportedError(f"sparse constants ({graph.sparse_initializer[0].values.name}): store them dense")
     versions = {opset.domain or "ai.onnx": opset.version for opset in model.opset_import}
-    if versions.get("ai.onnx", 11) not in _OPSETS:
+    newest = onnx.defs.onnx_opset_version()
+    if not _OLDEST <= versions.get("ai.onnx", _OLDEST) <= newest:
         raise UnsupportedError(
-            f"operator set {versions['ai.onnx']}; {_OPSETS[0]} to {_OPSETS[-1]} are read (onnx.version_converter changes a file's)"
+            f"operator set {versions['ai.onnx']}; {_OLDEST} to {newest} are read (onnx.version_converter changes a file's)"
         )
+
+
+def _check_names(model: Any) -> None:
+    """Refuse names that are no text, which protobuf gives as bytes."""
+    graph = model.graph
+    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    names += [attribute.name for node in graph.node for attribute in node.attribute]
+    names += [tensor.name for tensor in graph.initializer]
+    for port in (*graph.input, *graph.output):
+        names += [port.name, *(dim.dim_param for dim in port.type.tensor_type.shape.dim)]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelFormatError("not a valid ONNX model: a name in it is no UTF-8 text")
 
 
 def _inlined(model: Any) -> Any:

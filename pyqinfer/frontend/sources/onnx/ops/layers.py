@@ -19,6 +19,8 @@ from pyqinfer.frontend.values import NotSupportedHere
 def windows(c: Call, sizes: Sequence[Any], kernel: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
     """Strides, dilations, and padding in front and behind, of a window over the dimensions of these sizes."""
     rank = len(kernel)
+    if list(c.attribute("kernel_shape") or kernel) != list(kernel):
+        raise ValueError(f"kernel_shape {c.attribute('kernel_shape')} and weights of {list(kernel)}")
     stride = [int(n) for n in c.attribute("strides") or [1] * rank]
     dilation = [int(n) for n in c.attribute("dilations") or [1] * rank]
     mode = c.attribute("auto_pad", "NOTSET")
@@ -74,6 +76,8 @@ def _conv_transpose(c: Call) -> Tensor:
     stride = [int(n) for n in c.attribute("strides") or [1] * rank]
     dilation = [int(n) for n in c.attribute("dilations") or [1] * rank]
     more = [int(n) for n in c.attribute("output_padding") or [0] * rank]
+    if list(c.attribute("kernel_shape") or weight.shape[2:]) != list(weight.shape[2:]):
+        raise ValueError(f"kernel_shape {c.attribute('kernel_shape')} and weights of {list(weight.shape[2:])}")
     full = [(x.shape[2 + i] - 1) * stride[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1 + more[i] for i in range(rank)]
     before, after = _cut(c, full, x.shape[2:], stride, rank)
     function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
@@ -172,7 +176,7 @@ def _fused_matmul(c: Call) -> Tensor:
 
 def _fused_conv(c: Call) -> Tensor:
     """com.microsoft.FusedConv: a convolution, an addend, and an activation."""
-    y = conv(Call(c.operation, c.operands[:3]))
+    y = conv(Call(c.operation, c.operands[:3], c.looked_at))
     if c.has(3):
         y = y + c.tensor(3)
     activation, parameters = c.attribute("activation", ""), c.attribute("activation_params") or []

@@ -45,7 +45,7 @@ def _bias(c: Call, at: int, x_scale_at: int, weight: Value) -> Tensor | None:
 def _with(c: Call, operands: list[Value], **attributes: Any) -> Call:
     """The same node with other operands, for the handler of the operator on floats."""
     operation: Operation = replace(c.operation, attributes={**c.operation.attributes, **attributes})
-    return Call(operation, operands)
+    return Call(operation, operands, c.looked_at)
 
 
 def _conv(c: Call) -> Value:
@@ -118,7 +118,7 @@ def unchanged(handler: Handler) -> Handler:
         scales: Scales = coded[0].scales
         if not all(value.scales.equals(scales) for value in coded):
             raise NotSupportedHere("codes of several scales")
-        results = handler(Call(c.operation, [value.values() if isinstance(value, Codes) else value for value in c.operands]))
+        results = handler(Call(c.operation, [value.values() if isinstance(value, Codes) else value for value in c.operands], c.looked_at))
         if isinstance(results, tuple):
             return tuple(result and Codes(result, scales) for result in results)
         return Codes(results, scales)
