@@ -60,7 +60,8 @@ def convert(
         A model that has passed the validator.
 
     Raises:
-        TypeError: not a model. OSError, ModelFormatError: an ONNX file that cannot be read. ValueError: quantization parameters or weights that mean nothing.
+        TypeError: not a model. OSError, ModelFormatError: an ONNX file that cannot be read. ValueError: quantization parameters or weights
+        that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
         ConversionError: the check found a layer or an output that is another one than in torch.
     """

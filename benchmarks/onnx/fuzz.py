@@ -59,7 +59,6 @@ def _changed_bytes(rng: random.Random, data: bytes, seeds: list[bytes]) -> bytes
 
 def _changed_fields(rng: random.Random, data: bytes) -> bytes:
     import onnx
-
     from pyqinfer.frontend.sources.onnx.table import TABLE
 
     model = onnx.ModelProto.FromString(data)
@@ -147,7 +146,17 @@ def run(paths: list[str], first: int, cases: int, convert: bool) -> Counter[str]
     counts: Counter[str] = Counter()
     case = first
     while case < first + cases:
-        command = [sys.executable, "-m", "benchmarks.onnx.fuzz", *paths, "--worker", "--first", str(case), "--cases", str(first + cases - case)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.onnx.fuzz",
+            *paths,
+            "--worker",
+            "--first",
+            str(case),
+            "--cases",
+            str(first + cases - case),
+        ]
         process: Any = subprocess.Popen([*command, *["--convert"] * convert], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         seconds, started = _START_SECONDS, False
         while True:

@@ -12,12 +12,9 @@ from pyqinfer.cli.common import (
     InputOption,
     OutputOption,
     Style,
-    as_tensors,
     example_tensors,
     load_reference,
-    model_input_shapes,
     print_report,
-    random_inputs,
 )
 
 

@@ -20,7 +20,6 @@ from pyqinfer.cli.common import (
     example_tensors,
     load_arrays,
     load_reference,
-    model_input_shapes,
     parameter_names,
     print_report,
     random_inputs,

@@ -18,7 +18,7 @@ _OTHERS = {
     ".pte": "an ExecuTorch program, whose graph is lowered already: pass the model that it was made of to pq.convert, before to_edge",
     ".ptl": "a TorchScript program: pass the module that it was made of to pq.convert",
     ".safetensors": "weights without a network: load them into your module and pass that to pq.convert",
-    ".gguf": "a GGUF file, which has weights and no graph: load the model in torch (transformers reads GGUF) and pass the module to pq.convert",
+    ".gguf": "a GGUF file, which has no graph: load the model in torch (transformers reads GGUF) and pass the module to pq.convert",
     ".tflite": "a TFLite model: export it as ONNX (tf2onnx --tflite) and convert that file",
     ".pb": "a TensorFlow graph: export it as ONNX (tf2onnx) and convert that file",
     ".xml": "an OpenVINO model: convert the ONNX file or the torch module that nncf.quantize gives before it becomes OpenVINO IR",
@@ -41,7 +41,9 @@ def load_model_file(path: str | os.PathLike[str], external_data: bool = False) -
     """
     suffix = Path(path).suffix.lower()
     if suffix != ".onnx":
-        raise UnsupportedError(f"{os.fspath(path)}: {_OTHERS.get(suffix, 'not an ONNX file (.onnx), the only files of other tools that are read')}")
+        raise UnsupportedError(
+            f"{os.fspath(path)}: {_OTHERS.get(suffix, 'not an ONNX file (.onnx), the only files of other tools that are read')}"
+        )
     from pyqinfer.frontend.sources.onnx.loading import load_onnx
 
     return load_onnx(path, external_data)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -23,7 +22,7 @@ def is_onnx(model: Any) -> bool:
     return module is not None and isinstance(model, module.OnnxModule)
 
 
-def _graph_of(model: object) -> ExportedProgram | None:
+def _graph_of(model: Any) -> ExportedProgram | None:
     """The exported program of a module that was made of an ONNX file; None for any other model."""
     if not is_onnx(model):
         return None
@@ -32,7 +31,7 @@ def _graph_of(model: object) -> ExportedProgram | None:
     return export_module(model)
 
 
-def _refine(model: nn.Module, graph: GraphModule) -> None:
+def _refine(model: Any, graph: GraphModule) -> None:
     """Give the graph's inputs the names that they have in the file, which need not be names of Python's."""
     if is_onnx(model):
         placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]

@@ -32,7 +32,19 @@ from pyqinfer.frontend.values import NotSupportedHere
 Handler = Callable[["Call"], Any]
 # Attributes about training, memory order of other results, or types of numbers that are all float32 here, and padding beside auto_pad.
 _WITHOUT_EFFECT = frozenset(
-    {"momentum", "spatial", "is_test", "seed", "consumed_inputs", "storage_order", "saturate", "round_mode", "stash_type", "precision", "pads"}
+    {
+        "momentum",
+        "spatial",
+        "is_test",
+        "seed",
+        "consumed_inputs",
+        "storage_order",
+        "saturate",
+        "round_mode",
+        "stash_type",
+        "precision",
+        "pads",
+    }
     | {"softmax_precision", "ratio", "accuracy_level", "axis", "doc_string", "dtype", "output_dtype", "rounding_mode", "exclude_outside"}
     | {"cubic_coeff_a", "extrapolation_value", "nearest_mode", "coordinate_transformation_mode", "block_size", "axes", "fmod"}
 )

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.sources.onnx.call import Call, Handler, check_count, to_tensor
 from pyqinfer.frontend.sources.onnx.graph import Initializer, OnnxGraph, Operation, Port
+from pyqinfer.frontend.sources.onnx.ops.sizes import objects
 from pyqinfer.frontend.sources.onnx.table import REFUSED, TABLE
-from pyqinfer.frontend.sources.onnx.values import Const, Value, as_tensor
+from pyqinfer.frontend.sources.onnx.values import Array, Const, Sizes, Value, as_tensor
 from pyqinfer.frontend.values import NotSupportedHere
 
 _INPUT_TYPES = {"float": torch.float32, "float16": torch.float32, "bfloat16": torch.float32, "int64": torch.int64, "int32": torch.int32}
@@ -24,6 +26,7 @@ _KINDS = {torch.float32: "float", torch.int64: "int64", torch.int32: "int32", to
 # What an open dimension is in inputs that nobody gave, by its place in an input of rank 4, and in others.
 _BATCH, _IMAGE, _LENGTH = 2, 64, 16
 _MOST_INPUT = 1 << 26
+_MOST_SIZES = 1 << 12
 
 
 class OnnxModule(nn.Module):
@@ -68,7 +71,9 @@ class OnnxModule(nn.Module):
         outputs = {}
         for port in self.outputs:
             try:
-                outputs[port.name] = to_tensor(env[port.name])
+                y = to_tensor(env[port.name])
+                # The engine writes every output itself, one that is an input unchanged too.
+                outputs[port.name] = y * 1.0 if any(y is x for x in inputs) and y.is_floating_point() else y
             except NotSupportedHere as reason:
                 raise UnsupportedError(f"output {port.name!r}: {reason}") from None
         return outputs
@@ -96,7 +101,11 @@ class OnnxModule(nn.Module):
             raise UnsupportedError(f"input {port.name!r} of shape {sizes} has more than {_MOST_INPUT} elements")
         kind = _INPUT_TYPES[port.kind]
         # Small numbers are in the range of any table that they index.
-        return torch.randn(sizes, generator=generator) if kind == torch.float32 else torch.randint(0, 2, sizes, generator=generator, dtype=kind)
+        return (
+            torch.randn(sizes, generator=generator)
+            if kind == torch.float32
+            else torch.randint(0, 2, sizes, generator=generator, dtype=kind)
+        )
 
     def _keep(self, name: str, initializer: Initializer) -> None:
         buffer = f"constant_{len(self._constants)}"
@@ -153,8 +162,51 @@ class OnnxNode(nn.Module):
         self.operation = operation
 
     def forward(self, *operands: Value) -> Any:
-        """What the operation's outputs stand for."""
+        """What the operation's outputs stand for. Sizes that are numbers are computed with at once, whatever the operation."""
+        if any(isinstance(value, Sizes) for value in operands):
+            known = [_number_array(value) for value in operands]
+            if all(array is not None or value is None for array, value in zip(known, operands, strict=True)):
+                return _of_numbers(self.operation, known)
         return _run(self.operation, operands)
+
+
+def _number_array(value: Value) -> Array | None:
+    """A constant, or sizes that are all numbers, as an array; None for anything else."""
+    if isinstance(value, Const):
+        return value.array
+    if isinstance(value, Sizes) and all(isinstance(number, (int, float)) for number in value.array.reshape(-1)):
+        return np.array(value.array.tolist()).astype(bool if _is_bool(value) else np.int64)
+    return None
+
+
+def _is_bool(value: Sizes) -> bool:
+    return bool(value.array.size) and all(isinstance(number, bool) for number in value.array.reshape(-1))
+
+
+def _of_numbers(operation: Operation, arrays: Sequence[Array | None]) -> Any:
+    """The results of an operation of numbers alone, computed beside the trace."""
+    with unset_fake_temporarily(), disable_proxy_modes_tracing(), torch.no_grad():
+        constants = [a if a is None else Const(a, "int64" if a.dtype == np.int64 else a.dtype.name, as_tensor(a)) for a in arrays]
+        results = [_plain(result) for result in _results(operation, constants)]
+    values = [_as_value(result) for result in results]
+    return tuple(values) if len(values) > 1 else values[0]
+
+
+def _plain(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        check_count(result.shape)
+        return result.numpy()
+    return result.array if isinstance(result, Initializer) else result
+
+
+def _as_value(result: Any) -> Value:
+    """Integers stay sizes, so that what follows computes with them at once too."""
+    if not isinstance(result, np.ndarray):
+        return result
+    if result.dtype.kind in "iub" and result.size <= _MOST_SIZES:
+        return Sizes(objects(result.reshape(-1).tolist(), result.shape))
+    kind = torch.float32 if result.dtype.kind == "f" else torch.bool if result.dtype.kind == "b" else torch.int64
+    return Const(result, _KINDS[kind], torch.tensor(result.tolist(), dtype=kind).reshape(result.shape))
 
 
 def _run(operation: Operation, operands: Any) -> Any:

@@ -246,9 +246,7 @@ class _Reader:
         self._names[base] += 1
         name = base if self._names[base] == 1 else f"{base}_{self._names[base]}"
         attributes = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
-        return Operation(
-            name, domain, node.op_type, self._versions.get(domain, 1), list(node.input), list(node.output), attributes
-        )
+        return Operation(name, domain, node.op_type, self._versions.get(domain, 1), list(node.input), list(node.output), attributes)
 
     def _attribute(self, attribute: Any) -> Any:
         kinds = onnx.AttributeProto

@@ -21,7 +21,7 @@ def export_module(model: OnnxModule) -> ExportedProgram:
     """
     examples = model.examples if model.examples is not None else model.example_inputs()
     everything = [{axis for axis, dim in enumerate(port.shape or ()) if not isinstance(dim, int)} for port in model.inputs]
-    attempts = [everything, [axes & {0} for axes in everything], [set() for _ in everything]]
+    attempts: list[list[set[int]]] = [everything, [axes & {0} for axes in everything], [set() for _ in everything]]
     problem: Exception | None = None
     with evaluation_mode(model), torch.no_grad():
         for number, axes in enumerate(attempts):
@@ -41,7 +41,7 @@ def _exported(model: OnnxModule, examples: tuple[Tensor, ...], axes: list[set[in
     # torch takes a size of 1 for one that is always 1.
     larger = tuple(_doubled(x, open_axes) for x, open_axes in zip(examples, axes, strict=True))
     for x, open_axes in zip(larger, axes, strict=True):
-        shapes[x] = {axis: Dim.AUTO for axis in open_axes}
+        shapes[x] = dict.fromkeys(open_axes, Dim.AUTO)
     if not any(axes):
         return torch.export.export(model, examples)
     with sizes_are_sizes():

@@ -49,7 +49,9 @@ class Scales:
 
     def equals(self, other: Scales) -> bool:
         """Whether codes mean the same under both, wherever both have them."""
-        return bool(self.axis == other.axis and np.array_equal(self.scale, other.scale) and np.array_equal(self.zero_point, other.zero_point))
+        return bool(
+            self.axis == other.axis and np.array_equal(self.scale, other.scale) and np.array_equal(self.zero_point, other.zero_point)
+        )
 
 
 @dataclass(frozen=True, eq=False)

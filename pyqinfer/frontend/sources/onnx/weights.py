@@ -10,7 +10,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor
 
-from pyqinfer.frontend.sources.onnx.values import Array, Coded, Scales
+from pyqinfer.frontend.sources.onnx.values import INTEGERS, Array, Coded, Scales
 from pyqinfer.frontend.values import NotSupportedHere
 
 
@@ -46,15 +46,13 @@ def transposed(value: Coded) -> Coded:
     if value.codes.ndim != 2:
         raise NotSupportedHere(f"quantized weights of rank {value.codes.ndim}")
     axis = None if s.axis is None else 1 - s.axis
-    blocks = {"scale": s.scale.T, "zero_point": s.zero_point.T} if s.block else {}
-    changed: Scales = replace(s, axis=axis, **blocks)
+    scale, zero_point = (s.scale.T, s.zero_point.T) if s.block else (s.scale, s.zero_point)
+    changed: Scales = replace(s, axis=axis, scale=scale, zero_point=zero_point)
     return Coded(value.codes.T.contiguous(), changed)
 
 
 def code_range(kind: str) -> tuple[int, int]:
     """Least and largest code of an integer type of ONNX, by name."""
-    from pyqinfer.frontend.sources.onnx.values import INTEGERS
-
     if kind not in INTEGERS:
         raise NotSupportedHere(f"codes of type {kind}")
     return INTEGERS[kind]

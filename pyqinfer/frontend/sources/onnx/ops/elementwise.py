@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyqinfer.frontend.sources.onnx.call import Call, Handler
-from pyqinfer.frontend.sources.onnx.values import Coded, Codes, Const, IntegerProduct, RuntimeScale, Sizes, Value
 from pyqinfer.frontend.sources.onnx.ops.integers import multiplied
 from pyqinfer.frontend.sources.onnx.ops.sizes import combined_sizes
+from pyqinfer.frontend.sources.onnx.values import Coded, Codes, Const, IntegerProduct, RuntimeScale, Sizes, Value
 from pyqinfer.frontend.values import NotSupportedHere
 
 _TYPES = {

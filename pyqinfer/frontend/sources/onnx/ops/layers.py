@@ -139,9 +139,9 @@ def gemm(c: Call) -> Tensor:
     bias = c.tensor(2) if c.has(2) and beta else None
     if bias is not None and beta != 1:
         bias = bias * beta
-    if constant and alpha == 1 and bias is not None and isinstance(c.value(2), (Const, Coded)) and bias.numel() in (1, weight.shape[0]):
-        if bias.ndim <= 1 or bias.shape[0] == 1:
-            return F.linear(x, weight, bias.reshape(-1).expand(weight.shape[0]))
+    one_row = bias is not None and (bias.ndim <= 1 or bias.shape[0] == 1) and bias.numel() in (1, weight.shape[0])
+    if constant and alpha == 1 and bias is not None and one_row and isinstance(c.value(2), (Const, Coded)):
+        return F.linear(x, weight, bias.reshape(-1).expand(weight.shape[0]))
     product = F.linear(x, weight) if constant else torch.matmul(x, weight.t())
     product = product if alpha == 1 else product * alpha
     return product if bias is None else product + bias
@@ -155,7 +155,7 @@ def _attention(c: Call) -> Tensor:
     flat, heads = query.ndim == 3, c.attribute("q_num_heads")
     if flat:
         kv = int(c.attribute("kv_num_heads", heads))
-        query, key, value = (x.unflatten(2, (n, -1)).transpose(1, 2) for x, n in ((query, int(heads)), (key, kv), (value, kv)))
+        query, key, value = (x.reshape(*x.shape[:2], n, -1).transpose(1, 2) for x, n in ((query, int(heads)), (key, kv), (value, kv)))
     if query.shape[1] != key.shape[1]:
         key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
     scale = float(c.attribute("scale", 0.0)) or 1 / math.sqrt(query.shape[-1])

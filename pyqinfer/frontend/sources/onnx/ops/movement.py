@@ -133,7 +133,13 @@ def _gather(c: Call) -> Value:
             return Sizes(objects([value.array[int(places.item())]], ()))
         return Sizes(np.take(value.array, places.astype(np.int64), axis))
     indices = c.value(1)
-    if isinstance(value, Const) and value.array.dtype in (np.int8, np.uint8) and axis == 0 and value.array.ndim == 2 and isinstance(indices, Tensor):
+    if (
+        isinstance(value, Const)
+        and value.array.dtype in (np.int8, np.uint8)
+        and axis == 0
+        and value.array.ndim == 2
+        and isinstance(indices, Tensor)
+    ):
         return CodedRows(value, indices)
     if isinstance(value, Coded) and isinstance(indices, Tensor) and axis == 0 and value.codes.ndim == 2:
         return F.embedding(indices, c.tensor(0))
@@ -143,9 +149,8 @@ def _gather(c: Call) -> Value:
     if known is not None and known.ndim == 0:
         return x.select(axis, known.item())
     if known is not None and isinstance(x.shape[axis], int):
-        places = torch.tensor([int(n) % x.shape[axis] for n in known.reshape(-1)])
-        picked = x.index_select(axis, places)
-        return picked if known.ndim == 1 else picked.unflatten(axis, known.shape)
+        picked = x.index_select(axis, torch.tensor([int(n) % x.shape[axis] for n in known.reshape(-1)]))
+        return picked if known.ndim == 1 else picked.reshape(*x.shape[:axis], *known.shape, *x.shape[axis + 1 :])
     index = c.tensor(1)
     if axis == 0 and x.ndim == 2:
         return F.embedding(index, x)
@@ -238,7 +243,10 @@ def _resize(c: Call) -> Tensor:
     x = c.tensor(0)
     upsample = c.operation.op == "Upsample"
     scales_at, sizes_at = (1, 9) if upsample or c.version < 11 else (2, 3)
-    mode, transform = c.attribute("mode", "nearest"), c.attribute("coordinate_transformation_mode", "asymmetric" if upsample else "half_pixel")
+    mode, transform = (
+        c.attribute("mode", "nearest"),
+        c.attribute("coordinate_transformation_mode", "asymmetric" if upsample else "half_pixel"),
+    )
     axes = [axis_of(int(a), x.ndim) for a in c.attribute("axes") or range(x.ndim)]
     if c.attribute("keep_aspect_ratio_policy", "stretch") != "stretch" or c.attribute("antialias", 0):
         raise NotSupportedHere("a resize that keeps the aspect ratio, or with antialias")
@@ -266,7 +274,9 @@ def _interpolated(c: Call, x: Tensor, mode: str, transform: str, scale: list[Any
     whole = all(f is not None and f == int(f) for f in factors)
     if mode == "nearest":
         rounding = c.attribute("nearest_mode", "floor" if c.version < 11 or c.operation.op == "Upsample" else "round_prefer_floor")
-        if transform == "asymmetric" and (rounding == "floor" or whole and rounding == "round_prefer_floor" and max(f or 0 for f in factors) < 2):
+        if transform == "asymmetric" and (
+            rounding == "floor" or (whole and rounding == "round_prefer_floor" and max(f or 0 for f in factors) < 2)
+        ):
             return F.interpolate(x, **to, mode="nearest")
         if transform == "half_pixel" and whole and rounding in ("round_prefer_floor", "round_prefer_ceil"):
             return F.interpolate(x, **to, mode="nearest")

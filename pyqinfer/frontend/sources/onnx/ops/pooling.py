@@ -59,7 +59,8 @@ def average(c: Call) -> Tensor:
         return y
     # How much of each window lies inside the image.
     share = function(padded(torch.ones(1, 1, *x.shape[2:]), before, after), kernel, stride)
-    return y / share
+    shared: Tensor = y / share
+    return shared
 
 
 def global_average(x: Tensor) -> Tensor:

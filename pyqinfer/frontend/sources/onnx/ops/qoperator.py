@@ -111,6 +111,7 @@ def _mean(c: Call, x: Tensor) -> Tensor:
 
 def unchanged(handler: Handler) -> Handler:
     """A handler of an operator that only moves elements, for codes as well: they are moved under the same parameters."""
+
     def run(c: Call) -> Any:
         coded = [value for value in c.operands if isinstance(value, Codes)]
         if not coded:

@@ -13,7 +13,6 @@ from pyqinfer.frontend.sources.onnx.call import Call, Handler, axis_of
 from pyqinfer.frontend.sources.onnx.graph import Initializer
 from pyqinfer.frontend.sources.onnx.ops.integers import run_time_quantized
 from pyqinfer.frontend.sources.onnx.values import (
-    INTEGERS,
     Array,
     Coded,
     CodedRows,

@@ -173,7 +173,7 @@ def _lp_norm(c: Call) -> Tensor:
     if p not in (1, 2):
         raise NotSupportedHere(f"p = {p}")
     norm = torch.sum(torch.abs(x), axis, True) if p == 1 else torch.sqrt(torch.sum(x * x, axis, True))
-    return x / norm
+    return x / norm.clamp(min=torch.finfo(torch.float32).tiny)  # rows of zeros stay zeros
 
 
 def _lrn(c: Call) -> Tensor:

@@ -52,8 +52,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Mul": operator.mul,
     "Div": _truncated,
     "Mod": operator.mod,
-    "Min": lambda x, y: torch.sym_min(x, y),
-    "Max": lambda x, y: torch.sym_max(x, y),
+    "Min": lambda x, y: torch.sym_min(x, y),  # type: ignore[no-untyped-call]
+    "Max": lambda x, y: torch.sym_max(x, y),  # type: ignore[no-untyped-call]
     "Equal": operator.eq,
     "Greater": operator.gt,
     "GreaterOrEqual": operator.ge,
@@ -92,13 +92,12 @@ def _size(c: Call) -> Sizes:
 
 
 def _constant(c: Call) -> Any:
-    given = c.operation.attributes
-    if "value" in given:
+    if c.attribute("value") is not None:
         return c.initializer("value")
     for name, kind in (("value_float", "float"), ("value_floats", "float"), ("value_int", "int64"), ("value_ints", "int64")):
-        if name in given:
-            return Initializer(np.array(given[name], np.float32 if kind == "float" else np.int64), kind)
-    raise NotSupportedHere(f"a constant of {', '.join(given)}")
+        if (given := c.attribute(name)) is not None:
+            return Initializer(np.array(given, np.float32 if kind == "float" else np.int64), kind)
+    raise NotSupportedHere(f"a constant of {', '.join(c.operation.attributes)}")
 
 
 def _constant_of_shape(c: Call) -> Any:
