@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyqinfer import _core
 from pyqinfer.accounting import BOPS_CONVENTION, LayerCost, layer_costs
 from pyqinfer.errors import ModelFormatError
+from pyqinfer.onnx_export import to_onnx
 from pyqinfer.report import Column, Report
 from pyqinfer.sizes import size_report
 
@@ -36,6 +37,16 @@ class Model:
     def from_bytes(cls, data: bytes) -> Model:
         """Validate the bytes of a ``.pqi`` file. Raises ModelFormatError, IntegrityError or UnsupportedError."""
         return cls(_core.Model.from_bytes(data))
+
+    def to_onnx(self) -> bytes:
+        """The model as an ONNX file: quantize and dequantize nodes around the layers, with a Clip between them where bits are below 8.
+
+        ONNX Runtime computes the same within one step of each quantized value.
+
+        Raises:
+            UnsupportedError: an op in a form that ONNX has no nodes for. ImportError: the onnx package is not installed.
+        """
+        return to_onnx(self.graph, [self._native.constant(i) for i in range(len(self.graph["constants"]))])
 
     @property
     def native(self) -> _core.Model:
