@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import pyqinfer as pq
+from pyqinfer.cli.app import app
 
 onnx = pytest.importorskip("onnx", reason="needs the onnx package")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -231,6 +233,20 @@ def test_a_clip_between_quantize_and_dequantize_says_the_bits() -> None:
     np.testing.assert_allclose(y, reference(proto, x), rtol=1e-5, atol=1e-5)
 
 
+def test_activations_per_channel_in_front_of_a_depthwise_convolution() -> None:
+    scale = np.array([0.02, 0.04, 0.01, 0.03], F)
+    nodes = [
+        node("QuantizeLinear", "x s z", "q", axis=1),
+        node("DequantizeLinear", "q s z", "d", axis=1),
+        node("DequantizeLinear", "w ws wz", "wd", axis=0),
+        node("Conv", "d wd", "y", kernel_shape=[3, 3], group=4),
+    ]
+    constants = {"s": scale, "z": np.zeros(4, I8), "w": codes(-127, 127, 4, 1, 3, 3), "ws": SCALES["ws"], "wz": SCALES["wz"]}
+    converted, y = run(proto := model(nodes, constants, ["N", 4, 8, 8]), x := normal(2, 4, 8, 8))
+    assert bits_of(converted, "conv2d") == [(8, 8)]
+    np.testing.assert_allclose(y, reference(proto, x), atol=1.1 * float((scale * SCALES["ws"]).max()) * 127)
+
+
 def fake_quantized(x: Any, scale: Any, low: int, high: int) -> Any:
     return np.clip(np.rint(x / scale), low, high) * scale
 
@@ -329,8 +345,18 @@ def test_a_path_is_enough_and_load_says_so(tmp_path: Path) -> None:
     converted = pq.convert(path)
     assert bits_of(converted, "conv2d") == [(8, 8)]
     assert len(converted.graph["samples"]) == 1
-    with pytest.raises(ModelFormatError, match="pyqinfer.convert"):
+    with pytest.raises(ModelFormatError, match=r"pyqinfer\.convert"):
         pq.load(path)
+
+
+def test_inspect_and_a_dry_run_show_what_would_run_in_integers(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(qdq_conv().SerializeToString())
+    for command in (["inspect", str(path)], ["convert", str(path), "--dry-run"]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert "1/1 conv and linear layers run in integers" in result.output
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
 
 
 def test_quantize_takes_a_float_file(tmp_path: Path) -> None:

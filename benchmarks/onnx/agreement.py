@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+import onnx
 import pyqinfer as pq
 
 _FORMS = ("QDQ", "QDQ-tensor", "QOperator", "dynamic", "nncf")

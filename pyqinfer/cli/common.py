@@ -73,7 +73,7 @@ def parse_words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def load_reference(reference: str) -> Any:
+def load_reference(reference: str, external_data: bool = False) -> Any:
     """A ``.pqi`` file to a Model, an ONNX file to a module, or the object that ``module:callable`` returns.
 
     Raises ValueError for anything else, UnsupportedError for files of other kinds: those that can run code are never opened.
@@ -84,7 +84,7 @@ def load_reference(reference: str) -> Any:
     if not separator and Path(reference).suffix:
         from pyqinfer.frontend.files import load_model_file
 
-        return load_model_file(reference)
+        return load_model_file(reference, external_data)
     if not separator or not name or not attribute:
         raise ValueError(f"model {reference!r}: expected {MODEL_HELP}")
     module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)

@@ -81,7 +81,9 @@ class Builder:
     def _get(self, table: dict[tuple[int, bool], str], value: int, nchw: bool) -> str:
         if (value, nchw) not in table:
             other = table[(value, not nchw)]
-            table[(value, nchw)] = self.add("Transpose", [other], f"{other}.{'nchw' if nchw else 'nhwc'}", perm=TO_NCHW if nchw else TO_NHWC)
+            table[(value, nchw)] = self.add(
+                "Transpose", [other], f"{other}.{'nchw' if nchw else 'nhwc'}", perm=TO_NCHW if nchw else TO_NHWC
+            )
         return table[(value, nchw)]
 
     def shape(self, value: int) -> list[Any]:
@@ -135,7 +137,10 @@ class Builder:
             zero = -base.astype(np.int64)
         else:  # zero points may be halves: the integers that the codes stand for are codes as well, of one bit more
             codes, bits = 2 * codes + self._per_line(base, codes), bits + 1
-        if max(abs(int(codes.min(initial=0))), abs(int(codes.max(initial=0))), abs(int(zero.min())), abs(int(zero.max()))) > 127 or bits > 8:
+        if (
+            max(abs(int(codes.min(initial=0))), abs(int(codes.max(initial=0))), abs(int(zero.min())), abs(int(zero.max()))) > 127
+            or bits > 8
+        ):
             limits = [int(a.min(initial=0)) for a in (codes, zero)] + [int(a.max(initial=0)) for a in (codes, zero)]
             if min(limits) < -128 or max(limits) > 127:
                 raise UnsupportedError(f"{node['name']}: weights whose zero points or codes are beyond int8, which ONNX has no layer for")

@@ -310,7 +310,9 @@ def _concat(b: Builder, n: Node) -> None:
 def _slice(b: Builder, n: Node) -> None:
     a, nchw = n["attrs"], _along(b, n)
     numbers = (a["start"], a["end"], _axis(a["axis"], nchw), a["step"])
-    parts = [b.constant(np.array([v], np.int64), f"{n['name']}.{k}") for v, k in zip(numbers, ("start", "end", "axis", "step"), strict=True)]
+    parts = [
+        b.constant(np.array([v], np.int64), f"{n['name']}.{k}") for v, k in zip(numbers, ("start", "end", "axis", "step"), strict=True)
+    ]
     _moved(b, n, b.add("Slice", [b.get(n["inputs"][0], nchw), *parts], n["name"]), nchw)
 
 

@@ -15,6 +15,7 @@ from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.sources.onnx.graph import Initializer, Operation
 from pyqinfer.frontend.sources.onnx.values import (
     Array,
+    ChannelValues,
     Coded,
     CodedRows,
     Codes,
@@ -146,6 +147,8 @@ def to_tensor(value: Value) -> Tensor:
         raise NotSupportedHere("integer codes without a DequantizeLinear in front")
     if isinstance(value, Coded):
         return dequantized(value)
+    if isinstance(value, ChannelValues):
+        return value.values * torch.tensor(value.ratio.tolist()).reshape([-1, *[1] * (value.values.ndim - 2)])
     if isinstance(value, Sizes):
         numbers = [number if isinstance(number, (int, float, bool)) else None for number in value.array.reshape(-1)]
         if None in numbers:

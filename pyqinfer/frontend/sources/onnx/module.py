@@ -18,7 +18,7 @@ from pyqinfer.frontend.sources.onnx.call import Call, Handler, check_count, to_t
 from pyqinfer.frontend.sources.onnx.graph import Initializer, OnnxGraph, Operation, Port
 from pyqinfer.frontend.sources.onnx.ops.sizes import objects
 from pyqinfer.frontend.sources.onnx.table import REFUSED, TABLE
-from pyqinfer.frontend.sources.onnx.values import Array, Const, Sizes, Value, as_tensor
+from pyqinfer.frontend.sources.onnx.values import Const, Sizes, Value, as_tensor
 from pyqinfer.frontend.values import NotSupportedHere
 
 _INPUT_TYPES = {"float": torch.float32, "float16": torch.float32, "bfloat16": torch.float32, "int64": torch.int64, "int32": torch.int32}
@@ -164,49 +164,47 @@ class OnnxNode(nn.Module):
     def forward(self, *operands: Value) -> Any:
         """What the operation's outputs stand for. Sizes that are numbers are computed with at once, whatever the operation."""
         if any(isinstance(value, Sizes) for value in operands):
-            known = [_number_array(value) for value in operands]
-            if all(array is not None or value is None for array, value in zip(known, operands, strict=True)):
+            known = [_known(value) for value in operands]
+            if all(found is not None or value is None for found, value in zip(known, operands, strict=True)):
                 return _of_numbers(self.operation, known)
-        return _run(self.operation, operands)
+        result = _run(self.operation, operands)
+        return _as_value(result) if isinstance(result, Initializer) else result
 
 
-def _number_array(value: Value) -> Array | None:
-    """A constant, or sizes that are all numbers, as an array; None for anything else."""
+def _known(value: Value) -> Initializer | None:
+    """A constant, or sizes that are all numbers; None for anything else."""
     if isinstance(value, Const):
-        return value.array
+        return Initializer(value.array, value.kind)
     if isinstance(value, Sizes) and all(isinstance(number, (int, float)) for number in value.array.reshape(-1)):
-        return np.array(value.array.tolist()).astype(bool if _is_bool(value) else np.int64)
+        truths = value.array.size and all(isinstance(number, bool) for number in value.array.reshape(-1))
+        return Initializer(np.array(value.array.tolist()).astype(bool if truths else np.int64), "bool" if truths else "int64")
     return None
 
 
-def _is_bool(value: Sizes) -> bool:
-    return bool(value.array.size) and all(isinstance(number, bool) for number in value.array.reshape(-1))
-
-
-def _of_numbers(operation: Operation, arrays: Sequence[Array | None]) -> Any:
+def _of_numbers(operation: Operation, operands: Sequence[Initializer | None]) -> Any:
     """The results of an operation of numbers alone, computed beside the trace."""
     with unset_fake_temporarily(), disable_proxy_modes_tracing(), torch.no_grad():
-        constants = [a if a is None else Const(a, "int64" if a.dtype == np.int64 else a.dtype.name, as_tensor(a)) for a in arrays]
+        constants = [known and Const(known.array, known.kind, as_tensor(known.array)) for known in operands]
         results = [_plain(result) for result in _results(operation, constants)]
     values = [_as_value(result) for result in results]
     return tuple(values) if len(values) > 1 else values[0]
 
 
 def _plain(result: Any) -> Any:
-    if isinstance(result, Tensor):
-        check_count(result.shape)
-        return result.numpy()
-    return result.array if isinstance(result, Initializer) else result
+    if not isinstance(result, Tensor):
+        return result
+    check_count(result.shape)
+    return Initializer(result.numpy(), _KINDS.get(result.dtype, "int64"))
 
 
 def _as_value(result: Any) -> Value:
-    """Integers stay sizes, so that what follows computes with them at once too."""
-    if not isinstance(result, np.ndarray):
+    """Integers and truth values stay sizes, so that what follows computes with them at once too; codes and floats are constants."""
+    if not isinstance(result, Initializer):
         return result
-    if result.dtype.kind in "iub" and result.size <= _MOST_SIZES:
-        return Sizes(objects(result.reshape(-1).tolist(), result.shape))
-    kind = torch.float32 if result.dtype.kind == "f" else torch.bool if result.dtype.kind == "b" else torch.int64
-    return Const(result, _KINDS[kind], torch.tensor(result.tolist(), dtype=kind).reshape(result.shape))
+    array, kind = result.array, result.kind
+    if kind in ("int64", "bool") and array.size <= _MOST_SIZES:
+        return Sizes(objects(array.reshape(-1).tolist(), array.shape))
+    return Const(array, kind, torch.tensor(array.tolist(), dtype=as_tensor(array.reshape(-1)[:0]).dtype).reshape(array.shape))
 
 
 def _run(operation: Operation, operands: Any) -> Any:

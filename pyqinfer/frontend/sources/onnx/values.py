@@ -77,12 +77,35 @@ class Codes:
     x: Tensor
     scales: Scales
 
+    def by_channel(self) -> ChannelValues:
+        """The same codes under one scale, the largest: x is scaled before it is quantized. Raises NotSupportedHere for other axes than 1,
+        and for zero points that differ."""
+        s = self.scales
+        if s.axis != 1 or s.block or np.unique(s.zero_point).size > 1:
+            raise NotSupportedHere("activations quantized per channel, with zero points that differ")
+        largest = s.scale.max()
+        ratio = (s.scale / largest).astype(np.float32)
+        spread = torch.tensor((1 / ratio).astype(np.float32).tolist()).reshape([-1, *[1] * (self.x.ndim - 2)])
+        values = quantize_dequantize(self.x * spread, float(largest), int(s.zero_point[0]), s.low, s.high)
+        return ChannelValues(values, ratio)
+
     def values(self) -> Tensor:
         """What the codes stand for. Raises NotSupportedHere for parameters per channel."""
         s = self.scales
         if s.axis is not None:
             raise NotSupportedHere("activations quantized per channel")
         return quantize_dequantize(self.x, float(s.scale.reshape(-1)[0]), int(s.zero_point.reshape(-1)[0]), s.low, s.high)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelValues:
+    """What codes with parameters per channel (axis 1) stand for, as NNCF writes them in front of depthwise convolutions.
+
+    They are ``values`` times ``ratio`` for each channel, and ``values`` is quantized with one scale for all.
+    """
+
+    values: Tensor
+    ratio: Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyqinfer.frontend.sources.onnx.call import Call, Handler
-from pyqinfer.frontend.sources.onnx.values import Coded, Const
+from pyqinfer.frontend.sources.onnx.values import ChannelValues, Coded, Const
 from pyqinfer.frontend.sources.onnx.weights import dequantized, transposed
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -56,8 +58,22 @@ def _bias(c: Call, i: int) -> Tensor | None:
     return c.tensor(i) if c.has(i) else None
 
 
+def _by_channel(c: Call) -> tuple[Tensor, Tensor]:
+    """The input and weights of a convolution. In a depthwise one, ratios of an input's channels go into the weights' scales."""
+    x, weight = c.value(0), c.value(1)
+    if not isinstance(x, ChannelValues) or not isinstance(weight, Coded) or weight.codes.shape[1] != 1:
+        return c.tensor(0), c.tensor(1)
+    if int(c.attribute("group", 1)) != len(x.ratio) or weight.scales.axis not in (None, 0):
+        return c.tensor(0), c.tensor(1)
+    outputs = weight.codes.shape[0]
+    ratio = np.repeat(x.ratio, outputs // len(x.ratio))
+    scale = (np.broadcast_to(weight.scales.scale, (outputs,)) * ratio).astype(np.float32)
+    zero = np.broadcast_to(weight.scales.zero_point, (outputs,))
+    return x.values, dequantized(replace(weight, scales=replace(weight.scales, scale=scale, zero_point=zero, axis=0)))
+
+
 def conv(c: Call) -> Tensor:
-    x, weight = c.tensor(0), c.tensor(1)
+    x, weight = _by_channel(c)
     rank = weight.ndim - 2
     if x.ndim != weight.ndim or rank not in (1, 2, 3):
         raise NotSupportedHere(f"a convolution of rank {x.ndim} with weights of rank {weight.ndim}")

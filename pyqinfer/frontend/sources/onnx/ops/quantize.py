@@ -100,7 +100,7 @@ def read_codes(c: Call, at: int, scale_at: int, zero_at: int, axis: int = 1, blo
         raise NotSupportedHere("dequantizes something that no QuantizeLinear wrote")
     if not x.scales.equals(scales_of(c, scale_at, zero_at, "int64", x.x.shape, axis, block)):
         raise NotSupportedHere("dequantizes with other parameters than the codes were quantized with")
-    return x.values()
+    return x.values() if x.scales.axis is None else x.by_channel()
 
 
 def _coded(x: Const, s: Scales) -> Coded:
