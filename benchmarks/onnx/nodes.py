@@ -30,6 +30,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "onnx-nodes.md"
 _T = onnx.TensorProto
 _TYPES = {_T.FLOAT, _T.UINT8, _T.INT8, _T.INT4, _T.UINT4, _T.INT32, _T.INT64}
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
+_LOSSES = ("test_nllloss", "test_sce")  # operators of training, and their expansions
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(test: Any) -> Outcome:
     name, model = test.name, test.model
     arrays, expected = (list(part) for part in test.data_sets[0])
     ops = tuple(sorted({f"{node.domain + '.' if node.domain else ''}{node.op_type}" for node in model.graph.node}))
-    counted = is_counted(model)
+    counted = is_counted(model) and not name.startswith(_LOSSES)
     if not all(port.type.HasField("tensor_type") for port in [*model.graph.input, *model.graph.output]):
         return Outcome(name, ops, counted, "refused", "sequences, optional values or maps")
     reason = ""
@@ -79,13 +80,17 @@ def run(test: Any) -> Outcome:
         try:
             got = _converted(model, arrays, frozen)
         except (UnsupportedError, ValueError, ConversionError) as error:  # ModelFormatError is a ValueError
-            reason = reason or str(error).strip().splitlines()[-1].removeprefix("  - ")
+            reason = str(error).strip().splitlines()[-1].removeprefix("  - ")
+            if "no such operation" in reason and "aten." not in reason:
+                break
             continue
         except Exception as error:  # every other exception is a fault that the page has to show
             return Outcome(name, ops, counted, "failed", f"{type(error).__name__}: {error}"[:300])
         for want, have in zip(expected, got, strict=True):
+            # The engine computes half-precision networks in float32, so that the two differ by the rounding of their own type.
+            relative, absolute = (2.0**-8, 1e-3) if want.dtype == np.float16 else (test.rtol, test.atol)
             if want.shape != have.shape or not np.allclose(
-                have.astype(np.float64), want.astype(np.float64), test.rtol, test.atol, equal_nan=True
+                have.astype(np.float64), want.astype(np.float64), relative, absolute, equal_nan=True
             ):
                 return Outcome(name, ops, counted, "wrong", f"shapes {want.shape}, {have.shape}")
         return Outcome(name, ops, counted, "passed", constants=bool(frozen))
@@ -145,7 +150,7 @@ def page(outcomes: list[Outcome]) -> str:
         "| tests | all | passed | of them with operands as constants | refused | wrong | failed |",
         "|---|---|---|---|---|---|---|",
     ]
-    for title, chosen in (("all", outcomes), ("default domain, float, int4 to int64 tensors, no control flow", counted)):
+    for title, chosen in (("all", outcomes), ("default domain, float, int4 to int64 tensors, no control flow or training", counted)):
         states = Counter(o.state for o in chosen)
         constants = sum(o.constants for o in chosen if o.state == "passed")
         share = f" ({100 * states['passed'] / max(len(chosen), 1):.1f} %)"

@@ -33,7 +33,9 @@ _FINE_BIAS_BITS = 16
 class _Layer(nn.Module):
     """A layer with quantized weights, between what quantizes its input and its output."""
 
-    def __init__(self, function: Any, weight: Tensor, parameters: FakeQuant | None, bias: Tensor | None, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Any, weight: Tensor, parameters: FakeQuant | None, bias: Tensor | None, arguments: tuple[Any, ...]
+    ) -> None:
         super().__init__()
         self.function, self.arguments = function, arguments
         self.register_buffer("weight", weight)

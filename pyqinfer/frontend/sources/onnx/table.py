@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pyqinfer.frontend.sources.onnx.call import Handler
-from pyqinfer.frontend.sources.onnx.ops import elementwise, integers, layers, movement, pooling, qoperator, quantize, reductions, sizes
+from pyqinfer.frontend.sources.onnx.ops import (
+    attention,
+    elementwise,
+    integers,
+    layers,
+    movement,
+    pooling,
+    qoperator,
+    quantize,
+    reductions,
+    sizes,
+)
 
 Key = tuple[str, str]  # domain ("" is the standard's) and operator
 
@@ -13,6 +24,7 @@ _MOVING = movement.MOVING_ROWS | pooling.MOVING_ROWS
 _STANDARD: dict[str, Handler] = {
     **elementwise.ROWS,
     **layers.ROWS,
+    **attention.ROWS,
     **pooling.ROWS,
     **reductions.ROWS,
     **movement.ROWS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -163,23 +162,6 @@ def gemm(c: Call) -> Tensor:
     return product if bias is None else product + bias
 
 
-def _attention(c: Call) -> Tensor:
-    """The standard's Attention, in its form without a cache and without outputs but the first."""
-    query, key, value = (c.tensor(i) for i in range(3))
-    if any(c.has(i) for i in (4, 5, 6)) or c.attribute("softcap", 0.0) or c.attribute("qk_matmul_output_mode", 0):
-        raise NotSupportedHere("attention with a cache, a softcap or the scores as an output")
-    flat, heads = query.ndim == 3, c.attribute("q_num_heads")
-    if flat:
-        kv = int(c.attribute("kv_num_heads", heads))
-        query, key, value = (x.reshape(*x.shape[:2], n, -1).transpose(1, 2) for x, n in ((query, int(heads)), (key, kv), (value, kv)))
-    if query.shape[1] != key.shape[1]:
-        key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
-    scale = float(c.attribute("scale", 0.0)) or 1 / math.sqrt(query.shape[-1])
-    mask = c.tensor(3) if c.has(3) else None
-    y = F.scaled_dot_product_attention(query, key, value, mask, is_causal=bool(c.attribute("is_causal", 0)), scale=scale)
-    return y.transpose(1, 2).flatten(2) if flat else y
-
-
 def _fused_matmul(c: Call) -> Tensor:
     """com.microsoft.FusedMatMul: alpha * A' @ B'."""
     if c.attribute("transBatchA", 0) or c.attribute("transBatchB", 0):
@@ -209,5 +191,5 @@ def _fused_conv(c: Call) -> Tensor:
     raise NotSupportedHere(f"activation {activation!r}")
 
 
-ROWS: dict[str, Handler] = {"Conv": conv, "ConvTranspose": _conv_transpose, "MatMul": matmul, "Gemm": gemm, "Attention": _attention}
+ROWS: dict[str, Handler] = {"Conv": conv, "ConvTranspose": _conv_transpose, "MatMul": matmul, "Gemm": gemm}
 MICROSOFT_ROWS: dict[str, Handler] = {"FusedMatMul": _fused_matmul, "FusedConv": _fused_conv}

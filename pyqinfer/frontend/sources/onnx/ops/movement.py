@@ -159,7 +159,7 @@ def _gather(c: Call) -> Value:
 
 
 def _split(c: Call) -> tuple[Value, ...]:
-    count = len(c.operation.outputs)
+    count = int(c.attribute("num_outputs", len(c.operation.outputs)))
     value, axis = c.value(0), int(c.attribute("axis", 0))
     sizes = c.listed(1, "split", "sizes")
     if isinstance(value, Sizes):
@@ -283,8 +283,10 @@ def _interpolated(c: Call, x: Tensor, mode: str, transform: str, scale: list[Any
         raise NotSupportedHere(f"nearest elements of mode {transform}, {rounding}")
     if mode == "linear" and transform in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         corners = transform == "align_corners"
-        if transform == "half_pixel" and any(n == 1 for n in size[2:]):
+        if transform == "pytorch_half_pixel" and any(n == 1 for n in size[2:]):
             raise NotSupportedHere("a linear resize to one position")
+        if corners and by_scale and any(f is None or n != f * m for n, f, m in zip(size[2:], factors, x.shape[2:], strict=True)):
+            raise NotSupportedHere("a linear resize between corners by a factor that gives no whole size")
         kind = "linear" if x.ndim == 3 else "bilinear"
         if corners and by_scale:
             to = {"size": size[2:]}
