@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from random_graphs.draw import nets
 from random_graphs.net import Net
 from torch import nn
@@ -96,7 +96,19 @@ def test_the_standard_computes_the_same_within_one_step() -> None:
     assert np.abs(got - expected).max() <= 1.01 * np.abs(expected).max() / 127
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_tables_and_batch_norms_come_back_with_the_same_bytes() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Hardswish(), nn.ConvTranspose2d(8, 4, 2, stride=2), nn.GELU()]
+    net, batch = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval(), torch.randn(4, 3, 12, 12)
+    quantized = pq.quantize(net, pq.PTQ(), example_inputs=(batch[:2],), calibration=[batch])
+    model = pq.convert(quantized, example_inputs=(batch[:2],), samples=0)
+    assert "table" in {node["op"] for node in model.graph["nodes"]}
+    assert_same_bytes(model, inputs_of(model))
+    floats = pq.convert(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)).eval(), example_inputs=(batch[:2],), samples=0)
+    assert_same_bytes(floats, inputs_of(floats))
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(nets(least=3, most=6))
 @pytest.mark.filterwarnings("ignore")
 def test_random_networks_come_back_with_the_same_bytes(net: Net) -> None:

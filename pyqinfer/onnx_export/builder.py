@@ -120,6 +120,9 @@ class Builder:
         assert quant is not None
         scale = self.constant(quant["scale"], f"{name}.scale")
         zero = self.constant(np.uint8(quant["zero_point"]), f"{name}.zero_point")
+        if (quant["qmin"], quant["qmax"]) != (0, 255):
+            bounds = [self.constant(np.uint8(quant[key]), f"{name}.{key}") for key in ("qmin", "qmax")]
+            codes = self.add("Clip", [codes, *bounds], f"{name}.clip")
         self.set_codes(value, codes, nchw)
         self.set(value, self.add("DequantizeLinear", [codes, scale, zero], f"{name}.dequantize"), nchw)
 

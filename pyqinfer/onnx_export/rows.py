@@ -125,6 +125,13 @@ def _channels(array: Any, rank: int, nchw: bool) -> Any:
 
 def _affine(b: Builder, n: Node) -> None:
     nchw, rank = b.has_nchw(n["inputs"][0]), len(b.shape(n["inputs"][0]))
+    if nchw or rank == 2:  # one rounding, as the engine has it, which a multiplication and an addition do not have
+        arrays = [b.constants[n["constants"][k]] for k in ("scale", "shift")]
+        arrays += [np.zeros_like(arrays[0]), np.ones_like(arrays[0])]
+        parameters = [b.constant(a, f"{n['name']}.{k}") for a, k in zip(arrays, ("scale", "shift", "mean", "variance"), strict=True)]
+        y = b.add("BatchNormalization", [b.get(n["inputs"][0], nchw), *parameters], n["name"], epsilon=0.0)
+        b.set(n["outputs"][0], y, nchw)
+        return
     scale, shift = (b.constant(_channels(b.constants[n["constants"][k]], rank, nchw), f"{n['name']}.{k}") for k in ("scale", "shift"))
     y = b.add("Mul", [b.get(n["inputs"][0], nchw), scale], f"{n['name']}.mul")
     b.set(n["outputs"][0], b.add("Add", [y, shift], n["name"]), nchw)

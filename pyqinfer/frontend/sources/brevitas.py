@@ -128,7 +128,7 @@ def _weights(quantized: Any, axis: int) -> tuple[Tensor, FakeQuant]:
     """The weights' values, and the parameters of as few bits as their codes need."""
     scale, zero_point = getattr(quantized, "scale", None), getattr(quantized, "zero_point", None)
     value = getattr(quantized, "value", None)
-    if not all(isinstance(t, Tensor) for t in (scale, zero_point, value)):
+    if not isinstance(scale, Tensor) or not isinstance(zero_point, Tensor) or not isinstance(value, Tensor):
         raise NotSupportedHere(f"weights quantized to Brevitas' {type(quantized).__name__}; {_EXPORT}")
     value, scale = value.detach(), scale.detach()
     varying = [i for i, size in enumerate(scale.shape) if size != 1] if scale.ndim == value.ndim else []
@@ -136,7 +136,7 @@ def _weights(quantized: Any, axis: int) -> tuple[Tensor, FakeQuant]:
         raise NotSupportedHere(f"weights with scales of shape {tuple(scale.shape)}; {_EXPORT}")
     zero = torch.round(zero_point.detach().double()).broadcast_to(scale.shape)
     codes = torch.round(value.double() / scale.double() + zero)
-    low, high = int(min(codes.min(), -1)), int(max(codes.max(), 1))
+    low, high = min(int(codes.min()), -1), max(int(codes.max()), 1)
     if low < -1 or high > 1:
         reach = 1 << max(-low - 1, high).bit_length()
         low, high = (0, (1 << high.bit_length()) - 1) if int(codes.min()) >= 0 else (-reach, reach - 1)

@@ -12,6 +12,7 @@ from typing import Any
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from pyqinfer.frontend.sources.onnx.lookup import read_look_up
 from pyqinfer.frontend.sources.source import Source
 
 
@@ -39,4 +40,4 @@ def _refine(model: Any, graph: GraphModule) -> None:
             node.target = port.name
 
 
-SOURCE = Source("onnx", graph_of=_graph_of, refine=_refine)
+SOURCE = Source("onnx", graph_of=_graph_of, refine=_refine, handlers={"pyqinfer::look_up": read_look_up})

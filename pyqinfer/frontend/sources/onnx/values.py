@@ -98,6 +98,24 @@ class Codes:
 
 
 @dataclass(frozen=True, eq=False)
+class CodeNumbers:
+    """An activation's codes as numbers to look up; with ``offsets`` (of channels, on axis 1) added where there are any."""
+
+    codes: Codes
+    offsets: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LookedUp:
+    """Codes that a constant table has for the codes of an activation: [256], or [channels, 256]."""
+
+    codes: Codes
+    table: Array
+    low: int = 0
+    high: int = 255
+
+
+@dataclass(frozen=True, eq=False)
 class ChannelValues:
     """What codes with parameters per channel (axis 1) stand for, as NNCF writes them in front of depthwise convolutions.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyqinfer.frontend.sources.onnx.call import Call, Handler
 from pyqinfer.frontend.sources.onnx.ops.integers import multiplied
 from pyqinfer.frontend.sources.onnx.ops.sizes import combined_sizes
-from pyqinfer.frontend.sources.onnx.values import Coded, Codes, Const, IntegerProduct, RuntimeScale, Sizes, Value
+from pyqinfer.frontend.sources.onnx.values import Coded, CodeNumbers, Codes, Const, IntegerProduct, LookedUp, RuntimeScale, Sizes, Value
 from pyqinfer.frontend.values import NotSupportedHere
 
 _TYPES = {
@@ -44,6 +44,13 @@ def _aligned(c: Call) -> tuple[Tensor, Tensor]:
     if c.attribute("broadcast") and c.version < 7 and c.attribute("axis") is not None:
         y = y.reshape(*y.shape, *[1] * (x.ndim - y.ndim - int(c.attribute("axis"))))
     return x, y
+
+
+def _add(c: Call) -> Any:
+    x, offsets = c.value(0), c.value(1)
+    if isinstance(x, CodeNumbers) and isinstance(offsets, Const):
+        return CodeNumbers(x.codes, offsets.array)
+    return _binary("Add", torch.add)(c)
 
 
 def _mul(c: Call) -> Any:
@@ -88,6 +95,8 @@ def _clip(c: Call) -> Value:
     low, high = c.attribute("min"), c.attribute("max")
     low, high = c.number(1, "lower bound", low), c.number(2, "upper bound", high)
     x = c.value(0)
+    if isinstance(x, LookedUp):
+        return replace(x, low=max(x.low, int(low or 0)), high=min(x.high, 255 if high is None else int(high)))
     if isinstance(x, Codes):
         least = x.scales.low if low is None else max(int(low), x.scales.low)
         most = x.scales.high if high is None else min(int(high), x.scales.high)
@@ -159,6 +168,8 @@ def _cast(c: Call) -> Value:
     if to not in _TYPES:
         raise NotSupportedHere(f"a cast to type {to}")
     wanted = _TYPES[to]
+    if isinstance(x, Codes) and wanted == torch.int32 and x.scales.low >= 0 and x.scales.axis is None:
+        return CodeNumbers(x)
     if isinstance(x, Sizes) and not wanted.is_floating_point and wanted != torch.bool:
         return x
     if isinstance(x, (IntegerProduct, RuntimeScale)) and wanted.is_floating_point:
@@ -203,7 +214,7 @@ def _dropout(c: Call) -> Value:
 
 
 ROWS: dict[str, Handler] = {
-    "Add": _binary("Add", torch.add),
+    "Add": _add,
     "Sub": _binary("Sub", torch.sub),
     "Mul": _mul,
     "Div": _binary("Div", _div),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyqinfer.frontend.sources.onnx.call import Call, Handler, axis_of, check_count
 from pyqinfer.frontend.sources.onnx.ops.sizes import as_objects, objects
-from pyqinfer.frontend.sources.onnx.values import Coded, CodedRows, Const, Sizes, Value
+from pyqinfer.frontend.sources.onnx.values import Coded, CodedRows, CodeNumbers, Const, LookedUp, Sizes, Value
 from pyqinfer.frontend.sources.onnx.weights import transposed
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -125,6 +125,8 @@ def _backwards(x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
 
 def _gather(c: Call) -> Value:
     value, axis = c.value(0), int(c.attribute("axis", 0))
+    if isinstance(c.value(1), CodeNumbers):
+        return _looked_up(value, c.value(1))
     if isinstance(value, Sizes):
         places = as_objects(c.value(1))
         if places is None:
@@ -156,6 +158,17 @@ def _gather(c: Call) -> Value:
         return F.embedding(index, x)
     picked = x.index_select(axis, index.reshape(-1))
     return picked.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+
+
+def _looked_up(table: Value, numbers: CodeNumbers) -> LookedUp:
+    """Codes at the places of an activation's codes in a table of 256 for all channels, or for each."""
+    if not isinstance(table, Const) or table.kind != "uint8":
+        raise NotSupportedHere("codes as places in something other than a constant table of codes")
+    offsets, count = numbers.offsets, table.array.size // 256
+    by_channel = offsets is not None and np.array_equal(offsets.reshape(-1), 256 * np.arange(count))
+    if table.array.size != 256 * count or (offsets is not None and not by_channel) or (offsets is None and count != 1):
+        raise NotSupportedHere("a table of another size than 256 codes, or 256 for each channel")
+    return LookedUp(numbers.codes, table.array.reshape(count, 256) if by_channel else table.array)
 
 
 def _split(c: Call) -> tuple[Value, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyqinfer.frontend.sources.onnx.call import Call, Handler, axis_of
 from pyqinfer.frontend.sources.onnx.graph import Initializer
+from pyqinfer.frontend.sources.onnx.lookup import look_up
 from pyqinfer.frontend.sources.onnx.ops.integers import run_time_quantized
 from pyqinfer.frontend.sources.onnx.values import (
     Array,
@@ -18,6 +19,7 @@ from pyqinfer.frontend.sources.onnx.values import (
     CodedRows,
     Codes,
     Const,
+    LookedUp,
     RuntimeCodes,
     RuntimeScale,
     RuntimeZeroPoint,
@@ -96,11 +98,21 @@ def read_codes(c: Call, at: int, scale_at: int, zero_at: int, axis: int = 1, blo
         if not known or not np.all(scale.factor == 1):
             raise NotSupportedHere("dequantizes with other parameters than the codes were quantized with")
         return run_time_quantized(x.x)
+    if isinstance(x, LookedUp):
+        return _values_of_table(x, scales_of(c, scale_at, zero_at, "uint8", ()))
     if not isinstance(x, Codes):
         raise NotSupportedHere("dequantizes something that no QuantizeLinear wrote")
     if not x.scales.equals(scales_of(c, scale_at, zero_at, "int64", x.x.shape, axis, block)):
         raise NotSupportedHere("dequantizes with other parameters than the codes were quantized with")
     return x.values() if x.scales.axis is None else x.by_channel()
+
+
+def _values_of_table(x: LookedUp, s: Scales) -> Tensor:
+    read = x.codes.scales
+    numbers = (float(read.scale[0]), int(read.zero_point[0]), float(s.scale[0]), int(s.zero_point[0]), x.low, x.high)
+    table = torch.tensor(x.table.tolist(), dtype=torch.uint8)
+    y: Tensor = look_up(x.codes.values(), table, *numbers)
+    return y
 
 
 def _coded(x: Const, s: Scales) -> Coded:
