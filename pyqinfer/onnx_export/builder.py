@@ -75,7 +75,9 @@ class Builder:
         return self._get(self._values, value, nchw)
 
     def codes(self, value: int, nchw: bool) -> str:
-        """The codes of a value in an order of dimensions."""
+        """The codes of a value in an order of dimensions; those that a table gave are quantized again, so that a reader sees their scale."""
+        if (value, nchw) not in self._codes and (value, not nchw) not in self._codes:
+            self._codes[(value, nchw)] = self._quantized(value, self.get(value, nchw), f"{self._values[(value, nchw)]}.codes")
         return self._get(self._codes, value, nchw)
 
     def _get(self, table: dict[tuple[int, bool], str], value: int, nchw: bool) -> str:
@@ -105,26 +107,36 @@ class Builder:
         if quant is None:
             self.set(value, floats, nchw)
             return
-        scale = self.constant(quant["scale"], f"{name}.scale")
-        zero = self.constant(np.uint8(quant["zero_point"]), f"{name}.zero_point")
-        codes = self.add("QuantizeLinear", [floats, scale, zero], f"{name}.quantize")
-        if (quant["qmin"], quant["qmax"]) != (0, 255):
-            bounds = [self.constant(np.uint8(quant[key]), f"{name}.{key}") for key in ("qmin", "qmax")]
-            codes = self.add("Clip", [codes, *bounds], f"{name}.clip")
+        codes = self._quantized(value, floats, name)
         self.set_codes(value, codes, nchw)
-        self.set(value, self.add("DequantizeLinear", [codes, scale, zero], f"{name}.dequantize"), nchw)
+        self.set(value, self._dequantized(value, codes, name), nchw)
 
-    def store_codes(self, value: int, codes: str, nchw: bool, name: str) -> None:
-        """``codes`` are those of a value."""
+    def _quantized(self, value: int, floats: str, name: str) -> str:
         quant = self.quant(value)
         assert quant is not None
-        scale = self.constant(quant["scale"], f"{name}.scale")
-        zero = self.constant(np.uint8(quant["zero_point"]), f"{name}.zero_point")
-        if (quant["qmin"], quant["qmax"]) != (0, 255):
-            bounds = [self.constant(np.uint8(quant[key]), f"{name}.{key}") for key in ("qmin", "qmax")]
-            codes = self.add("Clip", [codes, *bounds], f"{name}.clip")
-        self.set_codes(value, codes, nchw)
-        self.set(value, self.add("DequantizeLinear", [codes, scale, zero], f"{name}.dequantize"), nchw)
+        codes = self.add("QuantizeLinear", [floats, *self._parameters(quant, name)], f"{name}.quantize")
+        return self._clipped(quant, codes, name)
+
+    def _dequantized(self, value: int, codes: str, name: str) -> str:
+        quant = self.quant(value)
+        assert quant is not None
+        return self.add("DequantizeLinear", [codes, *self._parameters(quant, name)], f"{name}.dequantize")
+
+    def _parameters(self, quant: Mapping[str, Any], name: str) -> list[str]:
+        return [self.constant(quant["scale"], f"{name}.scale"), self.constant(np.uint8(quant["zero_point"]), f"{name}.zero_point")]
+
+    def _clipped(self, quant: Mapping[str, Any], codes: str, name: str) -> str:
+        """Codes within their range, which a Clip states where it is not all of a byte."""
+        if (quant["qmin"], quant["qmax"]) == (0, 255):
+            return codes
+        bounds = [self.constant(np.uint8(quant[key]), f"{name}.{key}") for key in ("qmin", "qmax")]
+        return self.add("Clip", [codes, *bounds], f"{name}.clip")
+
+    def store_codes(self, value: int, codes: str, nchw: bool, name: str) -> None:
+        """``codes``, which no quantize wrote, are those of a value."""
+        quant = self.quant(value)
+        assert quant is not None
+        self.set(value, self._dequantized(value, self._clipped(quant, codes, name), name), nchw)
 
     def weight(self, node: Mapping[str, Any], order: Sequence[int] | None = None) -> str:
         """A layer's weights as floats, of codes where it has codes; ``order`` is a permutation of their axes."""
