@@ -75,9 +75,10 @@ class Builder:
         return self._get(self._values, value, nchw)
 
     def codes(self, value: int, nchw: bool) -> str:
-        """The codes of a value in an order of dimensions; those that a table gave are quantized again, so that a reader sees their scale."""
+        """The codes of a value in an order of dimensions. Those of a table are quantized again, so that a reader sees their scale."""
         if (value, nchw) not in self._codes and (value, not nchw) not in self._codes:
-            self._codes[(value, nchw)] = self._quantized(value, self.get(value, nchw), f"{self._values[(value, nchw)]}.codes")
+            floats = self.get(value, nchw)
+            self._codes[(value, nchw)] = self._quantized(value, floats, f"{floats}.codes")
         return self._get(self._codes, value, nchw)
 
     def _get(self, table: dict[tuple[int, bool], str], value: int, nchw: bool) -> str:

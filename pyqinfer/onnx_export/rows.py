@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from pyqinfer.errors import UnsupportedError
-from pyqinfer.onnx_export.builder import TO_NCHW, TO_NHWC, Builder, real
-
-Node = Mapping[str, Any]
-Row = Callable[[Builder, Node], None]
-_AXIS_OF_NHWC = {0: 0, 1: 2, 2: 3, 3: 1}  # where a dimension of NHWC lies in NCHW
-
-
-def refuse(node: Node, why: str) -> None:
-    raise UnsupportedError(f"{node['name']} ({node['op']}): {why}, which the export to ONNX has no form for")
+from pyqinfer.onnx_export import moves
+from pyqinfer.onnx_export.builder import TO_NCHW, Builder, real
+from pyqinfer.onnx_export.moves import Node, Row, along, axis_of, moved, refuse
 
 
 def _conv2d(b: Builder, n: Node) -> None:
@@ -69,39 +62,6 @@ def _dequantize(b: Builder, n: Node) -> None:
         return
     nchw = b.has_nchw(n["inputs"][0])
     b.set(n["outputs"][0], b.get(n["inputs"][0], nchw), nchw)
-
-
-def _transpose(b: Builder, n: Node) -> None:
-    perm, x = tuple(n["attrs"]["perm"]), n["inputs"][0]
-    if perm == TO_NHWC:
-        _moved(b, n, b.get(x, False), True)
-    elif perm == TO_NCHW:
-        _moved(b, n, b.get(x, True), False)
-    else:
-        _moved(b, n, b.add("Transpose", [b.get(x, False)], n["name"], perm=perm), False)
-
-
-def _moved(b: Builder, n: Node, y: str, nchw: bool) -> None:
-    """Store what a movement of elements gives. Codes are quantized again, which changes none, so that a reader sees the parameters."""
-    b.store(n["outputs"][0], y, nchw, n["name"])
-
-
-def _reshape(b: Builder, n: Node) -> None:
-    source, target = b.shape(n["inputs"][0]), list(n["attrs"]["shape"])
-    unknown = [i for i, d in enumerate(target) if d == "?"]
-    numbers: list[int] = []
-    for i, d in enumerate(target):
-        if isinstance(d, int):
-            numbers.append(d)
-        elif i < len(source) and d == source[i] and d != "?":
-            numbers.append(0)
-        elif not unknown or unknown == [i]:
-            unknown = [i]
-            numbers.append(-1)
-        else:
-            refuse(n, f"a reshape of {source} to {target}")
-    x = b.get(n["inputs"][0], False)
-    _moved(b, n, b.add("Reshape", [x, b.constant(np.array(numbers, np.int64), f"{n['name']}.shape")], n["name"]), False)
 
 
 def _add(b: Builder, n: Node) -> None:
@@ -161,7 +121,7 @@ def _max_pool(b: Builder, n: Node) -> None:
         dilations=a["dilation"],
         ceil_mode=a["ceil_mode"],
     )
-    _moved(b, n, y, True)
+    moved(b, n, y, True)
 
 
 def _avg_pool(b: Builder, n: Node) -> None:
@@ -238,19 +198,11 @@ def _binary(b: Builder, n: Node) -> None:
     b.store(n["outputs"][0], b.add(_BINARY[function], operands, n["name"]), nchw, n["name"])
 
 
-def _along(b: Builder, n: Node) -> bool:
-    return len(b.shape(n["inputs"][0])) == 4 and any(b.has_nchw(v) for v in n["inputs"])
-
-
-def _axis(axis: int, nchw: bool) -> int:
-    return _AXIS_OF_NHWC[axis] if nchw else axis
-
-
 def _reduce(b: Builder, n: Node) -> None:
     a = n["attrs"]
-    keep, nchw = int(a["keepdim"]), bool(a["keepdim"]) and _along(b, n)
+    keep, nchw = int(a["keepdim"]), bool(a["keepdim"]) and along(b, n)
     op = {"mean": "ReduceMean", "sum": "ReduceSum", "amax": "ReduceMax"}[a["function"]]
-    axes = b.constant(np.array([_axis(i, nchw) for i in a["axes"]], np.int64), f"{n['name']}.axes")
+    axes = b.constant(np.array([axis_of(i, nchw) for i in a["axes"]], np.int64), f"{n['name']}.axes")
     y = b.add(op, [b.get(n["inputs"][0], nchw), axes], n["name"], keepdims=keep)
     b.store(n["outputs"][0], y, nchw, n["name"])
 
@@ -308,85 +260,14 @@ def _embedding(b: Builder, n: Node) -> None:
     b.store(n["outputs"][0], y, False, n["name"])
 
 
-def _concat(b: Builder, n: Node) -> None:
-    nchw = _along(b, n)
-    y = b.add("Concat", [b.get(v, nchw) for v in n["inputs"]], n["name"], axis=_axis(n["attrs"]["axis"], nchw))
-    b.store(n["outputs"][0], y, nchw, n["name"])
-
-
-def _slice(b: Builder, n: Node) -> None:
-    a, nchw = n["attrs"], _along(b, n)
-    numbers = (a["start"], a["end"], _axis(a["axis"], nchw), a["step"])
-    parts = [
-        b.constant(np.array([v], np.int64), f"{n['name']}.{k}") for v, k in zip(numbers, ("start", "end", "axis", "step"), strict=True)
-    ]
-    _moved(b, n, b.add("Slice", [b.get(n["inputs"][0], nchw), *parts], n["name"]), nchw)
-
-
-def _pad(b: Builder, n: Node) -> None:
-    a, nchw, quant = n["attrs"], _along(b, n), b.quant(n["inputs"][0])
-    order = TO_NCHW if nchw else range(len(a["before"]))
-    pads = [*[a["before"][i] for i in order], *[a["after"][i] for i in order]]
-    inputs = [b.get(n["inputs"][0], nchw), b.constant(np.array(pads, np.int64), f"{n['name']}.pads")]
-    if a["mode"] == "constant":
-        value = np.float32((a["value"] - quant["zero_point"]) * quant["scale"]) if quant else np.float32(real(a["value"]))
-        inputs.append(b.constant(value, f"{n['name']}.value"))
-    mode = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}[a["mode"]]
-    _moved(b, n, b.add("Pad", inputs, n["name"], mode=mode), nchw)
-
-
-def _upsample(b: Builder, n: Node) -> None:
-    a, sizes = n["attrs"], b.shape(n["inputs"][0])[1:3]
-    scales = []
-    for length, size, factor, step in zip(sizes, a["size"], a["factor"], a["step"], strict=True):
-        scale = float(factor) if factor else size / length if isinstance(length, int) else 0.0
-        if not scale or scale != int(scale) or (step and abs(real(step) * scale - 1) > 1e-6):
-            refuse(n, "a resize by a factor that is not whole")
-        scales.append(scale)
-    transform = "align_corners" if a["align_corners"] else "half_pixel" if a["mode"] == "bilinear" else "asymmetric"
-    mode = {"nearest": "nearest", "bilinear": "linear"}[a["mode"]]
-    factors = b.constant(np.array([1, 1, *scales], np.float32), f"{n['name']}.scales")
-    more = {"nearest_mode": "floor"} if mode == "nearest" else {}
-    y = b.add("Resize", [b.get(n["inputs"][0], True), "", factors], n["name"], mode=mode, coordinate_transformation_mode=transform, **more)
-    b.store(n["outputs"][0], y, True, n["name"])
-
-
-def _pixel_shuffle(b: Builder, n: Node) -> None:
-    a = n["attrs"]
-    if a["factor"][0] != a["factor"][1]:
-        refuse(n, f"pixels shuffled by {a['factor']}")
-    y = b.get(n["inputs"][0], True)
-    if a["factor"][0] > 1:
-        y = b.add("DepthToSpace", [y], n["name"], blocksize=a["factor"][0], mode="CRD" if a["order"] == "channels" else "DCR")
-    top, left, bottom, right = a["crop"]
-    if any(a["crop"]):
-        ends = [-bottom or 2**31 - 1, -right or 2**31 - 1]
-        parts = [b.constant(np.array(v, np.int64), f"{n['name']}.crop") for v in ([top, left], ends, [2, 3])]
-        y = b.add("Slice", [y, *parts], f"{n['name']}.cropped")
-    _moved(b, n, y, True)
-
-
-def _constant(b: Builder, n: Node) -> None:
-    b.set(n["outputs"][0], b.constant(b.constants[n["constants"]["value"]], n["name"]), False)
-
-
-def _expand(b: Builder, n: Node) -> None:
-    target = list(n["attrs"]["shape"])
-    if any(isinstance(d, str) for d in target):
-        refuse(n, f"an expansion to {target}")
-    shape = b.constant(np.array([d or 1 for d in target], np.int64), f"{n['name']}.shape")
-    _moved(b, n, b.add("Expand", [b.get(n["inputs"][0], False), shape], n["name"]), False)
-
-
 def _linear_dynamic(b: Builder, n: Node) -> None:
     refuse(n, "a layer whose input is quantized at run time")
 
 
 ROWS: Mapping[str, Row] = {
+    **moves.ROWS,
     "quantize": _quantize,
     "dequantize": _dequantize,
-    "transpose": _transpose,
-    "reshape": _reshape,
     "conv2d": _conv2d,
     "linear": _linear,
     "linear_dynamic": _linear_dynamic,
@@ -408,11 +289,4 @@ ROWS: Mapping[str, Row] = {
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
     "embedding": _embedding,
-    "concat": _concat,
-    "slice": _slice,
-    "pad": _pad,
-    "upsample": _upsample,
-    "pixel_shuffle": _pixel_shuffle,
-    "constant": _constant,
-    "expand": _expand,
 }
