@@ -1,6 +1,7 @@
 # make demo   quantize, convert and run a trained network; prints a table, writes a picture
 # make test   everything that guards a change (15 minutes on two cores)
-# make test-all   also the slow tests, stand-ins for other machines, sanitizers and the aarch64 build under qemu
+# make test-all   also the slow tests, stand-ins for other machines, sanitizers, a minute of each fuzz target and the aarch64 build under qemu
+# make fuzz   every fuzz target for MINUTES (default 10) each; what it finds and its inputs go to build/fuzz
 # make bench  benchmarks (on a quiet machine)
 # make peers  a race against other engines, installed into .venv (on a quiet machine; PEERS="--models resnet18 --threads 1,2")
 # make lint   ruff, mypy, import rules, clang-format
@@ -28,7 +29,7 @@ export CMAKE_GENERATOR := Ninja
 # holds (pyproject.toml, tool.scikit-build), `make cxx` the rest. Both must compile with the same flags.
 PACKAGE_FLAGS := -C cmake.define.PYQINFER_WERROR=ON
 
-.PHONY: demo test test-all bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
+.PHONY: demo test test-all fuzz bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
@@ -44,6 +45,10 @@ test-all: test packages-all lint aarch64
 	$(BIN)/pytest -m slow
 	.ci/other-machines $(JOBS)
 	.ci/sanitizers $(JOBS)
+
+MINUTES := 10
+fuzz: packages-all python
+	.ci/fuzz $(JOBS) $$(($(MINUTES) * 60))
 
 aarch64: packages-all
 	CC= CXX= cmake -S . -B $(AARCH64_BUILD) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPYQINFER_BUILD_TESTS=ON -DPYQINFER_WERROR=ON

@@ -21,6 +21,24 @@ if(PYQINFER_SANITIZE)
 endif()
 target_include_directories(pqi_flags INTERFACE ${PROJECT_SOURCE_DIR}/csrc)
 
+# Indirect calls and jumps land on marked instructions, and return addresses are compared with the shadow stack where the CPU has one.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  target_compile_options(pqi_flags INTERFACE -fcf-protection=full)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  target_compile_options(pqi_flags INTERFACE -mbranch-protection=standard)
+endif()
+# The rest of the hardening is for all that reads what others wrote: kernels get checked sizes, and their loops no checks.
+add_library(pqi_hardened INTERFACE)
+target_compile_options(pqi_hardened INTERFACE -fstack-protector-strong)
+if(NOT PYQINFER_SANITIZE)  # sanitizers watch the same functions
+  target_compile_options(pqi_hardened INTERFACE $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+endif()
+target_link_options(pqi_hardened INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  # Said outright, because distributions whose start-up objects lack the mark (Debian 12) would take it from the library.
+  target_link_options(pqi_hardened INTERFACE -Wl,-z,shstk)
+endif()
+
 find_package(Threads REQUIRED)
 
 # pqi_listed_sources(<out> <macro>): the sources that the rows of list.inc in this folder name, each once; a row is <macro>(name, source.cc).
@@ -37,6 +55,9 @@ function(pqi_object_library folder)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
   add_library(pqi_${folder} OBJECT ${arg_SOURCES})
   target_link_libraries(pqi_${folder} PRIVATE pqi_flags ${arg_LIBS})
+  if(NOT folder STREQUAL "kernels")
+    target_link_libraries(pqi_${folder} PRIVATE pqi_hardened)
+  endif()
   set_property(GLOBAL APPEND PROPERTY PQI_FOLDERS ${folder})
   foreach(dep IN LISTS arg_DEPS)
     if(NOT TARGET pqi_${dep})

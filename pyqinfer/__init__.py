@@ -9,16 +9,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pyqinfer._core import __version__, cpu_info
+from pyqinfer._core import CancelFlag, __version__, cpu_info
 from pyqinfer.bits import BitConfig
 from pyqinfer.budget import Budget
-from pyqinfer.errors import ConversionError, IntegrityError, ModelFormatError, UnsupportedError
+from pyqinfer.errors import CancelledError, ConversionError, IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
 from pyqinfer.methods.registry import METHODS as _METHODS
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
-from pyqinfer.session import Session
+from pyqinfer.session import RunOptions, Session
 
 if TYPE_CHECKING:
     from pyqinfer import train, zoo
@@ -50,6 +50,8 @@ _LAZY = {
 __all__ = [
     "BitConfig",
     "Budget",
+    "CancelFlag",
+    "CancelledError",
     "ConversionError",
     "FakeQuant",
     "ImageInput",
@@ -57,6 +59,7 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "Report",
+    "RunOptions",
     "Session",
     "UnsupportedError",
     "__version__",

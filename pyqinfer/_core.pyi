@@ -49,6 +49,13 @@ class Model:
     def infer_shapes(self, shapes: Mapping[str, Sequence[int]]) -> list[tuple[int, ...]]:
         """Concrete shape of every value of the graph (by value index) for the given input shapes."""
 
+class CancelFlag:
+    """A switch that any thread may turn: a run that was given it ends before its next layer."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def is_set(self) -> bool: ...
+
 class Session:
     def __init__(self, model: Model, threads: int, isa: str, algorithm: str = "auto", fip: str = "auto") -> None:
         """``isa``: a name or ``"auto"``. ``threads`` >= 1. ``algorithm``, ``fip``: see :class:`pyqinfer.Session`."""
@@ -59,12 +66,17 @@ class Session:
         """Empty, or which kernel of the instruction set asked for is wrong on this machine, so that a weaker set is used."""
     @property
     def threads(self) -> int: ...
-    def run(self, inputs: Mapping[str, NDArray[Any]], capture: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], capture: Sequence[str], max_memory: int = 0, cancel: CancelFlag | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Graph outputs by name, then captured values by node name. Releases the GIL; outputs are fresh arrays.
-        TypeError: not an array of the input's dtype. ValueError: a missing or unknown name, or a shape that does not fit."""
+        TypeError: not an array of the input's dtype. ValueError: a missing or unknown name, or a shape that does not fit. MemoryError:
+        more than ``max_memory`` bytes (0: no bound). CancelledError. KeyboardInterrupt and other signals' exceptions end the run."""
     def layers(self) -> list[dict[str, Any]]:
         """One dict per node: name, op, weight_bits, act_bits (0 = float), executed_as, reason, weight_bytes (packed, in memory)."""
-    def profile(self, inputs: Mapping[str, NDArray[Any]], repeat: int) -> list[tuple[str, float]]:
+    def profile(
+        self, inputs: Mapping[str, NDArray[Any]], repeat: int, max_memory: int = 0, cancel: CancelFlag | None = None
+    ) -> list[tuple[str, float]]:
         """Median milliseconds of each node over ``repeat`` runs."""
     def memory(self) -> dict[str, int]:
         """Bytes: ``weight_bytes`` of all packed layers, ``arena_bytes`` of one run with the largest input shapes so far."""

@@ -1,6 +1,6 @@
 """Exceptions of pyqinfer. Misuse raises TypeError or ValueError, the system's failures MemoryError or OSError; the rest is here."""
 
-__all__ = ["ConversionError", "IntegrityError", "ModelFormatError", "UnsupportedError"]
+__all__ = ["CancelledError", "ConversionError", "IntegrityError", "ModelFormatError", "UnsupportedError"]
 
 
 class ModelFormatError(ValueError):
@@ -9,6 +9,10 @@ class ModelFormatError(ValueError):
 
 class IntegrityError(ModelFormatError):
     """A model file whose checksum does not match its contents."""
+
+
+class CancelledError(RuntimeError):
+    """A run that its caller ended (:class:`pyqinfer.CancelFlag`)."""
 
 
 class ConversionError(RuntimeError):

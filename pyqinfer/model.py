@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -83,7 +82,7 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically: the target is the old file or the new one, never a part. Raises OSError."""
-        self._native.save(os.fspath(path))
+        self._native.save(_path_text(path))
 
     def to_bytes(self) -> bytes:
         """Give the bytes of the file."""
@@ -195,8 +194,14 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises OSError, ModelFormatError (the file breaks docs/format.md), IntegrityError (a checksum differs) or UnsupportedError (a newer
     version, an unknown op). The file is read whole: changing or deleting it afterwards is harmless.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path: expected str or os.PathLike, got {type(path).__name__}")
-    if Path(path).suffix.lower() == ".onnx":
-        raise ModelFormatError(f"{os.fspath(path)} is an ONNX file: pyqinfer.convert(path) makes a model of it")
-    return Model(_core.Model.load(str(Path(path))))
+    text = _path_text(path)
+    if text.lower().endswith(".onnx"):
+        raise ModelFormatError(f"{text} is an ONNX file: pyqinfer.convert(path) makes a model of it")
+    return Model(_core.Model.load(text))
+
+
+def _path_text(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"path: expected str or os.PathLike of str, got {type(path).__name__}")
+    return text

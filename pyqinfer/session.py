@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,28 @@ def default_threads() -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Limits of a run; results do not depend on them.
+
+    Args:
+        max_memory: the most bytes that a run may take: values between layers, scratch memory of threads, inputs and outputs. A run that
+            needs more is refused (MemoryError) before anything is allocated for its shapes. None: no bound.
+        cancel: a :class:`pyqinfer.CancelFlag`. Once another thread sets it, the run ends before its next layer (CancelledError).
+    """
+
+    max_memory: int | None = None
+    cancel: _core.CancelFlag | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_memory is not None and (isinstance(self.max_memory, bool) or not isinstance(self.max_memory, int)):
+            raise TypeError(f"max_memory: expected int or None, got {type(self.max_memory).__name__}")
+        if self.max_memory is not None and not 1 <= self.max_memory < 2**63:
+            raise ValueError(f"max_memory: expected 1 to 2^63 - 1 bytes, got {self.max_memory}")
+        if self.cancel is not None and not isinstance(self.cancel, _core.CancelFlag):
+            raise TypeError(f"cancel: expected pyqinfer.CancelFlag or None, got {type(self.cancel).__name__}")
+
+
 class Session:
     """A model made ready for this machine: weights packed for an instruction set, memory planned per input shape.
 
@@ -41,6 +64,7 @@ class Session:
             error for an unknown name lists them all, docs/numerics.md describes them. Results do not depend on it.
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
             CPU where it pays) or ``"off"``.
+        run_options: limits of every run; default: none.
 
     Warns:
         RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
@@ -49,10 +73,19 @@ class Session:
         UnsupportedError: this CPU or build lacks the instruction set, or the instruction set the forced algorithm.
         ValueError: an unknown algorithm, or a forced one that is not exact for a layer (the message has the numbers).
 
-    Any number of Python threads may call one session at once.
+    Any number of Python threads may call one session at once, and change an input meanwhile: its results are then anything, but memory
+    stays safe. Ctrl-C ends a run before its next layer.
     """
 
-    def __init__(self, model: Model, threads: int | None = None, isa: str = "auto", algorithm: str = "auto", fip: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Model,
+        threads: int | None = None,
+        isa: str = "auto",
+        algorithm: str = "auto",
+        fip: str = "auto",
+        run_options: RunOptions | None = None,
+    ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model: expected pyqinfer.Model, got {type(model).__name__}; load a file with pyqinfer.load(path)")
         if threads is None:
@@ -61,9 +94,15 @@ class Session:
             raise TypeError(f"threads: expected int, got {type(threads).__name__}")
         if not 1 <= threads <= 1024:
             raise ValueError(f"threads: expected 1 to 1024, got {threads}")
+        for what, text in (("isa", isa), ("algorithm", algorithm), ("fip", fip)):
+            if not isinstance(text, str):
+                raise TypeError(f"{what}: expected str, got {type(text).__name__}")
+        if run_options is not None and not isinstance(run_options, RunOptions):
+            raise TypeError(f"run_options: expected pyqinfer.RunOptions, got {type(run_options).__name__}")
         if isa == "auto":
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
+        self.run_options = run_options or RunOptions()
         self._native = _core.Session(model.native, threads, isa, algorithm, fip)
         if self._native.warning:
             warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
@@ -92,7 +131,7 @@ class Session:
             raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
         return dict(zip(names, inputs, strict=True))
 
-    def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = ()) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = (), options: RunOptions | None = None) -> dict[str, Any]:
         """Run on named inputs, and return named outputs.
 
         Args:
@@ -100,13 +139,16 @@ class Session:
                 int64 or int32 where it takes indices.
             capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a
                 quantized value (see :meth:`dequantize`).
+            options: limits of this run, in place of the session's.
 
         Raises:
             TypeError: not an array, or another dtype. ValueError: a missing or unknown name, another shape, an index
-                outside its table.
+                outside its table. MemoryError: more than ``options.max_memory``, or than the system has. CancelledError.
         """
+        if options is None:
+            options = self.run_options
         arrays, as_torch = self.arrays(inputs)
-        result = self._native.run(arrays, list(capture))
+        result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
         if as_torch:
             torch = sys.modules["torch"]
             return {name: torch.from_numpy(array) for name, array in result.items()}
@@ -114,6 +156,8 @@ class Session:
 
     def arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], bool]:
         """Give the inputs as the core takes them, and whether any was a torch tensor. Errors are those of :meth:`run`."""
+        if not isinstance(inputs, Mapping):
+            raise TypeError(f"inputs: expected a mapping from names to arrays, got {type(inputs).__name__}")
         arrays, as_torch = {}, False
         for name, value in inputs.items():
             array, is_torch = _as_numpy(name, value)
@@ -185,6 +229,10 @@ def _as_numpy(name: str, value: Any) -> tuple[NDArray[Any], bool]:
     if torch is not None and isinstance(value, torch.Tensor):
         if value.device.type != "cpu":
             raise TypeError(f"input {name!r}: expected a CPU tensor, got one on {value.device}; call .cpu() first")
-        array: NDArray[Any] = value.detach().numpy()
+        # Negation and conjugation may be pending: numpy has no such views.
+        try:
+            array: NDArray[Any] = value.detach().resolve_conj().resolve_neg().numpy()
+        except RuntimeError as error:  # a nested tensor, or a subclass without memory of its own
+            raise TypeError(f"input {name!r}: this tensor is no array: {error}") from error
         return array, True
     raise TypeError(f"input {name!r}: expected a numpy array or a torch tensor, got {type(value).__name__}")

@@ -33,6 +33,7 @@ class SmallArray {
   explicit SmallArray(size_t size) : size_(size) {
     if (size > kInline) heap_.resize(size);
   }
+  SmallArray(const T* source, size_t size) : SmallArray(size) { std::copy_n(source, size, data()); }
   T* data() { return size_ > kInline ? heap_.data() : inline_; }
   T& operator[](size_t i) { return data()[i]; }
   pqi::Span<const T> span() { return {data(), size_}; }
@@ -51,6 +52,7 @@ static_assert(static_cast<int>(Code::kUnsupported) == PQI_ERR_UNSUPPORTED);
 static_assert(static_cast<int>(Code::kNoMemory) == PQI_ERR_NOMEM);
 static_assert(static_cast<int>(Code::kIo) == PQI_ERR_IO);
 static_assert(static_cast<int>(Code::kInternal) == PQI_ERR_INTERNAL);
+static_assert(static_cast<int>(Code::kCancelled) == PQI_ERR_CANCELLED);
 
 pqi_status Report(pqi_error* error, pqi_status status, const char* message) noexcept {
   if (!error || error->struct_size != sizeof *error) return status;
@@ -112,16 +114,22 @@ size_t ByteSize(pqi::DType dtype, const ConcreteShape& shape) {
   return bytes;  // at most 2^40: proved with the shapes
 }
 
-// Checks what infer and run have in common, and gives the plan for the inputs' shapes.
-Status PlanCall(pqi_session* handle, const pqi_tensor* inputs, size_t count, const pqi_tensor* outputs, size_t output_count,
-                std::shared_ptr<const pqi::RunPlan>* plan) {
+Status CheckInputs(const pqi_session* handle, const pqi_tensor* inputs, size_t count) {
+  PQI_RETURN_IF_ERROR(CheckNotNull({{"session", handle}, {"inputs", inputs}}));
+  return CheckCount("inputs", handle->session->model().graph().inputs.size(), count);
+}
+
+Status CheckCall(const pqi_session* handle, const pqi_tensor* inputs, size_t count, const pqi_tensor* outputs, size_t output_count) {
   PQI_RETURN_IF_ERROR(CheckNotNull({{"session", handle}, {"inputs", inputs}, {"outputs", outputs}}));
-  pqi::Session* session = handle->session.get();
+  PQI_RETURN_IF_ERROR(CheckCount("outputs", handle->session->model().graph().outputs.size(), output_count));
+  return CheckInputs(handle, inputs, count);
+}
+
+// Checks the inputs' ranks and dtypes, and gives the plan for the inputs' shapes. `inputs` are copies: what was checked cannot change.
+Status PlanCall(pqi::Session* session, pqi::Span<const pqi_tensor> inputs, std::shared_ptr<const pqi::RunPlan>* plan) {
   const pqi::Graph& graph = session->model().graph();
-  PQI_RETURN_IF_ERROR(CheckCount("outputs", graph.outputs.size(), output_count));
-  PQI_RETURN_IF_ERROR(CheckCount("inputs", graph.inputs.size(), count));
-  SmallArray<pqi::Span<const int64_t>> shapes(count);
-  for (size_t i = 0; i < count; ++i) {
+  SmallArray<pqi::Span<const int64_t>> shapes(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
     const auto name = [&] { return "input " + pqi::Quoted(graph.inputs[i].name); };
     const pqi::Value& value = graph.values[graph.inputs[i].value];
     if (inputs[i].rank > PQI_MAX_RANK) return InvalidArgument(name() + ": rank " + std::to_string(inputs[i].rank) + " is more than 8");
@@ -150,8 +158,8 @@ extern "C" {
 const char* pqi_version(void) { return PQI_VERSION; }
 
 const char* pqi_status_name(int status) {
-  static const char* const kNames[] = {"PQI_OK",        "PQI_ERR_ARGUMENT", "PQI_ERR_FORMAT",  "PQI_ERR_INTEGRITY", "PQI_ERR_UNSUPPORTED",
-                                       "PQI_ERR_NOMEM", "PQI_ERR_IO",       "PQI_ERR_INTERNAL"};
+  static const char* const kNames[] = {"PQI_OK",        "PQI_ERR_ARGUMENT", "PQI_ERR_FORMAT",   "PQI_ERR_INTEGRITY", "PQI_ERR_UNSUPPORTED",
+                                       "PQI_ERR_NOMEM", "PQI_ERR_IO",       "PQI_ERR_INTERNAL", "PQI_ERR_CANCELLED"};
   const auto index = static_cast<size_t>(status);
   return index < sizeof kNames / sizeof *kNames ? kNames[index] : "unknown";
 }
@@ -200,10 +208,11 @@ pqi_status pqi_session_create(const pqi_model* model, const pqi_session_options*
     pqi::SessionOptions chosen;
     if (options) {
       PQI_RETURN_IF_ERROR(CheckStruct(*options, "options"));
-      chosen.threads = options->threads;
-      if (options->isa) chosen.isa = options->isa;
-      if (options->algorithm) chosen.plan.algorithm = options->algorithm;
-      if (options->fip) chosen.plan.fip = options->fip;
+      const pqi_session_options given = *options;
+      chosen.threads = given.threads;
+      if (given.isa) chosen.isa = given.isa;
+      if (given.algorithm) chosen.plan.algorithm = given.algorithm;
+      if (given.fip) chosen.plan.fip = given.fip;
     }
     PQI_ASSIGN_OR_RETURN(std::unique_ptr<pqi::Session> created, pqi::Session::Create(model->model, chosen));
     auto handle = std::make_unique<pqi_session>();
@@ -239,43 +248,79 @@ pqi_status pqi_session_layer(const pqi_session* session, size_t index, pqi_layer
 pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
                              pqi_error* error) {
   return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckCall(session, inputs, input_count, outputs, output_count));
+    SmallArray<pqi_tensor> in(inputs, input_count);
     std::shared_ptr<const pqi::RunPlan> plan;
-    PQI_RETURN_IF_ERROR(PlanCall(session, inputs, input_count, outputs, output_count, &plan));
+    PQI_RETURN_IF_ERROR(PlanCall(session->session.get(), in.span(), &plan));
     const pqi::Graph& graph = session->session->model().graph();
     for (size_t i = 0; i < output_count; ++i) Describe(graph, *plan, i, &outputs[i]);
     return {};
   });
 }
 
+pqi_status pqi_session_run_bytes(pqi_session* session, const pqi_tensor* inputs, size_t input_count, size_t* bytes, pqi_error* error) {
+  return Guard(error, [&]() -> Status {
+    PQI_RETURN_IF_ERROR(CheckNotNull({{"bytes", bytes}}));
+    PQI_RETURN_IF_ERROR(CheckInputs(session, inputs, input_count));
+    SmallArray<pqi_tensor> in(inputs, input_count);
+    std::shared_ptr<const pqi::RunPlan> plan;
+    PQI_RETURN_IF_ERROR(PlanCall(session->session.get(), in.span(), &plan));
+    std::vector<pqi::Target> targets;
+    for (const pqi::Port& port : session->session->model().graph().outputs) targets.push_back({port.value, nullptr});
+    *bytes = session->session->RunBytes(*plan, targets);
+    return {};
+  });
+}
+
 pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs, size_t output_count,
                            pqi_error* error) {
+  return pqi_session_run_with(session, nullptr, inputs, input_count, outputs, output_count, error);
+}
+
+pqi_status pqi_session_run_with(pqi_session* session, const pqi_run_options* options, const pqi_tensor* inputs, size_t input_count,
+                                pqi_tensor* outputs, size_t output_count, pqi_error* error) {
   return Guard(error, [&]() -> Status {
+    pqi_run_options limits = PQI_RUN_OPTIONS_INIT;
+    if (options) {
+      PQI_RETURN_IF_ERROR(CheckStruct(*options, "options"));
+      limits = *options;
+    }
+    pqi::RunOptions chosen;
+    chosen.max_memory = limits.max_memory;
+    if (limits.cancelled) {
+      chosen.cancelled = [](void* context) {
+        const auto& given = *static_cast<const pqi_run_options*>(context);
+        return given.cancelled(given.context) != 0;
+      };
+      chosen.context = &limits;
+    }
+    PQI_RETURN_IF_ERROR(CheckCall(session, inputs, input_count, outputs, output_count));
+    SmallArray<pqi_tensor> in(inputs, input_count), out(outputs, output_count);
     std::shared_ptr<const pqi::RunPlan> plan;
-    PQI_RETURN_IF_ERROR(PlanCall(session, inputs, input_count, outputs, output_count, &plan));
+    PQI_RETURN_IF_ERROR(PlanCall(session->session.get(), in.span(), &plan));
     const pqi::Graph& graph = session->session->model().graph();
     SmallArray<const void*> data(input_count);
     for (size_t i = 0; i < input_count; ++i) {
       const uint32_t value = graph.inputs[i].value;
       const size_t bytes = ByteSize(graph.values[value].dtype, plan->shapes[value]);
-      if (inputs[i].bytes != bytes) {
+      if (in[i].bytes != bytes) {
         return InvalidArgument("input " + pqi::Quoted(graph.inputs[i].name) + ": shape " + pqi::DimsText(plan->shapes[value]) + " is " +
-                               std::to_string(bytes) + " bytes, got " + std::to_string(inputs[i].bytes));
+                               std::to_string(bytes) + " bytes, got " + std::to_string(in[i].bytes));
       }
-      data[i] = inputs[i].data;
+      data[i] = in[i].data;
     }
-    SmallArray<pqi_tensor> filled(output_count);
     SmallArray<pqi::Target> targets(output_count);
     for (size_t i = 0; i < output_count; ++i) {
-      filled[i] = outputs[i];
-      Describe(graph, *plan, i, &filled[i]);
-      if (outputs[i].bytes < filled[i].bytes) {
-        return InvalidArgument("output " + pqi::Quoted(graph.outputs[i].name) + " needs " + std::to_string(filled[i].bytes) +
-                               " bytes, the buffer has " + std::to_string(outputs[i].bytes));
+      const size_t room = out[i].bytes;
+      Describe(graph, *plan, i, &out[i]);
+      if (room < out[i].bytes) {
+        return InvalidArgument("output " + pqi::Quoted(graph.outputs[i].name) + " needs " + std::to_string(out[i].bytes) +
+                               " bytes, the buffer has " + std::to_string(room));
       }
-      targets[i] = {graph.outputs[i].value, outputs[i].data};
+      targets[i] = {graph.outputs[i].value, out[i].data};
     }
-    PQI_RETURN_IF_ERROR(session->session->Run(*plan, data.span(), targets.span()));
-    std::copy(filled.span().begin(), filled.span().end(), outputs);
+    PQI_RETURN_IF_ERROR(session->session->Run(*plan, data.span(), targets.span(), chosen));
+    std::copy(out.span().begin(), out.span().end(), outputs);
     return {};
   });
 }

@@ -7,8 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -181,8 +181,8 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(std::max(th
     for (int i = 1; i < threads; ++i) {
       state_->workers.emplace_back([s = state_.get(), i] { s->WorkerMain(static_cast<uint32_t>(i)); });
     }
-  } catch (const std::system_error&) {
-    // The system's thread limit is reached: the pool works with what it has.
+  } catch (const std::exception&) {
+    // The system refuses one more thread, or the memory for it: the pool works with what it has.
   }
 }
 

@@ -13,7 +13,8 @@ namespace pqi {
 
 class ThreadPool {
  public:
-  // `threads` >= 1, the caller included: 1 starts no thread. Throws std::bad_alloc; if the system refuses a thread, fewer are used.
+  // `threads` >= 1, the caller included: 1 starts no thread. Throws std::bad_alloc; if the system refuses a thread or
+  // its memory, fewer are used.
   explicit ThreadPool(int threads);
   // Joins the workers, except in a forked child, which does not have them.
   ~ThreadPool();

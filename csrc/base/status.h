@@ -19,6 +19,7 @@ enum class Code {
   kNoMemory,
   kIo,
   kInternal,
+  kCancelled,  // a run that its caller ended
 };
 
 class [[nodiscard]] Status {
@@ -42,6 +43,8 @@ inline Status ModelFormat(std::string m) { return {Code::kModelFormat, std::move
 inline Status Integrity(std::string m) { return {Code::kIntegrity, std::move(m)}; }
 inline Status Unsupported(std::string m) { return {Code::kUnsupported, std::move(m)}; }
 inline Status IoError(std::string m, int os_error = 0) { return {Code::kIo, std::move(m), os_error}; }
+inline Status NoMemory(std::string m) { return {Code::kNoMemory, std::move(m)}; }
+inline Status Cancelled(std::string m) { return {Code::kCancelled, std::move(m)}; }
 inline Status Internal(std::string m) { return {Code::kInternal, std::move(m)}; }
 
 template <typename T>

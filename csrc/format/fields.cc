@@ -34,8 +34,8 @@ Result<JsonRef> Member(JsonRef object, const char* key, JsonKind kind, const std
 
 Status CheckName(std::string_view name, const std::string& where) {
   if (name.empty() || name.size() > 256) return ModelFormat(where + ": a name has 1 to 256 bytes, got " + std::to_string(name.size()));
-  for (char c : name) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return ModelFormat(where + ": control character in name " + Quoted(name));
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (ControlLength(name.substr(i)) != 0) return ModelFormat(where + ": control character in name " + Quoted(name));
   }
   return {};
 }

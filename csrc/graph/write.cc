@@ -53,7 +53,9 @@ Result<Tensor> StoreConstant(const Constant& constant, const LogicalArray& array
       break;
   }
   if (!IsPacked(constant)) return Tensor{constant.name, StoredType::kI8, constant.shape, array.bytes};
-  Result<std::vector<uint8_t>> bytes = PackCodes(constant, {reinterpret_cast<const int8_t*>(array.bytes.data()), array.bytes.size()});
+  // Packing reads codes more than once, so it reads a copy: another thread may change the caller's.
+  const std::vector<int8_t> codes(array.bytes.begin(), array.bytes.end());
+  Result<std::vector<uint8_t>> bytes = PackCodes(constant, codes);
   if (!bytes.ok()) return Status(bytes.status().code(), "constant " + Quoted(constant.name) + ": " + bytes.status().message());
   *packed = std::move(bytes).value();
   return Tensor{constant.name, StoredType::kU8, {static_cast<int64_t>(packed->size())}, *packed};

@@ -213,8 +213,16 @@ Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const c
 
 bool BroadcastDim(const Dim& a, const Dim& b, Dim* out) {
   if (a.fixed() && b.fixed() && a != b && a.value != 1 && b.value != 1) return false;
-  const bool take_b = (a.fixed() && a.value == 1) || (!a.fixed() && b.fixed() && b.value != 1) || (a.kind == Dim::kDerived && !b.fixed());
-  *out = take_b ? b : a;
+  const Dim one = Dim::Fixed(1);
+  if (a == b || b == one) {
+    *out = a;
+  } else if (a == one || b.fixed()) {  // an open dimension beside a number that is not 1 will be 1 or that number
+    *out = b;
+  } else if (a.fixed()) {
+    *out = a;
+  } else {
+    *out = Dim::Derived();  // two open dimensions: each may turn out to be the 1
+  }
   return true;
 }
 

@@ -86,7 +86,8 @@ Status CheckDim(const NodeView& view, const std::vector<Shape>& inputs, size_t i
 // Gives the shape that both must have: of each pair of dimensions the fixed one, else the symbol. Refuses ranks or fixed dimensions that
 // differ.
 Status MergeShapes(const NodeView& view, const Shape& a, const Shape& b, const char* what, Shape* out);
-// Gives the dimension of an operation whose operands broadcast: one of the two is 1, or they are the same. False if they are not.
+// Gives the dimension of an operation whose operands broadcast: one of the two is 1, or they are the same. Two
+// different open ones give "?". False if they do not broadcast.
 bool BroadcastDim(const Dim& a, const Dim& b, Dim* out);
 // Gives the elements of an f32, i32 or u8 constant, none where the node has no such constant.
 template <typename T>

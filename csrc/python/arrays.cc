@@ -1,5 +1,8 @@
 #include "python/arrays.h"
 
+#include "base/text.h"
+#include "python/errors.h"
+
 namespace py = pybind11;
 
 namespace pqi::python {
@@ -23,17 +26,32 @@ py::array RequireArray(const std::string& what, py::handle value, DType dtype) {
   return array;
 }
 
-py::array Contiguous(const py::array& array) {
+py::array Contiguous(const std::string& what, const py::array& array) {
   if (array.flags() & py::array::c_style) return array;
-  return py::array::ensure(array, py::array::c_style);
+  // py::array::ensure would hide numpy's error and give an object without an array.
+  constexpr int kCContiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_, kPlain = py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_;
+  PyObject* const copy = py::detail::npy_api::get().PyArray_FromAny_(array.ptr(), nullptr, 0, 0, kCContiguous | kPlain, nullptr);
+  if (!copy) {
+    if (PyErr_ExceptionMatches(PyExc_MemoryError))
+      PyErr_Clear(), Raise(NoMemory(what + ": no memory for a copy in C order, " + std::to_string(array.nbytes()) + " bytes"));
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::array>(copy);
 }
 
 ConcreteShape ShapeOf(const py::array& array) { return ConcreteShape(array.shape(), array.shape() + array.ndim()); }
 
-py::array EmptyArray(DType dtype, const ConcreteShape& shape) {
+py::array EmptyArray(const std::string& what, DType dtype, const ConcreteShape& shape) {
   const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
-  if (dtype == DType::kF32) return py::array_t<float>(dims);
-  return py::array_t<uint8_t>(dims);
+  try {
+    if (dtype == DType::kF32) return py::array_t<float>(dims);
+    return py::array_t<uint8_t>(dims);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError)) throw;
+  }
+  size_t bytes = DTypeSize(dtype);
+  for (int64_t d : shape) bytes *= static_cast<size_t>(d);
+  Raise(NoMemory(what + ": no memory for an array of shape " + DimsText(shape) + ", " + std::to_string(bytes) + " bytes"));
 }
 
 }  // namespace pqi::python

@@ -15,12 +15,12 @@ std::string DTypeText(const pybind11::array& array);
 // Gives `value` as an array of exactly this dtype, in any memory layout; TypeError names the argument, what was expected and what came.
 pybind11::array RequireArray(const std::string& what, pybind11::handle value, DType dtype);
 
-// Gives the elements of an array in C order: the array itself where it has them so.
-pybind11::array Contiguous(const pybind11::array& array);
+// Gives the elements of an array in C order: the array itself where it has them so. MemoryError names `what`.
+pybind11::array Contiguous(const std::string& what, const pybind11::array& array);
 
 ConcreteShape ShapeOf(const pybind11::array& array);
 
-// Makes an array without initializing its elements.
-pybind11::array EmptyArray(DType dtype, const ConcreteShape& shape);
+// Makes an array without initializing its elements. MemoryError names `what`.
+pybind11::array EmptyArray(const std::string& what, DType dtype, const ConcreteShape& shape);
 
 }  // namespace pqi::python

@@ -23,6 +23,9 @@ void Raise(const Status& status) {
     case Code::kNoMemory:
       type = py::reinterpret_borrow<py::object>(PyExc_MemoryError);
       break;
+    case Code::kCancelled:
+      type = own("CancelledError");
+      break;
     case Code::kIo:
       type = py::reinterpret_borrow<py::object>(PyExc_OSError);
       break;

@@ -15,9 +15,13 @@
 #include "ops/op.h"
 #include "python/arrays.h"
 #include "python/errors.h"
+#include "python/gil.h"
+#include "python/held.h"
+#include "python/ports.h"
+#include "python/sessions.h"
+#include "python/text.h"
 #include "runtime/machine.h"
 #include "runtime/model.h"
-#include "runtime/session.h"
 
 namespace py = pybind11;
 
@@ -36,33 +40,25 @@ std::string FsPath(const py::str& path) {
 }
 
 ModelPtr ModelFromBytes(Span<const uint8_t> bytes) {
-  Result<ModelPtr> model = [&] {
-    const py::gil_scoped_release unlocked;
-    return Model::FromBytes(bytes);
-  }();
-  return Unwrap(std::move(model));
+  return Unwrap(WithoutGil([&] { return Model::FromBytes(bytes); }));
 }
 
 Span<const uint8_t> View(const std::string_view s) { return {reinterpret_cast<const uint8_t*>(s.data()), s.size()}; }
 
-py::bytes Bytes(Span<const uint8_t> s) { return py::bytes(reinterpret_cast<const char*>(s.data()), s.size()); }
+py::bytes Bytes(Span<const uint8_t> s) {
+  PyObject* const bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(s.data()), static_cast<Py_ssize_t>(s.size()));
+  if (!bytes) throw py::error_already_set();  // MemoryError, where py::bytes would make a RuntimeError of it
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
 
 ModelPtr LoadModel(const py::str& path) {
   const std::string name = FsPath(path);
-  Result<ModelPtr> model = [&] {
-    const py::gil_scoped_release unlocked;
-    return Model::Load(name);
-  }();
-  return Unwrap(std::move(model));
+  return Unwrap(WithoutGil([&] { return Model::Load(name); }));
 }
 
-void SaveModel(const ModelPtr& model, const py::str& path) {
+void SaveModel(const Held<Model>& model, const py::str& path) {
   const std::string name = FsPath(path);
-  const Status status = [&] {
-    const py::gil_scoped_release unlocked;
-    return model->Save(name);
-  }();
-  Unwrap(status);
+  Unwrap(WithoutGil([&] { return model->Save(name); }));
 }
 
 ConstType TypeOfConstant(const py::array& array, size_t index) {
@@ -73,26 +69,31 @@ ConstType TypeOfConstant(const py::array& array, size_t index) {
   throw py::type_error("constant " + std::to_string(index) + ": expected int8 (codes), float32, int32 or uint8, got " + DTypeText(array));
 }
 
-py::bytes WriteModel(const std::string& graph_json, const py::sequence& constants, const std::string& producer) {
+py::bytes WriteModel(const py::str& graph_json, const py::sequence& constants, const py::str& producer) {
   std::vector<py::array> arrays;  // keep the elements alive
   std::vector<LogicalArray> logical;
   for (const py::handle item : constants) {
     if (!py::isinstance<py::array>(item)) throw py::type_error("constant " + std::to_string(arrays.size()) + ": expected a numpy array");
     const auto array = py::reinterpret_borrow<py::array>(item);
     const ConstType type = TypeOfConstant(array, arrays.size());
-    arrays.push_back(Contiguous(array));
+    arrays.push_back(Contiguous("constant " + std::to_string(arrays.size()), array));
     const py::array& kept = arrays.back();
     logical.push_back({type, ShapeOf(kept), {static_cast<const uint8_t*>(kept.data()), static_cast<size_t>(kept.nbytes())}});
   }
-  const AlignedBuffer<uint8_t> bytes = Unwrap(WriteGraph(graph_json, logical, producer, ops::FindOpDef));
+  const AlignedBuffer<uint8_t> bytes =
+      Unwrap(WriteGraph(TextOf("graph_json", graph_json), logical, TextOf("producer", producer), ops::FindOpDef));
   ModelFromBytes(bytes.span());  // nothing leaves that the validator would refuse
   return Bytes(bytes.span());
 }
 
 // ---- codec
 
-py::bytes PackTrits(const py::array_t<int8_t, py::array::c_style>& codes) {
-  return Bytes(Unwrap(PackTritRans({codes.data(), static_cast<size_t>(codes.size())})));
+py::bytes PackTrits(const py::array_t<int8_t, 0>& given) {
+  const py::array codes = Contiguous("codes", given);
+  // Packing reads codes more than once, so it reads a copy: another thread may change the caller's.
+  const auto* first = static_cast<const int8_t*>(codes.data());
+  const std::vector<int8_t> own(first, first + codes.size());
+  return Bytes(Unwrap(PackTritRans(own)));
 }
 
 py::array UnpackTrits(const std::string_view stream, size_t count) {
@@ -104,8 +105,8 @@ py::array UnpackTrits(const std::string_view stream, size_t count) {
 
 // ---- models
 
-const Constant& ConstantAt(const ModelPtr& model, size_t index) {
-  const auto& constants = model->graph().constants;
+const Constant& ConstantAt(const Model& model, size_t index) {
+  const auto& constants = model.graph().constants;
   if (index >= constants.size()) {
     throw py::index_error("constant " + std::to_string(index) + ", but there are " + std::to_string(constants.size()));
   }
@@ -120,7 +121,7 @@ py::array CopyOf(const Constant& c) {
   return out;
 }
 
-py::array ConstantArray(const ModelPtr& model, size_t index) {
+py::array ConstantArray(const Model& model, size_t index) {
   const Constant& c = ConstantAt(model, index);
   switch (c.type) {
     case ConstType::kF32:
@@ -137,136 +138,18 @@ py::array ConstantArray(const ModelPtr& model, size_t index) {
   return codes;
 }
 
-// Gives the items of a mapping in the order of the model's inputs; ValueError if the names are not exactly those.
-std::vector<py::object> InInputOrder(const Model& model, const py::object& mapping) {
-  const py::dict items(mapping);
-  const auto& ports = model.graph().inputs;
-  std::string names;
-  std::vector<py::object> ordered;
-  for (const Port& port : ports) names += (names.empty() ? "" : ", ") + Quoted(port.name);
-  for (const auto& [key, value] : items) {
-    if (!py::isinstance<py::str>(key)) throw py::type_error("input names are strings");
-    const std::string name = py::cast<std::string>(key);
-    if (model.InputIndex(name) < 0) throw py::value_error("no input named " + Quoted(name) + "; the model's inputs are " + names);
-  }
-  for (const Port& port : ports) {
-    const py::str key(port.name);
-    if (!items.contains(key)) throw py::value_error("input " + Quoted(port.name) + " is missing; the model's inputs are " + names);
-    ordered.push_back(items[key]);
-  }
-  return ordered;
-}
-
 py::tuple TupleOf(const ConcreteShape& shape) {
   py::tuple out(shape.size());
   for (size_t i = 0; i < shape.size(); ++i) out[i] = shape[i];
   return out;
 }
 
-py::list InferShapes(const ModelPtr& model, const py::object& shapes) {
+py::list InferShapes(const Held<Model>& model, const py::object& shapes) {
   std::vector<ConcreteShape> inputs;
-  for (const py::object& shape : InInputOrder(*model, shapes)) inputs.push_back(py::cast<ConcreteShape>(shape));
+  for (const py::object& shape : InInputOrder(*model, shapes)) inputs.push_back(DimsOf("shape of an input", shape));
   py::list out;
   for (const ConcreteShape& shape : Unwrap(model->Shapes(inputs))) out.append(TupleOf(shape));
   return out;
-}
-
-// ---- sessions
-
-// The inputs of a call once they are checked, and the plan for their shapes.
-struct BoundInputs {
-  std::vector<py::array> arrays;  // they are contiguous, and keep the memory alive
-  std::vector<const void*> data;
-  std::shared_ptr<const RunPlan> plan;
-};
-
-BoundInputs Bind(Session& session, const py::object& inputs) {
-  const Graph& graph = session.model().graph();
-  const std::vector<py::object> ordered = InInputOrder(session.model(), inputs);
-  BoundInputs bound;
-  std::vector<ConcreteShape> shapes;
-  for (size_t i = 0; i < ordered.size(); ++i) {
-    const Port& port = graph.inputs[i];
-    bound.arrays.push_back(RequireArray("input " + Quoted(port.name), ordered[i], graph.values[port.value].dtype));
-    shapes.push_back(ShapeOf(bound.arrays.back()));
-  }
-  bound.plan = Unwrap(session.PlanFor(shapes));  // before any copy: the shapes may be absurd
-  for (py::array& array : bound.arrays) {
-    array = Contiguous(array);
-    bound.data.push_back(array.data());
-  }
-  return bound;
-}
-
-uint32_t ValueOfLayer(const Graph& graph, const std::string& name) {
-  for (const Node& node : graph.nodes) {
-    if (node.name == name) return node.outputs[0];
-  }
-  throw py::value_error("capture: no layer named " + Quoted(name));
-}
-
-py::dict RunSession(Session& session, const py::object& inputs, const std::vector<std::string>& capture) {
-  const Graph& graph = session.model().graph();
-  std::vector<std::pair<std::string, uint32_t>> wanted;
-  for (const Port& port : graph.outputs) wanted.emplace_back(port.name, port.value);
-  for (const std::string& name : capture) wanted.emplace_back(name, ValueOfLayer(graph, name));
-
-  const BoundInputs bound = Bind(session, inputs);
-  py::dict result;
-  std::vector<Target> targets;
-  for (const auto& [name, value] : wanted) {
-    if (result.contains(name)) continue;  // an output and a layer of one name: the output
-    py::array array = EmptyArray(graph.values[value].dtype, bound.plan->shapes[value]);
-    targets.push_back({value, array.mutable_data()});
-    result[py::str(name)] = std::move(array);
-  }
-  const Status status = [&] {
-    const py::gil_scoped_release unlocked;
-    return session.Run(*bound.plan, bound.data, targets);
-  }();
-  Unwrap(status);
-  return result;
-}
-
-py::list ProfileSession(Session& session, const py::object& inputs, int repeat) {
-  const BoundInputs bound = Bind(session, inputs);
-  Result<std::vector<double>> times = [&] {
-    const py::gil_scoped_release unlocked;
-    return session.Profile(*bound.plan, bound.data, repeat);
-  }();
-  const std::vector<double> ms = Unwrap(std::move(times));
-  py::list out;
-  for (size_t i = 0; i < ms.size(); ++i) out.append(py::make_tuple(session.model().graph().nodes[i].name, ms[i]));
-  return out;
-}
-
-py::list SessionLayers(const Session& session) {
-  py::list out;
-  for (const LayerInfo& info : session.Layers()) {
-    py::dict row;
-    row["name"] = info.name;
-    row["op"] = info.op;
-    row["weight_bits"] = info.weight_bits;
-    row["act_bits"] = info.act_bits;
-    row["executed_as"] = info.executed_as;
-    row["reason"] = info.reason;
-    row["weight_bytes"] = info.weight_bytes;
-    out.append(row);
-  }
-  return out;
-}
-
-std::unique_ptr<Session> MakeSession(const ModelPtr& model, int threads, const std::string& isa, const std::string& algorithm,
-                                     const std::string& fip) {
-  SessionOptions options;
-  options.threads = threads;
-  options.isa = isa;
-  options.plan = {algorithm, fip};
-  Result<std::unique_ptr<Session>> session = [&] {
-    const py::gil_scoped_release unlocked;
-    return Session::Create(model, options);
-  }();
-  return Unwrap(std::move(session));
 }
 
 py::dict CpuInfo() {
@@ -299,43 +182,22 @@ PYBIND11_MODULE(_core, m) {
   m.def("unpack_trits", UnpackTrits, py::arg("stream"), py::arg("count"));
   m.def("write_model", WriteModel, py::arg("graph_json"), py::arg("constants"), py::arg("producer"));
 
-  py::class_<Model, std::shared_ptr<Model>>(m, "Model")
+  MakeClass<Model>(m, "Model")
       .def_static(
           "from_bytes", [](const py::bytes& data) { return std::const_pointer_cast<Model>(ModelFromBytes(View(std::string_view(data)))); },
           py::arg("data"))
       .def_static(
           "load", [](const py::str& path) { return std::const_pointer_cast<Model>(LoadModel(path)); }, py::arg("path"))
+      .def("save", SaveModel, py::arg("path"))
+      .def("to_bytes", [](const Held<Model>& self) { return Bytes(self->bytes()); })
+      .def_property_readonly("graph_json", [](const Held<Model>& self) { return SerializeGraph(self->graph(), ScaleText::kBits); })
       .def(
-          "save", [](const std::shared_ptr<Model>& self, const py::str& path) { SaveModel(self, path); }, py::arg("path"))
-      .def("to_bytes", [](const Model& self) { return Bytes(self.bytes()); })
-      .def_property_readonly("graph_json", [](const Model& self) { return SerializeGraph(self.graph(), ScaleText::kBits); })
+          "constant", [](const Held<Model>& self, size_t index) { return ConstantArray(*self, index); }, py::arg("index"))
       .def(
-          "constant", [](const std::shared_ptr<Model>& self, size_t index) { return ConstantArray(self, index); }, py::arg("index"))
-      .def(
-          "constant_nbytes", [](const std::shared_ptr<Model>& self, size_t index) { return ConstantAt(self, index).bytes.size(); },
-          py::arg("index"))
-      .def_property_readonly("nbytes", [](const Model& self) { return self.bytes().size(); })
-      .def(
-          "infer_shapes", [](const std::shared_ptr<Model>& self, const py::object& shapes) { return InferShapes(self, shapes); },
-          py::arg("shapes"));
-
-  py::class_<Session>(m, "Session")
-      .def(py::init([](const std::shared_ptr<Model>& model, int threads, const std::string& isa, const std::string& algorithm,
-                       const std::string& fip) { return MakeSession(model, threads, isa, algorithm, fip); }),
-           py::arg("model"), py::arg("threads"), py::arg("isa"), py::arg("algorithm") = "auto", py::arg("fip") = "auto")
-      .def_property_readonly("isa", [](const Session& self) { return IsaName(self.isa()); })
-      .def_property_readonly("warning", &Session::warning)
-      .def_property_readonly("threads", &Session::threads)
-      .def("run", RunSession, py::arg("inputs"), py::arg("capture"))
-      .def("layers", SessionLayers)
-      .def("profile", ProfileSession, py::arg("inputs"), py::arg("repeat"))
-      .def("memory", [](Session& self) {
-        const MemoryReport report = self.Memory();
-        py::dict out;
-        out["weight_bytes"] = report.weight_bytes;
-        out["arena_bytes"] = report.arena_bytes;
-        return out;
-      });
+          "constant_nbytes", [](const Held<Model>& self, size_t index) { return ConstantAt(*self, index).bytes.size(); }, py::arg("index"))
+      .def_property_readonly("nbytes", [](const Held<Model>& self) { return self->bytes().size(); })
+      .def("infer_shapes", InferShapes, py::arg("shapes"));
+  AddSession(m);
 }
 
 }  // namespace pqi::python

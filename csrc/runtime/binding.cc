@@ -9,14 +9,15 @@ bool Aligned(const void* data, DType dtype) { return reinterpret_cast<uintptr_t>
 
 }  // namespace
 
-void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets) {
+void Binding::Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets,
+                   Span<const uint8_t> copied) {
   data_.assign(graph.values.size(), nullptr);
   stride_.assign(graph.values.size(), 0);
   inputs_.resize(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const uint32_t value = graph.inputs[i].value;
     const size_t bytes = plan.ValueBytes(graph, value);
-    if (Aligned(inputs[i], graph.values[value].dtype)) {
+    if (!copied[i] && Aligned(inputs[i], graph.values[value].dtype)) {
       data_[value] = const_cast<void*>(inputs[i]);  // steps write outputs only
     } else {
       inputs_[i].Reserve(bytes);

@@ -15,8 +15,10 @@ namespace pqi {
 class Binding {
  public:
   // `inputs` and `targets` as in Session::Run, checked; `arena` has plan.memory.arena_bytes. A node writes straight into the caller's
-  // memory where that is aligned. A view (runtime/views.h) that the caller asks for is then none in this run.
-  void Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets);
+  // memory where that is aligned. Inputs for which `copied` holds are read from copies. A view (runtime/views.h) that the caller asks for
+  // is then none in this run.
+  void Bind(const Graph& graph, const RunPlan& plan, uint8_t* arena, Span<const void* const> inputs, Span<const Target> targets,
+            Span<const uint8_t> copied);
   // Copies values to the targets that nodes have not written themselves.
   void CopyOut(const Graph& graph, const RunPlan& plan, Span<const Target> targets) const;
 
@@ -30,7 +32,7 @@ class Binding {
 
   std::vector<void*> data_;      // by value id
   std::vector<int64_t> stride_;  // by value id
-  Staging inputs_, targets_;     // used for arrays that are misaligned
+  Staging inputs_, targets_;     // used for arrays that are misaligned or `copied`
 };
 
 }  // namespace pqi

@@ -1,5 +1,7 @@
 #include "runtime/model.h"
 
+#include <new>
+
 #include "base/fpenv.h"
 #include "format/file.h"
 #include "graph/shapes.h"
@@ -19,8 +21,13 @@ int PortIndex(const std::vector<Port>& ports, const std::string& name) {
 
 Result<std::shared_ptr<const Model>> Model::FromBuffer(AlignedBuffer<uint8_t> file) {
   const FpEnvScope fp;  // the proofs multiply scales
-  PQI_ASSIGN_OR_RETURN(LoadedModel loaded, LoadGraph(std::move(file), ops::FindOpDef));
-  return std::shared_ptr<const Model>(new Model(std::move(loaded)));
+  const size_t bytes = file.size();
+  try {
+    PQI_ASSIGN_OR_RETURN(LoadedModel loaded, LoadGraph(std::move(file), ops::FindOpDef));
+    return std::shared_ptr<const Model>(new Model(std::move(loaded)));
+  } catch (const std::bad_alloc&) {
+    return NoMemory("no memory to load a file of " + std::to_string(bytes) + " bytes");
+  }
 }
 
 Result<std::shared_ptr<const Model>> Model::Load(const std::string& path) {

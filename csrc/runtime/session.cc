@@ -26,7 +26,6 @@ struct Range {
 // The proofs about accumulators hold for codes in [qmin, qmax], so codes that a caller brings are held to it.
 Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, size_t n) {
   const Quant& q = graph.quants[static_cast<size_t>(graph.values[port.value].quant)];
-  if (q.qmin == 0 && q.qmax == 255) return {};
   for (size_t i = 0; i < n; ++i) {
     if (codes[i] < q.qmin || codes[i] > q.qmax) {
       return InvalidArgument("input " + Quoted(port.name) + ": code " + std::to_string(codes[i]) + " is outside [" +
@@ -37,10 +36,9 @@ Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, si
 }
 
 // Indices that a caller brings lie in every table that they are looked up in.
-Status CheckIndices(const Port& port, const uint8_t* bytes, size_t n, int64_t limit) {
+Status CheckIndices(const Port& port, const int32_t* indices, size_t n, int64_t limit) {
   for (size_t i = 0; i < n; ++i) {
-    int32_t index = 0;
-    std::memcpy(&index, bytes + i * sizeof index, sizeof index);  // the caller's memory may be misaligned
+    const int32_t index = indices[i];
     if (index < 0 || index >= limit) {
       return InvalidArgument("input " + Quoted(port.name) + ": index " + std::to_string(index) + " at position " + std::to_string(i) +
                              " is outside [0, " + std::to_string(limit) + "), the rows of its table");
@@ -126,18 +124,36 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   return session;
 }
 
+Status Session::PrepareNode(const Node& node) {
+  const Graph& graph = model_->graph();
+  const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
+  const NodeView view{graph, node};
+  PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
+  if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
+    int64_t& limit = index_limit_[node.inputs[0]];
+    limit = std::min(limit, step->IndexLimit());
+  }
+  steps_.push_back(std::move(step));
+  return {};
+}
+
 Status Session::Prepare() {
   const Graph& graph = model_->graph();
   index_limit_.assign(graph.values.size(), INT64_MAX);
   for (const Node& node : graph.nodes) {
-    const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
-    const NodeView view{graph, node};
-    PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
-    if (!node.inputs.empty() && view.input(0).dtype == DType::kI32) {
-      int64_t& limit = index_limit_[node.inputs[0]];
-      limit = std::min(limit, step->IndexLimit());
+    try {
+      PQI_RETURN_IF_ERROR(PrepareNode(node));
+    } catch (const std::bad_alloc&) {
+      size_t bytes = 0;
+      for (const auto& [key, id] : node.constants) bytes += graph.constants[id].bytes.size();
+      return NoMemory("no memory to prepare layer " + Quoted(node.name) + " (" + node.op + "), whose constants take " +
+                      std::to_string(bytes) + " bytes in the file");
     }
-    steps_.push_back(std::move(step));
+  }
+  for (const Port& port : graph.inputs) {
+    const Value& value = graph.values[port.value];
+    const Quant* quant = value.dtype == DType::kU8 ? &graph.quants[static_cast<size_t>(value.quant)] : nullptr;
+    checked_.push_back(value.dtype == DType::kI32 || (quant && (quant->qmin != 0 || quant->qmax != 255)));
   }
   views_ = FindViews(graph, steps_);
   for (size_t n = 0; n < steps_.size(); ++n) steps_[n]->ExpectInPlace(views_[n]);
@@ -190,18 +206,42 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const in
   return std::shared_ptr<const RunPlan>(plan);
 }
 
-Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, Span<double> node_ms) {
+size_t Session::RunBytes(const RunPlan& plan, Span<const Target> targets) const {
   const Graph& graph = model_->graph();
+  // The plan added up its own bytes without overflow, a value has at most 2^40 bytes, and there are at most 2 * 65,536 of them.
+  size_t bytes = plan.memory.arena_bytes + plan.scratch_bytes;
+  for (const Port& port : graph.inputs) bytes += plan.ValueBytes(graph, port.value);
+  for (const Target& target : targets) bytes += plan.ValueBytes(graph, target.value);
+  return bytes;
+}
+
+Status Session::CheckMemory(const RunPlan& plan, Span<const Target> targets, const RunOptions& options) const {
+  if (options.max_memory == 0) return {};
+  const size_t bytes = RunBytes(plan, targets);
+  if (bytes <= options.max_memory) return {};
+  const Graph& graph = model_->graph();
+  const auto output_bytes = [&](const Node& node) { return plan.ValueBytes(graph, node.outputs[0]); };
+  const auto largest = std::max_element(graph.nodes.begin(), graph.nodes.end(),
+                                        [&](const Node& a, const Node& b) { return output_bytes(a) < output_bytes(b); });
+  return NoMemory("a run with these shapes takes " + std::to_string(bytes) + " bytes, more than max_memory = " +
+                  std::to_string(options.max_memory) + "; the largest output is that of layer " + Quoted(largest->name) + ": " +
+                  DimsText(plan.shapes[largest->outputs[0]]) + ", " + std::to_string(output_bytes(*largest)) + " bytes");
+}
+
+Status Session::CheckValues(const Port& port, const void* data, size_t bytes) const {
+  const Graph& graph = model_->graph();
+  if (graph.values[port.value].dtype == DType::kU8) return CheckCodes(graph, port, static_cast<const uint8_t*>(data), bytes);
+  return CheckIndices(port, static_cast<const int32_t*>(data), bytes / sizeof(int32_t), index_limit_[port.value]);
+}
+
+Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<const Target> targets, const RunOptions& options,
+                    Span<double> node_ms) {
+  const Graph& graph = model_->graph();
+  PQI_RETURN_IF_ERROR(CheckMemory(plan, targets, options));
   const auto bytes = [&](uint32_t value) { return plan.ValueBytes(graph, value); };
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Port& port = graph.inputs[i];
-    const size_t n = bytes(port.value);
-    if (!inputs[i] && n) return InvalidArgument("input " + Quoted(port.name) + " has no data");
-    if (graph.values[port.value].dtype == DType::kU8) {
-      PQI_RETURN_IF_ERROR(CheckCodes(graph, port, static_cast<const uint8_t*>(inputs[i]), n));
-    } else if (graph.values[port.value].dtype == DType::kI32) {
-      PQI_RETURN_IF_ERROR(CheckIndices(port, static_cast<const uint8_t*>(inputs[i]), n / sizeof(int32_t), index_limit_[port.value]));
-    }
+    if (!inputs[i] && bytes(port.value)) return InvalidArgument("input " + Quoted(port.name) + " has no data");
   }
   for (size_t t = 0; t < targets.size(); ++t) {
     const Range range(targets[t].data, bytes(targets[t].value));
@@ -221,19 +261,33 @@ Status Session::Run(const RunPlan& plan, Span<const void* const> inputs, Span<co
   const FpEnvScope fp;
   Lease lease(&shared_->get());
   Context& context = *lease.get();
-  context.arena.Reserve(plan.memory.arena_bytes);
-  context.scratch.Reserve(plan.scratch_bytes);
-  context.binding.Bind(graph, plan, context.arena.data(), inputs, targets);
-  Execute(plan, &context, node_ms);
+  try {
+    context.arena.Reserve(plan.memory.arena_bytes);
+    context.scratch.Reserve(plan.scratch_bytes);
+    context.binding.Bind(graph, plan, context.arena.data(), inputs, targets, checked_);
+  } catch (const std::bad_alloc&) {
+    return NoMemory("no memory for a run with these shapes: values between layers take " + std::to_string(plan.memory.arena_bytes) +
+                    " bytes, the scratch memory of threads " + std::to_string(plan.scratch_bytes));
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Port& port = graph.inputs[i];
+    if (checked_[i]) {
+      PQI_RETURN_IF_ERROR(CheckValues(port, context.binding.data(port.value), bytes(port.value)));
+    }
+  }
+  PQI_RETURN_IF_ERROR(Execute(plan, &context, options, node_ms));
   context.binding.CopyOut(graph, plan, targets);
   return {};
 }
 
-void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_ms) const {
+Status Session::Execute(const RunPlan& plan, Context* context, const RunOptions& options, Span<double> node_ms) const {
   const Graph& graph = model_->graph();
   const Binding& binding = context->binding;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
+    if (options.cancelled && options.cancelled(options.context)) {
+      return Cancelled("the run was cancelled before layer " + Quoted(node.name));
+    }
     const auto start = std::chrono::steady_clock::now();
     ops::RunArgs args;
     for (size_t k = 0; k < node.inputs.size(); ++k) args.in[k] = {binding.data(node.inputs[k]), &plan.shapes[node.inputs[k]]};
@@ -245,14 +299,15 @@ void Session::Execute(const RunPlan& plan, Context* context, Span<double> node_m
     if (args.out.count() > 0) steps_[i]->Run(args);
     if (!node_ms.empty()) node_ms[i] = MillisecondsSince(start);
   }
+  return {};
 }
 
-Result<std::vector<double>> Session::Profile(const RunPlan& plan, Span<const void* const> inputs, int repeat) {
+Result<std::vector<double>> Session::Profile(const RunPlan& plan, Span<const void* const> inputs, int repeat, const RunOptions& options) {
   if (repeat < 1) return InvalidArgument("repeat must be at least 1, got " + std::to_string(repeat));
   std::vector<std::vector<double>> times(steps_.size());
   std::vector<double> once(steps_.size());
   for (int r = 0; r < repeat; ++r) {
-    PQI_RETURN_IF_ERROR(Run(plan, inputs, {}, {once.data(), once.size()}));
+    PQI_RETURN_IF_ERROR(Run(plan, inputs, {}, options, {once.data(), once.size()}));
     for (size_t i = 0; i < once.size(); ++i) times[i].push_back(once[i]);
   }
   for (size_t i = 0; i < once.size(); ++i) {

@@ -64,10 +64,11 @@ void Bench(const BenchOptions& options) {
   std::vector<NpyArray> inputs = ReadInputs(*model, options);
   if (inputs.empty()) {
     const std::vector<ConcreteShape> shapes = InputShapes(*model, options);
+    Get(session->CheckMemory(*Get(session->PlanFor(shapes)), {}, LimitsOf(options)));  // before the inputs are made
     for (size_t i = 0; i < shapes.size(); ++i) inputs.push_back(RandomArray(graph, graph.values[graph.inputs[i].value], shapes[i]));
   }
   RunResult warm;
-  for (int i = 0; i < 3; ++i) warm = RunOnce(session.get(), inputs);
+  for (int i = 0; i < 3; ++i) warm = RunOnce(session.get(), inputs, options);
   std::vector<const void*> data;
   for (const NpyArray& array : inputs) data.push_back(array.bytes.data());
   std::vector<Target> targets;

@@ -1,5 +1,7 @@
 #include "tools/common.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -51,6 +53,8 @@ void AddSessionOptions(CLI::App* command, Options* options) {
   command->add_option("--isa", options->isa, "Instruction set; results do not depend on it")->capture_default_str();
   command->add_option("--algorithm", options->algorithm, "auto, direct, winograd, ...; results do not depend on it")->capture_default_str();
   command->add_option("--fip", options->fip, "Winograd's inner product: auto, on or off")->capture_default_str();
+  command->add_option("--max-memory", options->max_memory_mib, "MiB that a run may take; default: three quarters of the machine's memory")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 43));
 }
 
 void AddInputOption(CLI::App* command, Options* options) {
@@ -108,7 +112,15 @@ std::vector<NpyArray> ReadInputs(const Model& model, const Options& options) {
   return out;
 }
 
-RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs) {
+RunOptions LimitsOf(const Options& options) {
+  RunOptions limits;
+  limits.max_memory = options.max_memory_mib != 0
+                          ? options.max_memory_mib << 20
+                          : static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) / 4 * 3 * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return limits;
+}
+
+RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs, const Options& options) {
   const Graph& graph = session->model().graph();
   std::vector<ConcreteShape> shapes;
   std::vector<const void*> data;
@@ -119,15 +131,18 @@ RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs) {
   RunResult result;
   result.plan = Get(session->PlanFor(shapes));
   std::vector<Target> targets;
+  for (const Port& port : graph.outputs) targets.push_back({port.value, nullptr});
+  const RunOptions limits = LimitsOf(options);
+  Get(session->CheckMemory(*result.plan, targets, limits));
   result.outputs.resize(graph.outputs.size());
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     const uint32_t value = graph.outputs[i].value;
     size_t bytes = DTypeSize(graph.values[value].dtype);
     for (int64_t d : result.plan->shapes[value]) bytes *= static_cast<size_t>(d);
     result.outputs[i].resize(bytes);
-    targets.push_back({value, result.outputs[i].data()});
+    targets[i].data = result.outputs[i].data();
   }
-  Get(session->Run(*result.plan, data, targets));
+  Get(session->Run(*result.plan, data, targets, limits));
   return result;
 }
 

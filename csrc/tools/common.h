@@ -19,6 +19,7 @@ struct Options {
   std::string algorithm = "auto", fip = "auto";
   std::vector<std::string> inputs;  // each is name=file.npy
   std::vector<std::string> shapes;  // each is name=1,3,224,224
+  uint64_t max_memory_mib = 0;      // 0: three quarters of the machine's memory
 };
 
 void AddModelOption(CLI::App* command, Options* options);
@@ -52,7 +53,10 @@ struct RunResult {
   std::shared_ptr<const RunPlan> plan;
   std::vector<std::vector<uint8_t>> outputs;  // in the model's order
 };
-RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs);
+RunResult RunOnce(Session* session, const std::vector<NpyArray>& inputs, const Options& options);
+
+// The limits of each run: a file may ask for any amount of memory, so the tools have a bound where the library has none.
+RunOptions LimitsOf(const Options& options);
 
 // Gives a stored sample's constant as an array.
 NpyArray SampleArray(const Model& model, uint32_t constant);

@@ -7,7 +7,7 @@
 namespace pqi::tools {
 namespace {
 
-struct RunOptions : Options {
+struct RunCommand : Options {
   std::string output;
 };
 
@@ -18,7 +18,7 @@ std::string FileName(const std::string& name) {
   return out + ".npy";
 }
 
-void Run(const RunOptions& options) {
+void Run(const RunCommand& options) {
   const auto model = Get(Model::Load(options.model));
   const auto session = OpenSession(model, options);
   const Graph& graph = model->graph();
@@ -28,7 +28,7 @@ void Run(const RunOptions& options) {
     for (const Port& port : graph.inputs) inputs.push_back(SampleArray(*model, graph.samples[0].inputs.at(port.name)));
     std::fprintf(stderr, "no --input: running the file's first sample\n");
   }
-  const RunResult result = RunOnce(session.get(), inputs);
+  const RunResult result = RunOnce(session.get(), inputs, options);
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     const Port& port = graph.outputs[i];
     const DType dtype = graph.values[port.value].dtype;
@@ -46,7 +46,7 @@ void Run(const RunOptions& options) {
 }  // namespace
 
 void AddRun(CLI::App* app) {
-  auto options = std::make_shared<RunOptions>();
+  auto options = std::make_shared<RunCommand>();
   CLI::App* command = app->add_subcommand("run", "Run a model on .npy inputs");
   AddModelOption(command, options.get());
   AddInputOption(command, options.get());

@@ -23,7 +23,7 @@ void Verify(const Options& options) {
   for (const Sample& sample : graph.samples) {
     std::vector<NpyArray> inputs;
     for (const Port& port : graph.inputs) inputs.push_back(SampleArray(*model, sample.inputs.at(port.name)));
-    const RunResult result = RunOnce(session.get(), inputs);
+    const RunResult result = RunOnce(session.get(), inputs, options);
     for (size_t i = 0; i < graph.outputs.size(); ++i) {
       const NpyArray expected = SampleArray(*model, sample.outputs.at(graph.outputs[i].name));
       if (result.outputs[i].size() != expected.bytes.size()) throw CommandError{"output " + graph.outputs[i].name + " has another size"};

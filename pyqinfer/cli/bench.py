@@ -13,6 +13,7 @@ from pyqinfer.cli.common import (
     FipOption,
     InputOption,
     IsaOption,
+    MaxMemoryOption,
     OutputOption,
     Style,
     as_tensors,
@@ -27,12 +28,13 @@ from pyqinfer.cli.common import (
     print_report,
     progress,
     random_inputs,
+    run_limits,
     stderr,
 )
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.model import Model
 from pyqinfer.report import Column, Report
-from pyqinfer.session import Session
+from pyqinfer.session import RunOptions, Session
 
 
 def command(
@@ -42,6 +44,7 @@ def command(
     min_time: float = typer.Option(1.0, "--min-time", help="Seconds per model and number of threads."),
     seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
+    max_memory: int | None = MaxMemoryOption,
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,
     bits: str = typer.Option("", "--bits", help="Quantize one torch model at these widths and compare them: 8/8,4/8,4/4,t/4."),
@@ -63,12 +66,13 @@ def command(
     candidates = {_name(reference): load_reference(reference) for reference in models}
     if len(candidates) != len(models):
         raise ValueError("two models have the same name: " + ", ".join(_name(m) for m in models))
-    inputs = random_inputs(model_input_shapes(next(iter(candidates.values())), input), seed)
+    limits = run_limits(max_memory)
+    inputs = random_inputs(model_input_shapes(next(iter(candidates.values())), input), seed, limits)
     rows = []
     report = None
     for count in parse_list(threads, "--threads"):
         with progress(f"bench, {count} threads") as update:
-            timed = {name: _session(m, count, isa, algorithm, fip) for name, m in candidates.items()}
+            timed = {name: _session(m, count, isa, algorithm, fip, limits) for name, m in candidates.items()}
             report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, on_progress=update)
         rows += [{"threads": count, **row} for row in report.rows]
     assert report is not None  # parse_list gives at least one number
@@ -78,8 +82,8 @@ def command(
     print_report(Report(title, columns, rows, report.facts, report.notes), output)
 
 
-def _session(model: Any, threads: int, isa: str, algorithm: str, fip: str) -> Any:
-    return Session(model, threads=threads, isa=isa, algorithm=algorithm, fip=fip) if isinstance(model, Model) else model
+def _session(model: Any, threads: int, isa: str, algorithm: str, fip: str, limits: RunOptions) -> Any:
+    return Session(model, threads, isa, algorithm, fip, limits) if isinstance(model, Model) else model
 
 
 def _bits(

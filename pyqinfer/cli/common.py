@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
+from pyqinfer.session import RunOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +47,20 @@ AlgorithmOption = typer.Option(
     "auto", "--algorithm", help="How layers on codes are computed: auto, direct, winograd, ... (results do not depend on it)."
 )
 FipOption = typer.Option("auto", "--fip", help="May auto choose inner products: auto (by CPU family), on or off.")
+MaxMemoryOption = typer.Option(
+    None, "--max-memory", min=1, help="MiB that a run may take. Default: three quarters of the machine's memory."
+)
 InputOption = typer.Option(None, "--input", help="Shape of an input, e.g. 1x3x224x224; give it once per input. Default: from the model.")
+
+
+def run_limits(max_memory: int | None) -> RunOptions:
+    """Limits of each run: a file may ask for any amount of memory, so the tools have a bound where the library has none.
+
+    Args:
+        max_memory: MiB, or None for three quarters of the machine's memory.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") // 4 * 3 * os.sysconf("SC_PAGE_SIZE")
+    return RunOptions(max_memory=machine if max_memory is None else max_memory << 20)
 
 
 def print_report(report: Report, style: Style) -> None:
@@ -113,8 +129,12 @@ def _load_file(path: Path) -> Any:
     return module
 
 
-def random_inputs(shapes: list[tuple[int, ...]], seed: int) -> list[NDArray[np.float32]]:
-    """Normally distributed float32 inputs."""
+def random_inputs(shapes: list[tuple[int, ...]], seed: int, limits: RunOptions | None = None) -> list[NDArray[np.float32]]:
+    """Normally distributed float32 inputs. Raises MemoryError if they alone take more than the runs may that they are for."""
+    total = sum(4 * math.prod(shape) for shape in shapes)
+    most = (limits or run_limits(None)).max_memory
+    if most is not None and total > most:
+        raise MemoryError(f"inputs of the shapes {', '.join(map(str, shapes))} take {total} bytes, more than --max-memory ({most} bytes)")
     rng = np.random.default_rng(seed)
     return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
 

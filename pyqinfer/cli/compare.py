@@ -9,6 +9,7 @@ import typer
 from pyqinfer.cli.common import (
     InputOption,
     IsaOption,
+    MaxMemoryOption,
     OutputOption,
     Style,
     load_arrays,
@@ -17,6 +18,7 @@ from pyqinfer.cli.common import (
     model_input_shapes,
     print_report,
     random_inputs,
+    run_limits,
 )
 from pyqinfer.measure.compare import compare
 from pyqinfer.session import Session
@@ -30,10 +32,11 @@ def command(
     min_sqnr: float = typer.Option(0.0, "--min-sqnr", help="Least signal-to-noise ratio of an output in dB; exit code 1 below it."),
     seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
+    max_memory: int | None = MaxMemoryOption,
     output: Style = OutputOption,
 ) -> None:
     """Compare the outputs of a torch model and of the engine on the same inputs."""
-    session = Session(load_pqi(model), threads=1, isa=isa)
+    session = Session(load_pqi(model), threads=1, isa=isa, run_options=run_limits(max_memory))
     module = load_reference(torch_model)
     arrays = (
         load_arrays(data, list(session.model.inputs)) if data is not None else random_inputs(model_input_shapes(session.model, input), seed)

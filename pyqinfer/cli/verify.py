@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import typer
 
-from pyqinfer.cli.common import IsaOption, OutputOption, Style, load_pqi, print_report
+from pyqinfer.cli.common import IsaOption, MaxMemoryOption, OutputOption, Style, load_pqi, print_report, run_limits
 from pyqinfer.report import Column, Report
 from pyqinfer.session import Session
 
@@ -14,11 +14,12 @@ def command(
     model: str = typer.Argument(help="file.pqi"),
     threads: int = typer.Option(1, "--threads", help="Number of threads."),
     isa: str = IsaOption,
+    max_memory: int | None = MaxMemoryOption,
     output: Style = OutputOption,
 ) -> None:
     """Check on this machine that a file gives the outputs stored in it, bit for bit. Exit code 1 if not."""
     loaded = load_pqi(model)
-    session = Session(loaded, threads=threads, isa=isa)
+    session = Session(loaded, threads=threads, isa=isa, run_options=run_limits(max_memory))
     samples = loaded.graph["samples"]
     if not samples:
         raise ValueError(f"{model} carries no samples: convert it with samples=1 or more")

@@ -23,7 +23,7 @@ def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report
     if repeat < 1:
         raise ValueError(f"repeat: expected at least 1, got {repeat}")
     arrays, _ = session.arrays(session.name_inputs(inputs))
-    times = dict(session.native.profile(arrays, repeat))
+    times = dict(session.native.profile(arrays, repeat, session.run_options.max_memory or 0, session.run_options.cancel))
     costs = {cost.name: cost for cost in session.model.layer_costs({name: a.shape for name, a in arrays.items()})}
     executed = {layer["name"]: layer["executed_as"] for layer in session.layers()}
     total = sum(times.values())

@@ -91,14 +91,14 @@ def log(x: F32) -> F32:
     half, k = np.frexp(np.where(plain, x, _ONE))  # 1/2 <= half < 1
     low = half * _TWO <= _SQRT_TWO
     y = _log_of((k - low).astype(np.float32), np.where(low, half * _TWO, half) - _ONE)
-    special = np.where(x < 0, np.float32(np.nan), np.where(x == 0, np.float32(-np.inf), x))
+    special = np.where(x < 0, np.float32(np.nan), np.where(x == 0, np.float32(-np.inf), x + x))
     return np.where(plain, y, special)
 
 
 def softplus(x: F32) -> F32:
     u = exp(-np.abs(x))
     upper = u > _SQRT_TWO - _ONE
-    z = np.where(upper, (u - _ONE) * _HALF, u)
+    z = np.where(upper, (u - _ONE) * _HALF, np.where(np.isnan(u), _ONE, u))
     return np.where(x < 0, np.float32(0), x) + _log_of(upper.astype(np.float32), z)
 
 

@@ -6,7 +6,8 @@
  *
  * Every function may be called from any thread, and one session from many threads at once. Handles are opaque; free sessions before
  * or after their model, in any order. There is no global state and nothing is printed. No file, however made, can crash the process.
- * Functions that can fail return a status and, if `error` is not NULL, fill it in. On failure outputs are untouched.
+ * Functions that can fail return a status and, if `error` is not NULL, fill it in. On failure outputs are untouched, but for those of a run
+ * that was cancelled.
  */
 #ifndef PYQINFER_PYQINFER_H_
 #define PYQINFER_PYQINFER_H_
@@ -32,7 +33,8 @@ typedef enum pqi_status {
   PQI_ERR_UNSUPPORTED = 4, /* an op, version, feature or instruction set that this build or CPU lacks */
   PQI_ERR_NOMEM = 5,
   PQI_ERR_IO = 6,
-  PQI_ERR_INTERNAL = 7
+  PQI_ERR_INTERNAL = 7,
+  PQI_ERR_CANCELLED = 8 /* a run that its caller ended (pqi_run_options) */
 } pqi_status;
 
 /* Struct fields that callers fill in are plain integers: in C++ an enum with a value of no enumerator is undefined behaviour. */
@@ -59,6 +61,17 @@ typedef struct pqi_session_options {
   const char* fip;       /* whether "auto" may choose Winograd's inner product: "auto" (also NULL: by the CPU's family), "on", "off" */
 } pqi_session_options;
 #define PQI_SESSION_OPTIONS_INIT {sizeof(pqi_session_options), 1, NULL, NULL, NULL}
+
+/* Limits of one run. Results do not depend on them. */
+typedef struct pqi_run_options {
+  size_t struct_size;
+  size_t max_memory;               /* the most that pqi_session_run_bytes may be: more is PQI_ERR_NOMEM, before anything is allocated for
+                                      the shapes. 0: no bound */
+  int (*cancelled)(void* context); /* asked before each layer, on the thread that runs; nonzero ends the run with PQI_ERR_CANCELLED, and
+                                      the outputs then hold anything. NULL: never */
+  void* context;                   /* for `cancelled` */
+} pqi_run_options;
+#define PQI_RUN_OPTIONS_INIT {sizeof(pqi_run_options), 0, NULL, NULL}
 
 /* An input or output as the model declares it. A dimension that the file leaves open is -1. Strings live as long as the model. */
 typedef struct pqi_port {
@@ -123,12 +136,19 @@ PQI_API pqi_status pqi_session_layer(const pqi_session* session, size_t index, p
 /* Fills in dtype, rank, shape and bytes of every output for inputs of these shapes; data pointers are neither read nor written. */
 PQI_API pqi_status pqi_session_infer(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs,
                                      size_t output_count, pqi_error* error);
+/* Gives the bytes that a run with inputs of these shapes takes: values between layers, scratch memory of threads, inputs and outputs. */
+PQI_API pqi_status pqi_session_run_bytes(pqi_session* session, const pqi_tensor* inputs, size_t input_count, size_t* bytes,
+                                         pqi_error* error);
 /* Runs the model. Inputs and outputs stand in the model's order. dtype, shape and bytes of inputs are checked; each output needs `data`
  * with room for at least the bytes that pqi_session_infer gives (its dtype, rank, shape and bytes are filled in). Outputs must not overlap
- * inputs or each other. Memory of a run is kept for the next: a run of shapes among the 16 used last takes none from the system (as long as
- * no more threads run the session at once than before, and the model has at most 8 inputs and 8 outputs). */
+ * inputs or each other. Other threads may change the inputs meanwhile: results are then anything, but memory stays safe. Memory of a run is
+ * kept for the next: a run of shapes among the 16 used last takes none from the system (as long as no more threads run the session at once
+ * than before, and the model has at most 8 inputs and 8 outputs). */
 PQI_API pqi_status pqi_session_run(pqi_session* session, const pqi_tensor* inputs, size_t input_count, pqi_tensor* outputs,
                                    size_t output_count, pqi_error* error);
+/* Runs the model under limits. options NULL: none. */
+PQI_API pqi_status pqi_session_run_with(pqi_session* session, const pqi_run_options* options, const pqi_tensor* inputs, size_t input_count,
+                                        pqi_tensor* outputs, size_t output_count, pqi_error* error);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,7 @@
 #ifndef PYQINFER_PYQINFER_HPP_
 #define PYQINFER_PYQINFER_HPP_
 
+#include <atomic>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -154,6 +155,12 @@ struct SessionOptions {
   std::string algorithm = "auto", fip = "auto";  // nor on these; see pqi_session_options
 };
 
+// Limits of one run; see pqi_run_options.
+struct RunOptions {
+  size_t max_memory = 0;                      // bytes; 0: no bound
+  const std::atomic<bool>* cancel = nullptr;  // looked at before each layer; true ends the run with PQI_ERR_CANCELLED
+};
+
 struct Layer {
   std::string name, op, executed_as;
   int weight_bits = 0, act_bits = 0;  // 0 = float
@@ -176,9 +183,18 @@ class Session {
   }
 
   // Inputs and outputs in the model's order.
-  std::vector<Tensor> run(const std::vector<TensorView>& inputs) const {
-    std::vector<pqi_tensor> in;
-    for (const TensorView& view : inputs) in.push_back(view.c());
+  std::vector<Tensor> run(const std::vector<TensorView>& inputs, const RunOptions& options = {}) const {
+    pqi_run_options c = PQI_RUN_OPTIONS_INIT;
+    c.max_memory = options.max_memory;
+    if (options.cancel) {
+      c.cancelled = [](void* flag) { return static_cast<int>(static_cast<const std::atomic<bool>*>(flag)->load()); };
+      c.context = const_cast<std::atomic<bool>*>(options.cancel);
+    }
+    if (options.max_memory) {  // the outputs below are part of it
+      const size_t bytes = run_bytes(inputs);
+      if (bytes > options.max_memory) throw Error(PQI_ERR_NOMEM, "a run with these shapes takes " + std::to_string(bytes) + " bytes");
+    }
+    const std::vector<pqi_tensor> in = tensors(inputs);
     std::vector<pqi_tensor> out(outputs_);
     detail::Call(pqi_session_infer, handle_.get(), in.data(), in.size(), out.data(), out.size());
     std::vector<Tensor> result;
@@ -186,8 +202,17 @@ class Session {
       result.emplace_back(t);
       t = result.back().c();
     }
-    detail::Call(pqi_session_run, handle_.get(), in.data(), in.size(), out.data(), out.size());
+    detail::Call(pqi_session_run_with, handle_.get(), static_cast<const pqi_run_options*>(&c), in.data(), in.size(), out.data(),
+                 out.size());
     return result;
+  }
+
+  // How many bytes a run with these inputs takes: values between layers, scratch memory of threads, inputs and outputs.
+  size_t run_bytes(const std::vector<TensorView>& inputs) const {
+    const std::vector<pqi_tensor> in = tensors(inputs);
+    size_t bytes = 0;
+    detail::Call(pqi_session_run_bytes, handle_.get(), in.data(), in.size(), &bytes);
+    return bytes;
   }
 
   std::string isa() const { return pqi_session_isa(handle_.get()); }
@@ -208,6 +233,12 @@ class Session {
   struct Free {
     void operator()(pqi_session* s) const { pqi_session_free(s); }
   };
+  static std::vector<pqi_tensor> tensors(const std::vector<TensorView>& views) {
+    std::vector<pqi_tensor> result;
+    for (const TensorView& view : views) result.push_back(view.c());
+    return result;
+  }
+
   std::unique_ptr<pqi_session, Free> handle_;
   size_t outputs_ = 0;
 };

@@ -80,7 +80,8 @@ struct Functions {
     const Float u = Exp(S::MulF(Set(-1), S::AbsF(x)));
     const Float split = S::SubF(Set(constants::kSqrtTwo), Set(1));
     const Float n = S::SelectGreater(u, split, Set(1), Set(0));
-    const Float z = S::SelectGreater(u, split, S::MulF(S::SubF(u, Set(1)), Set(0.5f)), u);
+    // MinF replaces NaN: of a sum of two the compiler's order of operands would decide which NaN it gives.
+    const Float z = S::MinF(S::SelectGreater(u, split, S::MulF(S::SubF(u, Set(1)), Set(0.5f)), u), Set(1));
     return S::AddF(S::MaxF(Set(0), x), LogOf(n, z));
   }
 

@@ -128,7 +128,7 @@ float Erf(float x) noexcept {
 float Log(float x) noexcept {
   if (x < 0.0f) return std::numeric_limits<float>::quiet_NaN();
   if (x == 0.0f) return -std::numeric_limits<float>::infinity();
-  if (std::isnan(x) || std::isinf(x)) return x;
+  if (std::isnan(x) || std::isinf(x)) return x + x;  // the sum makes a signalling NaN quiet, as every other operation does
   int k = 0;
   float f = 2.0f * std::frexp(x, &k);  // 1 <= f < 2
   k -= 1;
@@ -140,6 +140,7 @@ float Log(float x) noexcept {
 }
 
 float Softplus(float x) noexcept {
+  if (std::isnan(x)) return x + x;
   const float u = Exp(-std::fabs(x));
   const bool upper = u > kSqrtTwo - 1.0f;
   return (x < 0.0f ? 0.0f : x) + LogOf(upper ? 1.0f : 0.0f, upper ? (u - 1.0f) * 0.5f : u);

@@ -332,9 +332,50 @@ TEST_F(CApi, FreeingNothingIsFine) {
   EXPECT_EQ(pqi_session_layer_count(nullptr), 0u);
 }
 
+TEST_F(CApi, BoundsTheMemoryOfARun) {
+  size_t bytes = 0;
+  ASSERT_EQ(pqi_session_run_bytes(session_, &in_, 1, &bytes, &error_), PQI_OK) << error_.message;
+  EXPECT_GE(bytes, sizeof x_ + sizeof y_ + sizeof codes_);
+  pqi_run_options options = PQI_RUN_OPTIONS_INIT;
+  options.max_memory = bytes - 1;
+  EXPECT_EQ(pqi_session_run_with(session_, &options, &in_, 1, out_, 2, &error_), PQI_ERR_NOMEM);
+  EXPECT_NE(std::string(error_.message).find("max_memory"), std::string::npos) << error_.message;
+  EXPECT_EQ(y_[0], 0);
+  options.max_memory = bytes;
+  EXPECT_EQ(pqi_session_run_with(session_, &options, &in_, 1, out_, 2, &error_), PQI_OK) << error_.message;
+  EXPECT_EQ(y_[0], 15);
+}
+
+TEST_F(CApi, EndsARunThatIsCancelled) {
+  int layers = 0;
+  pqi_run_options options = PQI_RUN_OPTIONS_INIT;
+  options.cancelled = [](void* count) { return ++*static_cast<int*>(count) == 2 ? 7 : 0; };
+  options.context = &layers;
+  EXPECT_EQ(pqi_session_run_with(session_, &options, &in_, 1, out_, 2, &error_), PQI_ERR_CANCELLED);
+  EXPECT_EQ(layers, 2);
+  EXPECT_EQ(pqi_session_run(session_, &in_, 1, out_, 2, &error_), PQI_OK) << error_.message;
+  EXPECT_EQ(y_[0], 15);
+}
+
+// Another thread of the caller changes the arrays' descriptions after they were checked: those are read once.
+TEST_F(CApi, ReadsDescriptionsOfArraysOnce) {
+  pqi_run_options options = PQI_RUN_OPTIONS_INIT;
+  options.cancelled = [](void* context) {
+    auto* tensors = static_cast<pqi_tensor*>(context);
+    for (int i = 0; i < 3; ++i) tensors[i] = {PQI_I32, 99, {-1}, nullptr, 0};
+    return 0;
+  };
+  pqi_tensor tensors[3] = {in_, out_[0], out_[1]};
+  options.context = tensors;
+  EXPECT_EQ(pqi_session_run_with(session_, &options, tensors, 1, tensors + 1, 2, &error_), PQI_OK) << error_.message;
+  EXPECT_EQ(y_[0], 15);
+  EXPECT_EQ(tensors[1].data, static_cast<void*>(y_));
+}
+
 TEST_F(CApi, StatusesHaveNames) {
   EXPECT_STREQ(pqi_status_name(PQI_OK), "PQI_OK");
   EXPECT_STREQ(pqi_status_name(PQI_ERR_INTERNAL), "PQI_ERR_INTERNAL");
+  EXPECT_STREQ(pqi_status_name(PQI_ERR_CANCELLED), "PQI_ERR_CANCELLED");
   EXPECT_STREQ(pqi_status_name(99), "unknown");
   EXPECT_STREQ(pqi_version(), PQI_VERSION);
 }

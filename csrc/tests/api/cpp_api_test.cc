@@ -72,6 +72,32 @@ TEST(CppApi, ThrowsWhatWentWrong) {
   EXPECT_THROW(pyqinfer::TensorView(x, pyqinfer::Shape(9, 1)), pyqinfer::Error);
 }
 
+TEST(CppApi, LimitsARun) {
+  const pyqinfer::Session session(LoadSmall());
+  const float x[4] = {};
+  const std::vector<pyqinfer::TensorView> inputs{pyqinfer::TensorView(x, {1, 4})};
+  const auto status_of = [&](const pyqinfer::RunOptions& options) {
+    try {
+      session.run(inputs, options);
+      return PQI_OK;
+    } catch (const pyqinfer::Error& e) {
+      return e.status();
+    }
+  };
+  pyqinfer::RunOptions options;
+  options.max_memory = session.run_bytes(inputs);
+  EXPECT_EQ(status_of(options), PQI_OK);
+  --options.max_memory;
+  EXPECT_EQ(status_of(options), PQI_ERR_NOMEM);
+  // An output of 2^40 bytes: refused before the memory for it is asked for.
+  EXPECT_THROW(session.run({pyqinfer::TensorView(x, {int64_t{1} << 30, 4})}, options), pyqinfer::Error);
+  std::atomic<bool> cancel{false};
+  options = {0, &cancel};
+  EXPECT_EQ(status_of(options), PQI_OK);
+  cancel = true;
+  EXPECT_EQ(status_of(options), PQI_ERR_CANCELLED);
+}
+
 TEST(CppApi, OneSessionServesManyThreads) {
   const pyqinfer::Session session(LoadSmall());
   std::vector<std::thread> threads;

@@ -1,0 +1,64 @@
+"""One conversion in a process of its own, so that its peak memory is its own and a crash is a row of the table."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+import traceback
+import warnings
+from typing import Any
+
+import torch
+
+import pyqinfer as pq
+from benchmarks.coverage.case import Built, Case, Outcome
+from benchmarks.coverage.sources import cases_of
+from pyqinfer.errors import ConversionError, UnsupportedError
+
+# float: as it is. static: pq.PTQ at 8 bits. dynamic: pq.PTQ whose activations are quantized at run time.
+FORMS = ("float", "static")
+_UNITS_PER_MB = 1024 if sys.platform != "darwin" else 1024 * 1024
+
+
+def run(package: str, name: str, form: str, dynamic_size: bool) -> Outcome:
+    """The outcome for a model by name, as the process of its own looks it up."""
+    return attempt(next(case for case in cases_of(package) if case.name == name), form, dynamic_size)
+
+
+def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
+    """Build, quantize where ``form`` says so, convert with the self check, and describe what came of it."""
+    try:
+        built = case.build()
+    except Exception as error:  # the package's own fault, or a version of it that has no such model
+        return Outcome(case.package, case.name, form, "not built", 0.0, 0.0, reason=f"{type(error).__name__}: {error}")
+    before = time.perf_counter()
+    how, reason, integers = "refused", "", 0.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = _converted(built, form, dynamic_size)
+            how = "open" if all(isinstance(shape[0], str) for shape in model.inputs.values()) else "fixed"
+            integers = float(model.integer_share({name: tuple(x.shape) for name, x in zip(model.inputs, built.examples, strict=True)}))
+            reason = next((str(w.message) for w in caught if "those of the examples only" in str(w.message)), "")
+        except (ConversionError, UnsupportedError) as error:
+            reason = str(error)
+        except Exception as error:  # a row of the table: whatever a conversion raises beside its own errors is a fault to be seen
+            reason = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
+    seconds = time.perf_counter() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MB
+    return Outcome(case.package, case.name, form, how, round(seconds, 2), round(peak), round(integers, 4), reason[:2000])
+
+
+def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
+    source: Any = built.model
+    if form == "static":
+        source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples])
+    return pq.convert(source, example_inputs=built.examples, samples=0, dynamic_size=dynamic_size)
+
+
+def prepare_process() -> None:
+    """One thread, and no hub: models are built from their definitions alone."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
