@@ -42,18 +42,20 @@ def _attention(c: Call) -> Any:
     products = torch.matmul(query * scale, key.transpose(-1, -2))
     capped = softcap * torch.tanh(products / softcap) if softcap else products
     scores = capped if mask is None else capped + mask
-    scores = scores + _hidden(query.shape[2], key.shape[2]) if causal else scores
+    scores = scores + _hidden(query.shape[2], key.shape[2], c.tensor(4).shape[2] if c.has(4) else 0) if causal else scores
     weights = torch.softmax(scores, -1)
+    if wanted and causal and mode == 2:
+        raise NotSupportedHere("causal scores as an output, which hold minus infinity")
     shown = (products, capped, scores, weights)[mode]
     return (_flattened(torch.matmul(weights, value), flat), *present, shown * 1.0)
 
 
-def _hidden(queries: Any, keys: Any) -> Tensor:
-    """What hides from each query the keys behind its own place, the last query having the last one."""
-    if not isinstance(queries, int) or not isinstance(keys, int):
+def _hidden(queries: Any, keys: Any, before: Any) -> Tensor:
+    """What hides from each query the keys behind its own place; in front of the first query lie so many earlier keys."""
+    if not all(isinstance(n, int) for n in (queries, keys, before)):
         raise NotSupportedHere("causal attention over an open number of keys, with a cache, a mask or a softcap")
     lowest = torch.finfo(torch.float32).min
-    return torch.tensor([[lowest if j > i + keys - queries else 0.0 for j in range(keys)] for i in range(queries)])
+    return torch.tensor([[lowest if j > i + before else 0.0 for j in range(keys)] for i in range(queries)])
 
 
 def _by_heads(x: Tensor, heads: int) -> Tensor:
