@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from torch.fx import GraphModule
 from pyqinfer import _core
 from pyqinfer.errors import ModelFormatError, UnsupportedError
 from pyqinfer.frontend import import_graph, traced_graph
+from pyqinfer.frontend.files import load_model_file, with_examples
 from pyqinfer.images import ImageInput
 from pyqinfer.lower import EngineGraph, lower
 from pyqinfer.lower.coverage import layer_coverage
@@ -34,14 +36,16 @@ def convert(
     samples: int = 1,
     image_inputs: Mapping[str, ImageInput] | None = None,
     check: bool = True,
+    external_data: bool = False,
 ) -> Model:
-    """Convert a torch model for the engine.
+    """Convert a torch model or an ONNX file for the engine.
 
     Args:
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
             with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager);
-            docs/sources.md has the list.
-        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks).
+            docs/sources.md has the list. A path is that of an ONNX file (docs/onnx.md); no other file is opened.
+        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks). For an ONNX file they
+            may be left out; then they are random numbers of the shapes that it states.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
@@ -50,18 +54,23 @@ def convert(
             input (as in ``example_inputs``) has gone through: ``{"x": pq.ImageInput(mean=(...), std=(...))}``.
         check: compare the converted model with the torch model: on two rows of the examples, on another batch and, with open sizes, on
             images of another size, as far as the torch model takes them. That takes a second or two.
+        external_data: read constants of an ONNX file that lie in other files below its folder.
 
     Returns:
         A model that has passed the validator.
 
     Raises:
-        TypeError: not a model (paths are never opened). ValueError: quantization parameters or weights that mean nothing.
+        TypeError: not a model. OSError, ModelFormatError: an ONNX file that cannot be read. ValueError: quantization parameters or weights
+        that mean nothing.
         UnsupportedError: every operation that cannot be converted, or every float layer with ``fallback="error"``, with layer and source.
         ConversionError: the check found a layer or an output that is another one than in torch.
     """
     _check_fallback(fallback)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model_file(model, external_data)
+    example_inputs = with_examples(model, example_inputs)
     traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
 
     def attempt(openness: Openness) -> tuple[EngineGraph, Model]:

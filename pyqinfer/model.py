@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pyqinfer import _core
 from pyqinfer.accounting import BOPS_CONVENTION, LayerCost, layer_costs
+from pyqinfer.errors import ModelFormatError
+from pyqinfer.onnx_export import to_onnx
 from pyqinfer.report import Column, Report
 from pyqinfer.sizes import size_report
 
@@ -34,6 +36,16 @@ class Model:
     def from_bytes(cls, data: bytes) -> Model:
         """Validate the bytes of a ``.pqi`` file. Raises ModelFormatError, IntegrityError or UnsupportedError."""
         return cls(_core.Model.from_bytes(data))
+
+    def to_onnx(self) -> bytes:
+        """The model as an ONNX file: quantize and dequantize nodes around the layers, with a Clip between them where bits are below 8.
+
+        ONNX Runtime computes the same within one step of each quantized value.
+
+        Raises:
+            UnsupportedError: an op in a form that ONNX has no nodes for. ImportError: the onnx package is not installed.
+        """
+        return to_onnx(self.graph, [self._native.constant(i) for i in range(len(self.graph["constants"]))])
 
     @property
     def native(self) -> _core.Model:
@@ -182,7 +194,10 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises OSError, ModelFormatError (the file breaks docs/format.md), IntegrityError (a checksum differs) or UnsupportedError (a newer
     version, an unknown op). The file is read whole: changing or deleting it afterwards is harmless.
     """
-    return Model(_core.Model.load(_path_text(path)))
+    text = _path_text(path)
+    if text.lower().endswith(".onnx"):
+        raise ModelFormatError(f"{text} is an ONNX file: pyqinfer.convert(path) makes a model of it")
+    return Model(_core.Model.load(text))
 
 
 def _path_text(path: str | os.PathLike[str]) -> str:

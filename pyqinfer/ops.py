@@ -154,7 +154,7 @@ OPS: Mapping[str, OpTraits] = {
     # The IR's clamp is relu, relu6, hardtanh and clamp: a layer in front of it takes it in as its activation.
     "clamp": OpTraits(Layout.ELEMENTWISE, Reads.FLOATS, has_table=True, on_images=True),
     "affine": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, from_frontend=False),
-    "table": OpTraits(Layout.ELEMENTWISE, Reads.CODES, from_frontend=False),
+    "table": OpTraits(Layout.ELEMENTWISE, Reads.CODES),
     "max_pool2d": _movement(Layout.SPATIAL),
     "avg_pool2d": _average(Layout.SPATIAL),
     "adaptive_avg_pool2d": _average(Layout.SPATIAL),

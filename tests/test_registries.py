@@ -30,8 +30,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def files(folder: str, *others: str) -> set[str]:
-    """Names of a folder's modules but ``others``."""
-    return {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "registry", *others}
+    """Names of a folder's modules and packages but ``others``."""
+    packages = {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+    return ({path.stem for path in (ROOT / folder).glob("*.py")} | packages) - {"__init__", "registry", *others}
 
 
 # ---- sources --------------------------------------------------------------------------------------------------------

@@ -45,8 +45,14 @@ ConcreteShape ShapeOf(const py::array& array) { return ConcreteShape(array.shape
 py::array EmptyArray(const char* kind, const std::string& name, DType dtype, const ConcreteShape& shape) {
   const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
   try {
-    if (dtype == DType::kF32) return py::array_t<float>(dims);
-    return py::array_t<uint8_t>(dims);
+    switch (dtype) {
+      case DType::kF32:
+        return py::array_t<float>(dims);
+      case DType::kI32:
+        return py::array_t<int32_t>(dims);
+      case DType::kU8:
+        return py::array_t<uint8_t>(dims);
+    }
   } catch (const py::error_already_set& error) {
     if (!error.matches(PyExc_MemoryError)) throw;
   }

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from pyqinfer._core import __version__
-from pyqinfer.cli import bench, compare, config, convert, demo, doctor, inspect, pareto, profile, quantize, run, train, verify
+from pyqinfer.cli import bench, compare, config, convert, demo, doctor, export, inspect, pareto, profile, quantize, run, train, verify
 
 
 class _Commands(typer.core.TyperGroup):
@@ -47,5 +47,5 @@ def _main(
     pass
 
 
-for module in (demo, doctor, quantize, train, convert, run, bench, profile, compare, pareto, inspect, verify, config):
+for module in (demo, doctor, quantize, train, convert, export, run, bench, profile, compare, pareto, inspect, verify, config):
     app.command(module.__name__.rsplit(".", 1)[-1])(module.command)

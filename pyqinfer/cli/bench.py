@@ -17,6 +17,7 @@ from pyqinfer.cli.common import (
     OutputOption,
     Style,
     as_tensors,
+    example_tensors,
     load_arrays,
     load_reference,
     model_input_shapes,
@@ -107,7 +108,7 @@ def _bits(
     if isinstance(module, Model):
         raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
     lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
-    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    examples = example_tensors(module, input, seed)
     batches = [examples] if calib is None else [as_tensors(load_arrays(calib, parameter_names(module, len(examples))))]
     with named_progress("bits") as update:
         report = bits_grid(

@@ -40,7 +40,7 @@ class Style(str, Enum):
     json = "json"
 
 
-MODEL_HELP = "module:callable, file.py:callable or file.pqi"
+MODEL_HELP = "module:callable, file.py:callable, file.onnx or file.pqi"
 OutputOption = typer.Option(Style.table, "--output", "-o", help="How to print the result.")
 IsaOption = typer.Option("auto", "--isa", help="Instruction set: auto, or one that `pyqinfer doctor` lists.")
 AlgorithmOption = typer.Option(
@@ -89,19 +89,20 @@ def parse_words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def load_reference(reference: str) -> Any:
-    """A ``.pqi`` file to a Model, or the object that ``module:callable`` returns.
+def load_reference(reference: str, external_data: bool = False) -> Any:
+    """A ``.pqi`` file to a Model, an ONNX file to a module, or the object that ``module:callable`` returns.
 
-    Raises ValueError for anything else: .pt, .pt2 and pickle files can run code and are never opened.
+    Raises ValueError for anything else, UnsupportedError for files of other kinds: those that can run code are never opened.
     """
     if reference.endswith(".pqi"):
         return load(reference)
     name, separator, attribute = reference.rpartition(":")
+    if not separator and Path(reference).suffix:
+        from pyqinfer.frontend.files import load_model_file
+
+        return load_model_file(reference, external_data)
     if not separator or not name or not attribute:
-        hint = (
-            " (.pt, .pt2 and pickle files can run code and are never opened)" if reference.endswith((".pt", ".pt2", ".pth", ".pkl")) else ""
-        )
-        raise ValueError(f"model {reference!r}: expected {MODEL_HELP}{hint}")
+        raise ValueError(f"model {reference!r}: expected {MODEL_HELP}")
     module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     if not hasattr(module, attribute):
         raise ValueError(f"model {reference!r}: {name} has no {attribute!r}")
@@ -149,6 +150,16 @@ def model_input_shapes(model: Any, texts: list[str] | None) -> list[tuple[int, .
     return given
 
 
+def example_tensors(module: Any, texts: list[str] | None, seed: int) -> tuple[Tensor, ...]:
+    """Random inputs of the shapes of ``--input``; those of an ONNX file or a Model may be left out."""
+    from pyqinfer.frontend.sources.onnx import is_onnx
+
+    if is_onnx(module):
+        made: tuple[Tensor, ...] = module.example_inputs(seed, [parse_shape(text) for text in texts or []])
+        return made
+    return as_tensors(random_inputs(model_input_shapes(module, texts), seed))
+
+
 def load_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
     """Arrays of a ``.npy`` or ``.npz`` file, one for each input; pickled objects are refused.
 
@@ -175,7 +186,11 @@ def load_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
 
 
 def parameter_names(module: Any, count: int) -> list[str]:
-    """What a torch module calls its first ``count`` inputs."""
+    """What a torch module, or the ONNX file that it was made of, calls its first ``count`` inputs."""
+    from pyqinfer.frontend.sources.onnx import is_onnx
+
+    if is_onnx(module):
+        return [port.name for port in module.inputs]
     return list(inspect.signature(module.forward).parameters)[:count]
 
 

@@ -12,21 +12,21 @@ from pyqinfer.cli.common import (
     InputOption,
     OutputOption,
     Style,
-    as_tensors,
+    example_tensors,
     load_reference,
-    model_input_shapes,
     print_report,
-    random_inputs,
 )
 
 
 def command(
     model: str = typer.Argument(help=MODEL_HELP),
-    out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
+    out: Path | None = typer.Option(None, "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
     fallback: str = typer.Option("float", "--fallback", help="float: layers that are not quantized run in float; error: refuse them."),
     static_batch: bool = typer.Option(False, "--static-batch", help="Fix the batch to that of --input."),
     dynamic_size: bool = typer.Option(False, "--dynamic-size", help="Any height and width at run time."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Write nothing: only show what runs in integers, and what stops the rest."),
+    external_data: bool = typer.Option(False, "--external-data", help="Read an ONNX file's constants from other files below its folder."),
     no_check: bool = typer.Option(False, "--no-check", help="Leave out the comparison of the converted model with the torch model."),
     samples: int = typer.Option(1, "--samples", help="Stored inputs and outputs for `pyqinfer verify`."),
     image_mean: str = typer.Option(
@@ -41,15 +41,20 @@ def command(
     from pyqinfer.conversion import convert
     from pyqinfer.images import ImageInput
 
-    module = load_reference(model)
-    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    if out is None and not dry_run:
+        raise ValueError("--out: say which file to write, or --dry-run")
+    module = load_reference(model, external_data)
+    examples = example_tensors(module, input, seed)
     options: dict[str, Any] = {"dynamic_batch": not static_batch, "dynamic_size": dynamic_size, "fallback": fallback}
     if image_mean or image_std:
         image = ImageInput(*(_numbers(text) or (default,) for text, default in ((image_mean, 0.0), (image_std, 1.0))))
         first = next(iter(convert(module, example_inputs=examples, samples=0, check=False, **options).inputs))
         options["image_inputs"] = {first: image}
+    if dry_run:
+        samples, no_check = 0, True
     converted = convert(module, example_inputs=examples, samples=samples, check=not no_check, **options)
-    converted.save(out)
+    if out is not None and not dry_run:
+        converted.save(out)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
     for name in options.get("image_inputs", {}):
         n, channels, height, width = shapes[name]

@@ -17,9 +17,9 @@ from pyqinfer.cli.common import (
     OutputOption,
     Style,
     as_tensors,
+    example_tensors,
     load_arrays,
     load_reference,
-    model_input_shapes,
     parameter_names,
     print_report,
     random_inputs,
@@ -104,7 +104,7 @@ def command(
     }
     configuration = _configuration(method, options, given, budget)
     module = load_reference(model)
-    examples = as_tensors(random_inputs(model_input_shapes(module, input), seed))
+    examples = example_tensors(module, input, seed)
     needed, names = "calibration" in configuration.needs, parameter_names(module, len(examples))
     quantized = quantize(
         module,

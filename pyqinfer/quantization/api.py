@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -12,6 +13,7 @@ from torch.fx import GraphModule
 from pyqinfer.bits import LayerBits
 from pyqinfer.budget import Budget
 from pyqinfer.frontend.export import check_examples
+from pyqinfer.frontend.files import load_model_file, with_examples
 from pyqinfer.quantization.graph import TracedModel
 
 
@@ -52,10 +54,10 @@ class Method(Protocol):
 
 
 def quantize(
-    model: nn.Module,
+    model: nn.Module | str | os.PathLike[str],
     method: Method,
     *,
-    example_inputs: Any,
+    example_inputs: Any = None,
     calibration: Iterable[Any] | None = None,
     budget: Budget | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,
@@ -84,11 +86,13 @@ def quantize(
     Raises:
         TypeError, ValueError: arguments that do not fit the model, or that the method makes no use of. Errors of torch.export pass through.
     """
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model_file(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if not callable(getattr(method, "quantize", None)) or not hasattr(method, "reads"):
         raise TypeError(f"method: expected a configuration such as pq.PTQ(), got {type(method).__name__}")
-    examples = check_examples(example_inputs)
+    examples = check_examples(with_examples(model, example_inputs))
     calibration = None if calibration is None else list(calibration)
     dynamic_size = dynamic_size or _has_other_sizes(examples, calibration or [])
     task = Task(model, examples, calibration, budget, dict(keep or {}), train, val, dynamic_batch, dynamic_size)

@@ -1,6 +1,6 @@
 """All sources of models. A float ``nn.Module`` needs none: it is traced, and its ops have handlers in ``aten``."""
 
-from pyqinfer.frontend.sources import dynamic, fake_quant, legacy, nncf, pt2e, torchao
+from pyqinfer.frontend.sources import brevitas, dynamic, fake_quant, legacy, nncf, onnx, pt2e, torchao
 from pyqinfer.frontend.sources.source import Source
 
 # The first row that knows a model or a module reads it.
@@ -11,4 +11,6 @@ SOURCES: tuple[Source, ...] = (
     legacy.SOURCE,
     nncf.SOURCE,
     dynamic.SOURCE,
+    onnx.SOURCE,
+    brevitas.SOURCE,
 )
