@@ -44,8 +44,8 @@ def convert(
         model: a PT2E ``GraphModule`` (what :func:`pyqinfer.quantize` returns), an ``ExportedProgram``, or an ``nn.Module``: in float,
             with fake-quantize modules, with weights of torchao's ``quantize_``, or prepared or converted by torch.ao (FX and eager);
             docs/sources.md has the list. A path is that of an ONNX file (docs/onnx.md); no other file is opened.
-        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks). For an ONNX file they
-            may be left out; then they are random numbers of the shapes that it states.
+        example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks). For an ONNX
+            file they may be left out; then they are random numbers of the shapes that it states.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
         dynamic_size: any height and width at run time, for inputs of rank 4.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.

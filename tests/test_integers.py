@@ -124,7 +124,7 @@ def test_a_computed_index_outside_its_table_is_refused_with_the_layer() -> None:
 
     session = pq.Session(pq.convert(Shifted().eval(), example_inputs=(torch.tensor([[0, 4]]),)), threads=1)
     for index in (5, -6, 2**31 - 3):
-        with pytest.raises(ValueError, match="layer 'table'.*outside"):
+        with pytest.raises(ValueError, match=r"layer 'table'.*outside"):
             session.run({"ids": np.array([[0, index]], np.int32)})
 
 
@@ -175,7 +175,9 @@ def test_a_batch_inside_another_dimension_is_taken_out_again() -> None:
     _agrees(model, pq.Session(converted, threads=1), torch.randn(5, 8, 8, 3))
 
 
-_TERMS = st.sampled_from(["a + b", "a - b", "a * b", "a // 3", "a % 5", "torch.maximum(a, b)", "torch.minimum(a, b)", "(a > b).int()", "a.ne(b).long()"])
+_TERMS = st.sampled_from(
+    ["a + b", "a - b", "a * b", "a // 3", "a % 5", "torch.maximum(a, b)", "torch.minimum(a, b)", "(a > b).int()", "a.ne(b).long()"]
+)
 
 
 @settings(max_examples=25, deadline=None)

@@ -39,17 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: --only names no model of these packages", file=sys.stderr)
         return 2
     outcomes: list[Outcome] = []
-    with named_progress("models") as update:
-        with multiprocessing.get_context("spawn").Pool(options.processes, prepare_process, maxtasksperchild=1) as pool:
-            pending = [(job, pool.apply_async(run, job)) for job in jobs]
-            for i, (job, result) in enumerate(pending):
-                update(f"{job[0]} {job[1]} {job[2]}", i, len(jobs))
-                try:
-                    outcomes.append(result.get(options.seconds * (1 if i else 2)))
-                except multiprocessing.TimeoutError:
-                    outcomes.append(Outcome(*job[:3], "refused", options.seconds, 0, reason="took too long, or its process died"))
-                if options.out is not None:
-                    options.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+    with (
+        named_progress("models") as update,
+        multiprocessing.get_context("spawn").Pool(options.processes, prepare_process, maxtasksperchild=1) as pool,
+    ):
+        pending = [(job, pool.apply_async(run, job)) for job in jobs]
+        for i, (job, result) in enumerate(pending):
+            update(f"{job[0]} {job[1]} {job[2]}", i, len(jobs))
+            try:
+                outcomes.append(result.get(options.seconds * (1 if i else 2)))
+            except multiprocessing.TimeoutError:
+                outcomes.append(Outcome(*job[:3], "refused", options.seconds, 0, reason="took too long, or its process died"))
+            if options.out is not None:
+                options.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     print(report(outcomes))
     return 0
 

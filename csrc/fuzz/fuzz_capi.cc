@@ -165,10 +165,10 @@ class Sequence {
       t.dtype = in_.Byte() % 8 == 7 ? static_cast<pqi_dtype>(Number(&in_)) : in_.Byte() > 200;
       t.rank = in_.Rarely(5) ? static_cast<size_t>(Number(&in_)) : in_.Byte() % 6;
       size_t bytes = t.dtype == PQI_U8 ? 1 : 4;
-      for (size_t i = 0; i < 8; ++i) {
-        t.shape[i] = Number(&in_);
-        const bool small = t.shape[i] >= 0 && t.shape[i] <= int64_t{1} << 16;
-        if (i < t.rank) bytes = small && bytes <= kMostBytes ? bytes * static_cast<size_t>(t.shape[i]) : kMostBytes + 1;
+      for (size_t d = 0; d < 8; ++d) {
+        t.shape[d] = Number(&in_);
+        const bool small = t.shape[d] >= 0 && t.shape[d] <= int64_t{1} << 16;
+        if (d < t.rank) bytes = small && bytes <= kMostBytes ? bytes * static_cast<size_t>(t.shape[d]) : kMostBytes + 1;
       }
       if (bytes > kMostBytes) bytes = 64;
       a.memory.emplace_back(bytes + 1, static_cast<uint8_t>(in_.Byte() & 3));

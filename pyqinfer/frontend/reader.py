@@ -117,7 +117,7 @@ class GraphReader:
         inputs = [v for n, v in self.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and places.dim in v.shape]
         attrs: dict[str, ir.Attr] = {"axis": inputs[0].shape.index(places.dim), "start": places.start, "step": places.step}
         x = self.emit("arange", self._now, inputs[:1], (places.dim,), attrs, name=self.namer.unique("arange"), integer=True)
-        shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
+        shape: ir.Shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
         return (
             x if places.rank == 1 else self.emit("reshape", self._now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
         )

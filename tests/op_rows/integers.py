@@ -115,7 +115,9 @@ _INTEGERS = np.array(_WIDE, np.int32).reshape(2, 4)
 _ROW = np.array([[3, -2, 0, 2**31 - 1]], np.int32)
 _CASES = [
     Case("cast: integers to floats", lambda d: OneOp("cast", [(_INTEGERS, None)])),
-    Case("cast: floats to integers", lambda d: OneOp("cast", [(np.array([*SPECIAL, 2.5, -2.5, 3e9, -3e9], np.float32), None)], integer=True)),
+    Case(
+        "cast: floats to integers", lambda d: OneOp("cast", [(np.array([*SPECIAL, 2.5, -2.5, 3e9, -3e9], np.float32), None)], integer=True)
+    ),
     Case("cast: codes to integers", lambda d: OneOp("cast", [(d.codes(3, 5), U8)], integer=True)),
     *(
         Case(f"compare: {name}", lambda d, name=name: OneOp("compare", [(_INTEGERS, None), (_ROW, None)], TRUTH, attrs={"function": name}))
@@ -125,11 +127,17 @@ _CASES = [
         "compare: special floats with a constant",
         lambda d: OneOp("compare", [(np.array(SPECIAL, np.float32), None)], TRUTH, {"other": np.zeros(1, np.float32)}, {"function": "le"}),
     ),
-    Case("compare: codes with floats", lambda d: OneOp("compare", [(d.codes(3, 4), U8), (d.floats(3, 1), None)], U8B, attrs={"function": "gt"})),
+    Case(
+        "compare: codes with floats",
+        lambda d: OneOp("compare", [(d.codes(3, 4), U8), (d.floats(3, 1), None)], U8B, attrs={"function": "gt"}),
+    ),
     Case("where: floats", lambda d: OneOp("where", [(d.codes(2, 1, q=TRUTH), TRUTH), (d.floats(1, 4), None), (d.floats(2, 4), None)])),
     Case("where: integers", lambda d: OneOp("where", [(d.codes(2, 4, q=TRUTH), TRUTH), (_INTEGERS, None), (_ROW, None)], integer=True)),
     *(
-        Case(f"integer: {name}", lambda d, name=name: OneOp("integer", [(_INTEGERS, None), (_ROW, None)], attrs={"function": name}, integer=True))
+        Case(
+            f"integer: {name}",
+            lambda d, name=name: OneOp("integer", [(_INTEGERS, None), (_ROW, None)], attrs={"function": name}, integer=True),
+        )
         for name in _COMBINED
     ),
     Case("integer: with a constant", lambda d: OneOp("integer", [(_INTEGERS, None)], None, {"other": _ROW}, {"function": "mul"}, True)),
@@ -155,7 +163,11 @@ def _nodes(draw: st.DrawFn) -> OneOp:
         return [draw(st.sampled_from([1, n])) for n in shape]
 
     if op == "arange":
-        attrs = {"axis": draw(st.integers(0, len(shape) - 1)), "start": draw(st.integers(0, 2**32 - 1)), "step": draw(st.integers(0, 2**32 - 1))}
+        attrs = {
+            "axis": draw(st.integers(0, len(shape) - 1)),
+            "start": draw(st.integers(0, 2**32 - 1)),
+            "step": draw(st.integers(0, 2**32 - 1)),
+        }
         return OneOp(op, [(floats(rng, *shape), None)], attrs=attrs, integer=True)
     if op == "cast":
         kind = draw(st.sampled_from(["integers", "floats", "codes"]))

@@ -94,7 +94,8 @@ def _broadcast(x: ir.Shape, y: ir.Shape) -> ir.Shape:
 
 
 def _compared(reader: GraphReader, node: Node, x: ir.Value, y: Any, function: str) -> ir.Value:
-    name, attrs = reader.namer.name(node, function), {"function": function}
+    name = reader.namer.name(node, function)
+    attrs: dict[str, ir.Attr] = {"function": function}
     if isinstance(y, ir.Value):
         rank = max(len(x.shape), len(y.shape))
         x, y = (of_rank(reader, node, v, rank) for v in (x, y))
@@ -165,7 +166,8 @@ def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any) ->
 
 
 def _integers(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
-    name, attrs = reader.namer.name(node, function), {"function": function}
+    name = reader.namer.name(node, function)
+    attrs: dict[str, ir.Attr] = {"function": function}
     if not isinstance(x, (ir.Value, Places)) and function in _COMMUTES:
         x, y = y, x
     x = as_kind(reader, node, x, "integer")
@@ -195,7 +197,8 @@ def _logical(function: str) -> Handler:
             return _compared(reader, node, x, y, "ne")
         rank = max(len(x.shape), len(y.shape))
         x, y = (of_rank(reader, node, v, rank) for v in (x, y))
-        attrs, name = {"function": "minimum" if function == "and" else "maximum"}, reader.namer.name(node, function)
+        name = reader.namer.name(node, function)
+        attrs: dict[str, ir.Attr] = {"function": "minimum" if function == "and" else "maximum"}
         return reader.emit("binary", node, [x, y], _broadcast(x.shape, y.shape), attrs, quant=ir.TRUTH, name=name)
 
     return run
@@ -287,7 +290,7 @@ def _gather(reader: GraphReader, node: Node, a: Arguments) -> Any:
 
 def view_of_places(a: Arguments, op: str) -> Places | None:
     """What is left of places under a view, or None: only more dimensions of 1 leave them what they are."""
-    x = a["self"]
+    x: Places = a["self"]
     if op == "unsqueeze":
         axis = int(a["dim"]) % (x.rank + 1)
         return Places(x.dim, x.rank + 1, x.axis + (axis <= x.axis), x.start, x.step)

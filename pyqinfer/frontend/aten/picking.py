@@ -52,10 +52,11 @@ def _all_places(reader: GraphReader, node: Node, x: ir.Value, indices: Sequence[
     """``x`` under another shape, where indices of its first dimensions take all places of each along an axis of their own, in order."""
     axes = [covers(index, dim) for index, dim in zip(indices, x.shape, strict=False)]
     ranks = {index.rank if isinstance(index, Places) else index.ndim for index in indices if isinstance(index, (Places, Tensor))}
-    if None in axes or len(ranks) != 1 or sorted(set(axes)) != axes:
+    known = [axis for axis in axes if axis is not None]
+    if len(known) != len(axes) or len(ranks) != 1 or sorted(set(known)) != known:
         return None
     shape: list[ir.Dim] = [1] * ranks.pop()
-    for axis, dim in zip(axes, x.shape, strict=False):
+    for axis, dim in zip(known, x.shape, strict=False):
         shape[axis] = dim
     return reshaped(reader, node, x, (*shape, *x.shape[len(axes) :]), "index")
 
