@@ -13,8 +13,8 @@ namespace {
 
 Status Check(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckCounts(view, 1, 1));
-  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kI32));
   if (view.output(0).dtype == DType::kI32) return NodeError(view, "output " + Quoted(view.output(0).name) + " must be f32 or u8, got i32");
+  PQI_RETURN_IF_ERROR(CheckDType(view, view.input(0), "input", DType::kI32));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"weight"}, {"scale", "base"}));
   AttrReader attrs(view);
   const int64_t step = attrs.Uint("step", 1, 2);
