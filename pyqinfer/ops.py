@@ -34,6 +34,7 @@ class Reads(Enum):
     EITHER = auto()  # each operand may be codes or floats
     ALIKE = auto()  # the operands are all codes, or all floats
     INTEGERS = auto()
+    ANY = auto()  # floats, codes or integers, each as it is
     NOTHING = auto()  # there are no operands
 
 
@@ -164,7 +165,7 @@ OPS: Mapping[str, OpTraits] = {
     # It has two operands that broadcast, or one and the constant `other`; with a single number it has a table.
     "binary": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_table=True, on_images=True),
     "reduce": _average(Layout.REDUCES),
-    "cumsum": OpTraits(Layout.ALONG_AXES, Reads.FLOATS, Agreement.SUMS, on_images=True),
+    "cumsum": OpTraits(Layout.ALONG_AXES, Reads.ANY, Agreement.SUMS, on_images=True),
     "softmax": _function(Layout.LAST_AXIS),  # its attribute `axis` may be any
     "matmul": OpTraits(Layout.TORCH, Reads.ALIKE, Agreement.SUMS, has_epilogue=True),
     "layer_norm": _function(Layout.TORCH),
@@ -177,11 +178,11 @@ OPS: Mapping[str, OpTraits] = {
     "pixel_shuffle": _movement(Layout.SPATIAL, Agreement.SUMS),  # a transposed convolution ends in one
     "constant": OpTraits(Layout.TORCH, Reads.NOTHING),
     "expand": _movement(Layout.TORCH, reads_shape=True),
-    "cast": OpTraits(Layout.TORCH, Reads.EITHER),
-    "compare": OpTraits(Layout.TORCH, Reads.EITHER),  # its result is codes with the parameters ir.TRUTH
-    "where": OpTraits(Layout.TORCH, Reads.EITHER),
+    "cast": OpTraits(Layout.TORCH, Reads.ANY),
+    "compare": OpTraits(Layout.TORCH, Reads.ANY),  # its result is codes with the parameters ir.TRUTH
+    "where": OpTraits(Layout.TORCH, Reads.ANY),
     "integer": OpTraits(Layout.TORCH, Reads.INTEGERS),
-    "arange": OpTraits(Layout.TORCH, Reads.EITHER, reads_shape=True),  # its first operand gives nothing but the length of an axis
+    "arange": OpTraits(Layout.TORCH, Reads.ANY, reads_shape=True),  # its first operand gives nothing but the length of an axis
     # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
     # Its weights are [O, I/groups, kh, kw].

@@ -114,8 +114,9 @@ def test_traits_agree_with_the_golden_cases(op: str) -> None:
     of_each = {
         Reads.FLOATS: [{"f32"}],
         Reads.CODES: [{"u8"}],
-        Reads.INDICES: [{"i32"}],
+        Reads.INTEGERS: [{"i32"}],
         Reads.NOTHING: [set()],
+        Reads.ANY: [{"f32"}, {"u8"}, {"i32"}],
         Reads.ALIKE: [{"f32"}, {"u8"}],
         Reads.EITHER: [{"f32"}, {"u8"}],
     }[traits.reads]

@@ -14,7 +14,7 @@ kernels::Output OutputOf(const NodeView& view, const Bounds& activation) {
   kernels::Output o;
   o.act_lo = activation.lo;
   o.act_hi = activation.hi;
-  o.f32 = view.output(0).dtype == DType::kF32;
+  o.f32 = view.output(0).dtype != DType::kU8;  // integers have no parameters either, and no kernel writes them
   if (o.f32) return o;
   const Quant& q = QuantOf(view.graph, view.output(0));
   o.inv_scale = kernels::reference::InverseScale(q.scale);

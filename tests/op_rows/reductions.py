@@ -135,7 +135,6 @@ FAMILY = Family(
     refused=[
         Refusal("Call(torch.sum, 1, dtype=torch.float64)", (2, 3), "computes in torch.float64"),
         Refusal("Call(torch.cumsum, 1, dtype=torch.float64)", (2, 3), "0.cumsum: aten.cumsum: computes in torch.float64"),
-        Refusal("Call(torch.cumsum, 1)", (2, 3), "0.cumsum: aten.cumsum: its input is an input of integers", torch.int64),
     ],
     kinds=[
         Kind("cumsum", ("cumsum",), (2, 3, 4), _draw_cumsum),
