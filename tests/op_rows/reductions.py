@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import torch
 from hypothesis import strategies as st
 
 from op_rows.drawing import one_of
