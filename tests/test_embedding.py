@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from pyqinfer import _core, reference
 from pyqinfer.conversion import convert
-from pyqinfer.errors import UnsupportedError
 from pyqinfer.measure.profile import profile
 from pyqinfer.methods.ptq import PTQ
 from pyqinfer.model import Model
@@ -178,14 +177,15 @@ def test_one_input_may_index_two_tables_and_the_smaller_one_counts() -> None:
         session(torch.tensor([5]))
 
 
-def test_integers_that_anything_but_an_embedding_reads_are_refused() -> None:
+def test_integers_meet_floats_as_floats_and_other_types_are_refused() -> None:
     class Sum(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return x + y
 
-    with pytest.raises(UnsupportedError, match="an input of integers, which only an embedding reads"):
-        convert(Sum().eval(), example_inputs=(tokens(3), torch.zeros(3)))
-    with pytest.raises(ValueError, match=r"expected float32, or int64 or int32 for indices, got torch\.int16"):
+    x, y = tokens(3), torch.tensor([0.5, -1.0, 2.0])
+    got = Session(convert(Sum().eval(), example_inputs=(x, y), dynamic_batch=False)).run({"x": x, "y": y})["output"]
+    assert torch.equal(got, x + y)
+    with pytest.raises(ValueError, match=r"expected float32, or int64, int32 or bool, got torch\.int16"):
         convert(nn.Embedding(ROWS, 3), example_inputs=(tokens(3).to(torch.int16),))
 
 

@@ -349,7 +349,7 @@ def test_window_sizes_are_torchs(size: int, kernel: int, stride: int, padding: i
         (("N", 3, None), ("N", -1), ("N", None)),
         (("N", 3, None), (None, -1), None),
         ((None, 4), (-1, 4), (None, 4)),
-        ((None, 6, 4), ("N", 4, 6, 4), (None, 4, 6, 4)),
+        ((None, 6, 4), ("N", 4, 6, 4), ("N", 4, 6, 4)),
     ],
 )
 def test_reshape_targets(shape: ir.Shape, target: tuple[ir.Dim, ...], expected: ir.Shape | None) -> None:

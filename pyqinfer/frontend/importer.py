@@ -55,8 +55,9 @@ def traced_graph(
                 " (pq.quantize(..., dynamic_size=True), or dynamic_shapes of torch.export)",
                 stacklevel=3,
             )
-        for source in SOURCES:
-            source.refine(model, graph)
+        if isinstance(model, nn.Module):
+            for source in SOURCES:
+                source.refine(model, graph)
         return graph, examples
     if isinstance(model, nn.Module):
         if examples is None:
