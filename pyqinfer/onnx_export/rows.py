@@ -212,6 +212,10 @@ def _cumsum(b: Builder, n: Node) -> None:
     b.set(n["outputs"][0], b.add("CumSum", [b.get(n["inputs"][0], False), axis], n["name"]), False)
 
 
+def _integers(b: Builder, n: Node) -> None:
+    refuse(n, "integers and truth values that are computed in a run")
+
+
 def _softmax(b: Builder, n: Node) -> None:
     if n["attrs"]["causal"]:
         refuse(n, "a causal softmax")
@@ -284,6 +288,7 @@ ROWS: Mapping[str, Row] = {
     "binary": _binary,
     "reduce": _reduce,
     "cumsum": _cumsum,
+    **dict.fromkeys(("cast", "compare", "where", "integer", "arange"), _integers),
     "softmax": _softmax,
     "matmul": _matmul,
     "layer_norm": _layer_norm,
