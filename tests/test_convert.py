@@ -252,7 +252,8 @@ def test_samples_are_rows_of_the_examples_with_their_outputs(samples: int, expec
         ({"fallback": "int"}, ValueError, "fallback: expected 'float' or 'error', got 'int'"),
         ({"samples": -1}, ValueError, "samples"),
         ({"example_inputs": None}, TypeError, "example_inputs: needed"),
-        ({"model": "net.pt"}, UnsupportedError, "can run code"),
+        ({"model": "net.pt"}, UnsupportedError, "net.pt: a file of torch, which can run code and is never opened here"),
+        ({"model": 5}, TypeError, "files can run code"),
     ],
 )
 # Holds K1.

@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from traces import traced_once
 
 from pyqinfer.bits import BitConfig, parse_bits
+from pyqinfer.errors import UnsupportedError
 from pyqinfer.methods.ptq import PTQ
 from pyqinfer.quantization import quantize
 from pyqinfer.quantization.fold import fold_batch_norm
@@ -285,7 +286,8 @@ def test_calibration_takes_tensors_tuples_labels_and_generators(net: SmallNet, b
         ({"budget": 1}, ValueError, "takes no budget"),
         ({"example_inputs": ("x",)}, TypeError, r"example_inputs\[0\]"),
         ({"example_inputs": (torch.zeros(1, 3, 16, 16, dtype=torch.float64),)}, ValueError, "expected float32"),
-        ({"model": "model.pt"}, TypeError, "expected a torch.nn.Module"),
+        ({"model": "model.pt"}, UnsupportedError, "model.pt: a file of torch, which can run code and is never opened here"),
+        ({"model": 5}, TypeError, "expected a torch.nn.Module, got int"),
         ({"method": "ptq"}, TypeError, "method"),
     ],
 )
