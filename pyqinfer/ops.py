@@ -63,7 +63,6 @@ class OpTraits:
         has_activation: a clamp behind it becomes part of it. takes_residual: an add behind it does.
         picks_elements: writes elements of its first operand as they are, so it works on codes as on floats.
         computing_mode: the value of the attribute ``mode`` with which it does not pick elements, but computes values in an epilogue.
-        reads_shape: its second operand gives nothing but a shape.
         has_table: maps each element by itself where its operands do not broadcast, so such ops between the same codes are one table.
         on_images: does to images [N, C, 1, L] what it does to values [N, C, L], axis for axis.
         is_quantizer: turns floats into codes or back, beside a layer and under its neighbour's metadata.
@@ -83,7 +82,6 @@ class OpTraits:
     takes_residual: bool = False
     picks_elements: bool = False
     computing_mode: str = ""
-    reads_shape: bool = False
     has_table: bool = False
     on_images: bool = False
     is_quantizer: bool = False
@@ -177,12 +175,12 @@ OPS: Mapping[str, OpTraits] = {
     "upsample": _movement(Layout.SPATIAL, Agreement.AVERAGES, computing_mode="bilinear"),
     "pixel_shuffle": _movement(Layout.SPATIAL, Agreement.SUMS),  # a transposed convolution ends in one
     "constant": OpTraits(Layout.TORCH, Reads.NOTHING),
-    "expand": _movement(Layout.TORCH, reads_shape=True),
+    "expand": _movement(Layout.TORCH),
     "cast": OpTraits(Layout.TORCH, Reads.ANY),
     "compare": OpTraits(Layout.TORCH, Reads.ANY),  # its result is codes with the parameters ir.TRUTH
     "where": OpTraits(Layout.TORCH, Reads.ANY),
     "integer": OpTraits(Layout.TORCH, Reads.INTEGERS),
-    "arange": OpTraits(Layout.TORCH, Reads.ANY, reads_shape=True),  # its first operand gives nothing but the length of an axis
+    "arange": OpTraits(Layout.TORCH, Reads.ANY),  # its first operand gives nothing but the length of an axis
     # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
     # Its weights are [O, I/groups, kh, kw].

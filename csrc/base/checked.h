@@ -17,6 +17,17 @@ template <typename T>
   return !__builtin_mul_overflow(a, b, out);
 }
 
+struct FloorQuotient {
+  int64_t quotient = 0, remainder = 0;
+};
+
+// Division that rounds down, where C++ rounds towards zero; the remainder has the divisor's sign. `b` is not 0, and the quotient fits.
+inline FloorQuotient FloorDivide(int64_t a, int64_t b) {
+  const int64_t remainder = a % b;
+  const bool rounds_up = remainder != 0 && (remainder < 0) != (b < 0);
+  return {a / b - (rounds_up ? 1 : 0), rounds_up ? remainder + b : remainder};
+}
+
 // Smallest multiple of `alignment` (a power of two) that is >= value.
 template <typename T>
 [[nodiscard]] bool CheckedAlignUp(T value, T alignment, T* out) {

@@ -46,10 +46,8 @@ std::optional<int64_t> Apply(TermNode::Kind operation, int64_t a, int64_t b) {
   }
   // The quotient of the least number and -1 is the only one that int64 does not hold.
   if (b == 0 || (b == -1 && a == INT64_MIN)) return std::nullopt;
-  const int64_t remainder = a % b;
-  const bool rounds_up = remainder != 0 && (remainder < 0) != (b < 0);  // C++ rounds towards zero
-  if (operation == TermNode::kFloorDivide) return a / b - (rounds_up ? 1 : 0);
-  return rounds_up ? remainder + b : remainder;
+  const FloorQuotient floor = FloorDivide(a, b);
+  return operation == TermNode::kFloorDivide ? floor.quotient : floor.remainder;
 }
 
 std::string TermText(const Term& term, Span<const std::string> symbols) {

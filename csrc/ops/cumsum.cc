@@ -66,7 +66,7 @@ class CumsumStep : public Step {
     }
   }
 
-  // The same modulo 2^32.
+  // Chains of integers, which are added modulo 2^32.
   static void IntegerChains(const int32_t* x, int32_t* y, int64_t length, int64_t inner, int64_t count) {
     std::copy_n(x, count, y);
     for (int64_t k = 1; k < length; ++k) {

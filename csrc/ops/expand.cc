@@ -56,27 +56,11 @@ class ExpandStep : public Step {
   explicit ExpandStep(const NodeView& view) : element_size_(DTypeSize(view.output(0).dtype)) { info_ = {"copy", "data movement", 0}; }
 
   void Run(const RunArgs& args) const noexcept override {
-    const Walk walk = Bind(*args.in[0].shape, *args.out.shape);
+    const Walk walk = BroadcastWalk(*args.in[0].shape, *args.out.shape);
     ByElementSize(args, element_size_, [&](const auto* x, auto* y) { CopyAlong(walk, x, y, args.out.count(), args.pool); });
   }
 
  private:
-  // The walk over the input. Axes at the end that are not repeated become one.
-  static Walk Bind(const ConcreteShape& in, const ConcreteShape& out) {
-    size_t axes = out.size();
-    int64_t block = 1;
-    while (axes > 0 && in[axes - 1] == out[axes - 1]) block *= out[--axes];
-    Walk walk;
-    int64_t distance = block;
-    for (size_t d = 0; d < axes; ++d) distance *= in[d];
-    for (size_t d = 0; d < axes; ++d) {
-      distance /= in[d];  // no dimension is 0: an empty output is not computed
-      walk.Add(out[d], in[d] == 1 ? 0 : distance);
-    }
-    walk.Add(block, 1);
-    return walk;
-  }
-
   size_t element_size_;
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/checked.h"
 #include "kernels/reference/quantize.h"
 #include "ops/families.h"
 #include "ops/schema.h"
@@ -34,27 +35,21 @@ Status InferBroadcast(const NodeView& view, const std::vector<Shape>& inputs, st
   return {};
 }
 
-// An array that is broadcast to the shape of an output.
-struct Operand1 {
+// An array that is broadcast to the shape of an output; its walk has at least one axis.
+struct Repeated {
   const void* data = nullptr;
   Walk walk;
 };
 
-Operand1 Broadcast(const void* data, const int64_t* dims, const ConcreteShape& out) {
-  Operand1 operand{data, {}};
-  int64_t distance = 1;
-  for (size_t d = 0; d < out.size(); ++d) distance *= dims[d];
-  for (size_t d = 0; d < out.size(); ++d) {
-    distance /= dims[d];  // no dimension is 0: an empty output is not computed
-    operand.walk.Add(out[d], dims[d] == 1 ? 0 : distance);
-  }
+Repeated Broadcast(const void* data, Span<const int64_t> dims, const ConcreteShape& out) {
+  Repeated operand{data, BroadcastWalk(dims, out)};
   if (out.empty()) operand.walk.Add(1, 0);
   return operand;
 }
 
 // Calls fn(out, offsets, steps, n) for each row along the last axis: element i of operand k lies at offsets[k] + i * steps[k].
 template <size_t N, typename Fn>
-void ForEachRow(const RunArgs& args, const std::array<Operand1, N>& operands, Fn&& fn) {
+void ForEachRow(const RunArgs& args, const std::array<Repeated, N>& operands, Fn&& fn) {
   const size_t last = operands[0].walk.rank - 1;
   const int64_t n = operands[0].walk.length[last];
   std::array<int64_t, N> steps{};
@@ -68,6 +63,8 @@ void ForEachRow(const RunArgs& args, const std::array<Operand1, N>& operands, Fn
   });
 }
 
+Repeated Input(const RunArgs& args, size_t i) { return Broadcast(args.in[i].data, *args.in[i].shape, *args.out.shape); }
+
 // The second operand of a node: input 1, or the constant `other`.
 class Second {
  public:
@@ -77,17 +74,15 @@ class Second {
     data_ = other->bytes.data();
     for (size_t d = 0; d < other->shape.size(); ++d) shape_[d] = other->shape[d];
   }
-  Operand1 Get(const RunArgs& args) const {
-    if (data_) return Broadcast(data_, shape_.data(), *args.out.shape);
-    return Broadcast(args.in[1].data, args.in[1].shape->data(), *args.out.shape);
+  Repeated Get(const RunArgs& args) const {
+    if (data_) return Broadcast(data_, {shape_.data(), args.out.shape->size()}, *args.out.shape);
+    return Input(args, 1);
   }
 
  private:
   const void* data_ = nullptr;  // elements of the model's file
   std::array<int64_t, kMaxRank> shape_{};
 };
-
-Operand1 First(const RunArgs& args, size_t i = 0) { return Broadcast(args.in[i].data, args.in[i].shape->data(), *args.out.shape); }
 
 Status CheckSecond(const NodeView& view, ConstType type) {
   PQI_RETURN_IF_ERROR(CheckCounts(view, 1, 2));
@@ -189,7 +184,7 @@ class CompareStep : public Step {
     info_ = {"integers", "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
-    const std::array<Operand1, 2> operands{First(args), second_.Get(args)};
+    const std::array<Repeated, 2> operands{Input(args, 0), second_.Get(args)};
     ForEachRow(args, operands, [&](int64_t out, const auto& at, const auto& step, int64_t n) {
       uint8_t* y = args.out.mutable_u8() + out;
       for (int64_t i = 0; i < n; ++i) {
@@ -203,7 +198,7 @@ class CompareStep : public Step {
   }
 
  private:
-  float Float(const Operand1& operand, size_t i, int64_t at) const {
+  float Float(const Repeated& operand, size_t i, int64_t at) const {
     if (types_[i] == DType::kF32) return static_cast<const float*>(operand.data)[at];
     return kernels::reference::DequantizeValue(static_cast<const uint8_t*>(operand.data)[at], affine_[i]);
   }
@@ -237,7 +232,7 @@ class WhereStep : public Step {
     info_ = {"copy", "chosen element by element", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
-    const std::array<Operand1, 3> operands{First(args, 0), First(args, 1), First(args, 2)};
+    const std::array<Repeated, 3> operands{Input(args, 0), Input(args, 1), Input(args, 2)};
     ByElementSize(args, element_size_, [&](const auto* typed, auto* y) {
       using T = std::remove_reference_t<decltype(*typed)>;
       const uint8_t* condition = args.in[0].u8();
@@ -268,8 +263,7 @@ IntegerFunction ReadInteger(AttrReader* attrs) {
 // Sums, differences and products are modulo 2^32; a quotient is rounded down, a remainder has the divisor's sign, and both are 0 for a
 // divisor of 0.
 int32_t Combine(IntegerFunction function, int32_t a, int32_t b) {
-  const int64_t wide = b == 0 ? 0 : static_cast<int64_t>(a) / b, rest = b == 0 ? 0 : static_cast<int64_t>(a) % b;
-  const bool rounds_up = rest != 0 && (rest < 0) != (b < 0);  // C++ rounds towards zero
+  const FloorQuotient floor = b == 0 ? FloorQuotient{} : FloorDivide(a, b);
   switch (function) {
     case IntegerFunction::kAdd:
       return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
@@ -278,9 +272,9 @@ int32_t Combine(IntegerFunction function, int32_t a, int32_t b) {
     case IntegerFunction::kMul:
       return static_cast<int32_t>(static_cast<uint32_t>(a) * static_cast<uint32_t>(b));
     case IntegerFunction::kFloorDivide:
-      return static_cast<int32_t>(static_cast<uint32_t>(wide - (rounds_up ? 1 : 0)));
+      return static_cast<int32_t>(static_cast<uint32_t>(floor.quotient));
     case IntegerFunction::kRemainder:
-      return static_cast<int32_t>(rest + (rounds_up ? b : 0));
+      return static_cast<int32_t>(floor.remainder);
     case IntegerFunction::kMaximum:
       return std::max(a, b);
     case IntegerFunction::kMinimum:
@@ -306,7 +300,7 @@ class IntegerStep : public Step {
     info_ = {"integers", "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
-    const std::array<Operand1, 2> operands{First(args), second_.Get(args)};
+    const std::array<Repeated, 2> operands{Input(args, 0), second_.Get(args)};
     const int32_t* a = static_cast<const int32_t*>(operands[0].data);
     const int32_t* b = static_cast<const int32_t*>(operands[1].data);
     int32_t* y = static_cast<int32_t*>(args.out.data);

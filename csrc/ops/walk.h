@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/span.h"
 #include "conv/copy_few.h"
 #include "graph/shapes.h"
 #include "ops/op.h"
@@ -39,6 +40,19 @@ struct Walk {
     return merged;
   }
 };
+
+// A walk through an array of shape `in` that is broadcast to shape `out`, of the same rank: dimensions of 1 are repeated. No dimension of
+// `in` is 0, because an empty output is not computed.
+inline Walk BroadcastWalk(Span<const int64_t> in, const ConcreteShape& out) {
+  Walk walk;
+  int64_t distance = 1;
+  for (size_t d = 0; d < out.size(); ++d) distance *= in[d];
+  for (size_t d = 0; d < out.size(); ++d) {
+    distance /= in[d];
+    walk.Add(out[d], in[d] == 1 ? 0 : distance);
+  }
+  return walk;
+}
 
 // Goes through the places of a walk over its axes [0, axes) in order, and knows where each is read.
 class WalkCursor {

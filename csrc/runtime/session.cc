@@ -37,7 +37,6 @@ Status CheckCodes(const Graph& graph, const Port& port, const uint8_t* codes, si
 
 // Indices lie in every table that they are looked up in. `role` and `name` say whose they are: "input" or "layer".
 Status CheckIndices(const char* role, const std::string& name, const int32_t* indices, size_t n, int64_t limit) {
-  if (limit == INT64_MAX) return {};  // nothing is looked up
   for (size_t i = 0; i < n; ++i) {
     const int32_t index = indices[i];
     if (index < 0 || index >= limit) {
@@ -151,10 +150,15 @@ Status Session::Prepare() {
                       std::to_string(bytes) + " bytes in the file");
     }
   }
+  for (size_t n = 0; n < steps_.size(); ++n) {
+    const auto is_read = [&](const Port& port) { return !graph.nodes[n].inputs.empty() && port.value == graph.nodes[n].inputs[0]; };
+    const bool from_caller = std::any_of(graph.inputs.begin(), graph.inputs.end(), is_read);
+    computed_limit_.push_back(from_caller ? 0 : steps_[n]->IndexLimit());
+  }
   for (const Port& port : graph.inputs) {
     const Value& value = graph.values[port.value];
     const Quant* quant = value.dtype == DType::kU8 ? &graph.quants[static_cast<size_t>(value.quant)] : nullptr;
-    checked_.push_back(value.dtype == DType::kI32 || (quant && (quant->qmin != 0 || quant->qmax != 255)));
+    checked_.push_back(index_limit_[port.value] != INT64_MAX || (quant && (quant->qmin != 0 || quant->qmax != 255)));
   }
   views_ = FindViews(graph, steps_);
   for (size_t n = 0; n < steps_.size(); ++n) steps_[n]->ExpectInPlace(views_[n]);
@@ -297,7 +301,7 @@ Status Session::Execute(const RunPlan& plan, Context* context, const RunOptions&
     args.scratch = context->scratch.data();
     args.scratch_stride = plan.scratch_stride;
     args.pool = &pool_;
-    if (const int64_t limit = steps_[i]->IndexLimit(); limit > 0) {
+    if (const int64_t limit = computed_limit_[i]; limit > 0) {
       const size_t count = static_cast<size_t>(args.in[0].count());
       PQI_RETURN_IF_ERROR(CheckIndices("layer", node.name, args.in[0].i32(), count, limit));
     }

@@ -45,8 +45,6 @@ def _take(graph: Graph, x: Value, image: ImageInput) -> Value:
             same = bool((table == table[0]).all())
             node.op, node.name, node.inputs = "table", f"{x.name}.normalize", [codes]
             node.constants = {"table": table[0] if same else table}
-        elif node.traits.reads_shape and x in node.inputs[1:]:
-            node.inputs = [codes if value is x else value for value in node.inputs]
     if any(x in node.inputs for node in graph.nodes):
         graph.nodes[:0] = _in_float(x, codes, image, channels)
     return codes

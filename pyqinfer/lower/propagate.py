@@ -131,7 +131,7 @@ def _moves_codes(node: Node) -> bool:
     """Whether a node picks elements and does the same on the codes of its operands; what a pad adds must have a code."""
     if node.op == "concat":
         return _have_one_quant(node.inputs)
-    codes = _codes_of(node.inputs[0]) if node.picks_elements and not node.traits.reads_shape else None
+    codes = _codes_of(node.inputs[0]) if node.picks_elements else None
     if codes is None or codes.quant is None:
         return False
     return node.op != "pad" or node.attrs["mode"] != "constant" or code_of(real(node, "value"), codes.quant) is not None

@@ -109,33 +109,20 @@ def _table(b: Builder, n: Node) -> None:
     b.store_codes(n["outputs"][0], y, nchw, n["name"])
 
 
-def _max_pool(b: Builder, n: Node) -> None:
+def _pooled(b: Builder, n: Node, op: str, **more: Any) -> str:
+    """The output of a pool; ``more``: its attributes beside those that every pool has."""
     a = n["attrs"]
-    y = b.add(
-        "MaxPool",
-        [b.get(n["inputs"][0], True)],
-        n["name"],
-        kernel_shape=a["kernel"],
-        strides=a["stride"],
-        pads=a["padding"],
-        dilations=a["dilation"],
-        ceil_mode=a["ceil_mode"],
-    )
+    window = {"kernel_shape": a["kernel"], "strides": a["stride"], "pads": a["padding"], "ceil_mode": a["ceil_mode"]}
+    return b.add(op, [b.get(n["inputs"][0], True)], n["name"], **window, **more)
+
+
+def _max_pool(b: Builder, n: Node) -> None:
+    y = _pooled(b, n, "MaxPool", dilations=n["attrs"]["dilation"])
     moved(b, n, y, True)
 
 
 def _avg_pool(b: Builder, n: Node) -> None:
-    a = n["attrs"]
-    y = b.add(
-        "AveragePool",
-        [b.get(n["inputs"][0], True)],
-        n["name"],
-        kernel_shape=a["kernel"],
-        strides=a["stride"],
-        pads=a["padding"],
-        ceil_mode=a["ceil_mode"],
-        count_include_pad=a["count_include_pad"],
-    )
+    y = _pooled(b, n, "AveragePool", count_include_pad=n["attrs"]["count_include_pad"])
     b.store(n["outputs"][0], y, True, n["name"])
 
 

@@ -19,14 +19,7 @@
 #include <vector>
 
 #include "pyqinfer/pyqinfer.h"
-
-extern "C" {
-void* __libc_malloc(size_t bytes);
-void* __libc_calloc(size_t count, size_t bytes);
-void* __libc_realloc(void* memory, size_t bytes);
-void* __libc_memalign(size_t alignment, size_t bytes);
-void __libc_free(void* memory);
-}
+#include "tests/api/libc_allocator.h"
 
 namespace {
 

@@ -286,21 +286,29 @@ TEST_P(ElementwiseTest, AccumulatesSums) {
   });
 }
 
+// Calls check(function, x, got, want) with what each function makes of the values, by the set and by the reference.
+template <typename Check>
+void ForEachFunction(const kernels::KernelSet& set, const std::vector<float>& values, Check&& check) {
+  const Guarded<float> x(values, GuardedBytes::kAtEnd);
+  for (int f = 0; f < kernels::kUnaryFunctions; ++f) {
+    const kernels::Unary unary = {static_cast<kernels::UnaryFunction>(f), 0.3f};
+    const Guarded<float> got(x.size()), want(x.size());
+    set.unary(x.data(), x.size(), unary, Floats(), got.data());
+    kernels::reference::ApplyUnary(x.data(), x.size(), unary, Floats(), want.data());
+    check(f, x, got, want);
+  }
+}
+
 TEST_P(ElementwiseTest, EvaluatesFunctionsOfSpecialValuesAndOfTheirWholeRange) {
   std::vector<float> values = InterestingFloats();
   for (float limit : {0.4f, 1.2f, 5.0f, 20.0f, 110.0f}) {
     const std::vector<float> more = random.Floats(4000, -limit, limit);
     values.insert(values.end(), more.begin(), more.end());
   }
-  const Guarded<float> x(values, GuardedBytes::kAtEnd);
-  for (int f = 0; f < kernels::kUnaryFunctions; ++f) {
-    const kernels::Unary unary = {static_cast<kernels::UnaryFunction>(f), 0.3f};
-    const Guarded<float> got(x.size()), want(x.size());
-    set->unary(x.data(), x.size(), unary, Floats(), got.data());
-    kernels::reference::ApplyUnary(x.data(), x.size(), unary, Floats(), want.data());
+  ForEachFunction(*set, values, [](int f, const Guarded<float>& x, const Guarded<float>& got, const Guarded<float>& want) {
     const int64_t i = FirstDifference(got.data(), want.data(), want.size());
     EXPECT_EQ(i, -1) << "function " << f << " of " << x[static_cast<size_t>(i)];
-  }
+  });
 }
 
 // Comparing floats would take any NaN for any other. Which one an addition of two gives depends on the order that a compiler chose.
@@ -311,12 +319,7 @@ TEST_P(ElementwiseTest, FunctionsGiveTheSameBitsForEveryKindOfNan) {
     std::memcpy(&values.back(), &bits, sizeof bits);
   }
   values.resize(values.size() + 16, -1.0f);  // of which log and sqrt make a NaN
-  const Guarded<float> x(values, GuardedBytes::kAtEnd);
-  for (int f = 0; f < kernels::kUnaryFunctions; ++f) {
-    const kernels::Unary unary = {static_cast<kernels::UnaryFunction>(f), 0.3f};
-    const Guarded<float> got(x.size()), want(x.size());
-    set->unary(x.data(), x.size(), unary, Floats(), got.data());
-    kernels::reference::ApplyUnary(x.data(), x.size(), unary, Floats(), want.data());
+  ForEachFunction(*set, values, [](int f, const Guarded<float>& x, const Guarded<float>& got, const Guarded<float>& want) {
     for (size_t i = 0; i < x.size(); ++i) {
       uint32_t bits[3];
       std::memcpy(&bits[0], &x[i], 4);
@@ -325,7 +328,7 @@ TEST_P(ElementwiseTest, FunctionsGiveTheSameBitsForEveryKindOfNan) {
       EXPECT_EQ(bits[1], bits[2]) << std::hex << "function " << f << " of " << bits[0];
       if (bits[1] != bits[2]) break;
     }
-  }
+  });
 }
 
 TEST_P(ElementwiseTest, FunctionsHandleEveryLength) {

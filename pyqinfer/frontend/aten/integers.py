@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import inner, int32_array, of_rank, reshaped, tensor_of
+from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, tensor_of
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
@@ -34,6 +34,11 @@ def kind_of(operand: Any) -> str:
     if isinstance(operand, bool):
         return "truth"
     return "integer" if isinstance(operand, (int, Places, SymbolicSize)) else "float"
+
+
+def _common_kind(x: Any, y: Any) -> str:
+    """The kind in which torch combines two operands."""
+    return max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
 
 
 def is_other(operand: Any) -> bool:
@@ -116,7 +121,7 @@ def _compare(function: str) -> Handler:
         x, y = a["self"], a["other"]
         if isinstance(x, Places) and _holds_everywhere(x, function, y):
             return torch.ones((1,) * x.rank, dtype=torch.bool)
-        kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+        kind = _common_kind(x, y)
         kind = "integer" if kind == "truth" else kind
         if not isinstance(x, (ir.Value, Places)):
             x, y, function_ = y, x, _MIRRORED[function]
@@ -141,7 +146,7 @@ def _arithmetic(function: str) -> Handler:
             raise NotSupportedHere(f"{function} with alpha={a['alpha']}")
         if isinstance(x, Places) and isinstance(y, int) and function in ("add", "sub", "mul"):
             return _moved(x, function, y)
-        kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+        kind = _common_kind(x, y)
         if function == "div":
             kind = "integer" if a.get("rounding_mode") == "floor" and kind != "float" else "float"
         if kind == "float":
@@ -233,7 +238,7 @@ def _where(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _chosen(reader: GraphReader, node: Node, condition: ir.Value, x: Any, y: Any) -> ir.Value:
-    kind = max((kind_of(x), kind_of(y)), key=["truth", "integer", "float"].index)
+    kind = _common_kind(x, y)
     x, y = (as_kind(reader, node, _finite(node, v), kind) for v in (x, y))
     rank = max(len(v.shape) for v in (condition, x, y))
     condition, x, y = (of_rank(reader, node, v, rank) for v in (condition, x, y))
@@ -294,11 +299,9 @@ def view_of_places(a: Arguments, op: str) -> Places | None:
     if op == "unsqueeze":
         axis = int(a["dim"]) % (x.rank + 1)
         return Places(x.dim, x.rank + 1, x.axis + (axis <= x.axis), x.start, x.step)
-    if op == "slice" and a["start"] in (None, 0) and a["step"] == 1 and (a["end"] is None or a["end"] == SymbolicSize(x.dim)):
-        return x
-    if op == "slice" and a["start"] in (None, 0) and a["step"] == 1 and isinstance(a["end"], int) and a["end"] >= 2**31 - 1:
-        return x
-    return None
+    end = a["end"]
+    to_end = end is None or end == SymbolicSize(x.dim) or (isinstance(end, int) and end >= TO_END)
+    return x if a["start"] in (None, 0) and a["step"] == 1 and to_end else None
 
 
 def covers(index: Any, dim: ir.Dim) -> int | None:
