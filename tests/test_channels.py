@@ -63,7 +63,9 @@ Tensors = list[Tensor]
 STEPS: dict[str, Callable[[Tensors, int, Net], Tensors]] = {
     "shuffle": lambda xs, i, net: [shuffle(x, 2 if x.shape[1] % 2 == 0 else 1) for x in xs],
     "shuffle by 3": lambda xs, i, net: [shuffle(x, 3 if x.shape[1] % 3 == 0 else 1) for x in xs],
-    "flip halves": lambda xs, i, net: [torch.cat([x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], 1) for x in xs],
+    "flip halves": lambda xs, i, net: [
+        torch.cat([x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], 1) if x.shape[1] > 1 else x for x in xs
+    ],
     "split": lambda xs, i, net: [*xs[0].chunk(2, 1), *xs[1:]] if xs[0].shape[1] > 1 else xs,
     "join": lambda xs, i, net: [torch.cat(xs, 1)],
     "join in reverse": lambda xs, i, net: [torch.cat(xs[::-1], 1)],

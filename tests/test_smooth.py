@@ -149,6 +149,13 @@ def test_a_tensor_that_layers_read_has_its_own_range_and_bits_whether_a_function
     assert parameters(F.silu) == parameters(F.relu)
 
 
+def test_a_function_with_a_constant_of_more_dimensions_has_the_same_range() -> None:
+    divided, plain = FunctionObserver([lambda x: F.gelu(x) / torch.full((1, 1, 1, 1), 3.0)]), FunctionObserver([lambda x: F.gelu(x) / 3.0])
+    for observer in (divided, plain):
+        observer.observe(X)
+    assert divided.params(8) == plain.params(8)
+
+
 def test_the_range_in_front_of_a_function_ends_where_the_function_does() -> None:
     torch.manual_seed(0)
     x = 3 * torch.randn(100_000)

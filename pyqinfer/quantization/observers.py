@@ -204,9 +204,12 @@ class FunctionObserver(_Histogram):
 
     @staticmethod
     def _apply(function: Callable[[Tensor], Tensor], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A function's values; where they are not finite they count as 0, which no range can mend."""
+        """A function's values; where they are not finite they count as 0, which no range can mend.
+
+        Constants in the function may have more dimensions of 1 than ``x``, which the result then has as well.
+        """
         y: NDArray[np.float64] = np.nan_to_num(function(torch.from_numpy(x).float()).double().numpy(), posinf=0.0, neginf=0.0)
-        return y
+        return y.reshape(x.shape)
 
 
 class _Magnitudes:
