@@ -9,7 +9,8 @@
 namespace pqi {
 
 // How many bytes the control character at the front of this UTF-8 text takes; 0 where there is none. Those are U+0000 to U+001F, U+007F to
-// U+009F, and what changes lines or the direction of writing without being seen: U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069.
+// U+009F, and what changes lines or the direction of writing without being seen: U+061C, U+200E, U+200F, U+2028 to U+202E, and U+2066 to
+// U+2069.
 size_t ControlLength(std::string_view text);
 
 // 'text' in single quotes: control characters become '?', and more than 80 bytes are cut at a character boundary, so that a hostile name
