@@ -75,7 +75,10 @@ def convert(
 
     def attempt(openness: Openness) -> tuple[EngineGraph, Model]:
         engine = _engine_graph(traced, examples, openness, image_inputs)
-        return engine, _write(engine)
+        written = _write(engine)
+        if examples is not None:
+            _require_examples(written, examples, image_inputs or {})
+        return engine, written
 
     engine, written = _as_open_as_possible(attempt, dynamic_batch)
     _check_floats(engine, fallback)
@@ -170,6 +173,18 @@ def _check_floats(engine: EngineGraph, fallback: str) -> None:
 
 def _write(engine: EngineGraph) -> Model:
     return Model.from_bytes(_core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}"))
+
+
+def _require_examples(model: Model, examples: tuple[Tensor, ...], images: Mapping[str, ImageInput]) -> None:
+    """Raise UnsupportedError where the engine refuses the examples' shapes: a size was computed in another way than in torch."""
+    shapes = {
+        name: (x.shape[0], *x.shape[2:], x.shape[1]) if name in images else tuple(x.shape)
+        for name, x in zip(model.inputs, examples, strict=True)
+    }
+    try:
+        model.native.infer_shapes(shapes)
+    except ValueError as error:
+        raise UnsupportedError(f"1 operation(s) cannot be converted:\n  - the engine refuses the examples: {error}") from None
 
 
 def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer.ops import OPS, OpTraits
-from pyqinfer.terms import Condition
+from pyqinfer.terms import Condition, Term
 
-# A dimension is a number, the name of a symbol, or None if it is known only once the inputs' shapes are.
+# A dimension is a number, the name of a symbol or of a size that is computed from symbols, or None if it is known only once the inputs'
+# shapes are.
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 
@@ -131,7 +132,8 @@ class Node:
 class Graph:
     """A network: ``nodes`` are in topological order; every value is a graph input or the output of one node.
 
-    It computes what the model computes where the numbers that ``symbols`` stand for fulfil all ``conditions``.
+    It computes what the model computes where the numbers that ``symbols`` stand for fulfil all ``conditions``. ``sizes``: what is computed
+    from symbols, by the names that attributes have for it.
     """
 
     symbols: list[str]
@@ -139,6 +141,7 @@ class Graph:
     outputs: list[tuple[str, Value]]
     nodes: list[Node]
     conditions: list[Condition] = field(default_factory=list)
+    sizes: dict[str, Term] = field(default_factory=dict)
 
     def users(self) -> dict[Value, list[Node]]:
         """Give for each value the nodes that read it, once per read, in order."""

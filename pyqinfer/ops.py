@@ -181,6 +181,8 @@ OPS: Mapping[str, OpTraits] = {
     "where": OpTraits(Layout.TORCH, Reads.ANY),
     "integer": OpTraits(Layout.TORCH, Reads.INTEGERS),
     "arange": OpTraits(Layout.TORCH, Reads.ANY),  # its first operand gives nothing but the length of an axis
+    "gather": OpTraits(Layout.TORCH, Reads.ANY, picks_elements=True),  # its second operand is integers
+    "argmax": OpTraits(Layout.TORCH, Reads.ANY),
     # It computes y = x*scale + shift per channel (axis 1).
     "batch_norm": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, in_engine=False),
     # Its weights are [O, I/groups, kh, kw].

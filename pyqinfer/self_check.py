@@ -69,8 +69,10 @@ class Check:
             print(f"checked against torch on {ran} batches in {seconds:.1f} s (check=False leaves that out)", file=sys.stderr)
 
     def _trials(self, examples: list[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
-        """The examples, or some rows of them; another batch; another size of images."""
-        shapes = [self.engine.graph["values"][port["value"]]["shape"] for port in self.engine.graph["inputs"]]
+        """The examples, or some rows of them; another batch; another size."""
+        values = [self.engine.graph["values"][port["value"]] for port in self.engine.graph["inputs"]]
+        # An image of bytes lies with its channels last in the engine only.
+        shapes = [[value["shape"][i] for i in (0, 3, 1, 2)] if value["dtype"] == "u8" else value["shape"] for value in values]
         open_batch = [bool(shape) and isinstance(shape[0], str) for shape in shapes]
         batches = {len(x) for x, is_open in zip(examples, open_batch, strict=True) if is_open}
         rows = examples
@@ -82,13 +84,12 @@ class Check:
             yield f"a batch of {other}", [x[:1] if other == 1 else torch.cat([x, x.flip(-1)]) for x in examples]
         else:
             yield "the examples", examples
-        images = [i for i, x in enumerate(rows) if x.ndim == 4 and sum(isinstance(dim, str) for dim in shapes[i]) - open_batch[i] > 0]
-        if images:
-            for numerator in (2, 8, 3):
-                resized = [_resized(x, numerator, 4) if i in images else x for i, x in enumerate(rows)]
-                if self._engine_takes(resized):
-                    yield f"images of {resized[images[0]].shape[2]}x{resized[images[0]].shape[3]}", resized
-                    return
+        for numerator in (2, 8, 3) if any(_open_axes(shape) for shape in shapes) else ():
+            resized = [_resized(x, _open_axes(shape), numerator, 4) for x, shape in zip(rows, shapes, strict=True)]
+            if self._engine_takes(resized):
+                i = next(i for i, shape in enumerate(shapes) if _open_axes(shape))
+                yield f"inputs of {'x'.join(map(str, resized[i].shape[1:]))}", resized
+                return
 
     def _engine_takes(self, inputs: Sequence[Tensor]) -> bool:
         arrays = [self.to_engine(i, x)[0] for i, x in enumerate(inputs)]
@@ -170,8 +171,14 @@ def _resemble(expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> 
     return noise <= _OTHER_GRAPH * sum(float(np.nansum(np.square(a.astype(np.float64)))) for a in expected)
 
 
-def _resized(x: Tensor, numerator: int, denominator: int) -> Tensor:
-    """Images whose height and width are that share of the given ones': cut off, or repeated."""
-    height, width = (max(1, size * numerator // denominator) for size in x.shape[2:])
-    rows, columns = torch.arange(height) % x.shape[2], torch.arange(width) % x.shape[3]
-    return x[:, :, rows][:, :, :, columns]
+def _open_axes(shape: Sequence[Any]) -> list[int]:
+    """The axes behind the batch that have a symbol."""
+    return [axis for axis, dim in enumerate(shape) if axis and isinstance(dim, str)]
+
+
+def _resized(x: Tensor, axes: Sequence[int], numerator: int, denominator: int) -> Tensor:
+    """An input whose sizes along these axes are that share of the given ones': cut off, or repeated."""
+    for axis in axes:
+        size = max(1, x.shape[axis] * numerator // denominator)
+        x = x.index_select(axis, torch.arange(size) % x.shape[axis])
+    return x

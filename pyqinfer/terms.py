@@ -44,14 +44,15 @@ def holds(condition: Condition, numbers: Mapping[str, int]) -> bool:
 def text_of(condition: Condition) -> str:
     """The condition as people write it: "2 * (H // 2) == H"."""
     comparison, left, right = condition
-    return f"{_term_text(left)} {comparison} {_term_text(right)}"
+    return f"{term_text(left)} {comparison} {term_text(right)}"
 
 
-def _term_text(term: Term, inside: bool = False) -> str:
+def term_text(term: Term, inside: bool = False) -> str:
+    """The term as people write it; ``inside`` puts parentheses around an operation."""
     if not isinstance(term, tuple):
         return str(term)
     operation, left, right = term
     if operation in ("min", "max"):
-        return f"{operation}({_term_text(left)}, {_term_text(right)})"
-    text = f"{_term_text(left, True)} {operation} {_term_text(right, True)}"
+        return f"{operation}({term_text(left)}, {term_text(right)})"
+    text = f"{term_text(left, True)} {operation} {term_text(right, True)}"
     return f"({text})" if inside else text

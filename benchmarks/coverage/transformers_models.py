@@ -149,7 +149,12 @@ _ROWS: Mapping[str, Callable[[], Built]] = {
         "Segformer", "ForSemanticSegmentation", hidden_sizes=[16, 32, 48, 64], num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=32
     ),
     "DPT": _image(
-        "DPT", "ForDepthEstimation", **_IMAGE, backbone_out_indices=[0, 1, 1, 1], neck_hidden_sizes=[16, 16, 32, 32], fusion_hidden_size=16
+        "DPT",
+        "ForDepthEstimation",
+        **{**_IMAGE, "num_hidden_layers": 4},
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[16, 16, 32, 32],
+        fusion_hidden_size=16,
     ),
     "YOLOS": _image("Yolos", **{**_IMAGE, "image_size": [64, 64]}, num_detection_tokens=5),
     "ConvNeXt-v2": _image("ConvNextV2", hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], num_stages=4),

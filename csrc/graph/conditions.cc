@@ -84,13 +84,13 @@ bool Holds(Condition::Comparison comparison, int64_t a, int64_t b) {
   return false;
 }
 
-// "H = 9, W = 8": the numbers of the symbols that the condition mentions.
-std::string NumbersText(const Condition& condition, Span<const std::string> symbols, Span<const int64_t> numbers) {
+// "H = 9, W = 8": the numbers of the symbols that the terms mention.
+std::string NumbersText(std::initializer_list<const Term*> terms, Span<const std::string> symbols, Span<const int64_t> numbers) {
   std::string text;
   for (size_t i = 0; i < symbols.size(); ++i) {
     const auto mentions = [i](const TermNode& node) { return node.kind == TermNode::kSymbol && node.value == static_cast<int64_t>(i); };
-    const auto in = [&mentions](const Term& term) { return std::any_of(term.begin(), term.end(), mentions); };
-    if (in(condition.left) || in(condition.right)) text += (text.empty() ? "" : ", ") + symbols[i] + " = " + std::to_string(numbers[i]);
+    const auto in = [&mentions](const Term* term) { return std::any_of(term->begin(), term->end(), mentions); };
+    if (std::any_of(terms.begin(), terms.end(), in)) text += (text.empty() ? "" : ", ") + symbols[i] + " = " + std::to_string(numbers[i]);
   }
   return text;
 }
@@ -147,12 +147,27 @@ std::optional<int64_t> Evaluate(const Term& term, Span<const int64_t> numbers) {
   return stack.back();
 }
 
+Status EvaluateSizes(Span<const Size> sizes, Span<const std::string> symbols, Span<const int64_t> numbers, int64_t most,
+                     std::vector<int64_t>* out) {
+  for (const Size& size : sizes) {
+    const std::optional<int64_t> number = Evaluate(size.term, numbers);
+    if (number && *number >= 0 && *number <= most) {
+      out->push_back(*number);
+      continue;
+    }
+    return InvalidArgument("the model computes with the size " + TermText(size.term, symbols) + ", which is " +
+                           (number ? std::to_string(*number) : "no number") + " here: the inputs have " +
+                           NumbersText({&size.term}, symbols, numbers));
+  }
+  return {};
+}
+
 Status CheckConditions(Span<const Condition> conditions, Span<const std::string> symbols, Span<const int64_t> numbers) {
   for (const Condition& condition : conditions) {
     const std::optional<int64_t> left = Evaluate(condition.left, numbers), right = Evaluate(condition.right, numbers);
     if (left && right && Holds(condition.comparison, *left, *right)) continue;
     return InvalidArgument("the model holds only where " + ConditionText(condition, symbols) + ", and the inputs have " +
-                           NumbersText(condition, symbols, numbers));
+                           NumbersText({&condition.left, &condition.right}, symbols, numbers));
   }
   return {};
 }

@@ -19,6 +19,12 @@ struct TermNode {
 };
 using Term = std::vector<TermNode>;
 
+// A size that is computed from those of the inputs. Attributes may name it where they may name a symbol.
+struct Size {
+  std::string name;
+  Term term;
+};
+
 struct Condition {
   enum Comparison : uint8_t { kEqual, kNotEqual, kLess, kLessOrEqual };
   Comparison comparison = kEqual;
@@ -36,6 +42,10 @@ std::string ConditionText(const Condition& condition, Span<const std::string> sy
 
 // The term's number where symbol i stands for numbers[i]. Division rounds down. None if a step divides by zero or leaves int64.
 std::optional<int64_t> Evaluate(const Term& term, Span<const int64_t> numbers);
+
+// Appends the number of each size. kInvalidArgument names one that has none in [0, most].
+Status EvaluateSizes(Span<const Size> sizes, Span<const std::string> symbols, Span<const int64_t> numbers, int64_t most,
+                     std::vector<int64_t>* out);
 
 // kInvalidArgument with the first condition that the numbers do not fulfil; a term without a number fulfils none.
 Status CheckConditions(Span<const Condition> conditions, Span<const std::string> symbols, Span<const int64_t> numbers);

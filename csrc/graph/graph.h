@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -95,6 +96,7 @@ struct Sample {
 
 struct Graph {
   std::vector<std::string> symbols;
+  std::vector<Size> sizes;            // what is computed from the numbers that the symbols stand for
   std::vector<Condition> conditions;  // what the numbers that the symbols stand for must fulfil
   std::vector<Quant> quants;
   std::vector<Constant> constants;
@@ -104,5 +106,16 @@ struct Graph {
   std::vector<Port> outputs;
   std::vector<Sample> samples;
 };
+
+// Gives the index of a name among the graph's symbols and, behind them, its sizes.
+inline std::optional<size_t> IndexOfName(const Graph& graph, const std::string& name) {
+  for (size_t i = 0; i < graph.symbols.size(); ++i) {
+    if (graph.symbols[i] == name) return i;
+  }
+  for (size_t i = 0; i < graph.sizes.size(); ++i) {
+    if (graph.sizes[i].name == name) return graph.symbols.size() + i;
+  }
+  return std::nullopt;
+}
 
 }  // namespace pqi

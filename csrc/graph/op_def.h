@@ -14,11 +14,14 @@ namespace pqi {
 struct NodeView {
   const Graph& graph;
   const Node& node;
-  Span<const int64_t> numbers = {};  // what the graph's symbols stand for, while a session infers shapes; empty before
+  Span<const int64_t> numbers = {};  // of the graph's symbols and then of its sizes, while a session infers shapes; empty before
 
   const Value& input(size_t i) const { return graph.values[node.inputs[i]]; }
-  // Gives the dimension that a symbol of this index is: its number where that is known.
-  Dim DimOfSymbol(size_t index) const { return numbers.empty() ? Dim::Symbol(static_cast<int64_t>(index)) : Dim::Fixed(numbers[index]); }
+  // Gives the dimension that a symbol or a size of this index (IndexOfName) is: its number where that is known.
+  Dim DimOfIndex(size_t index) const {
+    if (!numbers.empty()) return Dim::Fixed(numbers[index]);
+    return index < graph.symbols.size() ? Dim::Symbol(static_cast<int64_t>(index)) : Dim::Derived();
+  }
   const Value& output(size_t i) const { return graph.values[node.outputs[i]]; }
   bool has_constant(const char* key) const { return node.constants.count(key) != 0; }
   const Constant* constant(const char* key) const {  // nullptr where the node has none

@@ -14,6 +14,7 @@ namespace pqi {
 namespace {
 
 constexpr size_t kMaxConditions = 1024;
+constexpr size_t kMaxSizes = 1024;
 constexpr uint64_t kMaxId = UINT32_MAX - 1;  // ids are range-checked by CheckStructure; this keeps them in their type
 
 std::string At(const char* list, size_t index) { return std::string(list) + "[" + std::to_string(index) + "]"; }
@@ -24,9 +25,10 @@ class GraphParser {
   explicit GraphParser(GraphSource source) : source_(source) {}
 
   Status Parse(JsonRef root) {
-    PQI_RETURN_IF_ERROR(
-        CheckKeys(root, "graph", {"symbols", "quants", "constants", "values", "nodes", "inputs", "outputs", "samples"}, {"conditions"}));
+    PQI_RETURN_IF_ERROR(CheckKeys(root, "graph", {"symbols", "quants", "constants", "values", "nodes", "inputs", "outputs", "samples"},
+                                  {"sizes", "conditions"}));
     PQI_RETURN_IF_ERROR(Each(root, "symbols", &GraphParser::ParseSymbol));
+    if (root.Find("sizes")) PQI_RETURN_IF_ERROR(Each(root, "sizes", &GraphParser::ParseSize));
     if (root.Find("conditions")) PQI_RETURN_IF_ERROR(Each(root, "conditions", &GraphParser::ParseCondition));
     PQI_RETURN_IF_ERROR(Each(root, "quants", &GraphParser::ParseQuant));
     PQI_RETURN_IF_ERROR(Each(root, "constants", &GraphParser::ParseConstant));
@@ -101,6 +103,22 @@ class GraphParser {
     const std::string name(item.text());
     if (!symbols_.emplace(name, symbols_.size()).second) return ModelFormat(where + ": " + Quoted(name) + " appears twice");
     graph().symbols.push_back(name);
+    return {};
+  }
+
+  // A list of a name and a term over symbols.
+  Status ParseSize(JsonRef item, const std::string& where) {
+    if (graph().sizes.size() == kMaxSizes) return ModelFormat("more than " + std::to_string(kMaxSizes) + " sizes");
+    PQI_RETURN_IF_ERROR(CheckKind(item, JsonKind::kArray, where));
+    std::vector<JsonRef> parts;
+    for (JsonRef part : item) parts.push_back(part);
+    if (parts.size() != 2 || parts[0].kind() != JsonKind::kString) return ModelFormat(where + ": expected a name and a term");
+    PQI_RETURN_IF_ERROR(CheckName(parts[0].text(), where));
+    Size size;
+    size.name = std::string(parts[0].text());
+    if (size.name == "?" || IndexOfName(graph(), size.name)) return ModelFormat(where + ": the name " + Quoted(size.name) + " is taken");
+    PQI_RETURN_IF_ERROR(ReadTerm(parts[1], where, &size.term));
+    graph().sizes.push_back(std::move(size));
     return {};
   }
 

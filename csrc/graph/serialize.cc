@@ -27,6 +27,7 @@ class GraphWriter {
 
   std::string Write() {
     List("{\"symbols\":", graph_.symbols, [this](const std::string& s) { AppendJsonString(&out_, s); });
+    if (!graph_.sizes.empty()) List(",\"sizes\":", graph_.sizes, [this](const Size& s) { WriteSize(s); });
     if (!graph_.conditions.empty()) List(",\"conditions\":", graph_.conditions, [this](const Condition& c) { WriteCondition(c); });
     List(",\"quants\":", graph_.quants, [this](const Quant& q) { WriteQuant(q); });
     List(",\"constants\":", graph_.constants, [this](const Constant& c) { WriteConstant(c); });
@@ -67,6 +68,12 @@ class GraphWriter {
       Number(":", id);
     }
     out_ += ids.empty() ? "{}" : "}";
+  }
+
+  void WriteSize(const Size& size) {
+    String("[", size.name);
+    WriteTerm(size.term);
+    out_ += ']';
   }
 
   void WriteCondition(const Condition& condition) {

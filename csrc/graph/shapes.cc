@@ -52,52 +52,36 @@ Status InferNode(const Graph& graph, const Node& node, const OpDef& op, const st
                   " outputs");
 }
 
-// Walks a graph with the numbers that its symbols stand for, and collects concrete shapes.
-class Binder {
- public:
-  explicit Binder(const Graph& graph) : graph_(graph), symbols_(graph.symbols.size()) {}
+// Whether an inferred concrete shape agrees with the symbolic one. It always does if the op's rule is consistent with itself.
+bool Agrees(const Shape& symbolic, const Shape& concrete, Span<const int64_t> numbers) {
+  if (symbolic.size() != concrete.size()) return false;
+  for (size_t i = 0; i < symbolic.size(); ++i) {
+    if (!concrete[i].fixed()) return false;
+    const Dim& dim = symbolic[i];
+    if (dim.fixed() && dim.value != concrete[i].value) return false;
+    if (dim.kind == Dim::kSymbol && numbers[static_cast<size_t>(dim.value)] != concrete[i].value) return false;
+  }
+  return true;
+}
 
-  Status BindInput(const Port& input, const ConcreteShape& got) {
-    const Shape& expected = graph_.values[input.value].shape;
-    const std::string where = "input " + Quoted(input.name) + ": expected shape " + ShapeText(graph_, expected) + ", got " + DimsText(got);
-    if (got.size() != expected.size()) return InvalidArgument(where);
-    for (size_t i = 0; i < got.size(); ++i) {
-      if (got[i] < 0 || got[i] > kMaxDim) return InvalidArgument(where);
-      if (expected[i].fixed() && expected[i].value != got[i]) return InvalidArgument(where);
-      if (expected[i].kind != Dim::kSymbol) continue;
-      std::optional<int64_t>& number = symbols_[static_cast<size_t>(expected[i].value)];
-      if (number && *number != got[i]) {
-        return InvalidArgument(where + ", but " + Quoted(graph_.symbols[static_cast<size_t>(expected[i].value)]) + " is " +
-                               std::to_string(*number) + " elsewhere in the inputs");
-      }
-      number = got[i];
+// Gives each symbol of an input's shape the number that it has in `got`.
+Status BindInput(const Graph& graph, const Port& input, const ConcreteShape& got, std::vector<std::optional<int64_t>>* symbols) {
+  const Shape& expected = graph.values[input.value].shape;
+  const std::string where = "input " + Quoted(input.name) + ": expected shape " + ShapeText(graph, expected) + ", got " + DimsText(got);
+  if (got.size() != expected.size()) return InvalidArgument(where);
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (got[i] < 0 || got[i] > kMaxDim) return InvalidArgument(where);
+    if (expected[i].fixed() && expected[i].value != got[i]) return InvalidArgument(where);
+    if (expected[i].kind != Dim::kSymbol) continue;
+    std::optional<int64_t>& number = (*symbols)[static_cast<size_t>(expected[i].value)];
+    if (number && *number != got[i]) {
+      return InvalidArgument(where + ", but " + Quoted(graph.symbols[static_cast<size_t>(expected[i].value)]) + " is " +
+                             std::to_string(*number) + " elsewhere in the inputs");
     }
-    return {};
+    number = got[i];
   }
-
-  // Once all inputs are bound.
-  std::vector<int64_t> Numbers() const {
-    std::vector<int64_t> numbers;
-    for (const std::optional<int64_t>& number : symbols_) numbers.push_back(number.value_or(0));
-    return numbers;
-  }
-
-  // Whether an inferred concrete shape agrees with the symbolic one. It always does if the op's rule is consistent with itself.
-  bool Agrees(const Shape& symbolic, const Shape& concrete) const {
-    if (symbolic.size() != concrete.size()) return false;
-    for (size_t i = 0; i < symbolic.size(); ++i) {
-      if (!concrete[i].fixed()) return false;
-      const Dim& dim = symbolic[i];
-      if (dim.fixed() && dim.value != concrete[i].value) return false;
-      if (dim.kind == Dim::kSymbol && symbols_[static_cast<size_t>(dim.value)] != concrete[i].value) return false;
-    }
-    return true;
-  }
-
- private:
-  const Graph& graph_;
-  std::vector<std::optional<int64_t>> symbols_;
-};
+  return {};
+}
 
 Shape FixedShape(const ConcreteShape& dims) {
   Shape shape;
@@ -157,28 +141,42 @@ Status InferShapes(Graph* graph, const std::vector<bool>& shape_given, OpLookup 
   return {};
 }
 
-Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLookup lookup, Span<const ConcreteShape> input_shapes) {
+Result<std::vector<int64_t>> BindNumbers(const Graph& graph, Span<const ConcreteShape> input_shapes) {
   if (input_shapes.size() != graph.inputs.size()) {
     return InvalidArgument("expected " + std::to_string(graph.inputs.size()) + " inputs, got " + std::to_string(input_shapes.size()));
   }
-  Binder binder(graph);
+  std::vector<std::optional<int64_t>> symbols(graph.symbols.size());
+  for (size_t i = 0; i < input_shapes.size(); ++i) PQI_RETURN_IF_ERROR(BindInput(graph, graph.inputs[i], input_shapes[i], &symbols));
+  std::vector<int64_t> numbers;
+  for (const std::optional<int64_t>& number : symbols) numbers.push_back(number.value_or(0));
+  PQI_RETURN_IF_ERROR(CheckConditions(graph.conditions, graph.symbols, numbers));
+  std::vector<int64_t> sizes;
+  PQI_RETURN_IF_ERROR(EvaluateSizes(graph.sizes, graph.symbols, numbers, kMaxDim, &sizes));
+  numbers.insert(numbers.end(), sizes.begin(), sizes.end());
+  return numbers;
+}
+
+Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLookup lookup, Span<const ConcreteShape> input_shapes) {
+  PQI_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers, BindNumbers(graph, input_shapes));
+  return InferConcreteShapes(graph, lookup, input_shapes, numbers);
+}
+
+Result<std::vector<ConcreteShape>> InferConcreteShapes(const Graph& graph, OpLookup lookup, Span<const ConcreteShape> input_shapes,
+                                                       Span<const int64_t> numbers) {
   std::vector<Shape> shapes(graph.values.size());
   for (size_t i = 0; i < input_shapes.size(); ++i) {
     const Port& input = graph.inputs[i];
-    PQI_RETURN_IF_ERROR(binder.BindInput(input, input_shapes[i]));
     shapes[input.value] = FixedShape(input_shapes[i]);
     PQI_RETURN_IF_ERROR(
         AsCallersFault(CheckLimits(shapes[input.value], graph.values[input.value].dtype, 0, "input " + Quoted(input.name))));
   }
-  const std::vector<int64_t> numbers = binder.Numbers();
-  PQI_RETURN_IF_ERROR(CheckConditions(graph.conditions, graph.symbols, numbers));
   std::vector<Shape> outputs;
   for (const Node& node : graph.nodes) {
     PQI_RETURN_IF_ERROR(AsCallersFault(InferNode(graph, node, *lookup(node.op), shapes, numbers, &outputs)));
     for (size_t i = 0; i < outputs.size(); ++i) {
       const Value& value = graph.values[node.outputs[i]];
       PQI_RETURN_IF_ERROR(AsCallersFault(CheckLimits(outputs[i], value.dtype, 0, NodeText(node))));
-      if (!binder.Agrees(value.shape, outputs[i])) {
+      if (!Agrees(value.shape, outputs[i], numbers)) {
         return Internal(NodeText(node) + ": shape " + ShapeText(graph, outputs[i]) + " contradicts " + ShapeText(graph, value.shape));
       }
       shapes[node.outputs[i]] = std::move(outputs[i]);

@@ -46,7 +46,7 @@ class CopyStep : public Step {
     row_bytes_ = static_cast<size_t>(view.constant("weight")->shape[1]) * DTypeSize(view.output(0).dtype);
     info_ = {"lookup", "rows are copied", own_.size()};
   }
-  int64_t IndexLimit() const override { return rows_; }
+  std::optional<Lookup> lookup() const override { return Lookup{0, rows_, 0}; }
   void Run(const RunArgs& args) const noexcept override {
     const int64_t grain = kGrain / static_cast<int64_t>(row_bytes_) + 1;
     ParallelFor(args.pool, args.in[0].count(), grain, [&](int64_t begin, int64_t end) {
@@ -75,7 +75,7 @@ class ExpandStep : public Step {
         step_(static_cast<int64_t>(std::get<uint64_t>(view.node.attrs.at("step")))) {
     info_ = {"lookup", "rows of codes become floats", codes_.size()};
   }
-  int64_t IndexLimit() const override { return static_cast<int64_t>(scale_.size()); }
+  std::optional<Lookup> lookup() const override { return Lookup{0, static_cast<int64_t>(scale_.size()), 0}; }
   void Run(const RunArgs& args) const noexcept override {
     ParallelFor(args.pool, args.in[0].count(), kGrain / columns_ + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -1,4 +1,4 @@
-// expand: dimensions of 1 repeated. A second input, which older files have, says nothing that the symbols do not.
+// expand: dimensions of 1 repeated. A second input, which older files have, says nothing that names do not.
 #include <algorithm>
 
 #include "base/text.h"
@@ -10,11 +10,6 @@
 namespace pqi::ops {
 namespace {
 
-size_t SymbolOf(const NodeView& view, const std::string& name) {
-  const auto& symbols = view.graph.symbols;
-  return static_cast<size_t>(std::find(symbols.begin(), symbols.end(), name) - symbols.begin());
-}
-
 Status Check(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckCounts(view, 1, 2));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {}));
@@ -23,8 +18,8 @@ Status Check(const NodeView& view) {
   for (const DimOrName& entry : attrs.List("shape")) {
     if (const uint64_t* v = std::get_if<uint64_t>(&entry)) {
       if (*v > uint64_t{kMaxDim}) attrs.Fail("a number in 'shape' must be in [0, 2^31 - 1], got " + std::to_string(*v));
-    } else if (SymbolOf(view, std::get<std::string>(entry)) == view.graph.symbols.size()) {
-      attrs.Fail("'shape' names the unknown symbol " + Quoted(std::get<std::string>(entry)));
+    } else if (!IndexOfName(view.graph, std::get<std::string>(entry))) {
+      attrs.Fail("'shape' names the unknown size " + Quoted(std::get<std::string>(entry)));
     }
   }
   return attrs.Finish();
@@ -40,7 +35,7 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
       if (*v == 0) continue;  // the dimension stays as it is
       target = Dim::Fixed(static_cast<int64_t>(*v));
     } else {
-      target = view.DimOfSymbol(SymbolOf(view, std::get<std::string>(list[i])));
+      target = view.DimOfIndex(*IndexOfName(view.graph, std::get<std::string>(list[i])));
     }
     if (out[i] != Dim::Fixed(1) && out[i] != target) {
       return NodeError(view, "dimension " + std::to_string(i) + " of " + ShapeText(view.graph, inputs[0]) + " must be 1 to be repeated");

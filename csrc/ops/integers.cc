@@ -322,7 +322,7 @@ Status CheckArange(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckDType(view, view.output(0), "output", DType::kI32));
   AttrReader attrs(view);
   attrs.Axis();
-  attrs.Uint("start", 0, UINT32_MAX);
+  attrs.UintOrSize("start", 0, UINT32_MAX);
   attrs.Uint("step", 0, UINT32_MAX);
   return attrs.Finish();
 }
@@ -339,17 +339,19 @@ class ArangeStep : public Step {
  public:
   explicit ArangeStep(const NodeView& view) {
     AttrReader attrs(view);
-    start_ = static_cast<uint32_t>(attrs.Uint("start", 0, UINT32_MAX));
+    start_ = attrs.UintOrSize("start", 0, UINT32_MAX);
     step_ = static_cast<uint32_t>(attrs.Uint("step", 0, UINT32_MAX));
     info_ = {"integers", "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     int32_t* y = static_cast<int32_t*>(args.out.data);
-    for (int64_t i = 0; i < args.out.count(); ++i) y[i] = static_cast<int32_t>(start_ + static_cast<uint32_t>(i) * step_);
+    const uint32_t start = static_cast<uint32_t>(start_.In(args.numbers));
+    for (int64_t i = 0; i < args.out.count(); ++i) y[i] = static_cast<int32_t>(start + static_cast<uint32_t>(i) * step_);
   }
 
  private:
-  uint32_t start_ = 0, step_ = 0;
+  NumberOrSize start_;
+  uint32_t step_ = 0;
 };
 
 }  // namespace

@@ -44,6 +44,7 @@ struct RunArgs {
   uint8_t* scratch = nullptr;  // the memory that Scratch divides into parts
   size_t scratch_stride = 0;
   ThreadPool* pool = nullptr;
+  Span<const int64_t> numbers;  // of the graph's symbols and sizes in this run
 
   // Gives Step::ScratchBytes bytes for part `part` < pool->threads(), 64-byte aligned. All layers of a session get the same memory for a
   // part, so that it stays in the caches of the thread that computes these parts.
@@ -67,6 +68,14 @@ struct Joint {
 };
 static_assert(kMaxInputs <= 64, "Joint::inputs has a bit for each");
 
+// Says which integers a step looks elements up by: those of input `input`, which lie in [0, limit), or, where limit is 0, below the length
+// of axis `axis` of input 0.
+struct Lookup {
+  size_t input = 0;
+  int64_t limit = 0;
+  size_t axis = 0;
+};
+
 // A node made ready for one ISA: weights packed, tables built. Immutable, so any number of threads may run it at once.
 class Step {
  public:
@@ -78,9 +87,9 @@ class Step {
   }
   // Computes the output, which is never empty. Must not allocate.
   virtual void Run(const RunArgs& args) const noexcept = 0;
-  // The bound that values of an i32 input 0 must lie below, or 0 where any value will do. A session holds its callers to it before any
-  // step runs, and values that are computed before this step runs.
-  virtual int64_t IndexLimit() const { return 0; }
+  // What the step looks up by integers. A session holds them to their limit: those of a caller before any step runs where it is known
+  // then, others before this step runs.
+  virtual std::optional<Lookup> lookup() const { return std::nullopt; }
   // Whether there may be other elements between the rows of the output (RunArgs::out_stride).
   virtual bool SpacesRows() const { return false; }
   virtual Joint joint() const { return {}; }

@@ -1,5 +1,5 @@
 // reshape: the same elements under another shape. A symbol in the target stands for a dimension of the input with that symbol, or for the
-// symbol's number where the input has none.
+// symbol's number where the input has none; a size that is computed from symbols stands for its number.
 #include <algorithm>
 #include <cstring>
 
@@ -20,11 +20,10 @@ Status Check(const NodeView& view) {
       continue;
     }
     const std::string& name = std::get<std::string>(entry);
-    const auto& symbols = view.graph.symbols;
     if (name == "?") {
       if (++unknown == 2) attrs.Fail("'shape' may hold one \"?\"");
-    } else if (std::find(symbols.begin(), symbols.end(), name) == symbols.end()) {
-      attrs.Fail("'shape' names the unknown symbol " + Quoted(name));
+    } else if (!IndexOfName(view.graph, name)) {
+      attrs.Fail("'shape' names the unknown size " + Quoted(name));
     }
   }
   return attrs.Finish();
@@ -66,11 +65,10 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
       out.push_back(Dim::Derived());
       continue;
     }
-    const auto& symbols = view.graph.symbols;
-    const size_t index = static_cast<size_t>(std::find(symbols.begin(), symbols.end(), name) - symbols.begin());
+    const size_t index = *IndexOfName(view.graph, name);
     const auto at = std::find(stored.begin(), stored.end(), Dim::Symbol(static_cast<int64_t>(index)));
-    if (at == stored.end()) {  // it was merged with another dimension before, or comes from another input
-      out.push_back(view.DimOfSymbol(index));
+    if (at == stored.end()) {  // it is computed, was merged with another dimension, or is another input's
+      out.push_back(view.DimOfIndex(index));
       target.Multiply(out.back());
       continue;
     }

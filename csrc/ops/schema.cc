@@ -56,6 +56,39 @@ int64_t AttrReader::Uint(const char* name, uint64_t min, uint64_t max) {
   return static_cast<int64_t>(*v);
 }
 
+NumberOrSize AttrReader::UintOrSize(const char* name, uint64_t min, uint64_t max) {
+  const auto found = view_.node.attrs.find(name);
+  const std::string* text = found == view_.node.attrs.end() ? nullptr : std::get_if<std::string>(&found->second);
+  if (!text) return {Uint(name, min, max), std::nullopt};
+  read_.emplace_back(name);
+  return Named(name, *text);
+}
+
+std::array<NumberOrSize, 2> AttrReader::PairOfSizes(const char* name, uint64_t min, uint64_t max) {
+  const std::vector<DimOrName> list = List(name);
+  std::array<NumberOrSize, 2> pair;
+  bool good = list.size() == pair.size();
+  for (size_t i = 0; good && i < pair.size(); ++i) {
+    if (const std::string* text = std::get_if<std::string>(&list[i])) {
+      pair[i] = Named(name, *text);
+    } else {
+      const uint64_t number = std::get<uint64_t>(list[i]);
+      good = number >= min && number <= max;
+      pair[i].number = static_cast<int64_t>(number);
+    }
+  }
+  if (good) return pair;
+  Fail(std::string("attribute '") + name + "' must be a list of 2 sizes, or numbers in [" + std::to_string(min) + ", " +
+       std::to_string(max) + "]");
+  return {};
+}
+
+NumberOrSize AttrReader::Named(const char* name, const std::string& size) {
+  const std::optional<size_t> index = IndexOfName(view_.graph, size);
+  if (!index) Fail(std::string("attribute '") + name + "' names the unknown size " + Quoted(size));
+  return {0, index};
+}
+
 float AttrReader::FloatBits(const char* name) {
   const uint32_t bits = static_cast<uint32_t>(Uint(name, 0, std::numeric_limits<uint32_t>::max()));
   float f;

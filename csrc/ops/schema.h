@@ -22,6 +22,15 @@ inline constexpr int64_t kMaxPoolPositions = int64_t{1} << 23;
 // Makes the kModelFormat error "node 'layer1.conv1' (conv2d): <what>".
 Status NodeError(const NodeView& view, const std::string& what);
 
+// What an attribute says: a number, or a symbol or size of the graph, which has one only in a run.
+struct NumberOrSize {
+  int64_t number = 0;
+  std::optional<size_t> index;  // IndexOfName
+
+  bool known() const { return !index; }
+  int64_t In(Span<const int64_t> numbers) const { return index ? numbers[*index] : number; }
+};
+
 // Reads a node's attributes; the first failure is kept and every later read gives a default. Ends with Finish, which also
 // refuses attributes that were not read: so each op's reader is at the same time the list of what it allows.
 class AttrReader {
@@ -29,6 +38,8 @@ class AttrReader {
   explicit AttrReader(const NodeView& view) : view_(view) {}
 
   int64_t Uint(const char* name, uint64_t min, uint64_t max);
+  // Reads a number, or the name of a symbol or size.
+  NumberOrSize UintOrSize(const char* name, uint64_t min, uint64_t max);
   bool Flag(const char* name) { return Uint(name, 0, 1) != 0; }
   float FloatBits(const char* name);
   // Reads the attribute `axis`.
@@ -41,6 +52,8 @@ class AttrReader {
     ReadList(name, N, min, max, out.data());
     return out;
   }
+  // Reads a pair, each of its parts a number or the name of a symbol or size.
+  std::array<NumberOrSize, 2> PairOfSizes(const char* name, uint64_t min, uint64_t max);
   // Reads a list of any length up to 8, of numbers or names.
   std::vector<DimOrName> List(const char* name);
 
@@ -49,6 +62,7 @@ class AttrReader {
 
  private:
   const Attr* Find(const char* name);
+  NumberOrSize Named(const char* name, const std::string& size);
   void ReadList(const char* name, size_t n, uint64_t min, uint64_t max, int64_t* out);
 
   const NodeView& view_;

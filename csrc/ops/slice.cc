@@ -12,21 +12,22 @@ namespace {
 
 struct Attributes {
   size_t axis = 0;
-  int64_t start = 0, end = 0, step = 1;
+  NumberOrSize start, end;
+  int64_t step = 1;
 
   // How many elements are taken of a dimension; an end behind it is the dimension's end, as in torch.
-  int64_t Count(int64_t length) const {
-    const int64_t first = std::min(start, length), last = std::min(end, length);
+  int64_t Count(int64_t length, Span<const int64_t> numbers) const {
+    const int64_t first = std::min(start.In(numbers), length), last = std::min(end.In(numbers), length);
     return last > first ? (last - first - 1) / step + 1 : 0;
   }
-  bool KeepsAll() const { return start == 0 && end == kMaxDim && step == 1; }
+  bool KeepsAll() const { return start.known() && end.known() && start.number == 0 && end.number == kMaxDim && step == 1; }
 };
 
 Attributes ReadAttributes(AttrReader* attrs) {
   Attributes a;
   a.axis = attrs->Axis();
-  a.start = attrs->Uint("start", 0, kMaxDim);
-  a.end = attrs->Uint("end", 0, kMaxDim);
+  a.start = attrs->UintOrSize("start", 0, kMaxDim);
+  a.end = attrs->UintOrSize("end", 0, kMaxDim);
   a.step = attrs->Uint("step", 1, kMaxDim);
   return a;
 }
@@ -35,7 +36,9 @@ Status Check(const NodeView& view) {
   PQI_RETURN_IF_ERROR(CheckMovement(view));
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
-  if (a.start >= a.end) attrs.Fail("'start' must be below 'end', got " + std::to_string(a.start) + " and " + std::to_string(a.end));
+  if (a.start.known() && a.end.known() && a.start.number >= a.end.number) {
+    attrs.Fail("'start' must be below 'end', got " + std::to_string(a.start.number) + " and " + std::to_string(a.end.number));
+  }
   return attrs.Finish();
 }
 
@@ -45,8 +48,9 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   PQI_RETURN_IF_ERROR(CheckAxis(view, inputs[0], a.axis));
   outputs->assign(1, inputs[0]);
   Dim& dim = outputs->front()[a.axis];
-  if (dim.fixed()) {
-    dim = Dim::Fixed(a.Count(dim.value));
+  const bool known = (a.start.known() && a.end.known()) || !view.numbers.empty();
+  if (dim.fixed() && known) {
+    dim = Dim::Fixed(a.Count(dim.value, view.numbers));
   } else if (!a.KeepsAll()) {
     dim = Dim::Derived();
   }
@@ -72,7 +76,7 @@ class SliceStep : public Step {
     for (size_t d = 0; d < a_.axis; ++d) outer *= shape[d];
     for (size_t d = a_.axis + 1; d < shape.size(); ++d) inner *= static_cast<size_t>(shape[d]);
     const size_t length = static_cast<size_t>(args.in[0].dim(a_.axis)), count = static_cast<size_t>(shape[a_.axis]);
-    const size_t start = static_cast<size_t>(a_.start), step = static_cast<size_t>(a_.step);
+    const size_t start = static_cast<size_t>(a_.start.In(args.numbers)), step = static_cast<size_t>(a_.step);
     const size_t row = last_axis_ ? static_cast<size_t>(args.out_stride) * element_size_ : count * inner;
     const uint8_t* x = static_cast<const uint8_t*>(args.in[0].data);
     uint8_t* y = static_cast<uint8_t*>(args.out.data);

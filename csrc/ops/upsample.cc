@@ -17,15 +17,16 @@ using kernels::reference::LinearTap;
 
 struct Attributes {
   bool bilinear = false, align_corners = false;
-  std::array<int64_t, 2> size{}, factor{};  // for height and width; one of the two is 0 for each
-  std::array<float, 2> step{};              // 0 where the lengths decide
+  std::array<NumberOrSize, 2> size;  // for height and width
+  std::array<int64_t, 2> factor{};   // 0 where `size` says the length, which is 0 elsewhere
+  std::array<float, 2> step{};       // 0 where the lengths decide
 };
 
 Attributes ReadAttributes(AttrReader* attrs) {
   Attributes a;
   a.bilinear = attrs->Choice("mode", {"nearest", "bilinear"}) == 1;
   a.align_corners = attrs->Flag("align_corners");
-  a.size = attrs->UintList<2>("size", 0, kMaxWindowAttr);
+  a.size = attrs->PairOfSizes("size", 0, kMaxWindowAttr);
   a.factor = attrs->UintList<2>("factor", 0, kMaxWindowAttr);
   const std::array<int64_t, 2> bits = attrs->UintList<2>("step", 0, UINT32_MAX);
   for (size_t i = 0; i < 2; ++i) {
@@ -41,7 +42,8 @@ Status Check(const NodeView& view) {
   AttrReader attrs(view);
   const Attributes a = ReadAttributes(&attrs);
   for (size_t i = 0; i < 2; ++i) {
-    if ((a.size[i] == 0) == (a.factor[i] == 0)) attrs.Fail("of 'size' and 'factor' exactly one must be 0 for each axis");
+    if ((a.size[i].known() && a.size[i].number == 0) == (a.factor[i] == 0))
+      attrs.Fail("of 'size' and 'factor' exactly one must be 0 for each axis");
     if (!std::isfinite(a.step[i]) || a.step[i] < 0) attrs.Fail("attribute 'step' must be finite and not negative");
   }
   if (a.align_corners && (!a.bilinear || a.step[0] != 0 || a.step[1] != 0)) {
@@ -61,8 +63,10 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
     if (dim.fixed() && dim.value < 1) {
       return NodeError(view, "the image must have at least 1 position, got " + ShapeText(view.graph, inputs[0]));
     }
-    if (a.size[i] != 0) {
-      dim = Dim::Fixed(a.size[i]);
+    if (a.size[i].index) {
+      dim = view.DimOfIndex(*a.size[i].index);
+    } else if (a.size[i].number != 0) {
+      dim = Dim::Fixed(a.size[i].number);
     } else if (dim.fixed()) {
       dim = Dim::Fixed(dim.value * a.factor[i]);  // < 2^47; the limit of dimensions is checked behind this
     } else if (a.factor[i] != 1) {

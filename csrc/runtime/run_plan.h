@@ -13,6 +13,7 @@ namespace pqi {
 // Everything that depends on the input shapes and not on their contents.
 struct RunPlan {
   std::vector<ConcreteShape> inputs;  // in the order of the graph's inputs
+  std::vector<int64_t> numbers;       // of the graph's symbols and then of its sizes
   std::vector<ConcreteShape> shapes;  // by value id
   std::vector<Placement> placements;  // by value id (runtime/views.h)
   MemoryPlan memory;

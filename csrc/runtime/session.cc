@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/fpenv.h"
 #include "base/text.h"
+#include "graph/shapes.h"
 #include "runtime/binding.h"
 #include "runtime/views.h"
 
@@ -41,7 +42,7 @@ Status CheckIndices(const char* role, const std::string& name, const int32_t* in
     const int32_t index = indices[i];
     if (index < 0 || index >= limit) {
       return InvalidArgument(std::string(role) + " " + Quoted(name) + ": index " + std::to_string(index) + " at position " +
-                             std::to_string(i) + " is outside [0, " + std::to_string(limit) + "), the rows of its table");
+                             std::to_string(i) + " is outside [0, " + std::to_string(limit) + "), the places that there are");
     }
   }
   return {};
@@ -129,9 +130,9 @@ Status Session::PrepareNode(const Node& node) {
   const ops::Op* op = ops::FindOp(node.op);  // known: the model was validated
   const NodeView view{graph, node};
   PQI_ASSIGN_OR_RETURN(std::unique_ptr<ops::Step> step, op->prepare({view, *selection_.kernels, options_.plan}));
-  if (step->IndexLimit() > 0) {
-    int64_t& limit = index_limit_[node.inputs[0]];
-    limit = std::min(limit, step->IndexLimit());
+  if (const std::optional<ops::Lookup> lookup = step->lookup(); lookup && lookup->limit > 0) {
+    int64_t& limit = index_limit_[node.inputs[lookup->input]];
+    limit = std::min(limit, lookup->limit);
   }
   steps_.push_back(std::move(step));
   return {};
@@ -150,15 +151,22 @@ Status Session::Prepare() {
                       std::to_string(bytes) + " bytes in the file");
     }
   }
+  std::vector<bool> looked_up(graph.values.size());
   for (size_t n = 0; n < steps_.size(); ++n) {
-    const auto is_read = [&](const Port& port) { return !graph.nodes[n].inputs.empty() && port.value == graph.nodes[n].inputs[0]; };
-    const bool from_caller = std::any_of(graph.inputs.begin(), graph.inputs.end(), is_read);
-    computed_limit_.push_back(from_caller ? 0 : steps_[n]->IndexLimit());
+    std::optional<ops::Lookup> lookup = steps_[n]->lookup();
+    if (lookup) {
+      const uint32_t indices = graph.nodes[n].inputs[lookup->input];
+      looked_up[indices] = true;
+      const auto is_read = [&](const Port& port) { return port.value == indices; };
+      const bool from_caller = std::any_of(graph.inputs.begin(), graph.inputs.end(), is_read);
+      if (from_caller && lookup->limit > 0) lookup.reset();  // checked before any step runs
+    }
+    lookups_.push_back(lookup);
   }
   for (const Port& port : graph.inputs) {
     const Value& value = graph.values[port.value];
     const Quant* quant = value.dtype == DType::kU8 ? &graph.quants[static_cast<size_t>(value.quant)] : nullptr;
-    checked_.push_back(index_limit_[port.value] != INT64_MAX || (quant && (quant->qmin != 0 || quant->qmax != 255)));
+    checked_.push_back(looked_up[port.value] || (quant && (quant->qmin != 0 || quant->qmax != 255)));
   }
   views_ = FindViews(graph, steps_);
   for (size_t n = 0; n < steps_.size(); ++n) steps_[n]->ExpectInPlace(views_[n]);
@@ -187,7 +195,8 @@ Result<std::shared_ptr<const RunPlan>> Session::PlanFor(Span<const Span<const in
   auto plan = std::make_shared<RunPlan>();
   const Graph& graph = model_->graph();
   for (const Span<const int64_t>& shape : inputs) plan->inputs.emplace_back(shape.begin(), shape.end());
-  PQI_ASSIGN_OR_RETURN(plan->shapes, model_->Shapes(plan->inputs));
+  PQI_ASSIGN_OR_RETURN(plan->numbers, BindNumbers(model_->graph(), plan->inputs));
+  PQI_ASSIGN_OR_RETURN(plan->shapes, InferConcreteShapes(model_->graph(), ops::FindOpDef, plan->inputs, plan->numbers));
   size_t scratch = 0;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const ConcreteShape& out = plan->shapes[graph.nodes[i].outputs[0]];
@@ -236,6 +245,7 @@ Status Session::CheckMemory(const RunPlan& plan, Span<const Target> targets, con
 Status Session::CheckValues(const Port& port, const void* data, size_t bytes) const {
   const Graph& graph = model_->graph();
   if (graph.values[port.value].dtype == DType::kU8) return CheckCodes(graph, port, static_cast<const uint8_t*>(data), bytes);
+  if (index_limit_[port.value] == INT64_MAX) return {};  // looked up in what a layer computes, and checked before that one
   return CheckIndices("input", port.name, static_cast<const int32_t*>(data), bytes / sizeof(int32_t), index_limit_[port.value]);
 }
 
@@ -301,9 +311,11 @@ Status Session::Execute(const RunPlan& plan, Context* context, const RunOptions&
     args.scratch = context->scratch.data();
     args.scratch_stride = plan.scratch_stride;
     args.pool = &pool_;
-    if (const int64_t limit = computed_limit_[i]; limit > 0) {
-      const size_t count = static_cast<size_t>(args.in[0].count());
-      PQI_RETURN_IF_ERROR(CheckIndices("layer", node.name, args.in[0].i32(), count, limit));
+    args.numbers = plan.numbers;
+    if (const std::optional<ops::Lookup>& lookup = lookups_[i]) {
+      const ops::Operand& indices = args.in[lookup->input];
+      const int64_t limit = lookup->limit > 0 ? lookup->limit : args.in[0].dim(lookup->axis);
+      PQI_RETURN_IF_ERROR(CheckIndices("layer", node.name, indices.i32(), static_cast<size_t>(indices.count()), limit));
     }
     if (args.out.count() > 0) steps_[i]->Run(args);
     if (!node_ms.empty()) node_ms[i] = MillisecondsSince(start);

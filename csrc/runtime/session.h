@@ -108,11 +108,11 @@ class Session {
   std::shared_ptr<const Model> model_;
   SessionOptions options_;
   Selection selection_;
-  std::vector<std::unique_ptr<ops::Step>> steps_;  // in the order of nodes
-  std::vector<uint64_t> views_;                    // in the order of nodes (runtime/views.h)
-  std::vector<int64_t> index_limit_;               // by value id: rows of the smallest table that an input of indices reaches
-  std::vector<int64_t> computed_limit_;            // by node: the same for indices that another node computes, else 0
-  std::vector<uint8_t> checked_;                   // by input: whether its values are held to limits
+  std::vector<std::unique_ptr<ops::Step>> steps_;    // in the order of nodes
+  std::vector<uint64_t> views_;                      // in the order of nodes (runtime/views.h)
+  std::vector<int64_t> index_limit_;                 // by value id: rows of the smallest table that an input of indices reaches
+  std::vector<std::optional<ops::Lookup>> lookups_;  // by node: what is checked before it runs
+  std::vector<uint8_t> checked_;                     // by input: whether its values are held to limits
   mutable ThreadPool pool_;
   std::unique_ptr<ForkLocal<Shared>> shared_;
 };

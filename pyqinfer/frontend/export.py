@@ -18,6 +18,9 @@ from pyqinfer.frontend.guards import hold_for, pinned_symbols
 # Types of inputs that are int32 in the engine: indices, positions, masks.
 INTEGER_TYPES = (torch.int64, torch.int32, torch.bool)
 
+# The axes behind the batch.
+_SIZES = frozenset(range(1, 8))
+
 
 def check_examples(example_inputs: Any) -> tuple[Tensor, ...]:
     """Example inputs as a tuple of CPU tensors. Raises TypeError or ValueError that names the one at fault."""
@@ -39,8 +42,9 @@ def export_program(
 ) -> ExportedProgram:
     """torch.export of the module in evaluation mode, as open as it allows.
 
-    Dimension 0 of every input is symbolic if ``dynamic_batch``, and dimensions 2 and 3 of inputs of rank 4 if ``dynamic_size``, where the
-    model does not fix them; a warning says which it fixes. The module's modes are restored.
+    Dimension 0 of every input is symbolic if ``dynamic_batch``, and if ``dynamic_size`` so are heights and widths (dimensions 2 and 3 of
+    inputs of rank 4) and lengths (all others but the batch of inputs of another rank), where the model does not fix them; a warning says
+    which it fixes. The module's modes are restored.
 
     Raises:
         ValueError: parameters not on the CPU. Errors of torch.export pass through.
@@ -48,7 +52,7 @@ def export_program(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
-    batch, sizes = ({0} if dynamic_batch else set()), ({2, 3} if dynamic_size else set())
+    batch, sizes = ({0} if dynamic_batch else set()), (set(_SIZES) if dynamic_size else set())
     with evaluation_mode(model), torch.no_grad():
         attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
         program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
@@ -64,13 +68,14 @@ def sizes_are_sizes() -> Any:
 def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int]) -> ExportedProgram | None:
     """The program with these axes of the inputs open; None if the model cannot be traced so, or if it fixes its batch.
 
-    The batch is axis 0; other axes are those of inputs of rank 4.
+    The batch is axis 0.
     """
     # Torch's kernels ask whether a size is 1 to know a tensor's layout. The answer no leaves the size open, the answer yes would fix it.
     batched = tuple(torch.cat([x, x]) if 0 in axes and x.ndim and x.shape[0] == 1 else x for x in examples)
     shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
     for x in batched:
-        shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and (axis == 0 or x.ndim == 4)}
+        # A size of 1 behind the batch is one token or one channel, which models treat in another way than several.
+        shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and _may_be_open(axis, x.ndim) and (axis == 0 or x.shape[axis] != 1)}
     try:
         with sizes_are_sizes():
             program = torch.export.export(model, batched, dynamic_shapes=shapes)
@@ -81,32 +86,46 @@ def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int])
     return program if fits and 0 not in axes & _fixed_axes(program) else None
 
 
+def _may_be_open(axis: int, rank: int) -> bool:
+    """Whether an axis is a batch, a height or width, or a length; the channels of images are not."""
+    return axis == 0 or rank != 4 or axis in (2, 3)
+
+
 def _input_shapes(program: ExportedProgram) -> list[list[Any]]:
     names = program.graph_signature.user_inputs
     return [list(node.meta["val"].shape) for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
 
 
 def _fixed_axes(program: ExportedProgram) -> set[int]:
-    """The axes (the batch: 0, sizes of images: 2 and 3) that are a number in some input."""
+    """The axes (the batch: 0, others: sizes) that are a number in some input."""
     shapes = _input_shapes(program)
     pinned = pinned_symbols(size for shape in shapes for size in shape if not is_concrete_int(size))
     return {
         axis
         for shape in shapes
         for axis, size in enumerate(shape)
-        if (axis == 0 or (axis in (2, 3) and len(shape) == 4)) and (is_concrete_int(size) or size.node.expr in pinned)
+        if _may_be_open(axis, len(shape)) and (is_concrete_int(size) or size.node.expr in pinned)
     }
 
 
 def _warn_of_fixed(program: ExportedProgram, batch: set[int], sizes: set[int]) -> None:
     """Tell which of the wanted axes the model fixes."""
     fixed, shapes = _fixed_axes(program), _input_shapes(program)
+    pinned = pinned_symbols(size for shape in shapes for size in shape if not is_concrete_int(size))
     if batch & fixed:
         numbers = ", ".join(str(shape[0]) for shape in shapes if shape)
         warnings.warn(f"the model fixes its batch: it is traced for a batch of {numbers} only", stacklevel=4)
-    if sizes & fixed:
-        numbers = ", ".join(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
+
+    def is_open(shape: list[Any]) -> bool:
+        return any(not is_concrete_int(size) and size.node.expr not in pinned for size in shape[1:])
+
+    images = [shape for shape in shapes if len(shape) == 4]
+    if sizes and not all(map(is_open, images)):
+        numbers = ", ".join(f"{shape[2]}x{shape[3]}" for shape in images)
         warnings.warn(f"the model fixes its heights or widths: it is traced for {numbers} only", stacklevel=4)
+    elif sizes and not any(map(is_open, shapes)):
+        numbers = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        warnings.warn(f"the model fixes the sizes of its inputs: it is traced for {numbers} only", stacklevel=4)
 
 
 @contextmanager

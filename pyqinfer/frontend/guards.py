@@ -115,12 +115,35 @@ def _is_about_layout(guard: Any) -> bool:
 def _condition(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Condition:
     if isinstance(expression, (sympy.Gt, sympy.Ge)):
         expression = expression.reversed
+    if isinstance(expression, (sympy.Or, sympy.And, sympy.Not)):
+        expression = sympy.Eq(_zero_where(expression), 0, evaluate=False)
     comparison = _COMPARISONS.get(type(expression))
     if comparison is None:
         raise NotSupportedHere(f"the model was traced for {expression}, which a file cannot say")
     # Both sides get what the other one subtracts, so that no number is negative.
     left, right = _sides(expression.lhs - expression.rhs)
     return (comparison, term_of(left, names), term_of(right, names))
+
+
+def _zero_where(expression: Any) -> Any:
+    """Arithmetic that is 0 where a statement about sizes is true, and not negative, nor 0, elsewhere."""
+    if isinstance(expression, sympy.Or):
+        return sympy.Mul(*map(_zero_where, expression.args))
+    if isinstance(expression, sympy.And):
+        return sympy.Add(*map(_zero_where, expression.args))
+    if isinstance(expression, sympy.Not):
+        return 1 - sympy.Min(1, _zero_where(expression.args[0]))
+    if isinstance(expression, (sympy.Gt, sympy.Ge)):
+        expression = expression.reversed
+    above = expression.lhs - expression.rhs
+    if isinstance(expression, sympy.Le):
+        return sympy.Max(above, 0)
+    if isinstance(expression, sympy.Lt):
+        return sympy.Max(above + 1, 0)
+    if isinstance(expression, (sympy.Eq, sympy.Ne)):
+        distance = sympy.Max(above, 0) + sympy.Max(-above, 0)
+        return distance if isinstance(expression, sympy.Eq) else 1 - sympy.Min(1, distance)
+    raise NotSupportedHere(f"the model was traced for {expression}, which a file cannot say")
 
 
 def _sides(difference: Any) -> tuple[Any, Any]:

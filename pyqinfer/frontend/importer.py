@@ -37,8 +37,8 @@ def traced_graph(
         model: ``nn.Module`` (exported here; modules that torch.export cannot read are exchanged for stand-ins meanwhile),
             ``ExportedProgram``, or a ``GraphModule`` of aten and quantized_decomposed ops.
         example_inputs: tuple of float32 CPU tensors; may be left out for an ExportedProgram and for a GraphModule that torch.export made.
-        dynamic_batch, dynamic_size: dimension 0, and dimensions 2 and 3 of inputs of rank 4, are traced as symbols where the model allows
-            it. A model that is a graph already has the sizes open that it was traced with.
+        dynamic_batch, dynamic_size: dimension 0, and heights, widths and lengths, are traced as symbols where the model allows it. A model
+            that is a graph already has the sizes open that it was traced with.
 
     Raises:
         TypeError: another kind of object (files are never opened). UnsupportedError: all modules that cannot be traced.
@@ -51,7 +51,7 @@ def traced_graph(
     if graph is not None:
         if dynamic_size and not _has_open_sizes(graph):
             warnings.warn(
-                "dynamic_size: the graph was traced for one height and width, which stay as they are; trace it with open ones"
+                "dynamic_size: the graph was traced for one size of its inputs, which stays as it is; trace it with open ones"
                 " (pq.quantize(..., dynamic_size=True), or dynamic_shapes of torch.export)",
                 stacklevel=3,
             )
@@ -72,7 +72,7 @@ def traced_graph(
 def _has_open_sizes(graph: GraphModule) -> bool:
     values = (node.meta.get("val") for node in graph.graph.nodes if node.op == "placeholder")
     shapes: list[list[Any]] = [list(value.shape) for value in values if isinstance(value, Tensor)]
-    return any(len(shape) == 4 and not all(map(is_concrete_int, shape[2:])) for shape in shapes)
+    return any(not all(map(is_concrete_int, shape[1:])) for shape in shapes)
 
 
 def import_module(model: Any, example_inputs: Any = None, dynamic_batch: bool = True, dynamic_size: bool = False) -> ir.Graph:
@@ -115,7 +115,7 @@ def import_graph(
     inputs: list[ir.Value] = []
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     sizes = sizes_of_inputs(module, examples, open_batch, open_sizes, shared)
-    reader.dim_of = sizes.dim_of
+    reader.dim_of, reader.named = sizes.dim_of, sizes.named
     for i, (node, shape) in enumerate(zip(placeholders, sizes.shapes, strict=True)):
         value = ir.Value(reader.namer.unique(str(node.target)), shape)
         value.integer = _is_integer(node, None if examples is None else examples[i])
@@ -126,7 +126,7 @@ def import_graph(
     outputs = list(zip(_output_names(module, len(values)), values, strict=True))
     for name, value in outputs:
         _check_output(name, value)
-    return ir.Graph(list(sizes.numbers), inputs, outputs, reader.nodes, sizes.conditions)
+    return ir.Graph(list(sizes.numbers), inputs, outputs, reader.nodes, sizes.conditions, sizes.computed)
 
 
 def sizes_of_inputs(

@@ -13,7 +13,7 @@ from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.guards import conditions_of, pinned_symbols, term_of
 from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.names import unique_name
-from pyqinfer.terms import Condition, holds, text_of
+from pyqinfer.terms import Condition, Term, holds, term_text, text_of
 
 # A size as torch's graph has it, a number or a symbol, and the number that it has in the example inputs.
 Size = tuple[Any, int]
@@ -37,11 +37,13 @@ class InputSizes:
 
     def __init__(self, sizes: Sequence[Sequence[Size]], open_batch: bool, open_sizes: bool, shared: bool = False) -> None:
         self.numbers: dict[str, int] = {}  # for each symbol the number that it has in the examples
+        self.computed: dict[str, Term] = {}  # names of sizes that are computed from symbols, and what they are
         self.conditions: list[Condition] = []
         self.examples = [tuple(number for _, number in shape) for shape in sizes]
         traced = [size for shape in sizes for size, _ in shape if not is_concrete_int(size)]
         pinned = pinned_symbols(traced)
         self._dims: dict[sympy.Expr, ir.Dim] = {}
+        self._named: dict[tuple[Any, int], int | str] = {}
         self._shared: dict[tuple[int, int], str] = {}  # (axis, number in the examples) -> the first symbol there
         for shape in sizes:
             for axis, (size, number) in enumerate(shape):
@@ -62,15 +64,35 @@ class InputSizes:
 
     def dim_of(self, size: Any) -> ir.Dim:
         """What a size of torch's graph is: a number, a symbol, or None where it is computed from symbols."""
-        if is_concrete_int(size):
-            return int(size)
-        value = sympy.simplify(size.node.expr.subs(self._values))
+        value = self._value_of(size)
         if value.is_Integer:
             return int(value)
         return value.name if value.is_Symbol and value.name in self.numbers else None
 
+    def named(self, size: Any, more: int = 0) -> int | str:
+        """A number, a symbol, or a name for what ``size + more`` is computed from. Raises NotSupportedHere where a file cannot say it."""
+        known = (size if is_concrete_int(size) else size.node.expr, more)
+        if known not in self._named:
+            self._named[known] = self._new_name(size, more)
+        return self._named[known]
+
+    def _new_name(self, size: Any, more: int) -> int | str:
+        value = sympy.simplify(self._value_of(size) + more)
+        if value.is_Integer:
+            return int(value)
+        if value.is_Symbol and value.name in self.numbers:
+            return str(value.name)
+        term = term_of(value, {symbol: symbol.name for symbol in value.free_symbols if symbol.name in self.numbers})
+        name = term_text(term)
+        self.computed[name] = term
+        return name
+
+    def _value_of(self, size: Any) -> Any:
+        return sympy.Integer(int(size)) if is_concrete_int(size) else sympy.simplify(size.node.expr.subs(self._values))
+
     def require(self, conditions: Sequence[Condition]) -> None:
         """Add conditions that the conversion of an operation rests on. Raises UnsupportedError where the examples break one."""
+        conditions = [(comparison, self._spelled(left), self._spelled(right)) for comparison, left, right in conditions]
         broken = next((condition for condition in [*self.conditions, *conditions] if not holds(condition, self.numbers)), None)
         if broken is not None:
             reason = f"an open size must fulfil {text_of(broken)}, and the examples do not"
@@ -88,6 +110,10 @@ class InputSizes:
                 return f"input {i} has shape {list(got)}, and the model was traced for [{wanted}]"
         broken = next((condition for condition in self.conditions if not holds(condition, numbers)), None)
         return None if broken is None else f"the model was traced for {text_of(broken)}, and the inputs have {numbers}"
+
+    def _spelled(self, term: Term) -> Term:
+        """A term without names of computed sizes."""
+        return self.computed.get(term, term) if isinstance(term, str) else term
 
     def _dim(self, size: Size, axis: int, rank: int, names: dict[sympy.Symbol, int | str]) -> ir.Dim:
         traced, number = size

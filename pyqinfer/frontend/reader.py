@@ -65,6 +65,7 @@ class GraphReader:
         self.nodes: list[ir.Node] = []
         self.conditions: list[Condition] = []  # what must hold of open sizes for the handlers' nodes to be right
         self.dim_of: Callable[[Any], ir.Dim] = lambda size: size if isinstance(size, int) else None
+        self.named: Callable[..., int | str] = _unnamed
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
         self._now = next(iter(module.graph.nodes))  # the node that is being read
@@ -114,13 +115,25 @@ class GraphReader:
 
     def _counted(self, places: Places) -> ir.Value:
         """The numbers themselves, as many as the inputs' dimension is long."""
-        inputs = [v for n, v in self.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and places.dim in v.shape]
-        attrs: dict[str, ir.Attr] = {"axis": inputs[0].shape.index(places.dim), "start": places.start, "step": places.step}
-        x = self.emit("arange", self._now, inputs[:1], (places.dim,), attrs, name=self.namer.unique("arange"), integer=True)
+        x = self.counted(places.dim, places.start, places.step)
         shape: ir.Shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
         return (
             x if places.rank == 1 else self.emit("reshape", self._now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
         )
+
+    def counted(self, length: int | str, start: int | str, step: int) -> ir.Value:
+        """The integers start, start + step, ..., as many as ``length`` says; both may be names of sizes."""
+        inputs = [v for n, v in self.env.items() if n.op == "placeholder" and isinstance(v, ir.Value) and length in v.shape]
+        if inputs and isinstance(length, str):
+            like, axis = inputs[0], inputs[0].shape.index(length)
+        else:
+            one: dict[str, ir.Constant] = {"value": np.ones(1, np.int32)}
+            like, axis = self.emit("constant", self._now, [], (1,), {}, one, name=self.namer.unique("arange.one"), integer=True), 0
+            if length != 1:
+                name = self.namer.unique("arange.length")
+                like = self.emit("expand", self._now, [like], (length,), {"shape": (length,)}, name=name)
+        attrs: dict[str, ir.Attr] = {"axis": axis, "start": start, "step": step}
+        return self.emit("arange", self._now, [like], (length,), attrs, name=self.namer.unique("arange"), integer=True)
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """``operand``, which has to be a float32 value of the graph; ``what`` names it where it is refused."""
@@ -144,6 +157,11 @@ class GraphReader:
         if not np.isfinite(array).all():
             raise ValueError(f"{what}: holds NaN or infinity")
         return array
+
+    def named_shape(self, node: Any) -> list[int | str] | None:
+        """The shape of a node's tensor in numbers and names; None where torch's graph does not say it."""
+        traced = node.meta.get("val") if isinstance(node, Node) else None
+        return [self.named(size) for size in traced.shape] if isinstance(traced, Tensor) else None
 
     # -- the walk -----------------------------------------------------------------------------------------------------
 
@@ -203,6 +221,7 @@ class GraphReader:
                 result = handler(self, node, arguments)
             if in_place:
                 self._rebind(node, result)
+            self._complete(node, result)
             return result
         except NotSupportedHere as reason:
             self._problem(node, f"{namespace}.{op}", str(reason))
@@ -278,7 +297,37 @@ class GraphReader:
             self._problem(node, f"python.{getattr(node.target, '__name__', node.target)}", "only graphs of torch.export are read")
             return self._unknown(node)
         dim = self.dim_of(node.meta["val"]) if isinstance(node.meta.get("val"), torch.SymInt) else None
-        return dim if isinstance(dim, int) else SymbolicSize(dim)
+        return dim if isinstance(dim, int) else SymbolicSize(dim, node.meta.get("val"))
+
+    def size(self, value: Any, more: int = 0) -> int | str:
+        """A size ``value + more`` as a number, or as the name of a symbol or of what is computed from symbols."""
+        if not isinstance(value, SymbolicSize):
+            return int(value) + more
+        if value.dim is not None and more == 0:
+            return value.dim
+        if not isinstance(value.traced, torch.SymInt):
+            raise NotSupportedHere("a size that is computed from the input's in a way that is not known")
+        return self.named(value.traced, more)
+
+    def _complete(self, node: Node, result: Any) -> None:
+        """Give dimensions that a handler could not tell the names that torch's graph says."""
+        traced = node.meta.get("val")
+        pairs = zip(result, traced, strict=False) if isinstance(result, list) and isinstance(traced, (list, tuple)) else [(result, traced)]
+        for value, tensor in pairs:
+            if (
+                not isinstance(value, ir.Value)
+                or not isinstance(tensor, Tensor)
+                or None not in value.shape
+                or tensor.ndim != len(value.shape)
+            ):
+                continue
+            value.shape = tuple(self._name_or_none(size) if d is None else d for d, size in zip(value.shape, tensor.shape, strict=True))
+
+    def _name_or_none(self, size: Any) -> ir.Dim:
+        try:
+            return self.named(size)
+        except NotSupportedHere:
+            return None
 
     def shape_of(self, node: Node) -> ir.Shape | None:
         """The shape of a node's tensor as torch's graph has it, None for a dimension that is computed from symbols."""
@@ -324,6 +373,12 @@ class GraphReader:
                 raise NotSupportedHere("changes a tensor in place that is also read through a view; use the out-of-place op")
         for alias in self._same[root]:
             self.env[alias] = result
+
+
+def _unnamed(size: Any, more: int = 0) -> int | str:
+    if isinstance(size, int):
+        return size + more
+    raise NotSupportedHere("a size that is computed from the input's")
 
 
 def _computes_sizes(target: Any) -> bool:

@@ -50,7 +50,7 @@ def reshape(shape: Shape, target: Sequence[Dim]) -> Shape | None:
     A symbol may be no dimension of ``shape`` any more, because it was multiplied into one that is unknown.
     """
     dims = [None if d == -1 else d for d in target]
-    if None in dims:
+    if dims.count(None) == 1:
         known = [d for d in dims if d is not None]
         symbols_in = [d for d in shape if not isinstance(d, int)]
         lost = False

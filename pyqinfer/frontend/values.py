@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -15,9 +16,13 @@ class NotSupportedHere(Exception):
 
 @dataclass(frozen=True)
 class SymbolicSize:
-    """A size that is no number while converting. ``dim``: the symbol of the input's dimension that it is; None: it is computed from one."""
+    """A size that is no number while converting.
+
+    ``dim``: the symbol of the input's dimension that it is; None: it is computed from some. ``traced``: torch's integer for it, if known.
+    """
 
     dim: str | None
+    traced: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

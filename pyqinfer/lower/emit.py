@@ -15,6 +15,7 @@ from pyqinfer import _core
 from pyqinfer.ir import Attr, Graph, Node, Value, Weight, quants_of, real
 from pyqinfer.lower.tables import code_of
 from pyqinfer.names import unique_name
+from pyqinfer.terms import Term
 
 SCALES_NAME = "activation_scales"
 _INFINITY = float("inf")
@@ -83,6 +84,7 @@ class _Emitter:
         return EngineGraph(
             {
                 "symbols": list(self.graph.symbols),
+                **({"sizes": [[name, term] for name, term in sizes.items()]} if (sizes := self._named_sizes()) else {}),
                 **({"conditions": self.graph.conditions} if self.graph.conditions else {}),
                 "quants": [{"bits": q.bits, "zero_point": q.zero_point, "qmin": q.qmin, "qmax": q.qmax} for q in self.quants],
                 "constants": self.entries,
@@ -96,6 +98,13 @@ class _Emitter:
             self.origins,
             frozenset(self.nhwc),
         )
+
+    def _named_sizes(self) -> dict[str, Term]:
+        """The computed sizes that attributes name."""
+        named = {
+            part for node in self.graph.nodes for value in node.attrs.values() for part in (value if isinstance(value, tuple) else (value,))
+        }
+        return {name: term for name, term in self.graph.sizes.items() if name in named}
 
     def _unique(self, base: str) -> str:
         name = unique_name(base, self.names.__contains__)

@@ -118,8 +118,7 @@ class _Propagation:
         self.nodes.append(Node("concat", concat.name, pieces, node.output, concat.attrs, {}, concat.source))
 
     def _move(self, node: Node) -> None:
-        codes = [_codes_of(value) for value in node.inputs]
-        inputs = [value for value in codes if value is not None]
+        inputs = [codes if (codes := _codes_of(value)) is not None else value for value in node.inputs]
         result = node.output
         moved = _codes_like(result, inputs[0].quant)
         self.nodes.append(Node(node.op, node.name, inputs, moved, node.attrs, {}, node.source))

@@ -29,6 +29,11 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "abs": lambda x, _: torch.abs(x),
     "log": lambda x, _: torch.log(x),
     "softplus": lambda x, _: F.softplus(x),
+    "sin": lambda x, _: torch.sin(x),
+    "cos": lambda x, _: torch.cos(x),
+    "floor": lambda x, _: torch.floor(x),
+    "ceil": lambda x, _: torch.ceil(x),
+    "round": lambda x, _: torch.round(x),
 }
 
 _ARITHMETIC: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -141,7 +141,10 @@ def _mean(b: Builder, n: Node) -> None:
 
 # The engine's functions: ONNX's operator, its domain and attributes.
 _UNARY: dict[str, tuple[str, str, dict[str, Any]]] = {
-    **{name: (name.capitalize(), "", {}) for name in ("exp", "sigmoid", "tanh", "erf", "sqrt", "abs", "log", "softplus")},
+    **{
+        name: (name.capitalize(), "", {})
+        for name in ("exp", "sigmoid", "tanh", "erf", "sqrt", "abs", "log", "softplus", "sin", "cos", "floor", "ceil", "round")
+    },
     "silu": ("QuickGelu", "com.microsoft", {"alpha": 1.0}),
     "gelu": ("Gelu", "", {}),
     "gelu_tanh": ("Gelu", "", {"approximate": "tanh"}),
@@ -275,7 +278,7 @@ ROWS: Mapping[str, Row] = {
     "binary": _binary,
     "reduce": _reduce,
     "cumsum": _cumsum,
-    **dict.fromkeys(("cast", "compare", "where", "integer", "arange"), _integers),
+    **dict.fromkeys(("cast", "compare", "where", "integer", "arange", "gather", "argmax"), _integers),
     "softmax": _softmax,
     "matmul": _matmul,
     "layer_norm": _layer_norm,

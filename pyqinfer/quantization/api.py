@@ -103,12 +103,14 @@ def quantize(
 
 
 def _has_other_sizes(examples: tuple[Tensor, ...], calibration: Iterable[Any]) -> bool:
-    """Whether some calibration image has another height or width than the example of its input."""
+    """Whether some calibration input has another height, width or length than the example."""
     for batch in calibration:
         items = (batch,) if isinstance(batch, Tensor) else batch
         pairs = zip(examples, items, strict=False) if isinstance(items, (tuple, list)) else ()
-        if any(isinstance(x, Tensor) and x.ndim == example.ndim == 4 and x.shape[2:] != example.shape[2:] for example, x in pairs):
-            return True
+        for example, x in pairs:
+            first = 2 if example.ndim == 4 else 1
+            if isinstance(x, Tensor) and x.ndim == example.ndim and x.shape[first:] != example.shape[first:]:
+                return True
     return False
 
 

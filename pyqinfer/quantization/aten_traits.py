@@ -84,6 +84,7 @@ ATEN: Mapping[str, AtenTraits] = {
     "leaky_relu": AtenTraits(Kind.FUNCTION, Scaling.ELEMENTWISE),
     **dict.fromkeys(("silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "elu", "prelu", "softplus", "mish"), _FUNCTION),
     **dict.fromkeys(("selu", "celu", "log_sigmoid", "exp", "erf", "log", "log1p", "sqrt", "rsqrt", "abs"), _ARITHMETIC),
+    **dict.fromkeys(("sin", "cos", "floor", "ceil", "round"), _ARITHMETIC),
     **dict.fromkeys(("mul", "div", "sub", "rsub", "neg", "reciprocal", "maximum", "minimum", "pow", "clamp_max"), _ARITHMETIC),
     "add": AtenTraits(Kind.JOIN, is_arithmetic=True),
     "cat": AtenTraits(Kind.JOIN),

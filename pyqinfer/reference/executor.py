@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyqinfer.reference import conv, elementwise, functions, integers, linear_dynamic, matmul, movement, norms, pool
 from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Quant, Tensor
-from pyqinfer.terms import holds, text_of
+from pyqinfer.terms import Term, holds, number_of, term_text, text_of
 
 OPS: Mapping[str, Op] = {
     **conv.OPS,
@@ -125,4 +125,11 @@ def _bind_inputs(
     for condition in graph.get("conditions", []):
         if not holds(condition, symbols):
             raise ValueError(f"the model holds only where {text_of(condition)}, and the inputs have {symbols}")
-    return symbols
+    return symbols | {name: _size(term, symbols) for name, term in graph.get("sizes", [])}
+
+
+def _size(term: Term, symbols: Mapping[str, int]) -> int:
+    number = number_of(term, symbols)
+    if number < 0:
+        raise ValueError(f"the model computes with the size {term_text(term)}, which is {number} here")
+    return number

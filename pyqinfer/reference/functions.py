@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer.reference import angles
 from pyqinfer.reference import wide_functions as wide
 from pyqinfer.reference.node import NodeArgs, Op
 from pyqinfer.reference.quantize import Tensor, clamp, float_attribute, store
@@ -129,6 +130,11 @@ _FUNCTIONS: Mapping[str, Callable[[F32, np.float32], F32]] = {
     "abs": lambda x, _: np.abs(x),
     "log": lambda x, _: log(x),
     "softplus": lambda x, _: softplus(x),
+    "sin": lambda x, _: angles.sin(x),
+    "cos": lambda x, _: angles.cos(x),
+    "floor": lambda x, _: np.floor(x),
+    "ceil": lambda x, _: np.ceil(x),
+    "round": lambda x, _: np.rint(x),
 }
 
 

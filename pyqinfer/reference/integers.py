@@ -50,7 +50,22 @@ def integer(node: NodeArgs) -> Tensor:
 
 def arange(node: NodeArgs) -> Tensor:
     count = node.inputs[0].data.shape[node.attrs["axis"]]
-    return Tensor(_wrapped(node.attrs["start"] + node.attrs["step"] * np.arange(count, dtype=np.int64)))
+    start = node.attrs["start"]
+    first = node.symbols[start] if isinstance(start, str) else start
+    return Tensor(_wrapped(first + node.attrs["step"] * np.arange(count, dtype=np.int64)))
+
+
+def gather(node: NodeArgs) -> Tensor:
+    (x, index), axis = node.inputs, node.attrs["axis"]
+    if index.data.size and not 0 <= index.data.min() <= index.data.max() < x.data.shape[axis]:
+        raise ValueError(f"an index is outside [0, {x.data.shape[axis]})")
+    shape = [n if d == axis else length for d, (n, length) in enumerate(zip(index.data.shape, x.data.shape, strict=True))]
+    return Tensor(np.take_along_axis(x.data, np.broadcast_to(index.data, shape), axis), x.quant)
+
+
+def argmax(node: NodeArgs) -> Tensor:
+    find = np.argmax if node.attrs["function"] == "max" else np.argmin  # both take the first NaN where there is one
+    return Tensor(find(node.inputs[0].data, axis=node.attrs["axis"], keepdims=bool(node.attrs["keepdim"])).astype(np.int32))
 
 
 def _operands(node: NodeArgs) -> list[Tensor]:
@@ -76,4 +91,12 @@ _COMBINED: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = 
     "minimum": np.minimum,
 }
 
-OPS: Mapping[str, Op] = {"cast": cast, "compare": compare, "where": where, "integer": integer, "arange": arange}
+OPS: Mapping[str, Op] = {
+    "cast": cast,
+    "compare": compare,
+    "where": where,
+    "integer": integer,
+    "arange": arange,
+    "gather": gather,
+    "argmax": argmax,
+}

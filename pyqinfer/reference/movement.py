@@ -34,7 +34,8 @@ def concat(node: NodeArgs) -> Tensor:
 def slice_axis(node: NodeArgs) -> Tensor:
     a, x = node.attrs, node.inputs[0]
     index = [slice(None)] * x.data.ndim
-    index[a["axis"]] = slice(a["start"], a["end"], a["step"])
+    start, end = (node.symbols[at] if isinstance(at, str) else at for at in (a["start"], a["end"]))
+    index[a["axis"]] = slice(start, end, a["step"])
     return Tensor(x.data[tuple(index)], x.quant)
 
 
@@ -73,7 +74,8 @@ def pixel_shuffle(node: NodeArgs) -> Tensor:
 def upsample(node: NodeArgs) -> Tensor:
     a, x = node.attrs, node.inputs[0]
     lengths = x.data.shape[1:3]
-    sizes = [size or factor * n for size, factor, n in zip(a["size"], a["factor"], lengths, strict=True)]
+    wanted = [node.symbols[size] if isinstance(size, str) else size for size in a["size"]]
+    sizes = [size or factor * n for size, factor, n in zip(wanted, a["factor"], lengths, strict=True)]
     steps = [_step(n, out, bits, bool(a["align_corners"])) for n, out, bits in zip(lengths, sizes, a["step"], strict=True)]
     if a["mode"] == "nearest":
         rows, columns = (_nearest(out, step, n) for out, step, n in zip(sizes, steps, lengths, strict=True))

@@ -154,6 +154,58 @@ def _hard_gate(x: float) -> float:
     return clamp(add(x, 3.0), 0.0, 6.0)
 
 
+def _arctan_of_one_over(n: int, bits: int) -> int:
+    """In units of 2^-bits, rounded down term by term."""
+    term, total, k = (1 << bits) // n, 0, 1
+    while term:
+        total += term // k if k % 4 == 1 else -(term // k)
+        term, k = term // (n * n), k + 2
+    return total
+
+
+_PI_BITS = 500
+_PI = 4 * (4 * _arctan_of_one_over(5, _PI_BITS) - _arctan_of_one_over(239, _PI_BITS))
+_HALF_PI = _HEX("0x1.921fb54442d18p+0")
+_HALF_PI_HIGH, _HALF_PI_LOW = _HEX("0x1.921fb544p+0"), _HEX("0x1.0b4611a626331p-34")
+
+
+def _right_angles(x: float) -> tuple[int, float]:
+    """Right angles (modulo 4) and the rest of an angle that is not negative."""
+    if x < 2.0**20:
+        n = round(x * _HEX("0x1.45f306dc9c883p-1"))  # a tie goes to the even number
+        return n, (x - n * _HALF_PI_HIGH) - n * _HALF_PI_LOW
+    mantissa, exponent = math.frexp(x)
+    m, e = int(mantissa * 2**24), exponent - 24
+    kept = e + 94  # bits of 2/pi behind the point; those of 2^(1-e) and more make whole turns
+    two_over_pi = (1 << kept + _PI_BITS + 1) // _PI % (1 << 96)
+    product = (m * (two_over_pi >> 32) + (m * (two_over_pi % 2**32) >> 32)) % 2**64
+    n, rest = product >> 62, product % 2**62
+    if rest >= 2**61:
+        n, rest = n + 1, rest - 2**62
+    return n, float(rest) / 2.0**62 * _HALF_PI
+
+
+def _sine(x: float, more: int) -> float:
+    if not math.isfinite(x):
+        return math.nan
+    n, r = _right_angles(abs(x))
+    n, q, t = n + more, r * r, 0.0
+    if n % 2 == 0:
+        for k in (13, 11, 9, 7, 5, 3):
+            t = t * q + (1 if k % 4 == 1 else -1) / math.factorial(k)
+        y = r + (r * q) * t
+    else:
+        for k in (14, 12, 10, 8, 6, 4):
+            t = t * q + (1 if k % 4 == 0 else -1) / math.factorial(k)
+        y = (1.0 - 0.5 * q) + (q * q) * t
+    y = round_f32(Fraction(y)) if y else y
+    return -y if n % 4 >= 2 else y
+
+
+def _to_whole(x: float, rule: Callable[[float], int]) -> float:
+    return math.copysign(float(rule(x)), x) if math.isfinite(x) else x
+
+
 FUNCTIONS: dict[str, Callable[[float, float], float]] = {
     "exp": lambda x, _: exp(x),
     "sigmoid": lambda x, _: sigmoid(x),
@@ -171,4 +223,9 @@ FUNCTIONS: dict[str, Callable[[float, float], float]] = {
     "abs": lambda x, _: abs(x),
     "log": lambda x, _: log(x),
     "softplus": lambda x, _: _softplus(x),
+    "sin": lambda x, _: math.copysign(1.0, x) * _sine(x, 0),
+    "cos": lambda x, _: _sine(x, 1),
+    "floor": lambda x, _: _to_whole(x, math.floor),
+    "ceil": lambda x, _: _to_whole(x, math.ceil),
+    "round": lambda x, _: _to_whole(x, round),
 }

@@ -109,6 +109,30 @@ def _arange(node: OneOp) -> np.ndarray:
     return _filled((count,), lambda i: _wrapped(node.attrs["start"] + i * node.attrs["step"]))
 
 
+def _gather(node: OneOp) -> np.ndarray:
+    (x, _), (index, _) = node.inputs
+    axis = node.attrs["axis"]
+    shape = tuple(n if d == axis else length for d, (n, length) in enumerate(zip(index.shape, x.shape, strict=True)))
+    y = np.empty(shape, x.dtype)
+    for place in itertools.product(*map(range, shape)):
+        y[place] = x[(*place[:axis], int(_at(index, place)), *place[axis + 1 :])]
+    return y
+
+
+def _argmax(node: OneOp) -> np.ndarray:
+    x, axis, sign = node.inputs[0][0], node.attrs["axis"], 1 if node.attrs["function"] == "max" else -1
+
+    def rank(value: Any) -> tuple[bool, float]:
+        return (True, 0.0) if math.isnan(float(value)) else (False, sign * float(value))
+
+    def element(*place: int) -> int:
+        row = [rank(x[(*place[:axis], k, *place[axis + 1 :])]) for k in range(x.shape[axis])]
+        return row.index(max(row))
+
+    y = _filled(tuple(1 if d == axis else n for d, n in enumerate(x.shape)), element)
+    return y if node.attrs["keepdim"] else y.squeeze(axis)
+
+
 # ---- golden cases
 
 _INTEGERS = np.array(_WIDE, np.int32).reshape(2, 4)
@@ -142,6 +166,35 @@ _CASES = [
     ),
     Case("integer: with a constant", lambda d: OneOp("integer", [(_INTEGERS, None)], None, {"other": _ROW}, {"function": "mul"}, True)),
     Case("arange", lambda d: OneOp("arange", [(d.floats(2, 5), None)], attrs={"axis": 1, "start": 2**32 - 3, "step": 2}, integer=True)),
+    Case(
+        "gather: floats, an index for each row",
+        lambda d: OneOp("gather", [(d.floats(2, 5, 3), None), (np.array([[[4], [0]], [[2], [2]]], np.int32), None)], attrs={"axis": 1}),
+    ),
+    Case("gather: codes", lambda d: OneOp("gather", [(d.codes(3, 4), U8), (np.array([[3, 0, 1]], np.int32), None)], U8, attrs={"axis": 1})),
+    Case(
+        "gather: integers",
+        lambda d: OneOp("gather", [(_INTEGERS, None), (np.array([[1, 1, 0, 1]], np.int32), None)], attrs={"axis": 0}, integer=True),
+    ),
+    *(
+        Case(
+            f"argmax: {name} of special floats",
+            lambda d, name=name: OneOp(
+                "argmax",
+                [(np.array([SPECIAL, SPECIAL[::-1]], np.float32), None)],
+                attrs={"function": name, "axis": 1, "keepdim": 1},
+                integer=True,
+            ),
+        )
+        for name in ("max", "min")
+    ),
+    Case(
+        "argmax: codes",
+        lambda d: OneOp("argmax", [(d.codes(3, 4, 2), U8)], attrs={"function": "max", "axis": 1, "keepdim": 0}, integer=True),
+    ),
+    Case(
+        "argmax: integers",
+        lambda d: OneOp("argmax", [(_INTEGERS, None)], attrs={"function": "min", "axis": 0, "keepdim": 0}, integer=True),
+    ),
     Case("cumsum: integers", lambda d: OneOp("cumsum", [(_INTEGERS, None)], attrs={"axis": 1}, integer=True)),
 ]
 
@@ -152,7 +205,7 @@ _CASES = [
 @st.composite
 def _nodes(draw: st.DrawFn) -> OneOp:
     rng = generator(draw)
-    op = draw(st.sampled_from(["cast", "compare", "where", "integer", "arange"]))
+    op = draw(st.sampled_from(["cast", "compare", "where", "integer", "arange", "gather", "argmax"]))
     shape = [draw(st.integers(1, 5)) for _ in range(draw(st.integers(1, 4)))]
 
     def integers(*size: int) -> np.ndarray:
@@ -169,6 +222,17 @@ def _nodes(draw: st.DrawFn) -> OneOp:
             "step": draw(st.integers(0, 2**32 - 1)),
         }
         return OneOp(op, [(floats(rng, *shape), None)], attrs=attrs, integer=True)
+    if op in ("gather", "argmax"):
+        kind = draw(st.sampled_from(["integers", "floats", "codes"]))
+        q = draw(quants()) if kind == "codes" else None
+        x = (integers(*shape), None) if kind == "integers" else tensor(rng, q, *shape)
+        axis = draw(st.integers(0, len(shape) - 1))
+        if op == "argmax":
+            attrs = {"function": draw(st.sampled_from(["max", "min"])), "axis": axis, "keepdim": draw(st.integers(0, 1))}
+            return OneOp(op, [x], attrs=attrs, integer=True)
+        size = [draw(st.integers(1, 4)) if d == axis else n for d, n in enumerate(broadcast())]
+        index = rng.integers(0, shape[axis], size).astype(np.int32)
+        return OneOp(op, [x, (index, None)], q, attrs={"axis": axis}, integer=kind == "integers")
     if op == "cast":
         kind = draw(st.sampled_from(["integers", "floats", "codes"]))
         if kind == "integers":
@@ -195,13 +259,23 @@ def _draw_step(draw: Draw, x: Shape) -> str | None:
 
 
 FAMILY = Family(
-    exact={"cast": _cast, "compare": _compare, "where": _where, "integer": _integer, "arange": _arange},
+    exact={
+        "cast": _cast,
+        "compare": _compare,
+        "where": _where,
+        "integer": _integer,
+        "arange": _arange,
+        "gather": _gather,
+        "argmax": _argmax,
+    },
     cases=_CASES,
     nodes=_nodes(),
     kinds=[Kind("step", ("compare", "where", "constant"), (2, 3, 4), _draw_step)],
     not_drawn={
         "cast": "reads integers, and random networks have inputs of floats (tests/test_integers.py)",
         "integer": "reads integers, and random networks have inputs of floats (tests/test_integers.py)",
+        "gather": "reads integers, and random networks have inputs of floats (tests/test_integers.py)",
+        "argmax": "gives integers, and random networks have outputs of floats (tests/test_integers.py)",
         "arange": "counts along open dimensions (tests/test_integers.py)",
     },
     refused=[Refusal("Bits()", (2, 3), "combines the bits of integers")],

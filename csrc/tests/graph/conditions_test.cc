@@ -82,6 +82,55 @@ TEST(Conditions, AreAskedOfTheInputsSizes) {
   }
 }
 
+// A graph over x f32 [N, M] with these sizes (JSON).
+std::string GraphWithSizes(const std::string& sizes) {
+  return Replaced(GraphText(R"(["N","M"])", F32Value("y", R"(["N","M"])"), NodeText("copy", "c", "0", "1"), 1, R"("N","M")"),
+                  R"("quants":)", R"("sizes":[)" + sizes + R"(],"quants":)");
+}
+
+TEST(NamedSizes, StandBehindTheSymbolsAndHaveTheirNumbers) {
+  Result<ParsedGraph> parsed = ParseGraph(GraphWithSizes(R"(["half",["//","N",2]],["gap",["-","M","N"]])"), GraphSource::kFile);
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  const Graph& graph = parsed.value().graph;
+  EXPECT_EQ(IndexOfName(graph, "M"), 1u);
+  EXPECT_EQ(IndexOfName(graph, "gap"), 3u);
+  EXPECT_EQ(IndexOfName(graph, "K"), std::nullopt);
+  const auto numbers = BindNumbers(graph, std::vector<ConcreteShape>{{5, 7}});
+  ASSERT_TRUE(numbers.ok()) << numbers.status().message();
+  EXPECT_EQ(numbers.value(), (std::vector<int64_t>{5, 7, 2, 2}));
+  const auto refused = BindNumbers(graph, std::vector<ConcreteShape>{{7, 5}});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(refused.status().message().find("the size M - N, which is -2 here: the inputs have N = 7, M = 5"), std::string::npos)
+      << refused.status().message();
+}
+
+TEST(NamedSizes, AreRefusedWhereTheyAreMalformed) {
+  const std::pair<const char*, const char*> rows[] = {
+      {R"(["N",["//","N",2]])", "'N' is taken"},
+      {R"(["a",1],["a",2])", "'a' is taken"},
+      {R"(["?",1])", "'?' is taken"},
+      {R"(["a",["//","K",2]])", "'K'"},
+      {R"(["a"])", "a name and a term"},
+      {R"([1,2])", "a name and a term"},
+      {R"(["b",["//","a",2]])", "'a'"},
+      {R"({"a":1})", "sizes[0]"},
+  };
+  for (const auto& [sizes, message] : rows) {
+    const Result<ParsedGraph> parsed = ParseGraph(GraphWithSizes(sizes), GraphSource::kFile);
+    ASSERT_FALSE(parsed.ok()) << sizes;
+    EXPECT_NE(parsed.status().message().find(message), std::string::npos) << parsed.status().message();
+  }
+}
+
+TEST(NamedSizes, AreWrittenAsTheyWereRead) {
+  const std::string sizes = R"(["half",["//","N",2]],["one",1])";
+  Result<ParsedGraph> parsed = ParseGraph(GraphWithSizes(sizes), GraphSource::kFile);
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  const std::string written = SerializeGraph(parsed.value().graph, ScaleText::kOmit);
+  EXPECT_NE(written.find(R"("sizes":[)" + sizes + "],"), std::string::npos) << written;
+}
+
 TEST(Conditions, AreWrittenAsTheyWereRead) {
   const std::string conditions = R"(["==",["*",2,["//","N",2]],["-","M",1]],["<",0,"N"])";
   Result<ParsedGraph> parsed = ParseGraph(GraphWith(conditions), GraphSource::kFile);

@@ -1,6 +1,10 @@
 // Error of the elementary functions against the mathematical value, in units of the result's last place (docs/numerics.md).
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 
+#include "kernels/reference/angles.h"
 #include "tests/kernels/cases.h"
 
 namespace pqi::test {
@@ -44,6 +48,25 @@ double Error(float got, double exact) {
 uint64_t Step() {
   const char* text = std::getenv("PQINFER_ACCURACY_STEP");
   return text != nullptr ? std::strtoull(text, nullptr, 10) : 257;
+}
+
+// No set has them: sessions run these on every CPU.
+TEST(AccuracyTest, SineAndCosineOfEveryFloatAreWithinTheirBounds) {
+  double worst = 0;
+  for (uint64_t bits = 0; bits < uint64_t{1} << 31; bits += Step()) {
+    const uint32_t pattern = static_cast<uint32_t>(bits);
+    float x;
+    std::memcpy(&x, &pattern, sizeof x);
+    if (!std::isfinite(x)) {
+      EXPECT_TRUE(std::isnan(kernels::reference::Sin(x)) && std::isnan(kernels::reference::Cos(-x)));
+      break;
+    }
+    EXPECT_EQ(kernels::reference::Sin(-x), -kernels::reference::Sin(x));
+    EXPECT_EQ(kernels::reference::Cos(-x), kernels::reference::Cos(x));
+    worst = std::max({worst, Error(kernels::reference::Sin(x), std::sin(static_cast<double>(x))),
+                      Error(kernels::reference::Cos(x), std::cos(static_cast<double>(x)))});
+  }
+  EXPECT_LE(worst, 0.51);
 }
 
 // All sets give the same bits (elementwise_test.cc), so one is enough: the last that this CPU runs.

@@ -132,8 +132,8 @@ TEST(Proofs, ExpandedRowsOfAnEmbeddingAreFinite) {
 
 // Kernels read f32 or u8; only these ops may ever see an i32 value.
 TEST(Integers, AreRefusedByAllOpsThatDoNotTakeThem) {
-  const std::set<std::string> take = {"embedding", "transpose", "reshape", "concat", "slice",   "cumsum", "constant",
-                                      "expand",    "cast",      "compare", "where",  "integer", "arange"};
+  const std::set<std::string> take = {"embedding", "transpose", "reshape", "concat",  "slice",  "cumsum", "constant", "expand",
+                                      "cast",      "compare",   "where",   "integer", "arange", "gather", "argmax"};
   Graph graph;
   graph.values = {{"x", DType::kI32, {}, -1}, {"y", DType::kF32, {}, -1}, {"i", DType::kI32, {}, -1}};
   for (const ops::Op* op : ops::AllOps()) {

@@ -151,6 +151,14 @@ ModelBuilder Cast() { return Integers("cast", {0}, -1, ""); }
 ModelBuilder Compare() { return Integers("compare", {0, 1}, 0, R"("function":"lt")"); }
 ModelBuilder Integer() { return Integers("integer", {0, 1}, ModelBuilder::kIntegers, R"("function":"remainder")"); }
 ModelBuilder Arange() { return Integers("arange", {0}, ModelBuilder::kIntegers, R"("axis":0,"start":4294967295,"step":2)"); }
+ModelBuilder Gather() {
+  ModelBuilder b;
+  b.AddInput("x", R"("N",5,4)");
+  b.AddIndices("i", R"("N",3,1)");
+  for (const char* y : {"y", "z"}) b.AddOutput(y, b.AddNode("gather", {0, 1}, -1, {}, R"("axis":1)"));
+  return b;
+}
+ModelBuilder Argmax() { return Integers("argmax", {0}, ModelBuilder::kIntegers, R"("function":"min","axis":1,"keepdim":0)"); }
 ModelBuilder Where() {
   ModelBuilder b;
   b.AddInput("c", R"("N",4)", b.AddQuant(2, 0, 0, 1, 1.0f));
@@ -280,7 +288,7 @@ const Row kRows[] = {
     {"reshape_unknown_symbol", Reshape, R"(["N",30,"?"])", R"(["M",30,"?"])", "'M'"},
     {"clamp_crossed", Clamp, R"("hi":1086324736)", R"("hi":3212836864)", "lo <= hi"},
     {"clamp_unknown_attribute", Clamp, R"("lo":0)", R"("lo":0,"activation":"none")", "'activation'"},
-    {"unary_of_no_function", Unary, R"("elu")", R"("sin")", "'function'"},
+    {"unary_of_no_function", Unary, R"("elu")", R"("tan")", "'function'"},
     {"unary_alpha_of_a_function_without", Unary, R"("elu")", R"("tanh")", "'alpha' must be 0"},
     {"unary_alpha_infinite", Unary, R"("alpha":1065353216)", R"("alpha":2139095040)", "finite"},
     {"linear_dynamic_mapping", LinearDynamic, R"("symmetric")", R"("affine")", "'mapping'"},
@@ -377,6 +385,18 @@ const Row kRows[] = {
     {"integer_to_floats", Integer, R"("name":"v2","dtype":"i32")", R"("name":"v2","dtype":"f32")", "must be i32"},
     {"arange_along_axis_4", Arange, R"("axis":0)", R"("axis":4)", "axis 4"},
     {"arange_of_floats", Arange, R"("name":"v2","dtype":"i32")", R"("name":"v2","dtype":"f32")", "must be i32"},
+    {"arange_from_a_size_of_nothing", Arange, R"("start":4294967295)", R"("start":"M")", "'M'"},
+    {"slice_to_a_size_of_nothing", Slice, R"("end":5)", R"("end":"M")", "'M'"},
+    {"gather_along_axis_4", Gather, R"("axis":1)", R"("axis":4)", "axis 4"},
+    {"gather_at_floats", Gather, R"("inputs":[0,1])", R"("inputs":[0,0])", "must be i32"},
+    {"gather_of_another_dimension", Gather, R"("shape":["N",3,1])", R"("shape":["N",3,2])", "or 1, but for axis 1"},
+    {"gather_of_another_rank", Gather, R"("shape":["N",3,1])", R"("shape":["N",3])", "rank 3"},
+    {"gather_of_integers", Gather, R"("name":"v2","dtype":"f32")", R"("name":"v2","dtype":"i32")", "same dtype"},
+    {"argmax_along_axis_4", Argmax, R"("axis":1)", R"("axis":4)", "axis 4"},
+    {"argmax_of_another_function", Argmax, R"("function":"min")", R"("function":"mean")", "max, min"},
+    {"argmax_of_floats", Argmax, R"("name":"v2","dtype":"i32")", R"("name":"v2","dtype":"f32")", "must be i32"},
+    {"argmax_of_nothing", Argmax, R"("name":"a","dtype":"i32","shape":["N",4])", R"("name":"a","dtype":"i32","shape":["N",0])",
+     "at least 1"},
     {"expand_of_a_dimension_of_3", Expand, R"("shape":["N",3,0])", R"("shape":["N",4,0])", "must be 1"},
     {"expand_of_rank_2", Expand, R"("shape":["N",3,0])", R"("shape":["N",3])", "rank 2"},
     {"expand_to_2_31", Expand, R"("shape":["N",3,0])", R"("shape":[2147483648,3,0])", "'shape'"},

@@ -9,13 +9,30 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
+from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 # Functions without parameters that have the same name in torch and in the engine.
-_FUNCTIONS = ("exp", "log", "sqrt", "rsqrt", "abs", "erf", "sigmoid", "tanh", "silu", "hardsigmoid", "hardswish")
+_FUNCTIONS = (
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "floor",
+    "ceil",
+    "sqrt",
+    "rsqrt",
+    "abs",
+    "erf",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hardsigmoid",
+    "hardswish",
+)
 
 
 def _function(name: str) -> Handler:
@@ -92,7 +109,7 @@ def _prelu_per_channel(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
     return reader.emit("prelu", node, [x], x.shape, {}, {"slope": slope})
 
 
-HANDLERS: dict[str, Handler] = {
+_FLOATS: dict[str, Handler] = {
     "relu": lambda r, n, a: _clamp(r, n, a, 0.0, None),
     "relu6": lambda r, n, a: _clamp(r, n, a, 0.0, 6.0),
     "hardtanh": lambda r, n, a: _clamp(r, n, a, a["min_val"], a["max_val"]),
@@ -100,6 +117,7 @@ HANDLERS: dict[str, Handler] = {
     "clamp_min": lambda r, n, a: _clamp(r, n, a, a["min"], None),
     "clamp_max": lambda r, n, a: _clamp(r, n, a, None, a["max"]),
     **{name: _function(name) for name in _FUNCTIONS},
+    "round": lambda r, n, a: unary(r, n, operand(r, a), "round"),
     "softplus": _softplus,
     "elu": _elu,
     "selu": lambda r, n, a: _elu(r, n, {"self": a["self"], "alpha": _SELU_ALPHA, "scale": _SELU_SCALE, "input_scale": 1}),
@@ -113,3 +131,4 @@ HANDLERS: dict[str, Handler] = {
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
 }
+HANDLERS = or_integers(_FLOATS)

@@ -79,9 +79,14 @@ def permuted(reader: GraphReader, node: Node, x: ir.Value, perm: Sequence[int]) 
     return reader.emit("transpose", node, [x], tuple(x.shape[i] for i in perm), {"perm": tuple(perm)})
 
 
-def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
-    """``x[start:end:step]`` along an axis; ``start`` and ``end`` are not negative, and ``end`` may lie behind the dimension."""
+def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int | str, end: int | str, step: int = 1) -> ir.Value:
+    """``x[start:end:step]`` along an axis; bounds are names of sizes, or not negative, and ``end`` may lie behind the dimension."""
     dim = x.shape[axis]
+    if start == 0 and end == dim and step == 1:
+        return x
+    if isinstance(start, str) or isinstance(end, str):
+        bounds: dict[str, ir.Attr] = {"axis": axis, "start": start, "end": end, "step": step}
+        return reader.emit("slice", node, [x], (*x.shape[:axis], None, *x.shape[axis + 1 :]), bounds)
     if isinstance(dim, int):
         start, end = min(start, dim), min(end, dim)
         if start >= end:

@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, tensor_of
+from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, sliced, tensor_of
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
@@ -53,7 +53,8 @@ def or_integers(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
 
 def _typed(integers: Handler, floats: Handler) -> Handler:
     def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
-        return (integers if any(is_other(value) for value in a.values()) else floats)(reader, node, a)
+        sized = any(isinstance(a.get(key), SymbolicSize) for key in ("self", "other"))
+        return (integers if sized or any(is_other(value) for value in a.values()) else floats)(reader, node, a)
 
     return run
 
@@ -80,8 +81,14 @@ def _value(reader: GraphReader, node: Node, operand: Any) -> ir.Value:
     if isinstance(operand, (bool, int, float)):
         return _value(reader, node, torch.tensor(operand))
     if isinstance(operand, SymbolicSize):
-        raise NotSupportedHere("computes with a size of the input")
+        return _size(reader, node, operand)
     return tensor_of(reader, node, operand)
+
+
+def _size(reader: GraphReader, node: Node, size: SymbolicSize) -> ir.Value:
+    """A size of the input as an integer that a run computes with."""
+    number = inner(reader.counted(1, reader.size(size), 0))
+    return inner(reshaped(reader, node, number, (), "size"))
 
 
 def _constant(operand: Any, kind: str, rank: int) -> np.ndarray[Any, Any]:
@@ -130,7 +137,7 @@ def _compare(function: str) -> Handler:
         x = as_kind(reader, node, x, kind)
         if not isinstance(y, (ir.Value, Places)):
             if isinstance(y, SymbolicSize):
-                raise NotSupportedHere("compares with a size of the input")
+                return _compared(reader, node, x, as_kind(reader, node, y, kind), function_)
             return _compared(reader, node, x, _constant(y, kind, len(x.shape)), function_)
         return _compared(reader, node, x, as_kind(reader, node, y, kind), function_)
 
@@ -165,7 +172,7 @@ def _moved(places: Places, function: str, number: int) -> Places:
 
 def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any) -> Any:
     """The op of floats, once what is none is cast."""
-    x, y = (as_kind(reader, node, v, "float") if is_other(v) else v for v in (x, y))
+    x, y = (as_kind(reader, node, v, "float") if is_other(v) or isinstance(v, SymbolicSize) else v for v in (x, y))
     name = node.target._schema.name.removesuffix("_")  # type: ignore[union-attr]
     return reader.handlers[name](reader, node, {**a, "self": x, "other": y})
 
@@ -184,6 +191,47 @@ def _integers(reader: GraphReader, node: Node, x: Any, y: Any, function: str) ->
     rank = max(len(x.shape), len(y.shape))
     x, y = (of_rank(reader, node, v, rank) for v in (x, y))
     return reader.emit("integer", node, [x, y], _broadcast(x.shape, y.shape), attrs, name=name, integer=True)
+
+
+def _negative(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if isinstance(a["self"], Places):
+        return _moved(a["self"], "mul", -1)
+    return _integers(reader, node, a["self"], -1, "mul")
+
+
+def _magnitude(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = as_kind(reader, node, a["self"], "integer")
+    return _integers(reader, node, x, inner(_integers(reader, node, x, -1, "mul")), "maximum")
+
+
+def _sign(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """1, 0 or -1, which torch gives in the operand's own type."""
+    kind = "float" if kind_of(a["self"]) == "float" else "integer"
+    x = as_kind(reader, node, a["self"], kind)
+    zero = _constant(0, kind, len(x.shape))
+    above, below = (as_kind(reader, node, inner(_compared(reader, node, x, zero, function)), kind) for function in ("gt", "lt"))
+    if kind == "integer":
+        return _integers(reader, node, above, below, "sub")
+    return reader.emit("binary", node, [above, below], x.shape, {"function": "sub"}, name=reader.namer.name(node, "sign"))
+
+
+def _smaller_or_larger(function: str) -> Handler:
+    """torch's min and max of two operands; of one operand they reduce it."""
+
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        if "other" not in a:
+            raise NotSupportedHere("the least or largest of integers")
+        return _arithmetic(function)(reader, node, a)
+
+    return run
+
+
+def _clamped(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = as_kind(reader, node, a["self"], "integer")
+    for key, function in (("min", "maximum"), ("max", "minimum")):
+        if a.get(key) is not None:
+            x = _integers(reader, node, x, a[key], function)
+    return x
 
 
 def _logical(function: str) -> Handler:
@@ -260,11 +308,15 @@ def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _arange(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    start, end, step = a.get("start", 0), a["end"], a.get("step", 1)
-    if not isinstance(end, SymbolicSize) or end.dim is None or start != 0 or step != 1:
+    start, step, dtype = a.get("start", 0), a.get("step", 1), node.meta["val"].dtype
+    shape = reader.named_shape(node)
+    if shape is None or not isinstance(step, int) or not isinstance(start, (int, SymbolicSize)):
         raise NotSupportedHere("counts to a number that is computed from the input's sizes")
-    places = Places(end.dim, 1, 0, 0, 1)
-    dtype = node.meta["val"].dtype
+    length = shape[0]
+    if isinstance(start, SymbolicSize) or isinstance(length, int):
+        counted = reader.counted(length, reader.size(start), step)
+        return as_kind(reader, node, counted, "float") if dtype.is_floating_point else counted
+    places = Places(length, 1, 0, start, step)
     return as_kind(reader, node, places, "float") if dtype.is_floating_point else places
 
 
@@ -273,24 +325,19 @@ def _sum_along(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("cumsum", node, [x], x.shape, {"axis": int(a["dim"]) % len(x.shape)}, integer=True)
 
 
-def _gather(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    """Elements of a constant row at places that are known only in a run."""
-    table, axis = a["self"], int(a["dim"])
-    if not isinstance(table, Tensor):
-        raise NotSupportedHere("gathers from a tensor that is computed")
-    row = table.movedim(axis, 0).flatten(1)[:, 0] if table.ndim > 1 else table
-    if not torch.equal(table, row.reshape([-1 if i == axis % table.ndim else 1 for i in range(table.ndim)]).expand_as(table)):
-        raise NotSupportedHere("gathers from a tensor of different rows")
-    index = as_kind(reader, node, a["index"], "integer")
-    if bool((row == row[0]).all()):
-        return row[0].reshape((1,) * len(index.shape))
-    values = row.to(torch.float32)
-    if not torch.equal(values.to(row.dtype), row):
-        raise NotSupportedHere("gathers integers above 2^24")
-    weight = values.reshape(-1, 1).numpy()
-    y = reader.emit("embedding", node, [index], (*index.shape, 1), {}, {"weight": weight}, name=reader.namer.name(node, "gather"))
-    y = inner(reshaped(reader, node, inner(y), index.shape, "gather"))
-    return as_kind(reader, node, y, "float" if row.is_floating_point() else "integer")
+def _sum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The last of the running sums, which are exact modulo 2^32."""
+    dims, traced = a.get("dim"), node.args[0].meta.get("val") if isinstance(node.args[0], Node) else None
+    x = as_kind(reader, node, a["self"], "integer")
+    axes = sorted({d % len(x.shape) for d in ([dims] if isinstance(dims, int) else dims or range(len(x.shape)))}, reverse=True)
+    if a.get("dtype") not in (None, torch.int64) or not isinstance(traced, Tensor):
+        raise NotSupportedHere("a sum of integers in another type")
+    for axis in axes:
+        sums = inner(reader.emit("cumsum", node, [x], x.shape, {"axis": axis}, integer=True, name=reader.namer.unique(f"{node.name}.sums")))
+        last = sums if x.shape[axis] == 1 else inner(sliced(reader, node, sums, axis, reader.named(traced.shape[axis], -1), TO_END))
+        keep = (1,) if a.get("keepdim") else ()
+        x = inner(reshaped(reader, node, last, (*x.shape[:axis], *keep, *x.shape[axis + 1 :]), "sum"))
+    return x
 
 
 def view_of_places(a: Arguments, op: str) -> Places | None:
@@ -302,6 +349,26 @@ def view_of_places(a: Arguments, op: str) -> Places | None:
     end = a["end"]
     to_end = end is None or end == SymbolicSize(x.dim) or (isinstance(end, int) and end >= TO_END)
     return x if a["start"] in (None, 0) and a["step"] == 1 and to_end else None
+
+
+def piece_of_counted(reader: GraphReader, a: Arguments) -> Any:
+    """A slice, up to a size of the input, of a constant that counts along its axis or is the same all along; None for any other slice.
+
+    Models keep such constants for the longest input, so that the size has to be one that the constant has.
+    """
+    x, end = a["self"], a["end"]
+    if not isinstance(end, SymbolicSize) or a["start"] not in (None, 0) or a["step"] != 1 or x.is_floating_point() or not x.ndim:
+        return None
+    axis, size = int(a["dim"]) % x.ndim, reader.size(end)
+    rows = x.movedim(axis, 0).flatten(1)
+    steps = rows.to(torch.int64).diff(dim=0)
+    if len(rows) < 2 or not bool((steps == steps[:1, :1]).all()):
+        return None
+    step, length = int(steps[0, 0]), int(x.shape[axis])
+    if step and rows.shape[1] != 1:
+        return None
+    reader.conditions.append(("<=", size, length))
+    return Places(str(size), x.ndim, axis, int(rows[0, 0]), step) if step else x.narrow(axis, 0, 1)
 
 
 def covers(index: Any, dim: ir.Dim) -> int | None:
@@ -319,8 +386,15 @@ def covers(index: Any, dim: ir.Dim) -> int | None:
 # Ops that torch has for floats too, whose handlers are in other families.
 _SHARED: dict[str, Handler] = {
     **{function: _arithmetic(function) for function in ("add", "sub", "mul", "div", "maximum", "minimum")},
+    "rsub": lambda r, n, a: _arithmetic("sub")(r, n, {**a, "self": a["other"], "other": a["self"]}),
+    "min": _smaller_or_larger("minimum"),
+    "max": _smaller_or_larger("maximum"),
+    "neg": _negative,
+    "abs": _magnitude,
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamped),
     "masked_fill": _masked_fill,
     "cumsum": _sum_along,
+    "sum": _sum,
 }
 HANDLERS: dict[str, Handler] = {
     **{function: _compare(function) for function in _MIRRORED},
@@ -332,6 +406,6 @@ HANDLERS: dict[str, Handler] = {
     "to": _cast,
     "type_as": _cast,
     "where": _where,
+    "sign": _sign,
     "arange": _arange,
-    "gather": _gather,
 }

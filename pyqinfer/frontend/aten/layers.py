@@ -13,6 +13,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import image_operand, pair
+from pyqinfer.frontend.aten.lookup import rows_of
 from pyqinfer.frontend.aten.one_row import in_one_dimension, in_one_or_two_dimensions
 from pyqinfer.frontend.codes import weight_constant
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
@@ -122,11 +123,11 @@ def _linear_dynamic(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Rows of a constant table. The arguments left aside, such as ``padding_idx``, matter in training alone."""
-    if isinstance(a["weight"], ir.Value):
-        raise NotSupportedHere("its table is computed from the input")
     x = reader.tensor(a["indices"], "indices")
     if not x.integer:
         raise NotSupportedHere("its indices are no integers")
+    if isinstance(a["weight"], ir.Value):
+        return rows_of(reader, node, reader.activation(a["weight"], "table"), x)
     weight = weight_constant(reader, a["weight"])
     if isinstance(weight, ir.Weight) and weight.grouped:
         weight = weight.expand()

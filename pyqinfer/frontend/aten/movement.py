@@ -25,7 +25,7 @@ from pyqinfer.frontend.aten.build import (
     sliced,
     tensor_of,
 )
-from pyqinfer.frontend.aten.integers import view_of_places
+from pyqinfer.frontend.aten.integers import piece_of_counted, view_of_places
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
@@ -49,7 +49,7 @@ def _size_of(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if not isinstance(a["self"], ir.Value):
         raise NotSupportedHere("the size of a constant")
     dim = a["self"].shape[a["dim"]]
-    return dim if isinstance(dim, int) else SymbolicSize(dim)
+    return dim if isinstance(dim, int) else SymbolicSize(dim, node.meta.get("val"))
 
 
 def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -58,6 +58,8 @@ def _view(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     traced = reader.shape_of(node)
     if traced is not None and len(traced) == len(target):
         target = [d if known is None else known for d, known in zip(target, traced, strict=True)]
+    if shapes.reshape(x.shape, target) is None:  # several dimensions are known only in a run
+        target = list(reader.named_shape(node) or target)
     return reshaped(reader, node, x, target, "reshape")
 
 
@@ -69,6 +71,12 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.tensor(a["self"], "input")
+    traced = reader.shape_of(node)
+    if traced is not None and len(traced) == len(x.shape):
+        named = [a["dim"]] if isinstance(a.get("dim"), int) else a.get("dim", range(len(x.shape)))
+        # torch kept all of them, which is right where none is 1.
+        reader.conditions += [("!=", d, 1) for d in dict.fromkeys(x.shape[axis] for axis in named) if isinstance(d, str)]
+        return x
     if "dim" not in a:
         if None in x.shape:
             raise NotSupportedHere("squeeze of a dimension that is not known while converting")
@@ -147,10 +155,24 @@ def _without(shape: ir.Shape, axis: int) -> ir.Shape:
 def _slice(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if isinstance(a["self"], Places) and (places := view_of_places(a, "slice")) is not None:
         return places
-    x = any_operand(reader, a)
+    if isinstance(a["self"], Tensor) and (places := piece_of_counted(reader, a)) is not None:
+        return places
+    x = tensor_of(reader, node, a["self"], "input")
     axis = axis_of(a, len(x.shape))
-    start, end = (position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
+    start, end = (place_of(reader, node, a[key], x.shape[axis], axis, default) for key, default in (("start", 0), ("end", TO_END)))
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
+
+
+def place_of(reader: GraphReader, node: Node, value: Any, dim: ir.Dim, axis: int, default: int) -> int | str:
+    """A start or end of a slice of the node's first operand, which may be a size or lie so far in front of an open dimension's end."""
+    if isinstance(value, SymbolicSize) and value.dim != dim:
+        return reader.size(value)
+    if isinstance(value, int) and value < 0 and not isinstance(dim, int):
+        operand_node = node.args[0]
+        traced = operand_node.meta.get("val") if isinstance(operand_node, Node) else None
+        if isinstance(traced, Tensor):
+            return reader.named(traced.shape[axis], value)
+    return position(value, dim, default)
 
 
 def _narrow_end(a: Arguments) -> int:
@@ -177,7 +199,19 @@ def position(value: Any, dim: ir.Dim, default: int) -> int:
 def _select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
-    return _selected(reader, node, x, axis, position(a["index"], x.shape[axis], 0))
+    index = a["index"]
+    if isinstance(index, SymbolicSize) or (index < 0 and not isinstance(x.shape[axis], int)):
+        start = place_of(reader, node, index, None, axis, 0)
+        end = (
+            reader.size(index, 1)
+            if isinstance(index, SymbolicSize)
+            else TO_END
+            if index == -1
+            else place_of(reader, node, index + 1, None, axis, 0)
+        )
+        piece = inner(sliced(reader, node, x, axis, start, end))
+        return reshaped(reader, node, piece, (*x.shape[:axis], *x.shape[axis + 1 :]), "select")
+    return _selected(reader, node, x, axis, position(index, x.shape[axis], 0))
 
 
 def _selected(reader: GraphReader, node: Node, x: ir.Value, axis: int, index: int) -> ir.Value:
@@ -196,15 +230,35 @@ def _split(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
     x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     size: Any = a.get("split_size", a.get("split_sizes", a.get("split_sections")))
+    if not isinstance(x.shape[axis], int) or isinstance(size, SymbolicSize):
+        return _open_pieces(reader, node, x, axis)
     if not isinstance(size, int):
         return _pieces(reader, node, x, axis, [int(n) for n in size])
     length = known_size(x, axis)
     return _pieces(reader, node, x, axis, [min(size, length - i) for i in range(0, length, size)])
 
 
+def _open_pieces(reader: GraphReader, node: Node, x: ir.Value, axis: int) -> list[ir.Value]:
+    """The pieces of an open dimension, as many as torch's graph has; the last one ends with the dimension."""
+    traced = node.meta.get("val")
+    if not isinstance(traced, (list, tuple)):
+        raise NotSupportedHere(f"splits dimension {axis}, which is not known while converting")
+    start: int | str = 0
+    behind: Any = 0
+    pieces: list[ir.Value] = []
+    for i, piece in enumerate(traced):
+        behind = behind + piece.shape[axis]
+        end = TO_END if i + 1 == len(traced) else reader.named(behind)
+        pieces.append(inner(sliced(reader, node, x, axis, start, end)))
+        start = end
+    return pieces
+
+
 def _chunk(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
     x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
+    if not isinstance(x.shape[axis], int):
+        return _open_pieces(reader, node, x, axis)
     size = -(-known_size(x, axis) // int(a["chunks"]))
     return _split(reader, node, {"self": x, "dim": axis, "split_size": size})
 
@@ -216,7 +270,7 @@ def _unbind(reader: GraphReader, node: Node, a: Arguments) -> list[ir.Value]:
 
 
 def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x, repeats = tensor_of(reader, node, a["self"]), [_size(n) for n in a["repeats"]]
+    x, repeats = tensor_of(reader, node, a["self"]), [reader.size(n) for n in a["repeats"]]
     if any(isinstance(n, int) and n < 1 for n in repeats):
         raise NotSupportedHere(f"repeat by {repeats}")
     x = of_rank(reader, node, x, len(repeats))
@@ -226,18 +280,20 @@ def _repeat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         if count == 1 or once[axis] is not None:
             continue
         if not isinstance(count, int):
-            raise NotSupportedHere(f"repeats a dimension of {x.shape[axis]} by a size of the input")
-        if count > 1:
+            x = _tiled(reader, node, x, axis, count)
+        elif count > 1:
             x = inner(concatenated(reader, node, [x] * count, axis))
     return x
 
 
-def _size(value: Any) -> ir.Dim:
-    if not isinstance(value, SymbolicSize):
-        return int(value)
-    if value.dim is None:
-        raise NotSupportedHere("a size computed from the input's")
-    return value.dim
+def _tiled(reader: GraphReader, node: Node, x: ir.Value, axis: int, count: str) -> ir.Value:
+    """``x`` behind itself along an axis, as often as a size says: a new dimension in front of the axis, merged with it."""
+    one = inner(reshaped(reader, node, x, (*x.shape[:axis], 1, *x.shape[axis:]), "unsqueeze"))
+    many = inner(expanded(reader, node, one, [None] * axis + [count] + [None] * (len(x.shape) - axis)))
+    traced = reader.named_shape(node)
+    if traced is None or len(traced) != len(x.shape):
+        raise NotSupportedHere(f"repeats a dimension of {x.shape[axis]} by a size of the input")
+    return reshaped(reader, node, many, [traced[axis] if i == axis else d for i, d in enumerate(x.shape)], "repeat")
 
 
 def _expand(reader: GraphReader, node: Node, a: Arguments) -> Any:
@@ -248,7 +304,7 @@ def _expand(reader: GraphReader, node: Node, a: Arguments) -> Any:
         new = len(sizes) - x.ndim
         return x.expand([1 if d == -1 and i < new else d for i, d in enumerate(sizes)])
     x = tensor_of(reader, node, x)
-    return expanded(reader, node, x, [None if d == -1 else d for d in map(_size, a["size"])])
+    return expanded(reader, node, x, [None if d == -1 else d for d in map(reader.size, a["size"])])
 
 
 def _expand_as(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -269,11 +325,19 @@ def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         raise NotSupportedHere("roll without dimensions")
     for dim, shift in zip(a["dims"], a["shifts"], strict=True):
         axis = dim % len(x.shape)
-        cut = -shift % known_size(x, axis)
+        cut = -shift % known_size(x, axis) if isinstance(x.shape[axis], int) else _open_cut(reader, node, axis, shift)
         if cut:
             pieces = [inner(sliced(reader, node, x, axis, cut, TO_END)), inner(sliced(reader, node, x, axis, 0, cut))]
             x = inner(concatenated(reader, node, pieces, axis))
     return x
+
+
+def _open_cut(reader: GraphReader, node: Node, axis: int, shift: int) -> int | str:
+    """Where a roll cuts an open dimension, which has to be at least as long as it is rolled."""
+    traced = node.meta.get("val")
+    if shift <= 0 or not isinstance(traced, Tensor):
+        return -shift
+    return reader.named(traced.shape[axis], -shift)
 
 
 def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:

@@ -11,7 +11,8 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
-from pyqinfer.frontend.aten.integers import covers
+from pyqinfer.frontend.aten.integers import as_kind, covers
+from pyqinfer.frontend.aten.lookup import at_places, taken
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
@@ -23,10 +24,17 @@ _MOST_RUNS = 256
 def _index(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """Elements at constant places along one dimension: a concatenation of slices, one for each run of places with one step."""
     if isinstance(a["self"], Tensor):
+        if (
+            any(isinstance(index, ir.Value) for index in a["indices"])
+            and (found := at_places(reader, node, a["self"], a["indices"])) is not None
+        ):
+            return found
         return _of_constant(a["self"], a["indices"])
     x, indices = any_operand(reader, a), list(a["indices"])
     if (view := _all_places(reader, node, x, indices)) is not None:
         return view
+    if (found := at_places(reader, node, x, indices)) is not None:
+        return found
     given = [axis for axis, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(indices[given[0]], Tensor) or indices[given[0]].ndim != 1:
         raise NotSupportedHere("an index other than constant places along one dimension")
@@ -62,10 +70,12 @@ def _all_places(reader: GraphReader, node: Node, x: ir.Value, indices: Sequence[
 
 
 def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
-    if not isinstance(a["index"], Tensor):
-        raise NotSupportedHere("an index that is computed from the input")
+    x = any_operand(reader, a) if not isinstance(a["self"], Tensor) else tensor_of(reader, node, a["self"])
     axis = axis_of(a, len(x.shape))
+    if not isinstance(a["index"], Tensor):
+        index = as_kind(reader, node, a["index"], "integer")
+        places = inner(reshaped(reader, node, index, (*(1,) * axis, index.shape[0], *(1,) * (len(x.shape) - axis - 1)), "places"))
+        return taken(reader, node, x, places, axis)
     return _picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
 
 
@@ -117,9 +127,9 @@ def _filled(reader: GraphReader, node: Node, shape: Sequence[Any], value: Any) -
     if isinstance(traced, Tensor) and not traced.is_floating_point() and isinstance(value, (int, float)):
         # Integers and truth values are broadcast where they are read, so that a dimension of 1 may stand for an open one.
         return torch.full([1 if isinstance(size, SymbolicSize) else int(size) for size in shape], value, dtype=traced.dtype)
-    dims = [size.dim if isinstance(size, SymbolicSize) else int(size) for size in shape]
-    if None in dims or not isinstance(value, (int, float)):
-        raise NotSupportedHere("fills a tensor whose size, or with a number that is computed from the input")
+    if not isinstance(value, (int, float)):
+        raise NotSupportedHere("fills a tensor with a number that is computed from the input")
+    dims = reader.named_shape(node) or [reader.size(size) for size in shape]
     number = tensor_of(reader, node, torch.full((1,) * len(dims), float(value)))
     return expanded(reader, node, number, dims)
 

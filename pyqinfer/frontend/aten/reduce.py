@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from torch import float32
 from torch.fx import Node
 
@@ -9,6 +11,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import INFINITY, inner, operand, scaled, unary
 from pyqinfer.frontend.aten.integers import or_integers
+from pyqinfer.frontend.aten.lookup import place_of_extreme
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -94,15 +97,22 @@ def _amin(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return scaled(reader, node, inner(_reduce(reader, node, {**a, "self": turned}, "amax")), -1.0)
 
 
-def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, None]:
-    """The largest element, of all or along one dimension; then torch gives its place too, which the engine does not compute."""
-    y = _reduce(reader, node, a, "amax")
-    return y if "dim" not in a else (y, None)
+def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+    """The largest element, of all or along one dimension; then torch gives its place too."""
+    return _with_place(reader, node, a, _reduce(reader, node, a, "amax"), "max")
 
 
-def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, None]:
-    y = _amin(reader, node, a)
-    return y if "dim" not in a else (y, None)
+def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+    return _with_place(reader, node, a, _amin(reader, node, a), "min")
+
+
+def _with_place(reader: GraphReader, node: Node, a: Arguments, y: ir.Value, function: str) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+    """``y`` alone, or with the place that it has along the dimension where anything reads that."""
+    if "dim" not in a:
+        return y
+    if not any(user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users):
+        return y, None
+    return y, place_of_extreme(reader, node, operand(reader, a), a["dim"], bool(a.get("keepdim", False)), function)
 
 
 _FLOATS: dict[str, Handler] = {

@@ -13,7 +13,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.aten.build import inner, known_size, operand, permuted, reshaped
 from pyqinfer.frontend.aten.one_row import in_one_dimension
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.values import NotSupportedHere
 
 
 def _pixel_shuffle(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -54,17 +54,16 @@ def _upsample(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Va
         raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
     scales = a.get("scale_factors") or [a.get("scales_h"), a.get("scales_w")]
     corners = bool(a.get("align_corners"))
-    size, factor, step, shape = [0, 0], [0, 0], [0.0, 0.0], list(x.shape)
+    factor, step, shape = [0, 0], [0.0, 0.0], list(x.shape)
+    size: list[int | str] = [0, 0]
     for i, dim in enumerate(x.shape[2:]):
         scale = scales[i]
         if a.get("output_size"):
             wanted = a["output_size"][i]
             if scale is not None and scale == int(scale) and not isinstance(dim, int):
                 factor[i] = int(scale)
-            elif isinstance(wanted, SymbolicSize):
-                raise NotSupportedHere("an output size that depends on the input's")
             else:
-                size[i] = int(wanted)
+                size[i] = reader.size(wanted)
         elif isinstance(dim, int):
             size[i] = math.floor(dim * scale)
         elif scale == int(scale):
