@@ -16,9 +16,10 @@ from pyqinfer.frontend.aten import (
     reduce,
     resample,
     volumes,
+    windows,
 )
 from pyqinfer.frontend.reader import Handler
 
-FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, integers, movement, picking, resample, volumes)
+FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, integers, movement, picking, resample, volumes, windows)
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

@@ -22,7 +22,7 @@ from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, Runtim
 def convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """A convolution over images."""
     if a.get("transposed"):
-        return _conv_transpose(reader, node, a)
+        return conv_transpose(reader, node, a)
     x, weight = image_operand(reader, a), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     if len(shape) != 4:
@@ -50,7 +50,8 @@ def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], 
     return (top, left, top, left)
 
 
-def _conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A transposed convolution over images."""
     x = reader.activation(a["input"], "input")
     if len(x.shape) != 4:
         raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
@@ -138,8 +139,8 @@ HANDLERS: dict[str, Handler] = {
     "convolution": in_one_or_two_dimensions(convolution),
     "conv1d": in_one_dimension(convolution),
     "conv2d": convolution,
-    "conv_transpose1d": in_one_dimension(_conv_transpose),
-    "conv_transpose2d": _conv_transpose,
+    "conv_transpose1d": in_one_dimension(conv_transpose),
+    "conv_transpose2d": conv_transpose,
     "linear": _linear,
     "embedding": _embedding,
 }

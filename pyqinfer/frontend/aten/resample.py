@@ -84,7 +84,8 @@ def _upsample(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Va
     return reader.emit("upsample", node, [x], tuple(shape), attrs)
 
 
-def _nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The element that lies in front of each new one."""
     return _upsample(reader, node, a, "nearest")
 
 
@@ -108,8 +109,8 @@ HANDLERS: dict[str, Handler] = {
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
-    "upsample_nearest1d": in_one_dimension(_nearest),
-    "upsample_nearest2d": _nearest,
+    "upsample_nearest1d": in_one_dimension(nearest),
+    "upsample_nearest2d": nearest,
     "_upsample_nearest_exact1d": in_one_dimension(_nearest_exact),
     "_upsample_nearest_exact2d": _nearest_exact,
     "upsample_linear1d": in_one_dimension(_bilinear),
