@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
-from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
 
@@ -35,6 +35,8 @@ _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
+# Ops that leave tensors without elements out.
+_JOINS = frozenset({"cat", "concat", "concatenate"})
 # Where the functions come from that torch.export computes sizes with.
 _SIZE_MODULES = frozenset({"_operator", "math", "torch"})
 # Ops that make quantized weights of constants. Evaluating them would leave a float tensor and lose the codes.
@@ -193,6 +195,8 @@ class GraphReader:
         arguments: Arguments = {}
         try:
             arguments = self._bind(node)
+            if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
+                raise NotSupportedHere(f"reads {absent.what}")
             if in_place and _all_constant(arguments):
                 if not _keeps_value(op, arguments) and self._is_read(node):
                     raise NotSupportedHere("changes a constant in place")

@@ -316,6 +316,13 @@ def covers(index: Any, dim: ir.Dim) -> int | None:
     return axis if axis is not None and torch.equal(index.flatten(), torch.arange(dim)) else None
 
 
+def _sign(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Whether it is above 0 less whether it is below."""
+    x = reader.activation(a["self"], "input")
+    sides = [as_kind(reader, node, inner(_compared(reader, node, x, _constant(0.0, "float", len(x.shape)), f)), "float") for f in ("gt", "lt")]
+    return reader.emit("binary", node, [inner(v) for v in sides], x.shape, {"function": "sub"}, name=reader.namer.name(node, "sign"))
+
+
 # Ops that torch has for floats too, whose handlers are in other families.
 _SHARED: dict[str, Handler] = {
     **{function: _arithmetic(function) for function in ("add", "sub", "mul", "div", "maximum", "minimum")},
@@ -334,4 +341,5 @@ HANDLERS: dict[str, Handler] = {
     "where": _where,
     "arange": _arange,
     "gather": _gather,
+    "sign": _sign,
 }

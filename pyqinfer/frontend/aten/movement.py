@@ -27,7 +27,7 @@ from pyqinfer.frontend.aten.build import (
 )
 from pyqinfer.frontend.aten.integers import view_of_places
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
+from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, SymbolicSize
 
 
 def axis_of(a: Arguments, rank: int, key: str = "dim") -> int:
@@ -108,7 +108,10 @@ def _t(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    return concatenated(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
+    for x in a["tensors"]:
+        if isinstance(x, Absent) and not x.empty:
+            raise NotSupportedHere(f"reads {x.what}")
+    return concatenated(reader, node, [tensor_of(reader, node, x) for x in a["tensors"] if not isinstance(x, Absent)], a["dim"])
 
 
 def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -150,6 +153,9 @@ def _slice(reader: GraphReader, node: Node, a: Arguments) -> Any:
     x = any_operand(reader, a)
     axis = axis_of(a, len(x.shape))
     start, end = (position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
+    dim = x.shape[axis]
+    if isinstance(dim, int) and min(start, dim) >= end:
+        return Absent(f"the slice [{start}:{end}] of a dimension of {dim}, which has no elements", empty=True)
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, permuted, reshaped, sliced, tensor_of
 from pyqinfer.frontend.aten.integers import covers
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
@@ -28,12 +29,34 @@ def _index(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if (view := _all_places(reader, node, x, indices)) is not None:
         return view
     given = [axis for axis, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or not isinstance(indices[given[0]], Tensor) or indices[given[0]].ndim != 1:
-        raise NotSupportedHere("an index other than constant places along one dimension")
-    axis, places = given[0], indices[given[0]]
-    size = known_size(x, axis)
-    places = places.nonzero().flatten() if places.dtype == torch.bool else places % size
-    return _picked(reader, node, x, axis, [int(place) for place in places])
+    tensors = [indices[axis] for axis in given]
+    if not all(isinstance(index, Tensor) for index in tensors):
+        raise NotSupportedHere("an index that is computed from the input")
+    if given != list(range(given[0], given[0] + len(given))):
+        raise NotSupportedHere("an index of dimensions that are not neighbours")
+    if tensors[0].dtype == torch.bool:
+        if len(given) > 1 or tensors[0].ndim != 1:
+            raise NotSupportedHere("a mask of several dimensions for an index")
+        tensors = [tensors[0].nonzero().flatten()]
+    return _at(reader, node, x, given, tensors)
+
+
+def _at(reader: GraphReader, node: Node, x: ir.Value, axes: Sequence[int], indices: Sequence[Tensor]) -> ir.Value:
+    """Elements at constant places of neighbouring dimensions, which become one dimension for it."""
+    sizes = [known_size(x, axis) for axis in axes]
+    first, last = axes[0], axes[-1] + 1
+    flat = x
+    if len(axes) > 1:
+        flat = inner(reshaped(reader, node, x, (*x.shape[:first], math.prod(sizes), *x.shape[last:]), "flatten"))
+    places = torch.zeros((), dtype=torch.int64)
+    for size, index in zip(sizes, indices, strict=True):
+        places = places * size + index % size
+    y = picked(reader, node, flat, first, places.flatten().tolist())
+    if places.ndim == 1:
+        return y
+    y = reshaped(reader, node, y if y is flat else inner(y), (*x.shape[:first], *places.shape, *x.shape[last:]), "index")
+    y.origin = node.name
+    return y
 
 
 def _of_constant(x: Tensor, indices: Sequence[Any]) -> Tensor:
@@ -66,10 +89,11 @@ def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if not isinstance(a["index"], Tensor):
         raise NotSupportedHere("an index that is computed from the input")
     axis = axis_of(a, len(x.shape))
-    return _picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
+    return picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
 
 
-def _picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequence[int]) -> ir.Value:
+def picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequence[int]) -> ir.Value:
+    """The elements at these places along an axis, in this order."""
     runs: list[list[int]] = []
     for place in places:
         run = runs[-1] if runs else []
@@ -137,7 +161,25 @@ def _around(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int,
     return concatenated(reader, node, pieces, axis)
 
 
+def _diagonal(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A diagonal of two dimensions as the last one: every n-th element of both under one another."""
+    x = any_operand(reader, a)
+    rank = len(x.shape)
+    rows, columns = int(a["dim1"]) % rank, int(a["dim2"]) % rank
+    others = [i for i in range(rank) if i not in (rows, columns)]
+    height, width, offset = known_size(x, rows), known_size(x, columns), int(a["offset"])
+    count = min(height + min(offset, 0), width - max(offset, 0))
+    if count < 1:
+        raise NotSupportedHere(f"diagonal {offset} of {height}x{width}")
+    last = permuted(reader, node, x, [*others, rows, columns])
+    shape = last.shape[:-2]
+    flat = inner(reshaped(reader, node, last if last is x else inner(last), (*shape, height * width), "flatten"))
+    start = offset if offset > 0 else -offset * width
+    return sliced(reader, node, flat, len(shape), start, start + (count - 1) * (width + 1) + 1, width + 1)
+
+
 HANDLERS: dict[str, Handler] = {
+    "diagonal": _diagonal,
     "full": lambda r, n, a: _filled(r, n, a["size"], a["fill_value"]),
     "zeros": lambda r, n, a: _filled(r, n, a["size"], 0.0),
     "ones": lambda r, n, a: _filled(r, n, a["size"], 1.0),

@@ -12,7 +12,9 @@ from pyqinfer.frontend.aten.build import image_operand, inner, known_size, pair,
 from pyqinfer.frontend.aten.movement import concatenated
 from pyqinfer.frontend.aten.one_row import in_one_dimension
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.values import Absent, NotSupportedHere, SymbolicSize
+
+PLACES = Absent("the places of largest elements, which the engine does not compute")
 
 
 def max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -32,18 +34,18 @@ def max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    return (max_pool(reader, node, a), None)
+    return (max_pool(reader, node, a), PLACES)
 
 
-def adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[ir.Value, None]:
+def adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[ir.Value, Absent]:
     """Largest elements of windows that divide the image, along one axis after the other; a second result, their places, is not computed."""
     x, output = image_operand(reader, a), pair(a["output_size"])
     if output == (1, 1):
-        return (_largest(reader, node, x, (2, 3)), None)
+        return (_largest(reader, node, x, (2, 3)), PLACES)
     if x.shape[2] != output[0]:
         y = _largest_along(reader, node, x, 2, output[0])
         x = y if x.shape[3] == output[1] else inner(y)
-    return (x if x.shape[3] == output[1] else _largest_along(reader, node, x, 3, output[1]), None)
+    return (x if x.shape[3] == output[1] else _largest_along(reader, node, x, 3, output[1]), PLACES)
 
 
 def _largest_along(reader: GraphReader, node: Node, x: ir.Value, axis: int, n: int) -> ir.Value:

@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.build import inner, known_size, operand, permuted, reshaped
+from pyqinfer.frontend.aten.linear_maps import separable
 from pyqinfer.frontend.aten.one_row import in_one_dimension
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
@@ -91,13 +92,19 @@ def nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _nearest_exact(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """The element under the centre of each new one; for whole factors that is the one that ``nearest`` takes."""
-    y = _upsample(reader, node, a, "nearest")
     x = operand(reader, a)
-    whole = [isinstance(new, int) and isinstance(old, int) and new % old == 0 for new, old in zip(y.shape[2:], x.shape[2:], strict=True)]
-    factors: Any = y.producer.attrs["factor"] if y.producer is not None else (0, 0)
-    if not all(is_whole or factor for is_whole, factor in zip(whole, factors, strict=True)):
-        raise NotSupportedHere("nearest-exact by a factor that is not whole")
-    return y
+    sizes, scales = x.shape[2:], a.get("scale_factors") or [a.get("scales_h"), a.get("scales_w")]
+    outputs = a.get("output_size") or [None, None]
+    if all(_is_whole(*factor) for factor in zip(sizes, outputs, scales, strict=True)):
+        return nearest(reader, node, a)
+    return separable(2)(reader, node, a)
+
+
+def _is_whole(size: ir.Dim, output: Any, scale: float | None) -> bool:
+    """Whether a dimension grows by a whole factor."""
+    if isinstance(size, int) and isinstance(output, int):
+        return output % size == 0
+    return scale is not None and scale % 1 == 0
 
 
 def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten import pooling, resample
+from pyqinfer.frontend.aten import pooling
 from pyqinfer.frontend.aten.build import inner, known_size, padded, reshaped, sliced, triple
 from pyqinfer.frontend.aten.layers import conv_transpose, convolution
 from pyqinfer.frontend.aten.movement import concatenated
@@ -145,18 +145,7 @@ def _adaptive(handler: Handler) -> Handler:
 
 def _and_nothing(handler: Handler) -> Handler:
     """A handler for an op that has a second result, which is not computed."""
-    return lambda reader, node, a: (handler(reader, node, a), None)
-
-
-def _nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Each element repeated by whole factors, by the handler for images."""
-    x = volume_operand(reader, a)
-    scales = a.get("scale_factors") or [a.get("scales_d"), a.get("scales_h"), a.get("scales_w")]
-    sizes = [known_size(x, axis) for axis in (2, 3, 4)]
-    depth, height, width = a.get("output_size") or [int(size * scale) for size, scale in zip(sizes, scales, strict=True)]
-    on_images: Arguments = {"output_size": [height, width], "scale_factors": list(scales[1:])}
-    on_depth: Arguments = {"output_size": [depth, height * width], "scale_factors": [scales[0], None]}
-    return _over_planes(reader, node, a, resample.nearest, on_images, on_depth)
+    return lambda reader, node, a: (handler(reader, node, a), pooling.PLACES)
 
 
 _MAX_POOL, _ADAPTIVE_MAX_POOL = _window(pooling.max_pool), _adaptive(pooling.adaptive_max_pool)
@@ -169,5 +158,4 @@ HANDLERS: dict[str, Handler] = {
     "adaptive_avg_pool3d": _adaptive(pooling.adaptive_avg_pool),
     "_adaptive_avg_pool3d": _adaptive(pooling.adaptive_avg_pool),
     "adaptive_max_pool3d": _and_nothing(_ADAPTIVE_MAX_POOL),
-    "upsample_nearest3d": _nearest,
 }

@@ -11,6 +11,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.aten.build import image_operand, inner, known_size, operand, padded, pair, permuted, reshaped, sliced
 from pyqinfer.frontend.aten.layers import conv_transpose
 from pyqinfer.frontend.aten.movement import concatenated
+from pyqinfer.frontend.aten.picking import picked
 from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -67,4 +68,18 @@ def _fold(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return result
 
 
-HANDLERS: dict[str, Handler] = {"im2col": _unfold, "col2im": _fold}
+def _windows(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Windows along one dimension: their number takes its place, and what they hold comes last."""
+    x, size, step = operand(reader, a), int(a["size"]), int(a["step"])
+    axis = int(a["dimension"]) % len(x.shape)
+    count = (known_size(x, axis) - size) // step + 1
+    flat = picked(reader, node, x, axis, [i * step + j for i in range(count) for j in range(size)])
+    flat = flat if flat is x else inner(flat)
+    y = inner(reshaped(reader, node, flat, (*x.shape[:axis], count, size, *x.shape[axis + 1 :]), "unflatten"))
+    rank = len(y.shape)
+    y = permuted(reader, node, y, [i for i in range(rank) if i != axis + 1] + [axis + 1])
+    y.origin = node.name
+    return y
+
+
+HANDLERS: dict[str, Handler] = {"unfold": _windows, "im2col": _unfold, "col2im": _fold}
