@@ -92,8 +92,12 @@ def _made_functional(module: GraphModule, node: Node, roots: dict[Node, Node]) -
         return False
     found = _functional(node)
     assert found is not None
-    node.target = found
-    target.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node and user > node)
+    with module.graph.inserting_before(node):
+        result = module.graph.call_function(found, node.args, node.kwargs)
+    result.meta = dict(node.meta)
+    node.replace_all_uses_with(result)
+    target.replace_all_uses_with(result, delete_user_cb=lambda user: user > result and user is not node)
+    module.graph.erase_node(node)
     del roots[node]
     return True
 

@@ -73,7 +73,8 @@ _OTHER = AtenTraits(Kind.OTHER)
 ATEN: Mapping[str, AtenTraits] = {
     "conv1d": _LAYER,
     "conv2d": _LAYER,
-    "conv_transpose2d": _LAYER,
+    "conv3d": _LAYER,
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _LAYER),
     "linear": _LAYER,
     "_native_batch_norm_legit_no_training": AtenTraits(Kind.BATCH_NORM),
     "relu": AtenTraits(Kind.CLAMP, Scaling.ELEMENTWISE),
@@ -91,6 +92,8 @@ ATEN: Mapping[str, AtenTraits] = {
     "adaptive_avg_pool2d": AtenTraits(Kind.AVERAGE, Scaling.IMAGES),
     "upsample_bilinear2d": AtenTraits(Kind.AVERAGE, Scaling.IMAGES),
     "mean": AtenTraits(Kind.AVERAGE),
+    **dict.fromkeys(("avg_pool1d", "adaptive_avg_pool1d", "avg_pool3d", "adaptive_avg_pool3d"), AtenTraits(Kind.AVERAGE)),
+    **dict.fromkeys(("max_pool1d", "max_pool3d", "upsample_nearest1d", "unfold", "im2col"), _SHARE),
     "max_pool2d": AtenTraits(Kind.SHARE, Scaling.IMAGES),
     "upsample_nearest2d": AtenTraits(Kind.SHARE, Scaling.IMAGES),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "flatten"), _RESHAPE),

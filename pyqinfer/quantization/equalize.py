@@ -193,8 +193,7 @@ def _by_input_channel(weight: Tensor, groups: int, spread: int) -> Tensor:
 
 
 def _groups(layer: Layer) -> int:
-    position = {"conv1d": 6, "conv2d": 6}.get(layer.op)
-    groups = layer.node.args[position] if position is not None and len(layer.node.args) > position else 1
+    groups = layer.node.args[6] if layer.op != "linear" and len(layer.node.args) > 6 else 1
     assert isinstance(groups, int)
     return groups
 

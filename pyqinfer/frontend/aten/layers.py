@@ -73,13 +73,15 @@ def conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _outputs_first(weight: Any, groups: int) -> Any:
     """Weights of a transposed convolution, turned from [I, O/groups, kh, kw] to [O, I/groups, kh, kw], which is the order of other layers.
 
-    Quantized ones stay so with one scale for all, or a scale for each index of axis 1.
+    Quantized ones stay so with one scale for all, with a scale for each index of axis 1, or depthwise with a scale for each channel.
     """
     if isinstance(weight, Tensor):
         return _turned(weight, groups)
     if not isinstance(weight, QuantizedConstant):
         return weight
     value = _turned(weight.value, groups)
+    if weight.axis == 0 and groups == len(weight.codes) and weight.codes.shape[1] == 1:
+        return replace(weight, codes=_turned(weight.codes, groups), value=value)
     if weight.axis not in (None, 1):
         return value  # a scale for each input channel, which no integer layer has
     scale, zero_point = weight.scale, weight.zero_point
