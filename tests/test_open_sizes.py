@@ -199,7 +199,7 @@ def test_what_stands_in_the_way_of_open_sizes_is_named() -> None:
         pq.convert(Head(SIZED["sum / (H*W)"]).eval(), example_inputs=(X,), dynamic_size=True)
     with pytest.warns(UserWarning, match="fixes its heights or widths: it is traced for 8x8 only"):
         pq.convert(Head(SIZED["global average pool"]).eval(), example_inputs=(X,), dynamic_size=True)
-    with pytest.warns(UserWarning, match="the batch among them.*computed from the inputs' sizes"):
+    with pytest.warns(UserWarning, match="the batch among them.*splits dimension 0"):
         pq.convert(Head(lambda y: y.chunk(2)[0]).eval(), example_inputs=(X,))
 
 

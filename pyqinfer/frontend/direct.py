@@ -93,7 +93,8 @@ def _made_functional(module: GraphModule, node: Node, roots: dict[Node, Node]) -
     found = _functional(node)
     assert found is not None
     with module.graph.inserting_before(node):
-        result = module.graph.call_function(found, node.args, node.kwargs)
+        name = _op(node).removesuffix("_")
+        result = module.graph.create_node("call_function", found, node.args, dict(node.kwargs), name=name)
     result.meta = dict(node.meta)
     node.replace_all_uses_with(result)
     target.replace_all_uses_with(result, delete_user_cb=lambda user: user > result and user is not node)

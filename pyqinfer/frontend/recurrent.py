@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 _LIBRARY = torch.library.Library("pyqinfer", "DEF")
@@ -31,24 +30,12 @@ def _shapes(
     return [outputs, torch.empty_like(h)] + ([] if c is None else [torch.empty_like(c)])
 
 
-class OneOpEach(TorchFunctionMode):
-    """A context in which a recurrent layer is one op for each of its layers and directions."""
+def _one_op_each(kind: str) -> Callable[..., Any]:
+    """What is traced for one of torch's functions: an op for each layer and direction.
 
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kind = _KINDS.get(func)
-        if kind is None or kwargs or not _has_even_rows(args):
-            return func(*args, **(kwargs or {}))
-        return _layers(kind, *args)
-
-
-_KINDS = {torch._VF.lstm: "lstm", torch._VF.gru: "gru", torch._VF.rnn_tanh: "tanh", torch._VF.rnn_relu: "relu"}  # type: ignore[attr-defined]
-
-
-def _has_even_rows(args: Sequence[Any]) -> bool:
-    """Whether all sequences have one length; else torch packs them, and its second argument says how many rows each step has."""
-    return len(args) == 9 and isinstance(args[3], bool) and args[0].ndim == 3
+    NotImplemented where sequences differ in length: torch packs them, and its second argument says how many rows each step has.
+    """
+    return lambda *args: _layers(kind, *args) if len(args) == 9 and isinstance(args[3], bool) and args[0].ndim == 3 else NotImplemented
 
 
 def _layers(
@@ -140,6 +127,11 @@ def _plain(function: Any) -> Callable[..., list[Node]]:
     return step
 
 
+# torch's functions, and what is traced in their place.
+FUNCTIONS: Mapping[Any, Callable[..., Any]] = {
+    getattr(torch._VF, name): _one_op_each(kind)  # type: ignore[attr-defined]
+    for name, kind in {"lstm": "lstm", "gru": "gru", "rnn_tanh": "tanh", "rnn_relu": "relu"}.items()
+}
 _STEPS: Mapping[str, Callable[..., list[Node]]] = {
     "lstm": _lstm,
     "gru": _gru,

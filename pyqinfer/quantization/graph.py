@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import warnings
 from collections.abc import Iterable
@@ -56,6 +57,8 @@ def _pads_with_other_than_zero(node: Node) -> bool:
     """Whether a pad writes numbers that may have no code in the input's range; zero has one in every range."""
     if op_name(node) not in ("pad", "constant_pad_nd"):
         return False
+    if -math.inf in node.args[2:] and all(op_name(user).startswith("max_pool") for user in node.users):
+        return False  # the least code there is serves as well: a window has an element beside it that is not less
     return any(value not in (None, 0, 0.0, "constant", "reflect", "replicate", "circular") for value in node.args[2:])
 
 

@@ -154,7 +154,7 @@ def _slice(reader: GraphReader, node: Node, a: Arguments) -> Any:
     axis = axis_of(a, len(x.shape))
     start, end = (position(a[key], x.shape[axis], default) for key, default in (("start", 0), ("end", TO_END)))
     dim = x.shape[axis]
-    if isinstance(dim, int) and min(start, dim) >= end:
+    if isinstance(dim, int) and min(start, dim) >= min(end, dim):
         return Absent(f"the slice [{start}:{end}] of a dimension of {dim}, which has no elements", empty=True)
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
 

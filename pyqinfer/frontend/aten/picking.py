@@ -109,6 +109,14 @@ def picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequ
     return pieces[0] if len(pieces) == 1 else concatenated(reader, node, [inner(p) if p is not x else p for p in pieces], axis)
 
 
+def _copy(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """What is written over a tensor: ``src`` under the shape of ``self``."""
+    x, source = any_operand(reader, a), tensor_of(reader, node, a["src"])
+    missing = len(x.shape) - len(source.shape)
+    sizes = [d if i < missing or source.shape[i - missing] == 1 else None for i, d in enumerate(x.shape)]
+    return expanded(reader, node, source, sizes)
+
+
 def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """``x`` with a slice of one dimension replaced: what stands in front of it, the new part, what stands behind it."""
     x = operand(reader, a)
@@ -121,7 +129,8 @@ def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if start == 0 and (end == TO_END or (isinstance(dim, int) and end >= dim)):
         return expanded(reader, node, part, x.shape)
     end = min(end, known_size(x, axis))
-    part = expanded(reader, node, part, [d if i != axis else end - start for i, d in enumerate(x.shape)])
+    whole = (*x.shape[:axis], end - start, *x.shape[axis + 1 :])
+    part = expanded(reader, node, part, [None if size != 1 else d for d, size in zip(whole, part.shape, strict=True)])
     return _around(reader, node, x, axis, start, end, part)
 
 
@@ -188,6 +197,7 @@ HANDLERS: dict[str, Handler] = {
     "ones_like": lambda r, n, a: _full_like(r, n, a, 1.0),
     "index": _index,
     "index_select": _index_select,
+    "copy": _copy,
     "slice_scatter": _slice_scatter,
     "select_scatter": _select_scatter,
 }
