@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dynamic-size", action="store_true", help="open heights, widths and sequence lengths as well")
     parser.add_argument("--seconds", type=float, default=180, help="a conversion that takes longer is a failure")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--merge", nargs="+", type=Path, metavar="JSON", help="try nothing: join these files, where later ones replace rows")
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, metavar="JSON", help="try nothing: join these files, where later ones replace rows"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file")
     parser.add_argument("--page", type=Path, help="a page, such as docs/coverage.md")
     options = parser.parse_args(arguments)

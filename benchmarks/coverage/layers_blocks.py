@@ -224,7 +224,9 @@ ROWS: Mapping[str, Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {
     "1-D transposed (vocoder)": _sound(
         nn.Conv1d(8, 16, 7, padding=3), nn.LeakyReLU(0.1), nn.ConvTranspose1d(16, 8, 8, 4, 2), nn.Conv1d(8, 1, 7, padding=3), nn.Tanh()
     ),
-    "1-D depthwise (Conformer)": _sound(nn.Conv1d(8, 16, 1), nn.GLU(1), nn.Conv1d(8, 8, 9, padding=4, groups=8), nn.BatchNorm1d(8), nn.SiLU()),
+    "1-D depthwise (Conformer)": _sound(
+        nn.Conv1d(8, 16, 1), nn.GLU(1), nn.Conv1d(8, 8, 9, padding=4, groups=8), nn.BatchNorm1d(8), nn.SiLU()
+    ),
     "1-D shuffled up": _sound(nn.Conv1d(8, 16, 3), nn.PReLU(16), nn.Upsample(scale_factor=2, mode="linear"), nn.Conv1d(16, 4, 3)),
     "bilinear layer": lambda: (_Pair(), (torch.randn(2, 8), torch.randn(2, 6))),
 }

@@ -34,7 +34,7 @@ def _head() -> list[str]:
     return [
         "# Coverage",
         "",
-        "Written by `python -m benchmarks.coverage --page docs/coverage.md`; not to be edited. Networks that were not written for this engine,",
+        "Written by `python -m benchmarks.coverage --page docs/coverage.md`, by no hand. Networks that were not written for this engine,",
         "with random weights, in small configurations where a package has any. Each is converted in float and with `pq.PTQ()` (8 bits),",
         "with the self-check of `pq.convert`, on one thread, in a process of its own.",
         "",

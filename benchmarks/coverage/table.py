@@ -17,7 +17,9 @@ def report(outcomes: Sequence[Outcome]) -> str:
     ]
     for o in outcomes:
         share = f"{100 * o.integers:.1f} %" if o.how in ("open", "fixed") else ""
-        lines.append(f"| {o.package} | {o.name} | {o.form} | {o.how} | {share} | {o.seconds:.1f} | {o.peak_mb:.0f} | {first_reason(o.reason)} |")
+        lines.append(
+            f"| {o.package} | {o.name} | {o.form} | {o.how} | {share} | {o.seconds:.1f} | {o.peak_mb:.0f} | {first_reason(o.reason)} |"
+        )
     lines.append("")
     for package, form in dict.fromkeys((o.package, o.form) for o in outcomes):
         counts = Counter(o.how for o in outcomes if (o.package, o.form) == (package, form))

@@ -74,4 +74,3 @@ def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
     if form == "static":
         source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples])
     return pq.convert(source, example_inputs=built.examples, samples=0, dynamic_size=dynamic_size)
-

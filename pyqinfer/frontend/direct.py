@@ -109,7 +109,9 @@ def _made_inference(module: GraphModule, node: Node) -> None:
     value: Any = node.meta["val"]
     assert isinstance(value, Tensor)
     with module.graph.inserting_before(node):
-        norm = module.graph.call_function(aten._native_batch_norm_legit_no_training.default, (x, weight, bias, mean, variance, momentum, eps))
+        norm = module.graph.call_function(
+            aten._native_batch_norm_legit_no_training.default, (x, weight, bias, mean, variance, momentum, eps)
+        )
         result = module.graph.call_function(operator.getitem, (norm, 0))
     norm.meta = {**node.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
     result.meta = dict(node.meta)

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 aten = torch.ops.aten
-_LIBRARY = torch.library.Library("pyqinfer", "DEF")
-# inputs: the products of all steps with the input's weights [steps, batch, gates]; h, c: states [1, batch, width]; w, b: the state's weights;
-# projection: of an LSTM's state. Results: the states behind each step [steps, batch, width], and the last of each kind of state.
+_LIBRARY: Any = torch.library.Library("pyqinfer", "DEF")  # type: ignore[no-untyped-call]
+# inputs: the products of all steps with the input's weights [steps, batch, gates]; h, c: states [1, batch, width]; w, b: weights and
+# bias of the state; projection: of an LSTM's state. Results: the states behind each step [steps, batch, width], and the last of each kind.
 _LIBRARY.define("steps(Tensor inputs, Tensor h, Tensor? c, Tensor w, Tensor? b, Tensor? projection, str kind, bool reverse) -> Tensor[]")
 
 
-@torch.library.register_fake("pyqinfer::steps", lib=_LIBRARY)
+@torch.library.register_fake("pyqinfer::steps", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _shapes(
     inputs: Tensor, h: Tensor, c: Tensor | None, w: Tensor, b: Tensor | None, projection: Tensor | None, kind: str, reverse: bool
 ) -> list[Tensor]:
@@ -80,7 +80,7 @@ class _Writer:
 
     def __init__(self, graph: Graph, at: Node) -> None:
         self.graph, self.at = graph, at
-        self.meta = {key: at.meta[key] for key in ("nn_module_stack", "stack_trace") if key in at.meta}
+        self.meta: dict[str, Any] = {key: at.meta[key] for key in ("nn_module_stack", "stack_trace") if key in at.meta}
 
     def __call__(self, target: Any, value: Any, *args: Any) -> Node:
         with self.graph.inserting_before(self.at):
@@ -118,9 +118,7 @@ def _gru(write: _Writer, gates: Tensor, x: Node, states: list[Node], w: Node, b:
 
 
 def _plain(function: Any) -> Callable[..., list[Node]]:
-    def step(
-        write: _Writer, gates: Tensor, x: Node, states: list[Node], w: Node, b: Node | None, projection: Node | None
-    ) -> list[Node]:
+    def step(write: _Writer, gates: Tensor, x: Node, states: list[Node], w: Node, b: Node | None, projection: Node | None) -> list[Node]:
         total = write(aten.add.Tensor, gates, write(aten.linear.default, gates, states[0], w, b), x)
         return [write(function, gates, total)]
 
@@ -129,7 +127,7 @@ def _plain(function: Any) -> Callable[..., list[Node]]:
 
 # torch's functions, and what is traced in their place.
 FUNCTIONS: Mapping[Any, Callable[..., Any]] = {
-    getattr(torch._VF, name): _one_op_each(kind)  # type: ignore[attr-defined]
+    getattr(torch._VF, name): _one_op_each(kind)
     for name, kind in {"lstm": "lstm", "gru": "gru", "rnn_tanh": "tanh", "rnn_relu": "relu"}.items()
 }
 _STEPS: Mapping[str, Callable[..., list[Node]]] = {
@@ -154,7 +152,8 @@ def unroll(module: GraphModule) -> None:
 
 
 def _unroll(graph: Graph, node: Node) -> None:
-    inputs, h, c, w, b, projection, kind, reverse = node.args
+    arguments: Any = node.args
+    inputs, h, c, w, b, projection, kind, reverse = arguments
     write, products = _Writer(graph, node), inputs.meta["val"]
     outputs, *_ = node.meta["val"]
     if not isinstance(products.shape[0], int):
@@ -168,6 +167,7 @@ def _unroll(graph: Graph, node: Node) -> None:
         rows.append(states[0])
     results = [write(aten.cat.default, outputs, rows[::-1] if reverse else rows, 0), *states]
     for user in list(node.users):
-        user.replace_all_uses_with(results[user.args[1]])
+        which: Any = user.args[1]
+        user.replace_all_uses_with(results[which])
         graph.erase_node(user)
     graph.erase_node(node)

@@ -24,14 +24,15 @@ def split_transposed(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if op_name(node).startswith("conv_transpose") and len(node.args) > 6 and isinstance(node.args[1], Node):
             weight = attribute_of(module, node.args[1]) if node.args[1].op == "get_attr" else None
-            groups = node.args[6]
+            groups: Any = node.args[6]
             if weight is not None and groups > 1 and (groups < len(weight) or weight.shape[1] > 1):
                 _split(module, node, weight, groups)
     module.recompile()
 
 
 def _split(module: GraphModule, node: Node, weight: Tensor, groups: int) -> None:
-    x, bias, value = node.args[0], node.args[2], node.meta["val"]
+    arguments: Any = node.args
+    x, bias, value = arguments[0], arguments[2], node.meta["val"]
     parts = None if bias is None else attribute_of(module, bias).detach().chunk(groups)
 
     def write(target: Any, shape: Any, *args: Any) -> Node:
@@ -55,7 +56,7 @@ def _split(module: GraphModule, node: Node, weight: Tensor, groups: int) -> None
         for i, rows in enumerate(weight.detach().chunk(groups)):
             one = write(operator.getitem, piece, pieces, i)
             added = None if parts is None else constant("bias", parts[i])
-            outputs.append(write(node.target, result, one, constant("weight", rows), added, *node.args[3:6], 1, *node.args[7:]))
+            outputs.append(write(node.target, result, one, constant("weight", rows), added, *arguments[3:6], 1, *arguments[7:]))
         whole = write(aten.cat.default, value, outputs, 1)
     node.replace_all_uses_with(whole)
     module.graph.erase_node(node)

@@ -21,6 +21,22 @@ from pyqinfer.frontend.aten import (
 )
 from pyqinfer.frontend.reader import Handler
 
-FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, integers, movement, picking, resample, volumes, linear_maps, windows)
+FAMILIES = (
+    layers,
+    arithmetic,
+    activations,
+    pooling,
+    reduce,
+    norms,
+    matmul,
+    masks,
+    integers,
+    movement,
+    picking,
+    resample,
+    volumes,
+    linear_maps,
+    windows,
+)
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

@@ -113,7 +113,7 @@ def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operan
 
 
 def constant_under(operand: Any) -> Tensor | None:
-    """A constant of floats that may have been repeated along open dimensions, as which it has 1; None for what is computed from the input."""
+    """A constant of floats, perhaps repeated along open dimensions, for which it has 1; None for what is computed from the input."""
     if isinstance(operand, Tensor):
         return operand
     producer = operand.producer if isinstance(operand, ir.Value) else None

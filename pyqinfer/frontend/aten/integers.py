@@ -319,7 +319,9 @@ def covers(index: Any, dim: ir.Dim) -> int | None:
 def _sign(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Whether it is above 0 less whether it is below."""
     x = reader.activation(a["self"], "input")
-    sides = [as_kind(reader, node, inner(_compared(reader, node, x, _constant(0.0, "float", len(x.shape)), f)), "float") for f in ("gt", "lt")]
+    sides = [
+        as_kind(reader, node, inner(_compared(reader, node, x, _constant(0.0, "float", len(x.shape)), f)), "float") for f in ("gt", "lt")
+    ]
     return reader.emit("binary", node, [inner(v) for v in sides], x.shape, {"function": "sub"}, name=reader.namer.name(node, "sign"))
 
 

@@ -125,7 +125,7 @@ def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x, y = reader.activation(a["input1"], "input"), reader.activation(a["input2"], "second input")
     outputs, first, second = a["weight"].shape
     matrix = a["weight"].permute(0, 2, 1).reshape(outputs * second, first)
-    weight = {"weight": reader.constant(matrix, "weight")}
+    weight: dict[str, ir.Constant] = {"weight": reader.constant(matrix, "weight")}
     rows = inner(reader.emit("linear", node, [x], (*x.shape[:-1], outputs * second), {}, weight))
     rows = inner(reshaped(reader, node, rows, (*x.shape[:-1], outputs, second), "unflatten"))
     column = inner(reshaped(reader, node, y, (*y.shape, 1), "unsqueeze"))

@@ -97,7 +97,8 @@ def _nearest_exact(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     outputs = a.get("output_size") or [None, None]
     if all(_is_whole(*factor) for factor in zip(sizes, outputs, scales, strict=True)):
         return nearest(reader, node, a)
-    return separable(2)(reader, node, a)
+    y: ir.Value = separable(2)(reader, node, a)
+    return y
 
 
 def _is_whole(size: ir.Dim, output: Any, scale: float | None) -> bool:

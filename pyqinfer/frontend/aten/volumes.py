@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -79,10 +80,7 @@ def _conv_transpose_3d(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
     images: Arguments = {key: list(triple(a[key])[1:]) for key in ("stride", "padding", "dilation", "output_padding")}
     images |= {"bias": a["bias"], "groups": a["groups"]}
     # Taps of phase r are k = r, r + stride, ...: the last one meets the first of the depths that they see.
-    weights = [
-        _reshaped_weight(a["weight"], lambda w, r=r: w[:, :, r :: stride[0]].flip(2).transpose(1, 2).flatten(0, 1))
-        for r in range(stride[0])
-    ]
+    weights = [_reshaped_weight(a["weight"], partial(_phase, first=r, step=stride[0])) for r in range(stride[0])]
     outputs = (size - 1) * stride[0] - 2 * padding[0] + depth - 1 + more[0] + 1
     front = -(-depth // stride[0]) - 1
     behind = max(0, (outputs - 1 + padding[0]) // stride[0] - size + 1)
@@ -95,6 +93,10 @@ def _conv_transpose_3d(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
         seen = _seen(reader, node, x, front + position // stride[0] - taps + 1, taps)
         planes.append(inner(conv_transpose(reader, node, {**images, "weight": weight, "input": seen})))
     return _planes_of(x, planes, reader, node)
+
+
+def _phase(weight: Tensor, first: int, step: int) -> Tensor:
+    return weight[:, :, first::step].flip(2).transpose(1, 2).flatten(0, 1)
 
 
 def _shape(weight: Any) -> Any:

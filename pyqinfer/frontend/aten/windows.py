@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.fx import Node
 
@@ -64,8 +62,7 @@ def _fold(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     weight = torch.eye(count).reshape(count, 1, *kernel).repeat(channels, 1, 1, 1)
     windows: Arguments = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels, "bias": None}
     more = [span % s for span, s in zip(fits, stride, strict=True)]
-    result: Any = conv_transpose(reader, node, {**windows, "input": image, "weight": weight, "output_padding": more})
-    return result
+    return conv_transpose(reader, node, {**windows, "input": image, "weight": weight, "output_padding": more})
 
 
 def _windows(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
