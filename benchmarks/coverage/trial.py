@@ -51,7 +51,7 @@ def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
         built = case.build()
     except Exception as error:  # the package's own fault, or a version of it that has no such model
         return Outcome(case.package, case.name, form, "not built", 0.0, 0.0, reason=f"{type(error).__name__}: {error}")
-    before = time.perf_counter()
+    before = time.process_time()
     how, reason, integers = "refused", "", 0.0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -64,7 +64,7 @@ def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
             reason = str(error)
         except Exception as error:  # a row of the table: whatever a conversion raises beside its own errors is a fault to be seen
             reason = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
-    seconds = time.perf_counter() - before
+    seconds = time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MB
     return Outcome(case.package, case.name, form, how, round(seconds, 2), round(peak), round(integers, 4), reason[:2000])
 

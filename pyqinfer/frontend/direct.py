@@ -22,15 +22,23 @@ _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as", "slice", "select"}
     | {"narrow", "split", "split_with_sizes", "chunk", "unbind", "alias", "detach", "contiguous", "dropout", "feature_dropout"}
 )
-# Casts, which torch's decompositions leave out where they change nothing, and ops that mean something else while training.
-_NOT_AS_THEY_ARE = frozenset({"to", "_to_copy", "type_as", "instance_norm", "lift_fresh_copy"})
+# Ops that make a tensor of numbers alone.
+_NUMBERS = frozenset({"arange", "linspace", "full", "ones", "zeros", "eye", "tril_indices", "triu_indices"})
+_CASTS = frozenset({"to", "type_as"})
+# Ops that torch's decompositions write in another way, on which the readers of graphs rely.
+_NOT_AS_THEY_ARE = _CASTS | {"_to_copy", "instance_norm", "lift_fresh_copy"}
 
 
 def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModule | None:
     """The program as a functional graph of ``known`` aten ops, or None where only torch's decompositions make it one."""
-    nodes = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
-    if not all(_is_known(node, known) for node in nodes):
-        return None
+    constants: set[Node] = set()  # what depends on no input is evaluated, whatever the op
+    lifted = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
+    lifted |= set(program.graph_signature.inputs_to_lifted_tensor_constants)
+    for node in program.graph.nodes:
+        if node.name in lifted or (_is_pure(node) and constants.issuperset(node.all_input_nodes)):
+            constants.add(node)
+        elif node.op not in ("placeholder", "output") and not _is_known(node, known):
+            return None
     module = program.module()
     assert isinstance(module, GraphModule)
     for node in list(module.graph.nodes):
@@ -39,6 +47,10 @@ def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModul
     roots: dict[Node, Node] = {}
     for node in list(module.graph.nodes):
         op = _op(node)
+        if op in _CASTS and _changes_nothing(node):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+            continue
         if node.op == "call_function" and (node.target is operator.getitem or op in _VIEWS or _is_in_place(node)):
             roots[node] = roots.get(node.args[0], node.args[0])
         if _is_in_place(node) and not _made_functional(module, node, roots):
@@ -50,6 +62,24 @@ def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModul
 
 def _op(node: Node) -> str:
     return node.target._schema.name.removeprefix("aten::") if isinstance(node.target, OpOverload) else ""
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether an op of constants may be evaluated while converting."""
+    target = node.target
+    if node.op != "call_function" or not isinstance(target, OpOverload):
+        return target is operator.getitem
+    if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
+        return False
+    return bool(node.all_input_nodes) or _op(node) in _NUMBERS
+
+
+def _changes_nothing(node: Node) -> bool:
+    """Whether a cast gives the tensor that it is given."""
+    source: Any = node.args[0]
+    given, value = source.meta.get("val"), node.meta.get("val")
+    same = isinstance(given, Tensor) and isinstance(value, Tensor) and given.dtype == value.dtype
+    return same and True not in node.args[2:] and not node.kwargs
 
 
 def _is_in_place(node: Node) -> bool:
@@ -64,6 +94,8 @@ def _is_known(node: Node, known: Collection[str]) -> bool:
     op = _op(node)
     if op == "batch_norm":
         return node.args[5] is False
+    if op in _CASTS:
+        return _changes_nothing(node)
     if _is_in_place(node):
         op = op.removesuffix("_")
         return op in known and op not in _NOT_AS_THEY_ARE | {"copy"} and _functional(node) is not None
@@ -76,7 +108,8 @@ def _functional(node: Node) -> OpOverload | None:
     assert isinstance(target, OpOverload)
     packet = getattr(aten, _op(node).removesuffix("_"), None)
     found = getattr(packet, target._overloadname, None) if packet is not None else None
-    if found is None or [a.name for a in found._schema.arguments] != [a.name for a in target._schema.arguments]:
+    names = [[a.name for a in op._schema.arguments[1:]] for op in (found, target) if op is not None]
+    if found is None or names[0] != names[1]:
         return None
     result: OpOverload = found
     return result

@@ -67,6 +67,14 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reshaped(reader, node, x, target, "flatten")
 
 
+def _unflatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = any_operand(reader, a)
+    axis = axis_of(a, len(x.shape))
+    traced = reader.shape_of(node) or ()
+    sizes = traced[axis : axis + len(a["sizes"])]
+    return reshaped(reader, node, x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]), "reshape")
+
+
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.tensor(a["self"], "input")
     if "dim" not in a:
@@ -349,10 +357,12 @@ HANDLERS: dict[str, Handler] = {
     "_unsafe_view": _view,
     "reshape": _view,
     "flatten": _flatten,
+    "unflatten": _unflatten,
     "squeeze": _squeeze,
     "unsqueeze": _unsqueeze,
     "permute": _permute,
     "transpose": lambda r, n, a: _swap(r, n, a, int(a["dim0"]), int(a["dim1"])),
+    **dict.fromkeys(("swapaxes", "swapdims"), lambda r, n, a: _swap(r, n, a, *(v for k, v in a.items() if k != "self"))),
     "t": _t,
     "numpy_T": lambda r, n, a: permuted(r, n, any_operand(r, a), range(len(any_operand(r, a).shape))[::-1]),
     "cat": _cat,
