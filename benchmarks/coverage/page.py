@@ -40,7 +40,7 @@ def _head() -> list[str]:
         "",
         "- **float**, **PTQ**: it converts and agrees with torch. PTQ says the share of multiply-adds that run in integers.",
         "- **batch**: `any`, or `fixed` where only the examples' batch can be had.",
-        "- **seconds**, **MB**: of both conversions, the larger one: processor time, and memory of the whole process, torch and the model included.",
+        "- **seconds**, **MB**: of both conversions, the larger one: processor time, and memory of the whole process, torch included.",
         "",
         f"Versions: {', '.join(_versions())}.",
         "",
