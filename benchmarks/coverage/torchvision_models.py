@@ -40,7 +40,7 @@ _CLASSIFIERS = [
 _SEGMENTERS = ("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large")
 _VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")
 # Frames, height and width of the networks that do not take any.
-_FRAMES = {"s3d": (16, 64, 64), "mvit_v2_s": (16, 224, 224), "swin3d_t": (4, 64, 64)}
+_FRAMES = {"s3d": (16, 224, 224), "mvit_v2_s": (16, 224, 224), "swin3d_t": (4, 64, 64)}
 _DETECTORS = ("retinanet_resnet50_fpn", "fcos_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn")
 _FIXED_SIZES = {
     "vit_b_16": 224,
