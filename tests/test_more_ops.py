@@ -330,21 +330,22 @@ def test_weights_that_several_layers_use_are_stored_once() -> None:
     np.testing.assert_allclose(got, model(ids).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
+STEPS: dict[str, Any] = {
+    "new": lambda x: x * 1.5,
+    "relu_": lambda x: x.relu_(),
+    "add_": lambda x: x.add_(0.25),
+    "mul_": lambda x: x.mul_(0.5),
+    "view": lambda x: x.view(x.shape),
+    "flat": lambda x: x.flatten(1).reshape(x.shape),
+    "half": lambda x: torch.cat([x[:, :2], x[:, 2:]], 1),
+    "to": lambda x: x.to(torch.float32),
+    "piece": lambda x: (x.chunk(2, 1)[0].add_(1.0), x)[1],
+    "slice": lambda x: (x[:, 1:3].relu_(), x)[1],
+}
+
+
 class InPlace(nn.Module):
     """Steps on a growing list of tensors, some of which share memory; the result has all of them."""
-
-    steps = {
-        "new": lambda x: x * 1.5,
-        "relu_": lambda x: x.relu_(),
-        "add_": lambda x: x.add_(0.25),
-        "mul_": lambda x: x.mul_(0.5),
-        "view": lambda x: x.view(x.shape),
-        "flat": lambda x: x.flatten(1).reshape(x.shape),
-        "half": lambda x: torch.cat([x[:, :2], x[:, 2:]], 1),
-        "to": lambda x: x.to(torch.float32),
-        "piece": lambda x: (x.chunk(2, 1)[0].add_(1.0), x)[1],
-        "slice": lambda x: (x[:, 1:3].relu_(), x)[1],
-    }
 
     def __init__(self, program: list[tuple[str, int]]) -> None:
         super().__init__()
@@ -353,12 +354,12 @@ class InPlace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values = [x * 2, x - 1]
         for step, place in self.program:
-            values.append(self.steps[step](values[place % len(values)]))
+            values.append(STEPS[step](values[place % len(values)]))
         return torch.cat(values, 1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(program=st.lists(st.tuples(st.sampled_from(sorted(InPlace.steps)), st.integers(0, 5)), min_size=1, max_size=6))
+@given(program=st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 5)), min_size=1, max_size=6))
 def test_what_is_changed_in_place_is_read_as_in_torch(program: list[tuple[str, int]]) -> None:
     x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     model = InPlace(program)
