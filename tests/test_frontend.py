@@ -245,14 +245,18 @@ def test_all_unsupported_ops_are_listed_at_once_with_layer_and_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cumprod(x.lgamma(), 1)
 
-    net = Net(lambda s, x: s.head(s.conv(torch.sin(x).unsqueeze(2))), conv=nn.MaxPool3d(1), head=Head())
+    class Shrink(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.digamma(x)
+
+    net = Net(lambda s, x: s.head(s.shrink(torch.sin(x))), shrink=Shrink(), head=Head())
     with pytest.raises(UnsupportedError) as error:
         imported(net)
     text = str(error.value)
     assert "4 operation(s)" in text
     for part in (
         "sin: aten.sin",
-        "conv: aten.max_pool3d",
+        "shrink.digamma: aten.digamma",
         "head.lgamma: aten.lgamma",
         "head.cumprod: aten.cumprod",
         "test_frontend.py:",
@@ -271,7 +275,7 @@ def test_all_unsupported_ops_are_listed_at_once_with_layer_and_line() -> None:
         (Net(lambda s, x: F.avg_pool2d(x, 2, divisor_override=3)), "divisor_override"),
         (Net(lambda s, x: F.dropout(x, 0.5, True)), "dropout"),
         (Net(lambda s, x: F.batch_norm(x, None, None, training=True)), "batch_norm|_native_batch_norm_legit|batch norm"),
-        (Net(lambda s, x: s.c(x.unsqueeze(2)), c=nn.ConvTranspose3d(3, 3, 1)), "rank 4"),
+        (Net(lambda s, x: s.c(x.unsqueeze(2)), c=nn.ConvTranspose3d(3, 3, 2, dilation=2)), "dilated in depth"),
     ],
 )
 def test_forms_the_engine_lacks_are_refused(net: nn.Module, message: str) -> None:

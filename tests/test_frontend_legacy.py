@@ -168,3 +168,30 @@ def test_quantized_modules_without_a_stand_in_are_all_listed() -> None:
     assert "2 module(s)" in text
     assert "0: a quantized Sigmoid" in text
     assert "1: a quantized ELU" in text
+
+
+class LastStep(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = self.layer(x)
+        return y, (state[0] if isinstance(state, tuple) else state).transpose(0, 1)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"batch_first": True}], ids=str)
+def test_dynamic_recurrent_layers_give_torchs_numbers(kind: Any, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = tq.quantize_dynamic(LastStep(kind(8, 16, **options)).eval(), {nn.LSTM, nn.GRU})
+    engine = convert(model, example_inputs=(torch.randn(3, 5, 8),), dynamic_batch=bool(options.get("batch_first")))
+    x = torch.randn(3, 5, 8)
+    assert engine.integer_share({"x": (3, 5, 8)}) == 1
+    for got, expected in zip(Session(engine, threads=1)(x), model(x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+def test_other_dynamic_recurrent_layers_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"LSTM of torch\.float16"):
+        convert(tq.quantize_dynamic(LastStep(nn.LSTM(8, 16)), {nn.LSTM}, dtype=torch.float16), example_inputs=(torch.randn(5, 2, 8),))

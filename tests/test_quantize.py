@@ -168,10 +168,10 @@ def test_quantizers_stand_behind_fused_layers_and_once_per_tensor(net: SmallNet,
     counts = Counter(name.rstrip("0123456789").rstrip("_") for name in quantizers(module))
     # Quantized are the input, the ReLU of the stem, of two conv1 and of two sums, and the projection beside the last sum. Max-pool and
     # flatten keep their input's parameters, the average pool has its own.
-    assert counts == {"x": 1, "relu": 5, "conv2d": 1, "max_pool2d": 1, "adaptive_avg_pool2d": 1, "view": 1}
+    assert counts == {"x": 1, "relu": 5, "conv2d": 1, "max_pool2d": 1, "adaptive_avg_pool2d": 1, "flatten": 1}
     found = quantizers(module)
     assert found["max_pool2d"] == found["relu"]
-    assert found["view"] == found["adaptive_avg_pool2d"]
+    assert found["flatten"] == found["adaptive_avg_pool2d"]
     assert found["adaptive_avg_pool2d"] != found["relu_4"]
     assert all(p[1] == 0 for name, p in found.items() if name.startswith("relu"))
     assert [n.name for n in module.graph.nodes if n.op == "output" for n in n.all_input_nodes] == ["linear"]
@@ -191,7 +191,7 @@ def test_ranges_carry_the_bits_of_the_layer_that_reads_the_tensor(net: SmallNet,
     assert tops["relu"] == tops["max_pool2d"] == 31
     assert tops["relu_3"] == 7
     assert tops["conv2d_4"] == 255  # only an add reads it: it costs no MACs
-    assert tops["adaptive_avg_pool2d"] == tops["view"] == 255
+    assert tops["adaptive_avg_pool2d"] == tops["flatten"] == 255
     ranges = [n.args[4:6] for n in module.graph.nodes if n.name.startswith("dequantize_per_channel")]
     assert Counter(ranges) == {(-127, 127): 2, (-7, 7): 4, (-1, 1): 1}
     codes = [b for name, b in module.named_buffers() if name.endswith("weight_codes")]

@@ -27,7 +27,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What came of one way to convert one model.
+    """What came of one way to convert one model. ``seconds``: processor time, which is the same on a machine that others use too.
 
     ``how``: "open" (any batch), "fixed" (the examples' batch only), or "refused". ``integers``: the share of multiplications in integers.
     """

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from benchmarks.coverage.case import Outcome
+from benchmarks.coverage.page import first_reason
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
@@ -16,7 +17,9 @@ def report(outcomes: Sequence[Outcome]) -> str:
     ]
     for o in outcomes:
         share = f"{100 * o.integers:.1f} %" if o.how in ("open", "fixed") else ""
-        lines.append(f"| {o.package} | {o.name} | {o.form} | {o.how} | {share} | {o.seconds:.1f} | {o.peak_mb:.0f} | {_short(o.reason)} |")
+        lines.append(
+            f"| {o.package} | {o.name} | {o.form} | {o.how} | {share} | {o.seconds:.1f} | {o.peak_mb:.0f} | {first_reason(o.reason)} |"
+        )
     lines.append("")
     for package, form in dict.fromkeys((o.package, o.form) for o in outcomes):
         counts = Counter(o.how for o in outcomes if (o.package, o.form) == (package, form))
@@ -26,10 +29,3 @@ def report(outcomes: Sequence[Outcome]) -> str:
             + f" of {counts.total()}"
         )
     return "\n".join(lines)
-
-
-def _short(reason: str) -> str:
-    """The first operation that is named, or the first line, without what would break the table."""
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    named = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
-    return (named or lines or [""])[0].replace("|", "/")[:160]

@@ -38,7 +38,9 @@ _CLASSIFIERS = [
     "wide_resnet50_2",
 ]
 _SEGMENTERS = ("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large")
-_VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
+_VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")
+# Frames, height and width of the networks that do not take any.
+_FRAMES = {"s3d": (16, 224, 224), "mvit_v2_s": (16, 224, 224), "swin3d_t": (4, 64, 64)}
 _DETECTORS = ("retinanet_resnet50_fpn", "fcos_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn")
 _FIXED_SIZES = {
     "vit_b_16": 224,
@@ -72,9 +74,26 @@ def _video(name: str) -> Built:
     from torchvision import models
 
     torch.manual_seed(0)
-    return Built(
-        models.get_model(name, weights=None).eval(), (torch.randn(2, 3, 16, 64, 64) if name == "s3d" else torch.randn(2, 3, 4, 32, 32),)
-    )
+    return Built(models.get_model(name, weights=None).eval(), (torch.randn(2, 3, *_FRAMES.get(name, (4, 32, 32))),))
+
+
+class _Flow(nn.Module):
+    """Optical flow after two steps of its refinement."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        y: Tensor = self.network(first, second, num_flow_updates=2)[-1]
+        return y
+
+
+def _flow(name: str) -> Built:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    return Built(_Flow(models.get_model(name, weights=None)).eval(), (torch.randn(2, 3, 128, 128), torch.randn(2, 3, 128, 128)))
 
 
 class _Body(nn.Module):
@@ -111,5 +130,6 @@ def cases() -> list[Case]:
         (_segmenter, _SEGMENTERS),
         (_detector, _DETECTORS),
         (_video, _VIDEO),
+        (_flow, ("raft_small",)),
     ]
     return [Case("torchvision", name, partial(build, name)) for build, names in kinds for name in names]

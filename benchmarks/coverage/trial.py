@@ -8,6 +8,8 @@ import sys
 import time
 import traceback
 import warnings
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -17,14 +19,30 @@ from benchmarks.coverage.case import Built, Case, Outcome
 from benchmarks.coverage.sources import cases_of
 from pyqinfer.errors import ConversionError, UnsupportedError
 
-# float: as it is. static: pq.PTQ at 8 bits. dynamic: pq.PTQ whose activations are quantized at run time.
+# float: as it is. static: pq.PTQ at 8 bits.
 FORMS = ("float", "static")
 _UNITS_PER_MB = 1024 if sys.platform != "darwin" else 1024 * 1024
 
 
-def run(package: str, name: str, form: str, dynamic_size: bool) -> Outcome:
-    """The outcome for a model by name, as the process of its own looks it up."""
-    return attempt(next(case for case in cases_of(package) if case.name == name), form, dynamic_size)
+@dataclass(frozen=True)
+class Job:
+    """One way to convert one model."""
+
+    package: str
+    name: str
+    form: str
+    dynamic_size: bool
+
+    def failed(self, seconds: float, reason: str) -> Outcome:
+        return Outcome(self.package, self.name, self.form, "refused", seconds, 0, reason=reason)
+
+
+def send(sender: Connection, job: Job) -> None:
+    """The outcome for a model by name, with one thread and without a hub: models are built from their definitions alone."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
+    case = next(case for case in cases_of(job.package) if case.name == job.name)
+    sender.send(attempt(case, job.form, job.dynamic_size))
 
 
 def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
@@ -33,7 +51,7 @@ def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
         built = case.build()
     except Exception as error:  # the package's own fault, or a version of it that has no such model
         return Outcome(case.package, case.name, form, "not built", 0.0, 0.0, reason=f"{type(error).__name__}: {error}")
-    before = time.perf_counter()
+    before = time.process_time()
     how, reason, integers = "refused", "", 0.0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -46,7 +64,7 @@ def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
             reason = str(error)
         except Exception as error:  # a row of the table: whatever a conversion raises beside its own errors is a fault to be seen
             reason = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
-    seconds = time.perf_counter() - before
+    seconds = time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MB
     return Outcome(case.package, case.name, form, how, round(seconds, 2), round(peak), round(integers, 4), reason[:2000])
 
@@ -56,9 +74,3 @@ def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
     if form == "static":
         source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples])
     return pq.convert(source, example_inputs=built.examples, samples=0, dynamic_size=dynamic_size)
-
-
-def prepare_process() -> None:
-    """One thread, and no hub: models are built from their definitions alone."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    torch.set_num_threads(1)

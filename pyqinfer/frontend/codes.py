@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 _SCALE_MIN, _SCALE_MAX = 2.0**-100, 2.0**100

@@ -13,8 +13,10 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer.frontend import aten
+from pyqinfer.frontend.direct import direct_graph
 from pyqinfer.frontend.export import export_program, sizes_are_sizes
 from pyqinfer.frontend.reader import IGNORED
+from pyqinfer.frontend.recurrent import unroll
 from pyqinfer.frontend.sources.registry import SOURCES
 
 # Recurrent layers: their decompositions unroll them over the steps of the sequence, so torch has them in no default table.
@@ -36,25 +38,35 @@ def functional_graph(program: ExportedProgram) -> GraphModule:
     with warnings.catch_warnings():
         # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
         warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
-        with sizes_are_sizes():
-            program = program.run_decompositions({})
-            if any(node.target in _decompositions() for node in program.graph.nodes if isinstance(node.target, OpOverload)):
-                program = program.run_decompositions(dict(_decompositions()))
-        module = program.module()
+        module = direct_graph(program, _known()) or _decomposed(program)
+    unroll(module)
+    return module
+
+
+def _decomposed(program: ExportedProgram) -> GraphModule:
+    with sizes_are_sizes():
+        program = program.run_decompositions({})
+        if any(node.target in _decompositions() for node in program.graph.nodes if isinstance(node.target, OpOverload)):
+            program = program.run_decompositions(dict(_decompositions()))
+    module = program.module()
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == "_guards_fn":
             module.graph.erase_node(node)
-    module.recompile()
     assert isinstance(module, GraphModule)
     return module
 
 
 @cache
+def _known() -> frozenset[str]:
+    """Names of ops that a handler knows; those of other libraries are what their quantizers left."""
+    return frozenset({op.removeprefix("aten::") for source in SOURCES for op in source.handlers} | set(aten.HANDLERS) | IGNORED)
+
+
+@cache
 def _decompositions() -> dict[Any, Any]:
-    """torch's decompositions of all its ops that no handler knows; those of other libraries are what their quantizers left."""
-    known = {op.removeprefix("aten::") for source in SOURCES for op in source.handlers} | set(aten.HANDLERS) | IGNORED
+    """torch's decompositions of all its ops that no handler knows."""
     defaults: dict[Any, Any] = dict(torch.export.default_decompositions().items())  # type: ignore[no-untyped-call]
-    table = {op: function for op, function in defaults.items() if op.namespace == "aten" and _name(op) not in known}
+    table = {op: function for op, function in defaults.items() if op.namespace == "aten" and _name(op) not in _known()}
     packets = [getattr(torch.ops.aten, name) for name in _UNROLLED]
     return table | dict(torch._decomp.get_decompositions(packets))
 

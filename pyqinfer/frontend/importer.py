@@ -15,11 +15,12 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.export import INTEGER_TYPES, check_examples
 from pyqinfer.frontend.functional import functional_graph
 from pyqinfer.frontend.guards import numbers_of
 from pyqinfer.frontend.input_sizes import InputSizes
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.sources.registry import SOURCES
 from pyqinfer.frontend.tracing import trace
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant

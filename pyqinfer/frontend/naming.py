@@ -7,7 +7,6 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from pyqinfer.names import unique_name
 from pyqinfer.ops import OPS
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -26,6 +25,7 @@ class Namer:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._next: dict[str, int] = {}  # for each name that was given, the number to try next
 
     def name(self, node: Node, op: str) -> str:
         path, module_class = module_of(node)
@@ -39,7 +39,10 @@ class Namer:
 
     def unique(self, base: str) -> str:
         """``base``, with a number behind it where the name is taken."""
-        name = unique_name(base, self._taken.__contains__)
+        name, count = base, self._next.get(base, 1)
+        while name in self._taken:
+            name, count = f"{base}_{count}", count + 1
+        self._next[base] = count
         self._taken.add(name)
         return name
 

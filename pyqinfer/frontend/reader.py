@@ -16,12 +16,21 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
+from pyqinfer.frontend.call import (
+    Arguments,
+    all_constant,
+    computes_sizes,
+    has_no_tensor,
+    keeps_value,
+    parse_target,
+    schema_call,
+    unnamed,
+)
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
-from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
 
-Arguments = dict[str, Any]
 # Given a node and its arguments by schema name: appends IR nodes, returns what the node stands for.
 Handler = Callable[["GraphReader", Node, Arguments], Any]
 # Given an op of constants by name and arguments: the quantized weights that it makes, or None.
@@ -35,8 +44,8 @@ _VIEWS = frozenset(
     {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
-# Where the functions come from that torch.export computes sizes with.
-_SIZE_MODULES = frozenset({"_operator", "math", "torch"})
+# Ops that leave tensors without elements out.
+_JOINS = frozenset({"cat", "concat", "concatenate"})
 # Ops that make quantized weights of constants. Evaluating them would leave a float tensor and lose the codes.
 _MAKES_CODES = ("dequantize", "fake_quantize", "_fake_quantize", "fused_moving_avg_obs", "_fused_moving_avg_obs")
 
@@ -65,7 +74,7 @@ class GraphReader:
         self.nodes: list[ir.Node] = []
         self.conditions: list[Condition] = []  # what must hold of open sizes for the handlers' nodes to be right
         self.dim_of: Callable[[Any], ir.Dim] = lambda size: size if isinstance(size, int) else None
-        self.named: Callable[..., int | str] = _unnamed
+        self.named: Callable[..., int | str] = unnamed
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
         self._now = next(iter(module.graph.nodes))  # the node that is being read
@@ -199,9 +208,9 @@ class GraphReader:
                 self._root[node] = self._root[operand]
                 self._views[self._root[node]].append(node)
             return source[index] if isinstance(source, (tuple, list)) else source
-        if _computes_sizes(node.target):
+        if computes_sizes(node.target):
             return self._size_expression(node)
-        namespace, op, in_place = _parse_target(node.target)
+        namespace, op, in_place = parse_target(node.target)
         if op in IGNORED:
             return None
         if op == "copy" and in_place and self._writes_back_to_input(node):
@@ -211,11 +220,13 @@ class GraphReader:
         arguments: Arguments = {}
         try:
             arguments = self._bind(node)
-            if in_place and _all_constant(arguments):
-                if not _keeps_value(op, arguments) and self._is_read(node):
+            if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
+                raise NotSupportedHere(f"reads {absent.what}")
+            if in_place and all_constant(arguments):
+                if not keeps_value(op, arguments) and self._is_read(node):
                     raise NotSupportedHere("changes a constant in place")
                 return None
-            if handler is None or _all_constant(arguments):
+            if handler is None or all_constant(arguments):
                 result = self._fold(node, arguments, namespace, op, handler)
             else:
                 result = handler(self, node, arguments)
@@ -275,17 +286,17 @@ class GraphReader:
 
     def _fold(self, node: Node, arguments: Arguments, namespace: str, op: str, handler: Handler | None) -> Any:
         """Evaluate an op of constants, or refuse it."""
-        if not _all_constant(arguments):
+        if not all_constant(arguments):
             raise NotSupportedHere("no such operation in the engine")
         if handler is not None and op.startswith(_MAKES_CODES):
             return handler(self, node, arguments)
         weights = self.fold_weights(op, arguments) if namespace == "aten" else None
         if weights is not None:
             return weights
-        if namespace == "quantized_decomposed" or "dtype" in arguments or not _has_no_tensor(arguments):
+        if namespace == "quantized_decomposed" or "dtype" in arguments or not has_no_tensor(arguments):
             plain = tree_map(lambda leaf: leaf.value if isinstance(leaf, QuantizedConstant) else leaf, arguments)
             with torch.no_grad():
-                return node.target(**_schema_call(node.target, plain))  # type: ignore[operator]
+                return node.target(**schema_call(node.target, plain))  # type: ignore[operator]
         raise NotSupportedHere("no such operation in the engine")
 
     def _size_expression(self, node: Node) -> Any:
@@ -373,53 +384,3 @@ class GraphReader:
                 raise NotSupportedHere("changes a tensor in place that is also read through a view; use the out-of-place op")
         for alias in self._same[root]:
             self.env[alias] = result
-
-
-def _unnamed(size: Any, more: int = 0) -> int | str:
-    if isinstance(size, int):
-        return size + more
-    raise NotSupportedHere("a size that is computed from the input's")
-
-
-def _computes_sizes(target: Any) -> bool:
-    """Whether a function of the graph is Python's arithmetic on sizes, or torch's for those that are symbols."""
-    return not hasattr(target, "_schema") and getattr(target, "__module__", "") in _SIZE_MODULES
-
-
-def _parse_target(target: Any) -> tuple[str, str, bool]:
-    """Namespace, op name without overload and without the in-place underscore, and whether it is in place."""
-    name = getattr(target, "_schema", None)
-    if name is None:
-        return "python", getattr(target, "__name__", str(target)), False
-    namespace, _, op = name.name.partition("::")
-    in_place = op.endswith("_") and not op.endswith("__")
-    return namespace, op[:-1] if in_place else op, in_place
-
-
-def _all_constant(arguments: Arguments) -> bool:
-    """Whether there is no activation and no symbolic size among the arguments."""
-
-    def plain(value: Any) -> bool:
-        if isinstance(value, (list, tuple)):
-            return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize, Places, RuntimeQuantized))
-
-    return all(plain(value) for value in arguments.values())
-
-
-def _has_no_tensor(arguments: Arguments) -> bool:
-    return not any(isinstance(leaf, (Tensor, QuantizedConstant)) for leaf in tree_leaves(arguments))
-
-
-def _keeps_value(op: str, arguments: Arguments) -> bool:
-    """Whether an op copies a constant onto an equal one, which is what remains of an observer that does not observe."""
-    if op != "copy":
-        return False
-    target, source = arguments["self"], arguments["src"]
-    return isinstance(target, Tensor) and isinstance(source, Tensor) and torch.equal(target, source)
-
-
-def _schema_call(target: Any, arguments: Arguments) -> Arguments:
-    """Keyword arguments for calling an operator: its first argument may be called "self" or "input"; None defaults are left out."""
-    required = {a.name for a in target._schema.arguments if not a.has_default_value()}
-    return {name: value for name, value in arguments.items() if name in required or value is not None}

@@ -26,6 +26,14 @@ class SymbolicSize:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A tensor that no value of the graph stands for: a result that is not computed, or (``empty``) one without elements."""
+
+    what: str
+    empty: bool = False
+
+
+@dataclass(frozen=True)
 class Places:
     """The integers start, start + step, ... along one axis of an open dimension; the other ``rank - 1`` dimensions are 1.
 

@@ -73,17 +73,12 @@ def equalize(traced: TracedModel, data: Sequence[tuple[Tensor, ...]] | None) -> 
     replaced = {bound for pair in chosen for bound in pair.bounds}
     for bound in replaced:
         bound.target, bound.args, bound.kwargs = torch.ops.aten.relu.default, (operand(bound),), {}
-    layers = {layer.name: layer for pair in chosen for layer in (pair.first, pair.second)}
-    weights = {name: layer.weight.double() for name, layer in layers.items()}
-    biases = {pair.first.name: _bias(traced, pair.first) for pair in chosen}
+    peaks = _peaks(chosen)
     divisors = {pair.first.name: torch.ones(len(pair.first.weight), dtype=torch.float64) for pair in chosen}
     sweeps = 0
-    while sweeps < _SWEEPS and _sweep(chosen, weights, biases, divisors) >= _CONVERGED:
+    while sweeps < _SWEEPS and _sweep(chosen, peaks, divisors) >= _CONVERGED:
         sweeps += 1
-    for name, layer in layers.items():
-        traced.replace_weight(layer, weights[name].float())
-        if (bias := biases.get(name)) is not None:
-            traced.replace_bias(layer, bias.float())
+    _apply(traced, chosen, divisors)
     skipped = [pair for pair in pairs if pair not in chosen]
     return Equalization(_names(chosen), _names(skipped), len(replaced), sweeps, divisors)
 
@@ -165,25 +160,47 @@ def _bounds_that_act(traced: TracedModel, bounds: list[Node], data: Sequence[tup
     return {node for node in bounds if watched[operand(node)].share > _NEGLIGIBLE}
 
 
-def _sweep(pairs: list[Pair], weights: dict[str, Tensor], biases: dict[str, Tensor | None], divisors: dict[str, Tensor]) -> float:
+def _peaks(pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    """For each layer the largest magnitude of the weights that join an output and an input channel, [groups, outputs, inputs] of a group.
+
+    A layer that is no pair's second has all its inputs as one. Sweeps scale these in place of the weights.
+    """
+    found = {pair.second.name: _by_input_channel(pair.second.weight, _groups(pair.second), pair.spread).abs().amax(3) for pair in pairs}
+    for layer in (pair.first for pair in pairs):
+        if layer.name not in found:
+            found[layer.name] = layer.weight.reshape(1, len(layer.weight), -1).abs().amax(2, keepdim=True)
+    return found
+
+
+def _sweep(pairs: Sequence[Pair], peaks: dict[str, Tensor], divisors: dict[str, Tensor]) -> float:
     """Equalize each pair once; returns the largest ``|s - 1|``."""
     moved = 0.0
     for pair in pairs:
-        a, b = weights[pair.first.name], weights[pair.second.name]
-        groups = _groups(pair.second)
-        r1 = a.reshape(a.shape[0], -1).abs().amax(1)
-        inputs = _by_input_channel(b, groups, pair.spread)
-        r2 = inputs.abs().amax((1, 3)).reshape(-1)
+        a, b = peaks[pair.first.name], peaks[pair.second.name]
+        r1, r2 = a.amax(2).flatten().double(), b.amax(1).flatten().double()
         # A channel that is zero on either side has nothing to equalize.
         s = torch.where((r1 > 0) & (r2 > 0), (r1 / r2).sqrt(), torch.ones_like(r1))
-        weights[pair.first.name] = a / s.reshape(-1, *[1] * (a.ndim - 1))
-        weights[pair.second.name] = (inputs * s.reshape(groups, 1, -1, 1)).reshape(b.shape)
-        bias = biases[pair.first.name]
-        if bias is not None:
-            biases[pair.first.name] = bias / s
-        divisors[pair.first.name] = divisors[pair.first.name] * s
+        a.div_(s.float().reshape(len(a), -1, 1))
+        b.mul_(s.float().reshape(len(b), 1, -1))
+        divisors[pair.first.name] *= s
         moved = max(moved, float((s - 1).abs().max()))
     return moved
+
+
+def _apply(traced: TracedModel, pairs: Sequence[Pair], divisors: Mapping[str, Tensor]) -> None:
+    """Divide the layers' output channels, and multiply those of their readers' inputs, layer by layer."""
+    before = {pair.second.name: pair for pair in pairs}
+    for layer in {layer.name: layer for pair in pairs for layer in (pair.first, pair.second)}.values():
+        weight = layer.weight.double()
+        if (pair := before.get(layer.name)) is not None:
+            inputs = _by_input_channel(weight, _groups(layer), pair.spread)
+            weight = (inputs * divisors[pair.first.name].reshape(len(inputs), 1, -1, 1)).reshape(weight.shape)
+        if (divisor := divisors.get(layer.name)) is not None:
+            weight = weight / divisor.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = traced.bias(layer)
+            if bias is not None:
+                traced.replace_bias(layer, (bias.double() / divisor).float())
+        traced.replace_weight(layer, weight.float())
 
 
 def _by_input_channel(weight: Tensor, groups: int, spread: int) -> Tensor:
@@ -193,15 +210,9 @@ def _by_input_channel(weight: Tensor, groups: int, spread: int) -> Tensor:
 
 
 def _groups(layer: Layer) -> int:
-    position = {"conv1d": 6, "conv2d": 6}.get(layer.op)
-    groups = layer.node.args[position] if position is not None and len(layer.node.args) > position else 1
+    groups = layer.node.args[6] if layer.op != "linear" and len(layer.node.args) > 6 else 1
     assert isinstance(groups, int)
     return groups
-
-
-def _bias(traced: TracedModel, layer: Layer) -> Tensor | None:
-    bias = traced.bias(layer)
-    return None if bias is None else bias.double()
 
 
 def _names(pairs: Sequence[Pair]) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
-from pyqinfer.quantization.graph import operand
+from pyqinfer.quantization.graph import operand, output_axis
 
 _OPS = torch.ops.quantized_decomposed
 _PER_TENSOR, _PER_CHANNEL = _OPS.dequantize_per_tensor.default, _OPS.dequantize_per_channel.default
@@ -104,7 +104,7 @@ class ExactSums(Interpreter):
         """Bound on every partial sum of a layer."""
         args: Any = operand(n).args
         zero_point, low, high = args[2:5]
-        axis = 1 if op_name(n) == "conv_transpose2d" else 0
+        axis = output_axis(n, weight)
         per_channel = weight.abs().double().sum([i for i in range(weight.ndim) if i != axis])
         return float(per_channel.max()) * float(max(zero_point - low, high - zero_point))
 

@@ -43,7 +43,7 @@ def fold_batch_norm(traced: TracedModel) -> dict[str, FoldedNorm]:
         results = list(node.users)
         if not isinstance(layer, Node) or kind_of(layer) is not Kind.LAYER or len(layer.users) != 1 or layer not in layers:
             continue
-        if op_name(layer) == "conv_transpose2d":
+        if op_name(layer).startswith("conv_transpose"):
             continue  # A BatchNorm behind one is left to the converter, which folds it into the scales of the weight codes.
         if op_name(layer) == "linear" and layer.meta["val"].ndim != 2:
             continue  # The linear layer's channels lie on the last axis, the BatchNorm's on axis 1.

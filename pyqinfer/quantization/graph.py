@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import warnings
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from pyqinfer.frontend.naming import Namer, attribute_of
 from pyqinfer.names import unique_name
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name
 from pyqinfer.quantization.constants import fold_constants, use_linear_layers
+from pyqinfer.quantization.grouped import split_transposed
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,17 @@ class Layer:
     op: str
     node: Node
     weight: Tensor
+    axis: int
 
-    @property
-    def axis(self) -> int:
-        return 1 if self.op == "conv_transpose2d" else 0
+
+def output_axis(node: Node, weight: Tensor) -> int | None:
+    """The axis of a layer's weight in torch's order that has its output channels; None if channels of several groups share places there."""
+    if not op_name(node).startswith("conv_transpose"):
+        return 0
+    groups = node.args[6] if len(node.args) > 6 else 1
+    if groups == 1:
+        return 1
+    return 0 if groups == len(weight) and weight.shape[1] == 1 else None
 
 
 def shared_source(node: Node) -> Node | None:
@@ -48,6 +57,8 @@ def _pads_with_other_than_zero(node: Node) -> bool:
     """Whether a pad writes numbers that may have no code in the input's range; zero has one in every range."""
     if op_name(node) not in ("pad", "constant_pad_nd"):
         return False
+    if -math.inf in node.args[2:] and all(op_name(user).startswith("max_pool") for user in node.users):
+        return False  # the least code there is serves as well: a window has an element beside it that is not less
     return any(value not in (None, 0, 0.0, "constant", "reflect", "replicate", "circular") for value in node.args[2:])
 
 
@@ -89,6 +100,7 @@ class TracedModel:
                 self.module.graph.erase_node(node)
         fold_constants(self.module)
         use_linear_layers(self.module)
+        split_transposed(self.module)
 
     def batches(self, calibration: Iterable[Any]) -> list[tuple[Tensor, ...]]:
         """Calibration batches as tuples of the model's inputs.
@@ -144,11 +156,9 @@ class TracedModel:
             if kind_of(node) is Kind.LAYER and isinstance(node.args[1], Node) and node.args[1].op == "get_attr":
                 op = op_name(node)
                 name, weight = namer.name(node, op), self.constant(node.args[1])
-                if op == "conv_transpose2d":
-                    if len(node.args) > 6 and node.args[6] != 1:
-                        continue  # A column of a grouped weight holds channels of several groups, so it has no scale per channel.
-                    weight = weight.transpose(0, 1)
-                layers.append(Layer(name, op, node, weight))
+                axis = output_axis(node, weight)
+                assert axis is not None  # grouped transposed convolutions were split
+                layers.append(Layer(name, op, node, weight.transpose(0, 1) if axis == 1 else weight, axis))
         return layers
 
     def constant(self, node: Node) -> Tensor:

@@ -104,7 +104,7 @@ def _describe(traced: TracedModel, layer: Layer, tap: Node, residual: bool, tie:
     x, y = _shape(operand(layer.node)), _shape(layer.node)
     per_position = prod(layer.weight.shape[1:])  # how many weights one output element meets
     # An input element of a transposed convolution meets as many weights as its channel has.
-    macs = prod(x) * layer.weight.numel() // layer.weight.shape[1] if layer.op == "conv_transpose2d" else prod(y) * per_position
+    macs = prod(x) * layer.weight.numel() // layer.weight.shape[layer.axis] if "transpose" in layer.op else prod(y) * per_position
     batch_norm = _batch_norm(layer.node)
     has_bias = len(layer.node.args) > 2 and layer.node.args[2] is not None
     channels = layer.weight.shape[0]

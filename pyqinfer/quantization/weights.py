@@ -13,6 +13,8 @@ from pyqinfer.bits import LayerBits
 _SMALLEST_RANGE = 2.0**-40
 _COARSE = [i / 10 for i in range(1, 11)]
 _FINE_STEP = 0.01
+# Rows are taken in blocks of about so many weights, which stay in a core's cache through all passes of the search.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,16 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scal
     """
     if not torch.isfinite(weight).all():
         raise ValueError("the weights hold NaN or infinity")
-    rows = weight.detach().reshape(weight.shape[0], -1).float()
-    top = bits.weight_range[1]
+    rows, top = weight.detach().reshape(weight.shape[0], -1).float(), bits.weight_range[1]
+    codes, scales = torch.empty(rows.shape, dtype=torch.int8), torch.empty(len(rows))
+    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        codes[block], scales[block] = _quantize_rows(rows[block], top, search, smallest_scale)
+    return codes.reshape(weight.shape), scales
+
+
+def _quantize_rows(rows: Tensor, top: int, search: bool, smallest_scale: float) -> tuple[Tensor, Tensor]:
     largest = rows.abs().amax(1)
     zero = (largest < _SMALLEST_RANGE) | (largest / top < smallest_scale)
     full = torch.where(zero, torch.ones_like(largest), largest / top)
@@ -64,15 +74,15 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scal
     if search:
         codes, scale = _refit(rows, codes, scale, top)
     codes[zero] = 0
-    return codes.to(torch.int8).reshape(weight.shape), torch.where(zero, torch.ones_like(scale), scale)
+    return codes, torch.where(zero, torch.ones_like(scale), scale)
 
 
 def _codes(rows: Tensor, scale: Tensor, top: int) -> Tensor:
-    return torch.clamp(torch.round(rows / scale[:, None]), -top, top)
+    return (rows / scale[:, None]).round_().clamp_(-top, top)
 
 
 def _error(rows: Tensor, scale: Tensor, top: int) -> Tensor:
-    return (_codes(rows, scale, top) * scale[:, None] - rows).square().sum(1)
+    return _codes(rows, scale, top).mul_(scale[:, None]).sub_(rows).square_().sum(1)
 
 
 def _best_fraction(rows: Tensor, full: Tensor, top: int) -> Tensor:

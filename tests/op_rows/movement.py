@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from op_rows.drawing import divisors, one_of
+from op_rows.drawing import divisors, fits, one_of, pair
 from op_rows.exact import fill, from_bits, operand
 from op_rows.exact_scalar import add, mul, quotient
 from op_rows.family import Case, Draw, Family, Kind, Shape
@@ -295,6 +295,22 @@ def _draw_unsqueeze(draw: Draw, x: Shape) -> str | None:
     return f"Call(torch.unsqueeze, {draw(st.integers(1, len(x)))})"
 
 
+def _draw_windows(draw: Draw, x: Shape) -> str | None:
+    kernel, stride, padding = pair(draw, 1, 3), pair(draw, 1, 2), pair(draw, 0, 1)
+    if not fits(x[2:], kernel, padding, (1, 1)):
+        return None
+    return f"nn.Unfold({kernel}, padding={padding}, stride={stride})"
+
+
+def _draw_resample(draw: Draw, x: Shape) -> str | None:
+    size = (x[2] + draw(st.integers(1, 3)), max(1, x[3] - draw(st.integers(0, 3))))
+    return f"nn.Upsample({size}, mode='bicubic', align_corners={one_of(draw, True, False)})"
+
+
+def _draw_diagonal(draw: Draw, x: Shape) -> str | None:
+    return f"Call(torch.diagonal, {draw(st.integers(1 - x[2], x[3] - 1))}, 2, 3)"
+
+
 def _cats(a: Shape, b: Shape) -> bool:
     return len(a) == len(b) and a[0] == b[0] and a[2:] == b[2:]
 
@@ -326,6 +342,9 @@ FAMILY = Family(
         Kind("unsqueeze", ("reshape",), (2, 3), _draw_unsqueeze),
         Kind("tokens", ("reshape", "transpose"), (4,), lambda draw, x: "Call(tokens)"),
         Kind("class_token", ("constant", "expand", "concat"), (3,), lambda draw, x: f"ClassToken({x[2]})"),
+        Kind("windows", ("slice", "concat", "pad", "reshape", "transpose"), (4,), _draw_windows),
+        Kind("resample", ("linear", "transpose"), (4,), _draw_resample),
+        Kind("diagonal", ("reshape", "slice"), (4,), _draw_diagonal),
         Kind("concat", ("concat",), (2, 3, 4), lambda draw, x: "Call(cat, 1)", _cats),
     ],
 )

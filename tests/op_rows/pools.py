@@ -191,6 +191,11 @@ def _draw_adaptive_pool(draw: Draw, x: Shape) -> str | None:
     return f"nn.AdaptiveAvgPool2d({pair(draw, 1, 4)})"
 
 
+def _draw_adaptive_max(draw: Draw, x: Shape) -> str | None:
+    size = (draw(st.integers(1, x[2])), draw(st.integers(1, x[3])))
+    return None if size == x[2:] else f"nn.AdaptiveMaxPool2d({size})"
+
+
 def _draw_mean(draw: Draw, x: Shape) -> str | None:
     return f"Call(torch.mean, (2, 3), keepdim={draw(st.booleans())})"
 
@@ -203,6 +208,7 @@ FAMILY = Family(
         Kind("max_pool", ("max_pool2d",), (4,), _draw_max_pool),
         Kind("avg_pool", ("avg_pool2d",), (4,), _draw_avg_pool),
         Kind("adaptive_pool", ("adaptive_avg_pool2d",), (4,), _draw_adaptive_pool),
+        Kind("adaptive_max", ("reduce", "max_pool2d", "slice", "concat"), (4,), _draw_adaptive_max),
         Kind("mean", ("mean",), (4,), _draw_mean),
     ],
 )

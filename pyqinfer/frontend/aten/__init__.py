@@ -5,21 +5,44 @@ from __future__ import annotations
 from pyqinfer.frontend.aten import (
     activations,
     arithmetic,
+    counting,
     integers,
     layers,
+    linear_maps,
     lookup,
     masks,
     matmul,
     movement,
     norms,
+    padding,
     picking,
     pooling,
     reduce,
     resample,
     volumes,
+    windows,
 )
 from pyqinfer.frontend.reader import Handler
 
-FAMILIES = (layers, arithmetic, activations, pooling, reduce, norms, matmul, masks, integers, lookup, movement, picking, resample, volumes)
+FAMILIES = (
+    layers,
+    arithmetic,
+    activations,
+    pooling,
+    reduce,
+    norms,
+    matmul,
+    masks,
+    integers,
+    counting,
+    lookup,
+    movement,
+    padding,
+    picking,
+    resample,
+    volumes,
+    linear_maps,
+    windows,
+)
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}

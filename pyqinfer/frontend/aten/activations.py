@@ -11,7 +11,8 @@ from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
 from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

@@ -14,7 +14,8 @@ from pyqinfer.frontend.aten.build import clamped, inner, of_rank, operand, scale
 from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.masks import hides_scores, masked_sum
 from pyqinfer.frontend.aten.per_channel import or_per_channel
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
 
 # A higher whole power is not worth its multiplications.

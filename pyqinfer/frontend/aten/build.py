@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor, int64
+from torch import Tensor, from_numpy, int64
 from torch import bool as bool_
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 INFINITY = float("inf")
@@ -90,7 +91,7 @@ def sliced(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int |
     if isinstance(dim, int):
         start, end = min(start, dim), min(end, dim)
         if start >= end:
-            raise NotSupportedHere(f"an empty slice [{start}:{end}] of a dimension of {dim}")
+            raise NotSupportedHere(f"no elements [{start}:{end}] of a dimension of {dim}")
     if step == 1 and start == 0 and end in (dim, TO_END):
         return x
     size = -(-(end - start) // step) if isinstance(dim, int) else None
@@ -115,6 +116,21 @@ def tensor_of(reader: GraphReader, node: Node, operand: Any, what: str = "operan
     value = int32_array(operand, what) if is_integer else reader.constant(operand, what)
     name = reader.namer.unique(f"{node.name}.constant")
     return inner(reader.emit("constant", node, [], value.shape, {}, {"value": value}, name=name, integer=is_integer))
+
+
+def constant_under(operand: Any) -> Tensor | None:
+    """A constant of floats, perhaps repeated along open dimensions, for which it has 1; None for what is computed from the input."""
+    if isinstance(operand, Tensor):
+        return operand
+    producer = operand.producer if isinstance(operand, ir.Value) else None
+    if producer is None or producer.op not in ("expand", "reshape", "constant"):
+        return None
+    if producer.op == "constant":
+        value = producer.constants["value"]
+        return from_numpy(value) if isinstance(value, np.ndarray) else None
+    source = constant_under(producer.inputs[0])
+    shape = [size for size in producer.output.shape if isinstance(size, int)]
+    return source if source is None or producer.op == "expand" or len(shape) < len(producer.output.shape) else source.reshape(shape)
 
 
 def int32_array(operand: Any, what: str) -> np.ndarray[Any, Any]:

@@ -15,15 +15,16 @@ from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import image_operand, pair
 from pyqinfer.frontend.aten.lookup import rows_of
 from pyqinfer.frontend.aten.one_row import in_one_dimension, in_one_or_two_dimensions
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
 
 def convolution(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """A convolution over images."""
     if a.get("transposed"):
-        return _conv_transpose(reader, node, a)
+        return conv_transpose(reader, node, a)
     x, weight = image_operand(reader, a), weight_constant(reader, a["weight"])
     shape = weight.codes.shape if isinstance(weight, ir.Weight) else weight.shape
     if len(shape) != 4:
@@ -51,7 +52,8 @@ def _conv_padding(padding: Any, kernel: Sequence[int], stride: tuple[int, int], 
     return (top, left, top, left)
 
 
-def _conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A transposed convolution over images."""
     x = reader.activation(a["input"], "input")
     if len(x.shape) != 4:
         raise NotSupportedHere(f"needs an input of rank 4 (N, C, H, W), got rank {len(x.shape)}")
@@ -73,13 +75,15 @@ def _conv_transpose(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 def _outputs_first(weight: Any, groups: int) -> Any:
     """Weights of a transposed convolution, turned from [I, O/groups, kh, kw] to [O, I/groups, kh, kw], which is the order of other layers.
 
-    Quantized ones stay so with one scale for all, or a scale for each index of axis 1.
+    Quantized ones stay so with one scale for all, with a scale for each index of axis 1, or depthwise with a scale for each channel.
     """
     if isinstance(weight, Tensor):
         return _turned(weight, groups)
     if not isinstance(weight, QuantizedConstant):
         return weight
     value = _turned(weight.value, groups)
+    if weight.axis == 0 and groups == len(weight.codes) and weight.codes.shape[1] == 1:
+        return replace(weight, codes=_turned(weight.codes, groups), value=value)
     if weight.axis not in (None, 1):
         return value  # a scale for each input channel, which no integer layer has
     scale, zero_point = weight.scale, weight.zero_point
@@ -139,8 +143,8 @@ HANDLERS: dict[str, Handler] = {
     "convolution": in_one_or_two_dimensions(convolution),
     "conv1d": in_one_dimension(convolution),
     "conv2d": convolution,
-    "conv_transpose1d": in_one_dimension(_conv_transpose),
-    "conv_transpose2d": _conv_transpose,
+    "conv_transpose1d": in_one_dimension(conv_transpose),
+    "conv_transpose2d": conv_transpose,
     "linear": _linear,
     "embedding": _embedding,
 }

@@ -13,8 +13,10 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import inner, of_rank, reshaped, sliced, tensor_of
-from pyqinfer.frontend.aten.integers import as_kind, covers, is_other
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.aten.counting import covers
+from pyqinfer.frontend.aten.integers import as_kind, is_other
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places
 
 

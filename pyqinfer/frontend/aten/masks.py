@@ -14,7 +14,8 @@ from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import inner, summed, tensor_of
 from pyqinfer.frontend.aten.integers import kind_of, or_integers
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.values import NotSupportedHere
 
 # The lowest float32 stands for minus infinity, which a file cannot hold: a score that it is added to vanishes in the softmax.

@@ -12,10 +12,11 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import inner, of_rank, scaled, summed, tensor_of
+from pyqinfer.frontend.aten.build import inner, of_rank, reshaped, scaled, summed, tensor_of
 from pyqinfer.frontend.aten.masks import additive_mask, hides_scores, mask_of_scores, rows_that_see
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 
@@ -120,7 +121,21 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("binary", node, [inner(y), seen], y.shape, {"function": "mul"}, name=name)
 
 
+def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """sum over i and j of x_i * weight[o, i, j] * y_j: a linear layer of x that gives a matrix, which multiplies y."""
+    x, y = reader.activation(a["input1"], "input"), reader.activation(a["input2"], "second input")
+    outputs, first, second = a["weight"].shape
+    matrix = a["weight"].permute(0, 2, 1).reshape(outputs * second, first)
+    weight: dict[str, ir.Constant] = {"weight": reader.constant(matrix, "weight")}
+    rows = inner(reader.emit("linear", node, [x], (*x.shape[:-1], outputs * second), {}, weight))
+    rows = inner(reshaped(reader, node, rows, (*x.shape[:-1], outputs, second), "unflatten"))
+    column = inner(reshaped(reader, node, y, (*y.shape, 1), "unsqueeze"))
+    z = reshaped(reader, node, inner(_product(reader, node, rows, column, False)), (*x.shape[:-1], outputs), "squeeze")
+    return z if a["bias"] is None else summed(reader, node, inner(z), reader.constant(a["bias"], "bias"))
+
+
 HANDLERS: dict[str, Handler] = {
+    "bilinear": _bilinear,
     "matmul": lambda r, n, a: _matmul(r, n, a["self"], a["other"]),
     "mm": lambda r, n, a: _matmul(r, n, a["self"], a["mat2"]),
     "bmm": lambda r, n, a: _matmul(r, n, a["self"], a["mat2"]),

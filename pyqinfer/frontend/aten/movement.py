@@ -18,16 +18,15 @@ from pyqinfer.frontend.aten.build import (
     inner,
     known_size,
     of_rank,
-    operand,
-    padded,
     permuted,
     reshaped,
     sliced,
     tensor_of,
 )
-from pyqinfer.frontend.aten.integers import piece_of_counted, view_of_places
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
+from pyqinfer.frontend.aten.counting import piece_of_counted, view_of_places
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
+from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, SymbolicSize
 
 
 def axis_of(a: Arguments, rank: int, key: str = "dim") -> int:
@@ -69,13 +68,22 @@ def _flatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reshaped(reader, node, x, target, "flatten")
 
 
+def _unflatten(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    x = any_operand(reader, a)
+    axis = axis_of(a, len(x.shape))
+    traced = reader.shape_of(node) or ()
+    sizes = traced[axis : axis + len(a["sizes"])]
+    return reshaped(reader, node, x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]), "reshape")
+
+
 def _squeeze(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = reader.tensor(a["self"], "input")
     traced = reader.shape_of(node)
-    if traced is not None and len(traced) == len(x.shape):
-        named = [a["dim"]] if isinstance(a.get("dim"), int) else a.get("dim", range(len(x.shape)))
+    named = [a["dim"]] if isinstance(a.get("dim"), int) else a.get("dim", range(len(x.shape)))
+    dims = dict.fromkeys(x.shape[axis] for axis in named)
+    if traced is not None and len(traced) == len(x.shape) and 1 not in dims:
         # torch kept all of them, which is right where none is 1.
-        reader.conditions += [("!=", d, 1) for d in dict.fromkeys(x.shape[axis] for axis in named) if isinstance(d, str)]
+        reader.conditions += [("!=", d, 1) for d in dims if isinstance(d, str)]
         return x
     if "dim" not in a:
         if None in x.shape:
@@ -116,7 +124,10 @@ def _t(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _cat(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    return concatenated(reader, node, [tensor_of(reader, node, x) for x in a["tensors"]], a["dim"])
+    for x in a["tensors"]:
+        if isinstance(x, Absent) and not x.empty:
+            raise NotSupportedHere(f"reads {x.what}")
+    return concatenated(reader, node, [tensor_of(reader, node, x) for x in a["tensors"] if not isinstance(x, Absent)], a["dim"])
 
 
 def _stack(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -160,6 +171,9 @@ def _slice(reader: GraphReader, node: Node, a: Arguments) -> Any:
     x = tensor_of(reader, node, a["self"], "input")
     axis = axis_of(a, len(x.shape))
     start, end = (place_of(reader, node, a[key], x.shape[axis], axis, default) for key, default in (("start", 0), ("end", TO_END)))
+    dim = x.shape[axis]
+    if isinstance(dim, int) and isinstance(start, int) and isinstance(end, int) and min(start, dim) >= min(end, dim):
+        return Absent(f"the slice [{start}:{end}] of a dimension of {dim}, which has no elements", empty=True)
     return sliced(reader, node, x, axis, start, end, int(a["step"]))
 
 
@@ -319,81 +333,6 @@ def _tile(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return _repeat(reader, node, {"self": a["self"], "repeats": [1] * missing + list(a["dims"])})
 
 
-def _roll(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    x = operand(reader, a)
-    if len(a["dims"]) != len(a["shifts"]):
-        raise NotSupportedHere("roll without dimensions")
-    for dim, shift in zip(a["dims"], a["shifts"], strict=True):
-        axis = dim % len(x.shape)
-        cut = -shift % known_size(x, axis) if isinstance(x.shape[axis], int) else _open_cut(reader, node, axis, shift)
-        if cut:
-            pieces = [inner(sliced(reader, node, x, axis, cut, TO_END)), inner(sliced(reader, node, x, axis, 0, cut))]
-            x = inner(concatenated(reader, node, pieces, axis))
-    return x
-
-
-def _open_cut(reader: GraphReader, node: Node, axis: int, shift: int) -> int | str:
-    """Where a roll cuts an open dimension, which has to be at least as long as it is rolled."""
-    traced = node.meta.get("val")
-    if shift <= 0 or not isinstance(traced, Tensor):
-        return -shift
-    return reader.named(traced.shape[axis], -shift)
-
-
-def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """A concatenation of slices of one element, last first; for short dimensions only."""
-    x = operand(reader, a)
-    for axis in {d % len(x.shape) for d in a["dims"]}:
-        if known_size(x, axis) > 64:
-            raise NotSupportedHere(f"flips a dimension of {x.shape[axis]}, more than 64")
-        pieces = [inner(sliced(reader, node, x, axis, i, i + 1)) for i in reversed(range(known_size(x, axis)))]
-        x = inner(concatenated(reader, node, pieces, axis))
-    return x
-
-
-def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
-    x = operand(reader, a)
-    amounts: Any = a.get("pad", a.get("padding"))
-    if any(isinstance(n, SymbolicSize) for n in amounts):
-        raise NotSupportedHere("padding that depends on the input's size")
-    before, after = [0] * len(x.shape), [0] * len(x.shape)
-    for i in range(len(amounts) // 2):
-        before[-1 - i], after[-1 - i] = int(amounts[2 * i]), int(amounts[2 * i + 1])
-    for axis in range(len(x.shape)):  # a negative amount of padding cuts elements off
-        if min(before[axis], after[axis]) < 0:
-            end = known_size(x, axis) + min(after[axis], 0) if after[axis] < 0 else TO_END
-            x = inner(sliced(reader, node, x, axis, max(-before[axis], 0), end))
-            before[axis], after[axis] = max(before[axis], 0), max(after[axis], 0)
-    if not any(before) and not any(after):
-        return x
-    value = float(np.float32(a.get("value") or 0.0)) if mode == "constant" else 0.0
-    return padded(reader, node, x, before, after, mode, value)
-
-
-def _pad_around(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Padding with what lies at the other end of the dimension."""
-    x, amounts = operand(reader, a), a["pad"]
-    for i in range(len(amounts) // 2):
-        axis, before, after = len(x.shape) - 1 - i, amounts[2 * i], amounts[2 * i + 1]
-        if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0:
-            raise NotSupportedHere(f"circular padding by {before} and {after}")
-        size = known_size(x, axis)
-        front = [inner(sliced(reader, node, x, axis, size - before, TO_END))] if before else []
-        back = [inner(sliced(reader, node, x, axis, 0, after))] if after else []
-        if front or back:
-            x = inner(concatenated(reader, node, [*front, x, *back], axis))
-    x.origin = node.name
-    return x
-
-
-def _pad_by_name(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    if a["mode"] == "circular":
-        return _pad_around(reader, node, a)
-    if a["mode"] not in ("constant", "reflect", "replicate"):
-        raise NotSupportedHere(f"padding of mode {a['mode']!r}")
-    return _pad(reader, node, a, a["mode"])
-
-
 HANDLERS: dict[str, Handler] = {
     "clone": _identity,
     "contiguous": _identity,
@@ -407,10 +346,12 @@ HANDLERS: dict[str, Handler] = {
     "_unsafe_view": _view,
     "reshape": _view,
     "flatten": _flatten,
+    "unflatten": _unflatten,
     "squeeze": _squeeze,
     "unsqueeze": _unsqueeze,
     "permute": _permute,
     "transpose": lambda r, n, a: _swap(r, n, a, int(a["dim0"]), int(a["dim1"])),
+    **dict.fromkeys(("swapaxes", "swapdims"), lambda r, n, a: _swap(r, n, a, *(v for k, v in a.items() if k != "self"))),
     "t": _t,
     "numpy_T": lambda r, n, a: permuted(r, n, any_operand(r, a), range(len(any_operand(r, a).shape))[::-1]),
     "cat": _cat,
@@ -429,12 +370,4 @@ HANDLERS: dict[str, Handler] = {
     "expand": _expand,
     "expand_as": _expand_as,
     "tile": _tile,
-    "roll": _roll,
-    "flip": _flip,
-    "constant_pad_nd": lambda r, n, a: _pad(r, n, a, "constant"),
-    "pad": _pad_by_name,
-    "reflection_pad1d": lambda r, n, a: _pad(r, n, a, "reflect"),
-    "reflection_pad2d": lambda r, n, a: _pad(r, n, a, "reflect"),
-    "replication_pad1d": lambda r, n, a: _pad(r, n, a, "replicate"),
-    "replication_pad2d": lambda r, n, a: _pad(r, n, a, "replicate"),
 }

@@ -12,7 +12,8 @@ from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import inner, operand, reshaped
 from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 
@@ -20,6 +21,10 @@ def _batch_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if a.get("training"):
         raise NotSupportedHere("batch norm in training mode; call model.eval() before exporting")
     x = reader.activation(a["input"], "input")
+    if len(x.shape) == 5:  # the channels of a volume are those of an image whose rows are all its rows
+        rows = None if None in (x.shape[2], x.shape[3]) else shapes.count(x.shape[2:4])
+        image = inner(reshaped(reader, node, x, (*x.shape[:2], rows, x.shape[4]), "reshape"))
+        return reshaped(reader, node, inner(_batch_norm(reader, node, {**a, "input": image})), x.shape, "reshape")
     if len(x.shape) not in (2, 4):
         raise NotSupportedHere(f"batch norm over rank {len(x.shape)}")
     mean, variance = (reader.constant(a[key], key).astype(np.float64) for key in ("running_mean", "running_var"))

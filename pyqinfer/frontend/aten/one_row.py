@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 # What arguments of an op over one dimension become for the height, of which there is one position.

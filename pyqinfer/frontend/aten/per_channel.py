@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 
 
 def or_per_channel(op: str, otherwise: Handler) -> Handler:

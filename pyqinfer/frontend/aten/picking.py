@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, reshaped, sliced, tensor_of
-from pyqinfer.frontend.aten.integers import as_kind, covers
+from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, permuted, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.counting import covers
+from pyqinfer.frontend.aten.integers import as_kind
 from pyqinfer.frontend.aten.lookup import at_places, taken
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
 # An index is cut into runs of places with one step between them; more of these would be a table lookup, not a rearrangement.
@@ -36,12 +39,34 @@ def _index(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if (found := at_places(reader, node, x, indices)) is not None:
         return found
     given = [axis for axis, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or not isinstance(indices[given[0]], Tensor) or indices[given[0]].ndim != 1:
-        raise NotSupportedHere("an index other than constant places along one dimension")
-    axis, places = given[0], indices[given[0]]
-    size = known_size(x, axis)
-    places = places.nonzero().flatten() if places.dtype == torch.bool else places % size
-    return _picked(reader, node, x, axis, [int(place) for place in places])
+    tensors = [indices[axis] for axis in given]
+    if not all(isinstance(index, Tensor) for index in tensors):
+        raise NotSupportedHere("an index that is computed from the input")
+    if given != list(range(given[0], given[0] + len(given))):
+        raise NotSupportedHere("an index of dimensions that are not neighbours")
+    if tensors[0].dtype == torch.bool:
+        if len(given) > 1 or tensors[0].ndim != 1:
+            raise NotSupportedHere("a mask of several dimensions for an index")
+        tensors = [tensors[0].nonzero().flatten()]
+    return _at(reader, node, x, given, tensors)
+
+
+def _at(reader: GraphReader, node: Node, x: ir.Value, axes: Sequence[int], indices: Sequence[Tensor]) -> ir.Value:
+    """Elements at constant places of neighbouring dimensions, which become one dimension for it."""
+    sizes = [known_size(x, axis) for axis in axes]
+    first, last = axes[0], axes[-1] + 1
+    flat = x
+    if len(axes) > 1:
+        flat = inner(reshaped(reader, node, x, (*x.shape[:first], math.prod(sizes), *x.shape[last:]), "flatten"))
+    places = torch.zeros((), dtype=torch.int64)
+    for size, index in zip(sizes, indices, strict=True):
+        places = places * size + index % size
+    y = picked(reader, node, flat, first, places.flatten().tolist())
+    if places.ndim == 1:
+        return y
+    y = reshaped(reader, node, y if y is flat else inner(y), (*x.shape[:first], *places.shape, *x.shape[last:]), "index")
+    y.origin = node.name
+    return y
 
 
 def _of_constant(x: Tensor, indices: Sequence[Any]) -> Tensor:
@@ -76,10 +101,11 @@ def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
         index = as_kind(reader, node, a["index"], "integer")
         places = inner(reshaped(reader, node, index, (*(1,) * axis, index.shape[0], *(1,) * (len(x.shape) - axis - 1)), "places"))
         return taken(reader, node, x, places, axis)
-    return _picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
+    return picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
 
 
-def _picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequence[int]) -> ir.Value:
+def picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequence[int]) -> ir.Value:
+    """The elements at these places along an axis, in this order."""
     runs: list[list[int]] = []
     for place in places:
         run = runs[-1] if runs else []
@@ -95,6 +121,14 @@ def _picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Seq
     return pieces[0] if len(pieces) == 1 else concatenated(reader, node, [inner(p) if p is not x else p for p in pieces], axis)
 
 
+def _copy(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """What is written over a tensor: ``src`` under the shape of ``self``."""
+    x, source = any_operand(reader, a), tensor_of(reader, node, a["src"])
+    missing = len(x.shape) - len(source.shape)
+    sizes = [d if i < missing or source.shape[i - missing] == 1 else None for i, d in enumerate(x.shape)]
+    return expanded(reader, node, source, sizes)
+
+
 def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """``x`` with a slice of one dimension replaced: what stands in front of it, the new part, what stands behind it."""
     x = operand(reader, a)
@@ -107,7 +141,8 @@ def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if start == 0 and (end == TO_END or (isinstance(dim, int) and end >= dim)):
         return expanded(reader, node, part, x.shape)
     end = min(end, known_size(x, axis))
-    part = expanded(reader, node, part, [d if i != axis else end - start for i, d in enumerate(x.shape)])
+    whole = (*x.shape[:axis], end - start, *x.shape[axis + 1 :])
+    part = expanded(reader, node, part, [None if size != 1 else d for d, size in zip(whole, part.shape, strict=True)])
     return _around(reader, node, x, axis, start, end, part)
 
 
@@ -147,7 +182,25 @@ def _around(reader: GraphReader, node: Node, x: ir.Value, axis: int, start: int,
     return concatenated(reader, node, pieces, axis)
 
 
+def _diagonal(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """A diagonal of two dimensions as the last one: every n-th element of both under one another."""
+    x = any_operand(reader, a)
+    rank = len(x.shape)
+    rows, columns = int(a["dim1"]) % rank, int(a["dim2"]) % rank
+    others = [i for i in range(rank) if i not in (rows, columns)]
+    height, width, offset = known_size(x, rows), known_size(x, columns), int(a["offset"])
+    count = min(height + min(offset, 0), width - max(offset, 0))
+    if count < 1:
+        raise NotSupportedHere(f"diagonal {offset} of {height}x{width}")
+    last = permuted(reader, node, x, [*others, rows, columns])
+    shape = last.shape[:-2]
+    flat = inner(reshaped(reader, node, last if last is x else inner(last), (*shape, height * width), "flatten"))
+    start = offset if offset > 0 else -offset * width
+    return sliced(reader, node, flat, len(shape), start, start + (count - 1) * (width + 1) + 1, width + 1)
+
+
 HANDLERS: dict[str, Handler] = {
+    "diagonal": _diagonal,
     "full": lambda r, n, a: _filled(r, n, a["size"], a["fill_value"]),
     "zeros": lambda r, n, a: _filled(r, n, a["size"], 0.0),
     "ones": lambda r, n, a: _filled(r, n, a["size"], 1.0),
@@ -156,6 +209,7 @@ HANDLERS: dict[str, Handler] = {
     "ones_like": lambda r, n, a: _full_like(r, n, a, 1.0),
     "index": _index,
     "index_select": _index_select,
+    "copy": _copy,
     "slice_scatter": _slice_scatter,
     "select_scatter": _select_scatter,
 }

@@ -8,13 +8,18 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import image_operand, pair
+from pyqinfer.frontend.aten.build import image_operand, inner, known_size, pair, sliced
+from pyqinfer.frontend.aten.movement import concatenated
 from pyqinfer.frontend.aten.one_row import in_one_dimension
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
+from pyqinfer.frontend.values import Absent, NotSupportedHere, SymbolicSize
+
+PLACES = Absent("the places of largest elements, which the engine does not compute")
 
 
-def _max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Largest elements of windows."""
     x = image_operand(reader, a)
     kernel, padding, dilation = pair(a["kernel_size"]), pair(a["padding"]), pair(a["dilation"])
     stride, ceil_mode = pair(a["stride"] or kernel), bool(a["ceil_mode"])
@@ -30,24 +35,41 @@ def _max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    return (_max_pool(reader, node, a), None)
+    return (max_pool(reader, node, a), PLACES)
 
 
-def _adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    """Largest elements of windows that divide the image evenly; a second result, their places, is not computed."""
+def adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[ir.Value, Absent]:
+    """Largest elements of windows that divide the image, along one axis after the other; a second result, their places, is not computed."""
     x, output = image_operand(reader, a), pair(a["output_size"])
     if output == (1, 1):
-        attrs: dict[str, ir.Attr] = {"function": "amax", "axes": (2, 3), "keepdim": 1}
-        return (reader.emit("reduce", node, [x], (*x.shape[:2], 1, 1), attrs), None)
-    sizes = x.shape[2:]
-    if not all(isinstance(size, int) and size % n == 0 for size, n in zip(sizes, output, strict=True)):
-        raise NotSupportedHere(f"an adaptive max pool of {tuple(sizes)} to {output}, whose windows differ in size")
-    kernel = [size // n for size, n in zip(sizes, output, strict=True) if isinstance(size, int)]
-    windows: Arguments = {"self": x, "kernel_size": kernel, "stride": kernel, "padding": [0, 0], "dilation": [1, 1], "ceil_mode": False}
-    return (_max_pool(reader, node, windows), None)
+        return (_largest(reader, node, x, (2, 3)), PLACES)
+    if x.shape[2] != output[0]:
+        y = _largest_along(reader, node, x, 2, output[0])
+        x = y if x.shape[3] == output[1] else inner(y)
+    return (x if x.shape[3] == output[1] else _largest_along(reader, node, x, 3, output[1]), PLACES)
 
 
-def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def _largest_along(reader: GraphReader, node: Node, x: ir.Value, axis: int, n: int) -> ir.Value:
+    """``n`` windows along an axis, each from floor(i * size / n) to ceil((i + 1) * size / n)."""
+    if n == 1:
+        return _largest(reader, node, x, (axis,))
+    size = known_size(x, axis)
+    if size % n == 0:
+        kernel = [size // n if a == axis else 1 for a in (2, 3)]
+        windows: Arguments = {"self": x, "kernel_size": kernel, "stride": kernel, "padding": [0, 0], "dilation": [1, 1], "ceil_mode": False}
+        return max_pool(reader, node, windows)
+    ends = [(i * size // n, -(-(i + 1) * size // n)) for i in range(n)]
+    rows = [inner(_largest(reader, node, inner(sliced(reader, node, x, axis, start, end)), (axis,))) for start, end in ends]
+    return concatenated(reader, node, rows, axis)
+
+
+def _largest(reader: GraphReader, node: Node, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
+    shape = tuple(1 if axis in axes else d for axis, d in enumerate(x.shape))
+    return reader.emit("reduce", node, [x], shape, {"function": "amax", "axes": axes, "keepdim": 1}, name=reader.namer.name(node, "amax"))
+
+
+def avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Means of windows."""
     x = image_operand(reader, a)
     if a.get("divisor_override") is not None:
         raise NotSupportedHere("average pool with divisor_override")
@@ -64,7 +86,8 @@ def _avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("avg_pool2d", node, [x], (x.shape[0], x.shape[1], *size), attrs)
 
 
-def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """Means of windows that divide the image."""
     x = image_operand(reader, a)
     output = a["output_size"]
     if any(isinstance(d, SymbolicSize) for d in output):
@@ -74,13 +97,13 @@ def _adaptive_avg_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Valu
 
 
 HANDLERS: dict[str, Handler] = {
-    "max_pool1d": in_one_dimension(_max_pool),
-    "max_pool2d": _max_pool,
-    "adaptive_max_pool2d": _adaptive_max_pool,
+    "max_pool1d": in_one_dimension(max_pool),
+    "max_pool2d": max_pool,
+    "adaptive_max_pool2d": adaptive_max_pool,
     "max_pool2d_with_indices": _max_pool_tuple,
-    "avg_pool1d": in_one_dimension(_avg_pool),
-    "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool1d": in_one_dimension(_adaptive_avg_pool),
-    "adaptive_avg_pool2d": _adaptive_avg_pool,
-    "_adaptive_avg_pool2d": _adaptive_avg_pool,
+    "avg_pool1d": in_one_dimension(avg_pool),
+    "avg_pool2d": avg_pool,
+    "adaptive_avg_pool1d": in_one_dimension(adaptive_avg_pool),
+    "adaptive_avg_pool2d": adaptive_avg_pool,
+    "_adaptive_avg_pool2d": adaptive_avg_pool,
 }

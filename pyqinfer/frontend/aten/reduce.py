@@ -9,11 +9,13 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
-from pyqinfer.frontend.aten.build import INFINITY, inner, operand, scaled, unary
+from pyqinfer.frontend.aten.build import INFINITY, inner, known_size, operand, reshaped, scaled, sliced, unary
 from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.lookup import place_of_extreme
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere
+from pyqinfer.frontend.aten.pooling import PLACES
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
+from pyqinfer.frontend.values import Absent, NotSupportedHere
 
 
 def _float_operand(reader: GraphReader, a: Arguments) -> ir.Value:
@@ -97,25 +99,56 @@ def _amin(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return scaled(reader, node, inner(_reduce(reader, node, {**a, "self": turned}, "amax")), -1.0)
 
 
-def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
     """The largest element, of all or along one dimension; then torch gives its place too."""
     return _with_place(reader, node, a, _reduce(reader, node, a, "amax"), "max")
 
 
-def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
     return _with_place(reader, node, a, _amin(reader, node, a), "min")
 
 
-def _with_place(reader: GraphReader, node: Node, a: Arguments, y: ir.Value, function: str) -> ir.Value | tuple[ir.Value, ir.Value | None]:
+def _with_place(reader: GraphReader, node: Node, a: Arguments, y: ir.Value, function: str) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
     """``y`` alone, or with the place that it has along the dimension where anything reads that."""
     if "dim" not in a:
         return y
     if not any(user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users):
-        return y, None
+        return y, PLACES
     return y, place_of_extreme(reader, node, operand(reader, a), a["dim"], bool(a.get("keepdim", False)), function)
 
 
+def _log_of_sum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """log(sum(exp(x))), as largest + log(sum(exp(x - largest)))."""
+    x, over = operand(reader, a), {"dim": a["dim"], "keepdim": True}
+    largest = inner(_reduce(reader, node, {"self": x, **over}, "amax"))
+    shifted = inner(unary(reader, node, inner(combined(reader, node, x, largest, "sub")), "exp"))
+    total = inner(unary(reader, node, inner(_reduce(reader, node, {"self": shifted, **over}, "sum")), "log"))
+    y = combined(reader, node, total, largest, "add")
+    if a["keepdim"]:
+        return y
+    rank = len(x.shape)
+    axes = {d % rank for d in ([a["dim"]] if isinstance(a["dim"], int) else a["dim"])}
+    return reshaped(reader, node, inner(y), [d for i, d in enumerate(y.shape) if i not in axes], "squeeze")
+
+
+def _product(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The product along one short dimension."""
+    x = _float_operand(reader, a)
+    if "dim" not in a:
+        raise NotSupportedHere("the product of all elements")
+    axis = int(a["dim"]) % len(x.shape)
+    size = known_size(x, axis)
+    if size > 64:
+        raise NotSupportedHere(f"a product over {size} elements, more than 64")
+    y = sliced(reader, node, x, axis, 0, 1)
+    for i in range(1, size):
+        y = combined(reader, node, inner(y), inner(sliced(reader, node, x, axis, i, i + 1)), "mul")
+    return y if a["keepdim"] else reshaped(reader, node, inner(y) if y is not x else y, (*x.shape[:axis], *x.shape[axis + 1 :]), "squeeze")
+
+
 _FLOATS: dict[str, Handler] = {
+    "logsumexp": _log_of_sum,
+    "prod": _product,
     "mean": lambda r, n, a: _reduce(r, n, a, "mean"),
     "sum": lambda r, n, a: _reduce(r, n, a, "sum"),
     "amax": lambda r, n, a: _reduce(r, n, a, "amax"),

@@ -11,8 +11,10 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.build import inner, known_size, operand, permuted, reshaped
+from pyqinfer.frontend.aten.linear_maps import separable
 from pyqinfer.frontend.aten.one_row import in_one_dimension
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
 
@@ -83,19 +85,27 @@ def _upsample(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Va
     return reader.emit("upsample", node, [x], tuple(shape), attrs)
 
 
-def _nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def nearest(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+    """The element that lies in front of each new one."""
     return _upsample(reader, node, a, "nearest")
 
 
 def _nearest_exact(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """The element under the centre of each new one; for whole factors that is the one that ``nearest`` takes."""
-    y = _upsample(reader, node, a, "nearest")
     x = operand(reader, a)
-    whole = [isinstance(new, int) and isinstance(old, int) and new % old == 0 for new, old in zip(y.shape[2:], x.shape[2:], strict=True)]
-    factors: Any = y.producer.attrs["factor"] if y.producer is not None else (0, 0)
-    if not all(is_whole or factor for is_whole, factor in zip(whole, factors, strict=True)):
-        raise NotSupportedHere("nearest-exact by a factor that is not whole")
+    sizes, scales = x.shape[2:], a.get("scale_factors") or [a.get("scales_h"), a.get("scales_w")]
+    outputs = a.get("output_size") or [None, None]
+    if all(_is_whole(*factor) for factor in zip(sizes, outputs, scales, strict=True)):
+        return nearest(reader, node, a)
+    y: ir.Value = separable(2)(reader, node, a)
     return y
+
+
+def _is_whole(size: ir.Dim, output: Any, scale: float | None) -> bool:
+    """Whether a dimension grows by a whole factor."""
+    if isinstance(size, int) and isinstance(output, int):
+        return output % size == 0
+    return scale is not None and scale % 1 == 0
 
 
 def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -107,8 +117,8 @@ HANDLERS: dict[str, Handler] = {
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
-    "upsample_nearest1d": in_one_dimension(_nearest),
-    "upsample_nearest2d": _nearest,
+    "upsample_nearest1d": in_one_dimension(nearest),
+    "upsample_nearest2d": nearest,
     "_upsample_nearest_exact1d": in_one_dimension(_nearest_exact),
     "_upsample_nearest_exact2d": _nearest_exact,
     "upsample_linear1d": in_one_dimension(_bilinear),

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import runtime_quantized
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.values import NotSupportedHere, RuntimeQuantized
 

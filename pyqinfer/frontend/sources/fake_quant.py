@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import FakeQuant, activation_quant
-from pyqinfer.frontend.reader import Arguments, GraphReader, Handler
+from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.sources.stand_ins import QuantizeDequantize, quantize_dequantize
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from pyqinfer.frontend.codes import FakeQuant
+from pyqinfer.frontend.dynamic_recurrent import DynamicRecurrent
 from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize, quantize_dequantize
@@ -131,6 +132,8 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
     if not _is_quantized(module):
         return None
     if ".dynamic." in path:
+        if kind in ("LSTM", "GRU"):
+            return DynamicRecurrent(quantized, lambda weight, bias: _dynamic_coded(_codes(weight), bias, None))
         if kind not in ("Linear", "LinearReLU"):
             raise NotSupportedHere(f"a dynamically quantized {kind}")
         return _dynamic_linear(quantized, nn.ReLU() if kind == "LinearReLU" else None)
@@ -193,8 +196,11 @@ class _Functional(nn.Module):
 
 
 def _weight(module: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """A module's weights: codes, and a scale and a zero point for each output channel."""
-    weight = module.weight()
+    return _codes(module.weight())
+
+
+def _codes(weight: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of a layer: codes, and a scale and a zero point for each output channel."""
     if weight.qscheme() == torch.per_tensor_affine:
         scale, zero = torch.tensor([weight.q_scale()]), torch.tensor([weight.q_zero_point()])
     elif weight.q_per_channel_axis() == 0:
@@ -213,9 +219,13 @@ def _dynamic_linear(module: Any, after: nn.Module | None) -> nn.Module:
     """torch finds one range for the whole input; its x86 kernels, which could overflow with 8 bits, take 7 of them."""
     if module._packed_params.dtype != torch.qint8:
         raise NotSupportedHere(f"a dynamic Linear of {module._packed_params.dtype}")
+    return _dynamic_coded(_weight(module), module.bias(), after)
+
+
+def _dynamic_coded(weight: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, after: nn.Module | None) -> nn.Module:
     top = 255 if torch.backends.quantized.engine == "qnnpack" else 127
     before = DynamicQuantizeDequantize(DynamicQuantizer("asymmetric", "tensor", 0, top, _SMALLEST_DYNAMIC_SCALE))
-    return CodedLinear(*_weight(module), -128, 127, module.bias(), before, after)
+    return CodedLinear(*weight, -128, 127, bias, before, after)
 
 
 def _batch_norm(module: Any) -> nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyqinfer.frontend.reader import Arguments
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.values import QuantizedConstant
 

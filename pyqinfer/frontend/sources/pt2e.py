@@ -12,8 +12,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from pyqinfer import ir
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import activation_quant, advance, scalar
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.sources.fake_quant import is_fake_quant
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized

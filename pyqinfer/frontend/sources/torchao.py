@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import FakeQuant, advance, runtime_quantized
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize

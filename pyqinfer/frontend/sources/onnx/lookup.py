@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
+from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import activation_quant
-from pyqinfer.frontend.reader import Arguments, GraphReader
+from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.values import NotSupportedHere
 
 

@@ -1,0 +1,54 @@
+"""Torch functions that are traced as others, because torch's own graph of them could not be read, or only slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, float32
+from torch.overrides import TorchFunctionMode
+
+from pyqinfer.frontend import recurrent
+
+
+class TracedAs(TorchFunctionMode):
+    """A context in which these functions are exchanged where that is possible."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        other = _FUNCTIONS.get(func)
+        result = NotImplemented if other is None else other(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if result is NotImplemented else result
+
+
+def _bags(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """``F.embedding_bag`` of bags of one length, which are rows of the indices: torch flattens them and counts where each begins."""
+    if input.ndim != 2 or max_norm is not None or (mode == "max" and padding_idx is not None):
+        return NotImplemented
+    rows = F.embedding(input, weight)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    if mode == "max":
+        return rows.amax(1)
+    if padding_idx is None:
+        return rows.sum(1) if mode == "sum" else rows.mean(1)
+    counted = (input != padding_idx % len(weight)).to(float32).unsqueeze(-1)
+    total = (rows * counted).sum(1)
+    return total if mode == "sum" else total / counted.sum(1).clamp(min=1)
+
+
+_FUNCTIONS = {F.embedding_bag: _bags, **recurrent.FUNCTIONS}
