@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, int32, nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer import _core
+from pyqinfer.arguments import as_examples, explained, torch_module
 from pyqinfer.errors import ModelFormatError, UnsupportedError
 from pyqinfer.frontend import import_graph, traced_graph
 from pyqinfer.frontend.files import load_model_file, with_examples
@@ -70,8 +72,13 @@ def convert(
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
     if isinstance(model, (str, os.PathLike)):
         model = load_model_file(model, external_data)
-    example_inputs = with_examples(model, example_inputs)
-    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+    model = model if isinstance(model, ExportedProgram) else torch_module(model)
+    given = with_examples(model, example_inputs)
+    given = None if given is None else as_examples(given)
+    if image_inputs is not None and not isinstance(image_inputs, Mapping):
+        raise TypeError(f'image_inputs: expected a mapping such as {{"x": pq.ImageInput()}}, got {type(image_inputs).__name__}')
+    with explained(model, given):
+        traced, examples = traced_graph(model, given, dynamic_batch, dynamic_size)
 
     def attempt(openness: Openness) -> tuple[EngineGraph, Model]:
         engine = _engine_graph(traced, examples, openness, image_inputs)

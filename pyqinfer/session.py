@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer import _core
-from pyqinfer.model import Model
+from pyqinfer.model import Model, load
 from pyqinfer.report import Column, Report
 
 
@@ -49,11 +49,44 @@ class RunOptions:
             raise TypeError(f"cancel: expected pyqinfer.CancelFlag or None, got {type(self.cancel).__name__}")
 
 
+class Outputs(tuple[Any, ...]):
+    """Several outputs in the model's order, also by their names: ``y[0]``, ``y["boxes"]``, ``y.boxes``."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, names: tuple[str, ...], values: Iterable[Any]) -> Outputs:
+        made = super().__new__(cls, tuple(values))
+        made.names = names
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        return self.names, tuple(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        if key not in self.names:
+            raise KeyError(f"no output named {key!r}; the model's outputs are {', '.join(self.names)}")
+        return self[self.names.index(key)]
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks for names of its own, such as __copy__, before the names are there.
+        if name.startswith("__") or name not in self.names:
+            raise AttributeError(name)
+        return self[name]
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a numpy array or a torch tensor. torch is looked up, never imported."""
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
 class Session:
     """A model made ready for this machine: weights packed for an instruction set, memory planned per input shape.
 
     Args:
-        model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`.
+        model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`, or the path of a ``.pqi`` file.
         threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
             The session's own threads wait awake between layers and sleep 0.2 ms after the last; more than the CPUs of the process
             sleep at once.
@@ -79,15 +112,17 @@ class Session:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | str | os.PathLike[str],
         threads: int | None = None,
         isa: str = "auto",
         algorithm: str = "auto",
         fip: str = "auto",
         run_options: RunOptions | None = None,
     ) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            model = load(model)
         if not isinstance(model, Model):
-            raise TypeError(f"model: expected pyqinfer.Model, got {type(model).__name__}; load a file with pyqinfer.load(path)")
+            raise TypeError(f"model: expected a Model or the path of a .pqi file, got {type(model).__name__}; pq.convert makes a Model")
         if threads is None:
             threads = default_threads()
         if isinstance(threads, bool) or not isinstance(threads, int):
@@ -118,25 +153,42 @@ class Session:
     def threads(self) -> int:
         return self._native.threads
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Run on inputs in the model's order. Returns one array, or a tuple where the model has several outputs."""
-        result = self.run(self.name_inputs(inputs))
-        outputs = tuple(result[name] for name in self.model.outputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run on inputs in the model's order or by name: ``s(x)``, ``s([x])``, ``s(x=x)``, ``s({"x": x})``.
+
+        Returns one array, or :class:`Outputs` where the model has several outputs.
+        """
+        if named and inputs:
+            raise TypeError("inputs are given by position or by name, not both")
+        result = self.run(named or (inputs[0] if len(inputs) == 1 else inputs))
+        outputs = Outputs(tuple(self.model.outputs), (result[name] for name in self.model.outputs))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def name_inputs(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Give positional inputs under the model's input names. Raises ValueError if there are more or fewer than the model has."""
+    def name_inputs(self, inputs: Any) -> dict[str, Any]:
+        """Give inputs under the model's input names.
+
+        Args:
+            inputs: a mapping by name, a tuple or list of arrays in the model's order, or an array.
+
+        Raises:
+            ValueError: more or fewer than the model has.
+        """
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        # A list that holds no array is one input of the wrong kind, which is said where inputs are checked.
+        if not isinstance(inputs, (tuple, list)) or (inputs and not any(is_array(x) for x in inputs)):
+            inputs = (inputs,)
         names = self.model.inputs
         if len(inputs) != len(names):
             raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
         return dict(zip(names, inputs, strict=True))
 
-    def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = (), options: RunOptions | None = None) -> dict[str, Any]:
-        """Run on named inputs, and return named outputs.
+    def run(self, inputs: Any, capture: Sequence[str] = (), options: RunOptions | None = None) -> dict[str, Any]:
+        """Run on inputs, and return named outputs.
 
         Args:
-            inputs: name -> array of the dtype and shape the model asks for: float32 or uint8 (nothing is converted silently), or
-                int64 or int32 where it takes indices.
+            inputs: name -> array, or arrays in the model's order (see :meth:`name_inputs`), of the dtype and shape the model asks for:
+                float32 or uint8 (nothing is converted silently), or int64 or int32 where it takes indices.
             capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a
                 quantized value (see :meth:`dequantize`).
             options: limits of this run, in place of the session's.
@@ -147,7 +199,9 @@ class Session:
         """
         if options is None:
             options = self.run_options
-        arrays, as_torch = self.arrays(inputs)
+        if isinstance(capture, str):
+            raise TypeError(f"capture: expected a list of layer names such as [{capture!r}], got str")
+        arrays, as_torch = self.arrays(self.name_inputs(inputs))
         result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
         if as_torch:
             torch = sys.modules["torch"]
@@ -156,8 +210,6 @@ class Session:
 
     def arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], bool]:
         """Give the inputs as the core takes them, and whether any was a torch tensor. Errors are those of :meth:`run`."""
-        if not isinstance(inputs, Mapping):
-            raise TypeError(f"inputs: expected a mapping from names to arrays, got {type(inputs).__name__}")
         arrays, as_torch = {}, False
         for name, value in inputs.items():
             array, is_torch = _as_numpy(name, value)

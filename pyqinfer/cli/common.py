@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import math
 import os
 import re
@@ -183,15 +182,6 @@ def load_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
     one_stem = len({name.rstrip("0123456789") for name in data.files}) == 1
     numbered = one_stem and len(numbers) == len(data.files)
     return [data[name] for name in (sorted(numbers, key=numbers.__getitem__) if numbered else data.files)]
-
-
-def parameter_names(module: Any, count: int) -> list[str]:
-    """What a torch module, or the ONNX file that it was made of, calls its first ``count`` inputs."""
-    from pyqinfer.frontend.sources.onnx import is_onnx
-
-    if is_onnx(module):
-        return [port.name for port in module.inputs]
-    return list(inspect.signature(module.forward).parameters)[:count]
 
 
 @contextmanager

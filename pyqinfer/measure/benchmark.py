@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyqinfer._core import cpu_info
+from pyqinfer.measure.candidates import KINDS, is_torch, named_candidates, opened, positional
 from pyqinfer.model import Model
 from pyqinfer.report import Column, Report
 from pyqinfer.session import Session
@@ -34,8 +35,8 @@ class _Runner:
 
 
 def benchmark(
-    candidates: Mapping[str, Candidate],
-    inputs: Sequence[Any],
+    candidates: Candidate | Sequence[Candidate] | Mapping[str, Candidate],
+    inputs: Any,
     threads: int = 1,
     rounds: int = 6,
     min_time: float = 1.0,
@@ -49,9 +50,10 @@ def benchmark(
     float baseline flatters nobody.
 
     Args:
-        candidates: name -> Model, Session, torch module (run in eval mode without gradients) or callable. Sessions keep their own
-            threads and ISA.
-        inputs: positional inputs, numpy arrays or torch CPU tensors; sessions get arrays, torch modules get tensors.
+        candidates: name -> Model, Session, path of a file, torch module (run in eval mode without gradients) or callable; or a list of
+            them, or one alone, which are called by their file or class. Sessions keep their own threads and ISA.
+        inputs: positional inputs, numpy arrays or torch CPU tensors; one alone needs no tuple. Sessions get arrays, torch modules get
+            tensors.
         threads: how many Models and torch may use, at least 1.
         rounds: number of blocks per candidate, at least 1.
         min_time: least time per candidate over all rounds, in seconds.
@@ -61,13 +63,12 @@ def benchmark(
     Raises:
         TypeError, ValueError: a candidate or an argument that cannot be used.
     """
-    if not candidates:
-        raise ValueError("candidates: expected at least one model")
+    named, given = {name: opened(candidate) for name, candidate in named_candidates(candidates).items()}, positional(inputs)
     if threads < 1 or rounds < 1 or min_time <= 0:
         raise ValueError(f"expected threads >= 1, rounds >= 1, min_time > 0; got {threads}, {rounds}, {min_time}")
-    runners = [_runner(name, candidate, inputs, threads, isa) for name, candidate in candidates.items()]
+    runners = [_runner(name, candidate, given, threads, isa) for name, candidate in named.items()]
     times: dict[str, list[float]] = {runner.name: [] for runner in runners}
-    with _torch_threads(threads), _evaluating(candidates.values()):
+    with _torch_threads(threads), _evaluating(named.values()):
         for done in range(rounds):
             for i, runner in enumerate(runners):
                 times[runner.name] += _block(runner.call, min_time / rounds)
@@ -76,27 +77,32 @@ def benchmark(
     return _report(runners, times, threads)
 
 
-def _runner(name: str, candidate: Candidate, inputs: Sequence[Any], threads: int, isa: str) -> _Runner:
+def _runner(name: str, candidate: Candidate, inputs: tuple[Any, ...], threads: int, isa: str) -> _Runner:
+    arrays = [np.asarray(x) for x in inputs]
     if isinstance(candidate, Model):
         candidate = Session(candidate, threads=threads, isa=isa)
     if isinstance(candidate, Session):
         session = candidate
-        arrays = [np.asarray(x) for x in inputs]
-        shapes = {port: array.shape for port, array in zip(session.model.inputs, arrays, strict=True)}
+        shapes = {port: array.shape for port, array in session.name_inputs(arrays).items()}
         return _Runner(name, lambda: session(*arrays), session.model.integer_share(shapes) == 0.0, session.model)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(candidate, torch.nn.Module):
-        tensors = [torch.as_tensor(x) for x in inputs]
+    if is_torch(candidate):
+        import torch
+
+        from pyqinfer.arguments import explained
+
+        tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in arrays]
         simulated = isinstance(candidate, torch.fx.GraphModule) and any("quantize" in str(node.target) for node in candidate.graph.nodes)
 
         def call() -> Any:
             with torch.inference_mode():
                 return candidate(*tensors)
 
+        with explained(candidate, tensors, "inputs"), _evaluating([candidate]):
+            call()
         return _Runner(name, call, not simulated, None)
     if callable(candidate):
         return _Runner(name, lambda: candidate(*inputs), False, None)
-    raise TypeError(f"{name}: expected a pyqinfer Model or Session, a torch module or a callable, got {type(candidate).__name__}")
+    raise TypeError(f"{name}: expected {KINDS}, or a callable, got {type(candidate).__name__}")
 
 
 def _block(call: Callable[[], Any], seconds: float) -> list[float]:
@@ -114,10 +120,9 @@ def _block(call: Callable[[], Any], seconds: float) -> list[float]:
 @contextmanager
 def _evaluating(candidates: Iterable[Candidate]) -> Iterator[None]:
     """A context in which all torch modules among the candidates are in evaluation mode."""
-    torch = sys.modules.get("torch")
     with ExitStack() as stack:
         for candidate in candidates:
-            if torch is not None and isinstance(candidate, torch.nn.Module):
+            if is_torch(candidate):
                 from pyqinfer.frontend.export import evaluation_mode
 
                 stack.enter_context(evaluation_mode(candidate))

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from pyqinfer.measure.candidates import as_session, positional_arrays
 from pyqinfer.report import Column, Report
-from pyqinfer.session import Session
 
 
-def profile(session: Session, inputs: Sequence[Any], repeat: int = 20) -> Report:
+def profile(model: Any, inputs: Any, repeat: int = 20, threads: int | None = None, isa: str = "auto") -> Report:
     """Median time of every layer over ``repeat`` runs, in the order of execution.
 
     Args:
-        session: the session to profile.
-        inputs: positional inputs, numpy arrays or torch CPU tensors.
+        model: a Session, a Model, the path of a file, or a torch module, which is converted for the inputs.
+        inputs: positional inputs, numpy arrays or torch CPU tensors; one alone needs no tuple.
         repeat: number of runs, at least 1.
+        threads, isa: see :class:`pyqinfer.Session`; a session that is given keeps its own.
 
     Returns:
         Columns: layer, op, executed as, ms, share of the total in %, GMAC/s.
     """
     if repeat < 1:
         raise ValueError(f"repeat: expected at least 1, got {repeat}")
-    arrays, _ = session.arrays(session.name_inputs(inputs))
+    given = positional_arrays(inputs)
+    session = as_session(model, given, threads, isa)
+    arrays, _ = session.arrays(session.name_inputs(given))
     times = dict(session.native.profile(arrays, repeat, session.run_options.max_memory or 0, session.run_options.cancel))
     costs = {cost.name: cost for cost in session.model.layer_costs({name: a.shape for name, a in arrays.items()})}
     executed = {layer["name"]: layer["executed_as"] for layer in session.layers()}
