@@ -63,7 +63,16 @@ def as_examples(example_inputs: Any) -> tuple[Tensor, ...]:
     given = (example_inputs,) if isinstance(example_inputs, (Tensor, np.ndarray)) else example_inputs
     if isinstance(given, (tuple, list)):
         given = tuple(torch.from_numpy(x) if isinstance(x, np.ndarray) and x.dtype != object else x for x in given)
+        for i, x in enumerate(given):
+            if isinstance(x, Tensor) and (remedy := _remedy(x)):
+                raise ValueError(f"example_inputs[{i}]: expected float32, got {str(x.dtype).removeprefix('torch.')}; {remedy}")
     return check_examples(given)
+
+
+def _remedy(x: Tensor) -> str:
+    if x.is_floating_point() and x.dtype != torch.float32:
+        return "call .float() on it, and on the model if that is of this type too"
+    return "bring bytes to the range that the model was trained with, such as x.float() / 255" if x.dtype == torch.uint8 else ""
 
 
 def input_names(module: Any, count: int) -> list[str]:

@@ -16,21 +16,17 @@ from pyqinfer.cli.common import (
     MaxMemoryOption,
     OutputOption,
     Style,
-    as_tensors,
-    example_tensors,
-    load_arrays,
     load_reference,
-    model_input_shapes,
     named_progress,
-    parameter_names,
     parse_list,
     parse_words,
     print_report,
     progress,
-    random_inputs,
     run_limits,
     stderr,
+    torch_reference,
 )
+from pyqinfer.cli.inputs import as_tensors, example_inputs, example_tensors, load_arrays
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.model import Model
 from pyqinfer.report import Column, Report
@@ -67,7 +63,9 @@ def command(
     if len(candidates) != len(models):
         raise ValueError("two models have the same name: " + ", ".join(_name(m) for m in models))
     limits = run_limits(max_memory)
-    inputs = random_inputs(model_input_shapes(next(iter(candidates.values())), input), seed, limits)
+    # A converted model knows the shapes of its inputs, which a torch model beside it then needs not be told.
+    known = next((model for model in candidates.values() if isinstance(model, Model)), next(iter(candidates.values())))
+    inputs = example_inputs(known, input, seed, limits)
     rows = []
     report = None
     for count in parse_list(threads, "--threads"):
@@ -98,18 +96,17 @@ def _bits(
     settings: tuple[float, int, str, str, str],
     output: Style,
 ) -> None:
+    from pyqinfer.arguments import input_names
     from pyqinfer.study.bits_grid import bits_grid, draw, peer_times
 
     min_time, seed, isa, algorithm, fip = settings
     counts = parse_list(threads, "--threads")
     if len(models) != 1 or len(counts) != 1:
         raise ValueError(f"--bits takes one model and one number of threads, got {len(models)} and {len(counts)}")
-    module = load_reference(models[0])
-    if isinstance(module, Model):
-        raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
+    module = torch_reference(models[0])
     lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
     examples = example_tensors(module, input, seed)
-    batches = [examples] if calib is None else [as_tensors(load_arrays(calib, parameter_names(module, len(examples))))]
+    batches = [examples] if calib is None else [as_tensors(load_arrays(calib, input_names(module, len(examples))))]
     with named_progress("bits") as update:
         report = bits_grid(
             module,

@@ -7,20 +7,8 @@ from typing import Any
 
 import typer
 
-from pyqinfer.cli.common import (
-    InputOption,
-    OutputOption,
-    Style,
-    as_tensors,
-    load_arrays,
-    load_reference,
-    model_input_shapes,
-    named_progress,
-    parse_words,
-    print_report,
-    random_inputs,
-    stderr,
-)
+from pyqinfer.cli.common import InputOption, OutputOption, Style, named_progress, parse_words, print_report, stderr, torch_reference
+from pyqinfer.cli.inputs import as_tensors, load_arrays, model_input_shapes, random_inputs
 from pyqinfer.methods.registry import METHOD_WORDS
 
 
@@ -54,9 +42,7 @@ def command(
     if batch_size < 1 or samples < 1:
         raise ValueError(f"expected --batch-size and --samples of at least 1, got {batch_size} and {samples}")
     entries = make_grid(parse_words(grid), parse_words(methods), parse_words(budgets))
-    module = load_reference(model)
-    if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"model {model!r}: expected a torch model, got {type(module).__name__}")
+    module = torch_reference(model)
     shapes = model_input_shapes(module, input)
     data: Any = ClassFolder(evaluate, size=shapes[0][-1]) if evaluate.is_dir() else load_labelled(evaluate)
     if calib is None:

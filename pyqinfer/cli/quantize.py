@@ -11,20 +11,8 @@ import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
-from pyqinfer.cli.common import (
-    MODEL_HELP,
-    InputOption,
-    OutputOption,
-    Style,
-    as_tensors,
-    example_tensors,
-    load_arrays,
-    load_reference,
-    parameter_names,
-    print_report,
-    random_inputs,
-    stderr,
-)
+from pyqinfer.cli.common import MODEL_HELP, InputOption, OutputOption, Style, output_file, print_report, stderr, torch_reference
+from pyqinfer.cli.inputs import as_tensors, example_tensors, load_arrays, random_inputs
 from pyqinfer.methods.registry import METHODS, find_method
 from pyqinfer.model import Model, Shapes
 
@@ -85,9 +73,11 @@ def command(
     isa: str = typer.Option("auto", "--isa", help="Instruction set of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
 ) -> None:
     """Quantize a torch model, convert it and show its layers."""
+    from pyqinfer.arguments import input_names
     from pyqinfer.conversion import convert
     from pyqinfer.quantization import quantize
 
+    output_file(out)
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     given_limits = limits_of(budget_bops, budget_mb, budget_bits, budget_ms)
@@ -103,9 +93,9 @@ def command(
         "seed": seed,
     }
     configuration = _configuration(method, options, given, budget)
-    module = load_reference(model)
+    module = torch_reference(model)
     examples = example_tensors(module, input, seed)
-    needed, names = "calibration" in configuration.needs, parameter_names(module, len(examples))
+    needed, names = "calibration" in configuration.needs, input_names(module, len(examples))
     quantized = quantize(
         module,
         configuration,

@@ -30,7 +30,10 @@ class ChosenBits:
     def __post_init__(self) -> None:
         LayerBits(self.weight_bits, self.act_bits)
         if self.first_last is not None:
-            parse_bits(self.first_last)
+            try:
+                parse_bits(self.first_last)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"first_last: {error}") from None
         if self.bits is not None:
             if not isinstance(self.bits, Mapping):
                 raise TypeError(
