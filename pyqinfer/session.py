@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer import _core
+from pyqinfer.accounting import in_float
 from pyqinfer.model import Model, load
 from pyqinfer.report import Column, Report
 
@@ -232,8 +233,14 @@ class Session:
         raise ValueError(f"no layer named {layer!r}")
 
     def layers(self) -> list[dict[str, Any]]:
-        """Give one dict per layer: name, op, weight_bits, act_bits (0 for float), executed_as, reason, weight_bytes (packed, in memory)."""
-        return self._native.layers()
+        """Give one dict per layer: name, op, weight_bits, act_bits (0 for float), executed_as, reason, weight_bytes (packed, in memory).
+
+        The reason says why the algorithm was chosen, and of a layer that computes in float, why it does.
+        """
+        layers = self._native.layers()
+        for layer, node in zip(layers, self.model.graph["nodes"], strict=True):
+            layer["reason"] = "; ".join(text for text in (in_float(self.model.graph, node), layer["reason"]) if text)
+        return layers
 
     def layer_report(self) -> Report:
         """Give :meth:`layers` as a table."""

@@ -67,7 +67,7 @@ def test_inspect_prints_every_style(work: Path, style: str) -> None:
     assert code == 0
     if style == "json":
         rows = json.loads(out)["rows"]
-        assert sum(row["macs"] or 0 for row in rows) == pytest.approx(pq.load(work / "net.pqi").macs() / 1e6)
+        assert sum(row["macs"] or 0 for row in rows) == pytest.approx(pq.load(work / "net.pqi").macs())
     assert "conv2d" in out
 
 
@@ -157,7 +157,7 @@ def test_version_is_the_packages() -> None:
 
 MISTAKES = [
     (("inspect", "{work}/missing.pqi"), "missing.pqi"),
-    (("inspect", "{work}/images.npy"), "expected a .pqi file"),
+    (("verify", "{work}/images.npy"), "expected a .pqi file"),
     (("convert", "model.pt", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "never opened"),
     (("convert", "{work}/nets.py:nett", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "has no 'nett'"),
     (("convert", "{work}/nets.py:net", "--out", "{work}/a.pqi"), "--input"),

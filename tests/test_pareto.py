@@ -332,7 +332,7 @@ ROWS = [
 
 def test_the_table_shows_what_is_known_and_why_the_rest_is_not() -> None:
     report = study_report("net", ROWS, {"cpu": "X"})
-    assert [row.get("top1") for row in report.rows] == [95.0, 94.0, 93.5, None]
+    assert [row.get("top1_percent") for row in report.rows] == [95.0, 94.0, 93.5, None]
     assert "zeroq 8/8: no BatchNorm" in report.table()
     assert report.facts["cpu"] == "X"
 

@@ -37,7 +37,6 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Quantize torch models and run them fast and bit-exact on CPUs.",
 )

@@ -37,6 +37,8 @@ def command(
     models: list[str] = typer.Argument(help=MODEL_HELP),
     input: list[str] = InputOption,
     threads: str = typer.Option("1", "--threads", help="Numbers of threads, comma list: 1,2."),
+    batch: int | None = typer.Option(None, "--batch", min=1, help="Images per call. Default: that of --input, or 1."),
+    concurrency: int = typer.Option(1, "--concurrency", min=1, help="Callers at once, each with --threads of its own for torch."),
     min_time: float = typer.Option(1.0, "--min-time", help="Seconds per model and number of threads."),
     seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
@@ -65,19 +67,20 @@ def command(
     limits = run_limits(max_memory)
     # A converted model knows the shapes of its inputs, which a torch model beside it then needs not be told.
     known = next((model for model in candidates.values() if isinstance(model, Model)), next(iter(candidates.values())))
-    inputs = example_inputs(known, input, seed, limits)
-    rows = []
+    inputs = example_inputs(known, input, seed, limits, batch)
+    rows, notes = [], []
     report = None
     for count in parse_list(threads, "--threads"):
         with progress(f"bench, {count} threads") as update:
             timed = {name: _session(m, count, isa, algorithm, fip, limits) for name, m in candidates.items()}
-            report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, on_progress=update)
+            report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, concurrency=concurrency, on_progress=update)
         rows += [{"threads": count, **row} for row in report.rows]
+        notes += [note for note in report.notes if note not in notes]
     assert report is not None  # parse_list gives at least one number
     columns = [report.columns[0], Column("threads", "threads", "d"), *report.columns[1:]]
     shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     title = f"Latency on {shapes}: {report.facts['cpu']} ({report.facts['isa']})"
-    print_report(Report(title, columns, rows, report.facts, report.notes), output)
+    print_report(Report(title, columns, rows, report.facts, notes), output)
 
 
 def _session(model: Any, threads: int, isa: str, algorithm: str, fip: str, limits: RunOptions) -> Any:

@@ -51,11 +51,19 @@ def _check_memory(total: int, shapes: Sequence[tuple[int, ...]], limits: RunOpti
         raise MemoryError(f"inputs of the shapes {', '.join(map(str, shapes))} take {total} bytes, more than --max-memory ({most} bytes)")
 
 
-def example_inputs(model: Any, texts: list[str] | None, seed: int, limits: RunOptions | None = None) -> list[NDArray[Any]]:
+def example_inputs(
+    model: Any, texts: list[str] | None, seed: int, limits: RunOptions | None = None, batch: int | None = None
+) -> list[NDArray[Any]]:
     """Inputs of the shapes of ``--input`` for a model of any kind; those of an ONNX file or a Model may be left out.
 
     A Model says what its inputs hold: floats are normally distributed, bytes of images are drawn from 0 to 255, and indices are 1.
+    With ``batch`` the first row is repeated so many times.
     """
+    made = _typed_inputs(model, texts, seed, limits)
+    return made if batch is None else [np.repeat(x[:1], batch, axis=0) if x.ndim else x for x in made]
+
+
+def _typed_inputs(model: Any, texts: list[str] | None, seed: int, limits: RunOptions | None) -> list[NDArray[Any]]:
     if not isinstance(model, Model):
         return [x.numpy() for x in example_tensors(model, texts, seed)]
     shapes = model_input_shapes(model, texts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from pyqinfer.cli.common import (
@@ -32,10 +34,11 @@ def command(
     max_memory: int | None = MaxMemoryOption,
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,
+    trace: Path | None = typer.Option(None, "--trace", help="Also write a Chrome trace (.json), which ui.perfetto.dev draws."),
     output: Style = OutputOption,
 ) -> None:
     """Show how long each layer takes and how it is executed."""
     limits, loaded = run_limits(max_memory), load_reference(model)
     inputs = example_inputs(loaded, input, seed, limits)
     session = open_session(loaded, inputs, threads, isa, algorithm, fip, limits)
-    print_report(profile(session, inputs, repeat), output)
+    print_report(profile(session, inputs, repeat, trace=trace), output)

@@ -47,8 +47,8 @@ def compare(model: Any, session: Any, inputs: Any) -> Report:
         Column("cosine", "cosine", ".6f"),
         Column("max_abs", "max |diff|", ".3g"),
         Column("mean_abs", "mean |diff|", ".3g"),
-        Column("equal", "equal %", ".3f"),
-        Column("top1", "same top-1 %", ".2f"),
+        Column("equal_percent", "equal %", ".3f"),
+        Column("top1_percent", "same top-1 %", ".2f"),
     ]
     facts = {"isa": session.isa, "inputs": {n: list(a.shape) for n, a in zip(session.model.inputs, arrays, strict=True)}}
     return Report(f"{'torch' if is_torch(model) else 'the reference'} against the engine ({session.isa})", columns, rows, facts)
@@ -92,6 +92,6 @@ def _row(name: str, expected: NDArray[Any], got: NDArray[Any]) -> dict[str, str 
         "cosine": float(np.vdot(a, b)) / norms if norms else 1.0,
         "max_abs": float(difference.max(initial=0.0)),
         "mean_abs": float(difference.mean()) if difference.size else 0.0,
-        "equal": 100 * float(np.mean(expected == got)) if difference.size else 100.0,
-        "top1": 100 * float(np.mean(a.argmax(1) == b.argmax(1))) if a.ndim == 2 and len(a) else None,
+        "equal_percent": 100 * float(np.mean(expected == got)) if difference.size else 100.0,
+        "top1_percent": 100 * float(np.mean(a.argmax(1) == b.argmax(1))) if a.ndim == 2 and len(a) else None,
     }
