@@ -84,7 +84,7 @@ class Report:
     def to_csv(self) -> str:
         """Give raw values under the columns' keys."""
         out = io.StringIO()
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow([column.key for column in self.columns])
         writer.writerows([[row.get(column.key) for column in self.columns] for row in self.rows])
         return out.getvalue()

@@ -172,7 +172,7 @@ def test_batches_cover_all_images_in_order() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((2, 3), np.float32)}, "arrays x and y"),
+        ({"x": np.zeros((2, 3), np.float32)}, r"x \(images\) and y"),
         ({"x": np.zeros((2, 3)), "y": np.zeros(2, np.int64)}, "float32"),
         ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "integers"),
         ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(3, np.int64)}, "as many labels"),

@@ -23,7 +23,8 @@ def test_every_point_is_labelled_and_no_label_lies_on_another_or_outside() -> No
     frame = axis.get_window_extent()
     boxes = [text.get_window_extent().shrunk(0.98, 0.98) for text in axis.texts]
     for i, box in enumerate(boxes):
-        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
         assert not any(box.overlaps(other) for other in boxes[:i])
     markers = axis.transData.transform([(x, y) for x, y, _ in POINTS])
     assert not any(box.contains(x, y) for box in boxes for x, y in markers)

@@ -62,7 +62,7 @@ def run_limits(max_memory: int | None) -> RunOptions:
 
 def print_report(report: Report, style: Style) -> None:
     """Print a result on stdout."""
-    typer.echo(report.render(style.value))
+    typer.echo(report.render(style.value).rstrip("\n"))
 
 
 def parse_list(text: str, option: str) -> list[int]:
