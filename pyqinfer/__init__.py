@@ -17,6 +17,7 @@ from pyqinfer.images import ImageInput
 from pyqinfer.install import get_cmake_dir, get_include
 from pyqinfer.methods.registry import METHODS as _METHODS
 from pyqinfer.model import Model, load
+from pyqinfer.predictor import Predictor
 from pyqinfer.report import Report
 from pyqinfer.session import RunOptions, Session
 
@@ -58,6 +59,7 @@ __all__ = [
     "IntegrityError",
     "Model",
     "ModelFormatError",
+    "Predictor",
     "Report",
     "RunOptions",
     "Session",
