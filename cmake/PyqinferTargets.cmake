@@ -12,6 +12,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # Contraction would change result bits (docs/numerics.md), so it is off for every file.
 add_library(pqi_flags INTERFACE)
 target_compile_options(pqi_flags INTERFACE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+# A parent project without a build type would have kernels without optimization.
+target_compile_options(pqi_flags INTERFACE $<$<CONFIG:>:-O3>)
 if(PYQINFER_WERROR)
   target_compile_options(pqi_flags INTERFACE -Werror)
 endif()
