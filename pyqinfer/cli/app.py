@@ -11,6 +11,7 @@ import typer
 from pyqinfer._core import __version__
 from pyqinfer.cli import bench, compare, config, convert, demo, doctor, export, inspect, pareto, profile, quantize, run, train, verify
 from pyqinfer.errors import CancelledError, ConversionError
+from pyqinfer.install import missing_extra
 
 # Errors that this package raises on purpose, with a message for the user.
 _SPOKEN = (TypeError, ValueError, NotImplementedError, OSError, MemoryError, ImportError, ConversionError, CancelledError)
@@ -26,7 +27,8 @@ class _Commands(typer.core.TyperGroup):
             # Wrong options, --help and Ctrl-C are printed by the framework, whose exceptions have an exit code or one of these types.
             if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "exit_code") or os.environ.get("PYQINFER_TRACEBACK"):
                 raise
-            text = str(error).strip() or type(error).__name__
+            hint = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+            text = hint or str(error).strip() or type(error).__name__
             if not isinstance(error, _SPOKEN):
                 # Messages of torch go on for pages, and their first line says what is wrong.
                 text = f"{type(error).__name__}: {text.splitlines()[0]} (PYQINFER_TRACEBACK=1 shows where)"
