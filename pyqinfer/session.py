@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +17,7 @@ from pyqinfer import _core
 from pyqinfer.accounting import in_float
 from pyqinfer.model import Model, load
 from pyqinfer.report import Column, Report
-
-
-def default_threads() -> int:
-    """Give ``PYQINFER_NUM_THREADS``, else the number of CPUs this process may use, at most 8."""
-    text = os.environ.get("PYQINFER_NUM_THREADS")
-    if text is None:
-        return min(int(_core.cpu_info()["threads"]), 8)
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"PYQINFER_NUM_THREADS={text!r}: expected a number of threads >= 1")
-    return int(text)
+from pyqinfer.threads import bound_to, check_cpus, default_threads
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,8 @@ class Session:
 
     Args:
         model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`, or the path of a ``.pqi`` file.
-        threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
+        threads: number of threads, >= 1; default: one for each of ``cpus``, else see :func:`pyqinfer.threads.default_threads`.
+            Results do not depend on it.
             The session's own threads wait awake between layers and sleep 0.2 ms after the last; more than the CPUs of the process
             sleep at once.
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
@@ -99,6 +92,8 @@ class Session:
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
             CPU where it pays) or ``"off"``.
         run_options: limits of every run; default: none.
+        cpus: numbers of the CPUs to run on, such as ``[0, 1]``: the session's threads stay there, and the calling thread goes there for
+            the length of a run. Default: wherever the process may run.
 
     Warns:
         RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
@@ -119,13 +114,15 @@ class Session:
         algorithm: str = "auto",
         fip: str = "auto",
         run_options: RunOptions | None = None,
+        cpus: Collection[int] | None = None,
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             model = load(model)
         if not isinstance(model, Model):
             raise TypeError(f"model: expected a Model or the path of a .pqi file, got {type(model).__name__}; pq.convert makes a Model")
+        self.cpus = None if cpus is None else check_cpus(cpus)
         if threads is None:
-            threads = default_threads()
+            threads = default_threads() if self.cpus is None else len(self.cpus)
         if isinstance(threads, bool) or not isinstance(threads, int):
             raise TypeError(f"threads: expected int, got {type(threads).__name__}")
         if not 1 <= threads <= 1024:
@@ -139,11 +136,15 @@ class Session:
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
         self.run_options = run_options or RunOptions()
-        self._native = _core.Session(model.native, threads, isa, algorithm, fip)
+        with self._bound():
+            self._native = _core.Session(model.native, threads, isa, algorithm, fip)
         if self._native.warning:
             warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
         ports, values = model.graph["inputs"], model.graph["values"]
         self._indices = frozenset(port["name"] for port in ports if values[port["value"]]["dtype"] == "i32")
+
+    def _bound(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.cpus is None else bound_to(self.cpus)
 
     @property
     def isa(self) -> str:
@@ -203,7 +204,8 @@ class Session:
         if isinstance(capture, str):
             raise TypeError(f"capture: expected a list of layer names such as [{capture!r}], got str")
         arrays, as_torch = self.arrays(self.name_inputs(inputs))
-        result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
+        with self._bound():
+            result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
         if as_torch:
             torch = sys.modules["torch"]
             return {name: torch.from_numpy(array) for name, array in result.items()}
