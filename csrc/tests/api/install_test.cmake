@@ -1,5 +1,5 @@
 # Installs the build to a fresh prefix, builds the examples against it with find_package, and runs them.
-# -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DWRITE_MODEL= -DLIBDIR= -DNM= -DVERSION=
+# -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DWRITE_MODEL= -DLIBDIR= -DNM= -DVERSION= -DWHEEL=
 
 function(step)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
@@ -69,9 +69,13 @@ if(PKG_CONFIG)
   endif()
 endif()
 
-# A program that embeds the library sees pqi_* and nothing else.
+# A program that embeds the library sees pqi_* and nothing else, but for the names that a wheel's library keeps for its own extension.
 step(${NM} -D --defined-only ${WORK_DIR}/prefix/${LIBDIR}/libpyqinfer.so)
-string(REGEX REPLACE "[^\n]* (pqi_[a-z_]+|PYQINFER_0)(@@?PYQINFER_0)?\n" "" others "${output}")
+string(REGEX REPLACE "[^\n]*PYQINFER_PRIVATE\n" "" others "${output}")
+if(NOT WHEEL AND NOT others STREQUAL output)
+  message(FATAL_ERROR "libpyqinfer.so exports private names outside a wheel")
+endif()
+string(REGEX REPLACE "[^\n]* (pqi_[a-z_]+|PYQINFER_0)(@@?PYQINFER_0)?\n" "" others "${others}")
 if(NOT others STREQUAL "")
   message(FATAL_ERROR "libpyqinfer.so exports more than pqi_*:\n${others}")
 endif()
