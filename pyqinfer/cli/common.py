@@ -38,6 +38,7 @@ class Style(str, Enum):
 
 
 MODEL_HELP = "module:callable, file.py:callable, file.onnx or file.pqi"
+FLOAT_MODEL_HELP = "module:callable, file.py:callable or file.onnx"
 OutputOption = typer.Option(Style.table, "--output", "-o", help="How to print the result.")
 IsaOption = typer.Option("auto", "--isa", help="Instruction set: auto, or one that `pyqinfer doctor` lists.")
 AlgorithmOption = typer.Option(

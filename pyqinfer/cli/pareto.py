@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyqinfer.cli.common import InputOption, OutputOption, Style, named_progress, parse_words, print_report, stderr, torch_reference
+from pyqinfer.cli.common import (
+    FLOAT_MODEL_HELP,
+    InputOption,
+    OutputOption,
+    Style,
+    named_progress,
+    parse_words,
+    print_report,
+    stderr,
+    torch_reference,
+)
 from pyqinfer.cli.inputs import as_tensors, load_arrays, model_input_shapes, random_inputs
 from pyqinfer.methods.registry import METHOD_WORDS
 
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: str = typer.Argument(help="module:callable or file.py:callable of a torch model."),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     input: list[str] = InputOption,
     evaluate: Path = typer.Option(..., "--eval", help="Labelled images: an .npz with x and y, or a folder with one folder per class."),
     calib: Path | None = typer.Option(None, "--calib", help="Calibration inputs (.npy or .npz). Default: the first images of --eval."),

@@ -11,7 +11,7 @@ import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
-from pyqinfer.cli.common import MODEL_HELP, InputOption, OutputOption, Style, output_file, print_report, stderr, torch_reference
+from pyqinfer.cli.common import FLOAT_MODEL_HELP, InputOption, OutputOption, Style, output_file, print_report, stderr, torch_reference
 from pyqinfer.cli.inputs import as_tensors, example_tensors, load_arrays, random_inputs
 from pyqinfer.methods.registry import METHODS, find_method
 from pyqinfer.model import Model, Shapes
@@ -32,10 +32,11 @@ _METHOD_OPTIONS = {"bits": "--bits", "bits_in": "--bits-in", "observer": "--obse
 
 def command(
     context: typer.Context,
-    model: str = typer.Argument(help=MODEL_HELP),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
     method: str = typer.Option("ptq", "--method", help=_METHOD_HELP),
+    dynamic_size: bool = typer.Option(False, "--dynamic-size", help="Any height and width at run time."),
     output: Style = OutputOption,
     calib: Path | None = typer.Option(
         None,
@@ -103,11 +104,12 @@ def command(
         calibration=_calibration(calib, batch_size, examples, seed, needed, names),
         keep=parse_keep(keep),
         budget=budget,
+        dynamic_size=dynamic_size,
     )
     if (allocation := quantized.meta.get("allocation")) is not None:
         # A program that reads JSON or CSV wants one document on stdout.
         typer.echo(allocation.report.render(output.value) + "\n", err=output in (Style.json, Style.csv))
-    converted = convert(quantized, example_inputs=examples)
+    converted = convert(quantized, example_inputs=examples, dynamic_size=dynamic_size)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
     if bits_out is not None:
         (allocation if allocation is not None else _bits_of(converted, shapes)).save(bits_out)

@@ -11,7 +11,17 @@ import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
-from pyqinfer.cli.common import InputOption, OutputOption, Style, named_progress, output_file, print_report, stderr, torch_reference
+from pyqinfer.cli.common import (
+    FLOAT_MODEL_HELP,
+    InputOption,
+    OutputOption,
+    Style,
+    named_progress,
+    output_file,
+    print_report,
+    stderr,
+    torch_reference,
+)
 from pyqinfer.cli.inputs import model_input_shapes
 from pyqinfer.cli.quantize import BUDGET_OPTIONS, limits_of, parse_keep
 from pyqinfer.methods.registry import METHODS, find_method
@@ -24,7 +34,7 @@ _METHOD_OPTIONS = {"rho": "--rho", "sparsity": "--sparsity"}
 
 
 def command(
-    model: str = typer.Argument(help="module:callable or file.py:callable of a torch model."),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     data: Path = typer.Option(
         ...,
