@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,19 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytes
 def test_links_lead_to_files(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_api_page_names_what_there_is() -> None:
+    found = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    for path in found:
+        module, _, name = path.rpartition(".")
+        if path != "pyqinfer.errors":
+            assert hasattr(import_module(module), name), path
+    left_out = {"CancelFlag", "FakeQuant", "__version__", "cpu_info", "get_cmake_dir", "get_include", "register_fake_quant", "train", "zoo"}
+    errors = {name for name in pq.__all__ if name.endswith("Error")}
+    assert set(pq.__all__) - left_out - errors <= {path.rpartition(".")[2] for path in found}
+
+
+def test_the_site_has_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    assert sorted(re.findall(r": (\S+\.md)$", nav, re.MULTILINE)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
