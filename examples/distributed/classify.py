@@ -17,7 +17,7 @@ SHAPE = (1, 32, 32)
 
 
 class Classify:
-    """Columns ``id`` and ``image`` to ``id`` and ``label``. A worker makes one, or receives one, which is pickled as the path of the file."""
+    """Columns ``id`` and ``image`` to ``id`` and ``label``. A worker makes one of its own from the path of the file."""
 
     def __init__(self, path: str, threads: int = 1) -> None:
         self.predict = pyqinfer.Predictor(path, threads=threads)

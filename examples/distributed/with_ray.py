@@ -1,4 +1,7 @@
-"""Ray Data: python with_ray.py model.pqi images.parquet out.npy. Two actors of one thread each hold a model; a dead one is replaced. Reading takes a third CPU."""
+"""Ray Data: python with_ray.py model.pqi images.parquet out.npy.
+
+Two actors of one thread each hold a model, and a dead one is replaced. Reading takes a third CPU.
+"""
 
 from __future__ import annotations
 
