@@ -5,6 +5,7 @@
 # make mutation   every check of the validator disabled in turn: some test must notice
 # make bench  benchmarks (on a quiet machine)
 # make peers  a race against other engines, installed into .venv (on a quiet machine; PEERS="--models resnet18 --threads 1,2")
+# make docs   the documentation as a site, in build/site
 # make lint   ruff, mypy, import rules, clang-format
 # Each target installs what it needs: Debian packages (with root or sudo) and Python packages in .venv.
 
@@ -30,7 +31,7 @@ export CMAKE_GENERATOR := Ninja
 # holds (pyproject.toml, tool.scikit-build), `make cxx` the rest. Both must compile with the same flags.
 PACKAGE_FLAGS := -C cmake.define.PYQINFER_WERROR=ON
 
-.PHONY: demo test test-all fuzz mutation bench peers lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
+.PHONY: demo test test-all fuzz mutation bench peers docs lint format clean cxx python aarch64 packages-build packages-test packages-all packages-lint
 
 demo: python
 	$(BIN)/pyqinfer demo
@@ -70,6 +71,13 @@ peers: $(VENV)/.peers python
 
 $(VENV)/.peers: pyproject.toml | $(VENV)/.dependencies
 	$(BIN)/pip install -q -c constraints.txt $$($(PYTHON) .ci/requirements.py peers)
+	touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dependencies
+	$(BIN)/pip install -q -c constraints.txt $$($(PYTHON) .ci/requirements.py docs)
 	touch $@
 
 lint: packages-lint python

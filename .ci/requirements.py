@@ -1,6 +1,6 @@
-"""Prints what pyproject.toml asks for (build system, dependencies, all extras but `peers`), for one `pip install`.
+"""Prints what pyproject.toml asks for (build system, dependencies, all extras but `docs` and `peers`), for one `pip install`.
 
-`requirements.py peers` prints that extra alone: half a gigabyte that only `make peers` needs.
+`requirements.py docs` prints that extra alone, which only `make docs` needs; `requirements.py peers` half a gigabyte for `make peers`.
 """
 
 import sys
@@ -14,5 +14,5 @@ if sys.argv[1:]:
 else:
     wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
     for name, extra in extras.items():
-        wanted += [item for item in extra if name != "peers" and not item.startswith("pyqinfer[")]
+        wanted += [item for item in extra if name not in ("docs", "peers") and not item.startswith("pyqinfer[")]
 print(" ".join(sorted(set(wanted))))

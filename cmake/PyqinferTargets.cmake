@@ -12,6 +12,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # Contraction would change result bits (docs/numerics.md), so it is off for every file.
 add_library(pqi_flags INTERFACE)
 target_compile_options(pqi_flags INTERFACE -ffp-contract=off -fno-math-errno -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+# A parent project without a build type would have kernels without optimization.
+target_compile_options(pqi_flags INTERFACE $<$<CONFIG:>:-O3>)
 if(PYQINFER_WERROR)
   target_compile_options(pqi_flags INTERFACE -Werror)
 endif()
@@ -56,6 +58,10 @@ function(pqi_object_library folder)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
   add_library(pqi_${folder} OBJECT ${arg_SOURCES})
   target_link_libraries(pqi_${folder} PRIVATE pqi_flags ${arg_LIBS})
+  if(SKBUILD AND NOT folder STREQUAL "kernels")
+    # A wheel holds the engine once, in the shared library: the extension and the tool use its inner names (csrc/api/wheel.map).
+    set_target_properties(pqi_${folder} PROPERTIES CXX_VISIBILITY_PRESET default)
+  endif()
   if(NOT folder MATCHES "^(kernels|pack|conv|linear)$")
     target_link_libraries(pqi_${folder} PRIVATE pqi_hardened)
   endif()
@@ -75,6 +81,18 @@ function(pqi_all_objects out)
     list(APPEND objects $<TARGET_OBJECTS:pqi_${folder}>)
   endforeach()
   set(${out} ${objects} PARENT_SCOPE)
+endfunction()
+
+# pqi_link_engine(<target> <library folder as seen from the installed target>): the engine for a program beside the libraries, in a wheel
+# through the shared library and elsewhere as objects of its own, so that it runs without being installed.
+function(pqi_link_engine target libdir)
+  if(SKBUILD)
+    target_link_libraries(${target} PRIVATE pyqinfer_shared)
+    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/${libdir}")
+  else()
+    pqi_all_objects(objects)
+    target_sources(${target} PRIVATE ${objects})
+  endif()
 endfunction()
 
 # pqi_test(<name> SOURCES <files> [LIBS <targets>]): a GoogleTest executable, linked with the whole core.

@@ -14,9 +14,10 @@ from pyqinfer.bits import BitConfig
 from pyqinfer.budget import Budget
 from pyqinfer.errors import CancelledError, ConversionError, IntegrityError, ModelFormatError, UnsupportedError
 from pyqinfer.images import ImageInput
-from pyqinfer.install import get_cmake_dir, get_include
+from pyqinfer.install import get_cmake_dir, get_include, missing_extra
 from pyqinfer.methods.registry import METHODS as _METHODS
 from pyqinfer.model import Model, load
+from pyqinfer.predictor import Predictor
 from pyqinfer.report import Report
 from pyqinfer.session import RunOptions, Session
 
@@ -58,6 +59,7 @@ __all__ = [
     "IntegrityError",
     "Model",
     "ModelFormatError",
+    "Predictor",
     "Report",
     "RunOptions",
     "Session",
@@ -83,7 +85,13 @@ __all__ += [method.name for method in _METHODS]
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'pyqinfer' has no attribute {name!r}")
-    module = import_module(_LAZY[name])
+    try:
+        module = import_module(_LAZY[name])
+    except ModuleNotFoundError as error:
+        hint = missing_extra(error)
+        if hint is None:
+            raise
+        raise ImportError(f"pyqinfer.{name}: {hint}") from None
     value = module if module.__name__ == f"pyqinfer.{name}" else getattr(module, name)
     globals()[name] = value
     return value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from pyqinfer.ops import OPS
+from pyqinfer.ops import OPS, Reads
 
 BOPS_CONVENTION = "mac*bw*ba/v1"
 
@@ -68,3 +68,15 @@ def float_reason(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
         return ""
     quantized_weights = graph["constants"][node["constants"]["weight"]]["dtype"] == "code"
     return "its weights are quantized but its input is not" if quantized_weights else "its weights are not quantized"
+
+
+def in_float(graph: Mapping[str, Any], node: Mapping[str, Any]) -> str:
+    """Say why a node computes in float; "" for one that works on codes, and for one that only moves, copies or quantizes values."""
+    traits = OPS[node["op"]]
+    if traits.is_layer:
+        reason = float_reason(graph, node)
+    elif node["inputs"] and graph["values"][node["inputs"][0]]["dtype"] == "f32" and not traits.is_quantizer and not traits.picks_elements:
+        reason = "the op has no form for codes" if traits.reads is Reads.FLOATS and not traits.has_table else "its input is not quantized"
+    else:
+        reason = ""
+    return reason and f"in float: {reason}"

@@ -97,6 +97,10 @@ class BitConfig(Mapping[str, LayerBits]):
     """A mapping of layer names to :class:`LayerBits`, in execution order. Values may be given as strings (``"4/8"``)."""
 
     def __init__(self, layers: Mapping[str, LayerBits | str] | Iterable[tuple[str, LayerBits | str]] = ()) -> None:
+        if not isinstance(layers, Mapping):
+            layers = list(layers)
+            if not all(isinstance(item, (tuple, list)) and len(item) == 2 for item in layers):
+                raise TypeError('layers: expected a mapping such as {"fc": "4/8"}, or pairs of a layer and its bits')
         items = layers.items() if isinstance(layers, Mapping) else layers
         self._layers: dict[str, LayerBits] = {}
         for name, bits in items:
@@ -148,7 +152,7 @@ class BitConfig(Mapping[str, LayerBits]):
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_no_duplicates)
         except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+            raise ValueError(f"{os.fspath(path)}: not a JSON file of bits: {error}") from None
         if not isinstance(document, dict) or document.get("format") != _FILE_FORMAT:
             raise ValueError(f'{os.fspath(path)}: expected a JSON object with "format": "{_FILE_FORMAT}"')
         if document.get("version") != _FILE_VERSION:

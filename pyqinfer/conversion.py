@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, int32, nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer import _core
+from pyqinfer.arguments import as_examples, explained, torch_module
 from pyqinfer.errors import ModelFormatError, UnsupportedError
 from pyqinfer.frontend import import_graph, traced_graph
 from pyqinfer.frontend.files import load_model_file, with_examples
@@ -47,7 +49,7 @@ def convert(
         example_inputs: tuple of CPU tensors: float32, NCHW where the model is, or int64, int32 or bool (indices, masks). For an ONNX
             file they may be left out; then they are random numbers of the shapes that it states.
         dynamic_batch: any batch at run time, where the model does not fix it; else the examples' batch.
-        dynamic_size: any height and width at run time, for inputs of rank 4.
+        dynamic_size: any height and width of images and any length of other inputs at run time, where the model does not fix them.
         fallback: "float" runs conv and linear layers that are not quantized in float; "error" refuses them.
         samples: how many of the examples' rows are stored with their outputs, for ``pyqinfer verify``.
         image_inputs: inputs by name that the file takes as images, uint8 [N, H, W, C], with the normalization that the model's own
@@ -70,8 +72,13 @@ def convert(
         raise ValueError(f"samples: expected a number >= 0, got {samples!r}")
     if isinstance(model, (str, os.PathLike)):
         model = load_model_file(model, external_data)
-    example_inputs = with_examples(model, example_inputs)
-    traced, examples = traced_graph(model, example_inputs, dynamic_batch, dynamic_size)
+    model = model if isinstance(model, ExportedProgram) else torch_module(model)
+    given = with_examples(model, example_inputs)
+    given = None if given is None else as_examples(given)
+    if image_inputs is not None and not isinstance(image_inputs, Mapping):
+        raise TypeError(f'image_inputs: expected a mapping such as {{"x": pq.ImageInput()}}, got {type(image_inputs).__name__}')
+    with explained(model, given):
+        traced, examples = traced_graph(model, given, dynamic_batch, dynamic_size)
 
     def attempt(openness: Openness) -> tuple[EngineGraph, Model]:
         engine = _engine_graph(traced, examples, openness, image_inputs)

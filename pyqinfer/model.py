@@ -135,8 +135,8 @@ class Model:
             Column("op", "op", numeric=False),
             Column("output", "output", numeric=False),
             Column("bits", "bits w/a", numeric=False),
-            Column("macs", "MACs (M)", ",.2f"),
-            Column("bops", "BOPs (G)", ",.3f"),
+            Column("macs", "MACs (M)", ",.2f", scale=1e6),
+            Column("bops", "BOPs (G)", ",.3f", scale=1e9),
             Column("bytes", "bytes", ",d"),
         ]
         rows: list[dict[str, str | int | float | None]] = [
@@ -145,8 +145,8 @@ class Model:
                 "op": c.op,
                 "output": "x".join(str(d) for d in c.output_shape),
                 "bits": f"{c.weight_bits}/{c.act_bits}" if c.macs else f"-/{c.act_bits}",
-                "macs": c.macs / 1e6 if c.macs else None,
-                "bops": c.bops / 1e9 if c.macs else None,
+                "macs": c.macs or None,
+                "bops": c.bops if c.macs else None,
                 "bytes": c.bytes or None,
             }
             for c in costs

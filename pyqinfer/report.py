@@ -14,17 +14,29 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its key in the rows, its heading (with the unit), and how a number is printed."""
+    """One column of a report.
+
+    Args:
+        key: its name in rows, CSV and JSON, which hold raw numbers. The unit is part of the name (``p50_ms``, ``top1_percent``) of what is
+            neither a count, such as ``macs`` or ``bytes``, nor a ratio. docs/reports.md lists all names.
+        heading: its name in tables, with the unit.
+        spec: how a table prints a number, a format specification such as ".2f".
+        numeric: whether it holds numbers, which tables align on the right.
+        scale: by which a table divides the number, such as 1e6 under "MACs (M)".
+    """
 
     key: str
     heading: str
-    spec: str = ""  # format specification for numbers, as ".2f"
+    spec: str = ""
     numeric: bool = True
+    scale: float = 1
 
     def text(self, value: Cell) -> str:
         if value is None:
             return "-"
-        return value if isinstance(value, str) else format(value, self.spec)
+        if isinstance(value, str):
+            return value
+        return format(value if self.scale == 1 else value / self.scale, self.spec)
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Report:
     def to_csv(self) -> str:
         """Give raw values under the columns' keys."""
         out = io.StringIO()
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow([column.key for column in self.columns])
         writer.writerows([[row.get(column.key) for column in self.columns] for row in self.rows])
         return out.getvalue()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqinfer import _core
-from pyqinfer.model import Model
+from pyqinfer.accounting import in_float
+from pyqinfer.model import Model, load
 from pyqinfer.report import Column, Report
-
-
-def default_threads() -> int:
-    """Give ``PYQINFER_NUM_THREADS``, else the number of CPUs this process may use, at most 8."""
-    text = os.environ.get("PYQINFER_NUM_THREADS")
-    if text is None:
-        return min(int(_core.cpu_info()["threads"]), 8)
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"PYQINFER_NUM_THREADS={text!r}: expected a number of threads >= 1")
-    return int(text)
+from pyqinfer.threads import bound_to, check_cpus, default_threads
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,46 @@ class RunOptions:
             raise TypeError(f"cancel: expected pyqinfer.CancelFlag or None, got {type(self.cancel).__name__}")
 
 
+class Outputs(tuple[Any, ...]):
+    """Several outputs in the model's order, also by their names: ``y[0]``, ``y["boxes"]``, ``y.boxes``."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, names: tuple[str, ...], values: Iterable[Any]) -> Outputs:
+        made = super().__new__(cls, tuple(values))
+        made.names = names
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        return self.names, tuple(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        if key not in self.names:
+            raise KeyError(f"no output named {key!r}; the model's outputs are {', '.join(self.names)}")
+        return self[self.names.index(key)]
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks for names of its own, such as __copy__, before the names are there.
+        if name.startswith("__") or name not in self.names:
+            raise AttributeError(name)
+        return self[name]
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a numpy array or a torch tensor. torch is looked up, never imported."""
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
 class Session:
     """A model made ready for this machine: weights packed for an instruction set, memory planned per input shape.
 
     Args:
-        model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`.
-        threads: number of threads, >= 1; default: see :func:`default_threads`. Results do not depend on it.
+        model: from :func:`pyqinfer.load` or :func:`pyqinfer.convert`, or the path of a ``.pqi`` file.
+        threads: number of threads, >= 1; default: one for each of ``cpus``, else see :func:`pyqinfer.threads.default_threads`.
+            Results do not depend on it.
             The session's own threads wait awake between layers and sleep 0.2 ms after the last; more than the CPUs of the process
             sleep at once.
         isa: ``"auto"`` (``PYQINFER_ISA``, else the best this CPU has) or a name from ``pyqinfer.cpu_info()["isas"]``.
@@ -65,6 +92,8 @@ class Session:
         fip: whether ``"auto"`` may choose Winograd's inner product: ``"auto"`` (by the CPU's family), ``"on"`` (as on a
             CPU where it pays) or ``"off"``.
         run_options: limits of every run; default: none.
+        cpus: numbers of the CPUs to run on, such as ``[0, 1]``: the session's threads stay there, and the calling thread goes there for
+            the length of a run. Default: wherever the process may run.
 
     Warns:
         RuntimeWarning: a kernel of that instruction set gives wrong results on this machine; a weaker set is used.
@@ -79,17 +108,21 @@ class Session:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | str | os.PathLike[str],
         threads: int | None = None,
         isa: str = "auto",
         algorithm: str = "auto",
         fip: str = "auto",
         run_options: RunOptions | None = None,
+        cpus: Collection[int] | None = None,
     ) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            model = load(model)
         if not isinstance(model, Model):
-            raise TypeError(f"model: expected pyqinfer.Model, got {type(model).__name__}; load a file with pyqinfer.load(path)")
+            raise TypeError(f"model: expected a Model or the path of a .pqi file, got {type(model).__name__}; pq.convert makes a Model")
+        self.cpus = None if cpus is None else check_cpus(cpus)
         if threads is None:
-            threads = default_threads()
+            threads = default_threads() if self.cpus is None else len(self.cpus)
         if isinstance(threads, bool) or not isinstance(threads, int):
             raise TypeError(f"threads: expected int, got {type(threads).__name__}")
         if not 1 <= threads <= 1024:
@@ -103,11 +136,15 @@ class Session:
             isa = os.environ.get("PYQINFER_ISA", "auto")
         self.model = model
         self.run_options = run_options or RunOptions()
-        self._native = _core.Session(model.native, threads, isa, algorithm, fip)
+        with self._bound():
+            self._native = _core.Session(model.native, threads, isa, algorithm, fip)
         if self._native.warning:
             warnings.warn(self._native.warning, RuntimeWarning, stacklevel=2)
         ports, values = model.graph["inputs"], model.graph["values"]
         self._indices = frozenset(port["name"] for port in ports if values[port["value"]]["dtype"] == "i32")
+
+    def _bound(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.cpus is None else bound_to(self.cpus)
 
     @property
     def isa(self) -> str:
@@ -118,25 +155,42 @@ class Session:
     def threads(self) -> int:
         return self._native.threads
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Run on inputs in the model's order. Returns one array, or a tuple where the model has several outputs."""
-        result = self.run(self.name_inputs(inputs))
-        outputs = tuple(result[name] for name in self.model.outputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Run on inputs in the model's order or by name: ``s(x)``, ``s([x])``, ``s(x=x)``, ``s({"x": x})``.
+
+        Returns one array, or :class:`Outputs` where the model has several outputs.
+        """
+        if named and inputs:
+            raise TypeError("inputs are given by position or by name, not both")
+        result = self.run(named or (inputs[0] if len(inputs) == 1 else inputs))
+        outputs = Outputs(tuple(self.model.outputs), (result[name] for name in self.model.outputs))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def name_inputs(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Give positional inputs under the model's input names. Raises ValueError if there are more or fewer than the model has."""
+    def name_inputs(self, inputs: Any) -> dict[str, Any]:
+        """Give inputs under the model's input names.
+
+        Args:
+            inputs: a mapping by name, a tuple or list of arrays in the model's order, or an array.
+
+        Raises:
+            ValueError: more or fewer than the model has.
+        """
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        # A list that holds no array is one input of the wrong kind, which is said where inputs are checked.
+        if not isinstance(inputs, (tuple, list)) or (inputs and not any(is_array(x) for x in inputs)):
+            inputs = (inputs,)
         names = self.model.inputs
         if len(inputs) != len(names):
             raise ValueError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
         return dict(zip(names, inputs, strict=True))
 
-    def run(self, inputs: Mapping[str, Any], capture: Sequence[str] = (), options: RunOptions | None = None) -> dict[str, Any]:
-        """Run on named inputs, and return named outputs.
+    def run(self, inputs: Any, capture: Sequence[str] = (), options: RunOptions | None = None) -> dict[str, Any]:
+        """Run on inputs, and return named outputs.
 
         Args:
-            inputs: name -> array of the dtype and shape the model asks for: float32 or uint8 (nothing is converted silently), or
-                int64 or int32 where it takes indices.
+            inputs: name -> array, or arrays in the model's order (see :meth:`name_inputs`), of the dtype and shape the model asks for:
+                float32 or uint8 (nothing is converted silently), or int64 or int32 where it takes indices.
             capture: names of layers whose output is returned as well, under the layer's name: float32, or the uint8 codes of a
                 quantized value (see :meth:`dequantize`).
             options: limits of this run, in place of the session's.
@@ -147,8 +201,11 @@ class Session:
         """
         if options is None:
             options = self.run_options
-        arrays, as_torch = self.arrays(inputs)
-        result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
+        if isinstance(capture, str):
+            raise TypeError(f"capture: expected a list of layer names such as [{capture!r}], got str")
+        arrays, as_torch = self.arrays(self.name_inputs(inputs))
+        with self._bound():
+            result = self._native.run(arrays, list(capture), options.max_memory or 0, options.cancel)
         if as_torch:
             torch = sys.modules["torch"]
             return {name: torch.from_numpy(array) for name, array in result.items()}
@@ -156,8 +213,6 @@ class Session:
 
     def arrays(self, inputs: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], bool]:
         """Give the inputs as the core takes them, and whether any was a torch tensor. Errors are those of :meth:`run`."""
-        if not isinstance(inputs, Mapping):
-            raise TypeError(f"inputs: expected a mapping from names to arrays, got {type(inputs).__name__}")
         arrays, as_torch = {}, False
         for name, value in inputs.items():
             array, is_torch = _as_numpy(name, value)
@@ -180,8 +235,14 @@ class Session:
         raise ValueError(f"no layer named {layer!r}")
 
     def layers(self) -> list[dict[str, Any]]:
-        """Give one dict per layer: name, op, weight_bits, act_bits (0 for float), executed_as, reason, weight_bytes (packed, in memory)."""
-        return self._native.layers()
+        """Give one dict per layer: name, op, weight_bits, act_bits (0 for float), executed_as, reason, weight_bytes (packed, in memory).
+
+        The reason says why the algorithm was chosen, and of a layer that computes in float, why it does.
+        """
+        layers = self._native.layers()
+        for layer, node in zip(layers, self.model.graph["nodes"], strict=True):
+            layer["reason"] = "; ".join(text for text in (in_float(self.model.graph, node), layer["reason"]) if text)
+        return layers
 
     def layer_report(self) -> Report:
         """Give :meth:`layers` as a table."""

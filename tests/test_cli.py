@@ -67,7 +67,7 @@ def test_inspect_prints_every_style(work: Path, style: str) -> None:
     assert code == 0
     if style == "json":
         rows = json.loads(out)["rows"]
-        assert sum(row["macs"] or 0 for row in rows) == pytest.approx(pq.load(work / "net.pqi").macs() / 1e6)
+        assert sum(row["macs"] or 0 for row in rows) == pytest.approx(pq.load(work / "net.pqi").macs())
     assert "conv2d" in out
 
 
@@ -92,6 +92,34 @@ def test_profile_lists_every_layer(work: Path) -> None:
     code, out, _ = invoke("profile", work / "net.pqi", "--repeat", "2", "-o", "json")
     assert code == 0
     assert [row["name"] for row in json.loads(out)["rows"]] == [node["name"] for node in pq.load(work / "net.pqi").graph["nodes"]]
+
+
+def test_quantize_leaves_sizes_open(work: Path) -> None:
+    out = work / "open.pqi"
+    code, _, err = invoke(
+        "quantize", f"{work}/nets.py:net", "--input", "1x3x12x12", "--calib", work / "images.npy", "--out", out, "--dynamic-size"
+    )
+    assert code == 0, err
+    assert pq.Session(out)(np.zeros((2, 3, 20, 16), np.float32)).shape == (2, 5)
+
+
+def test_run_keeps_the_name_of_its_output(work: Path) -> None:
+    code, _, err = invoke("run", f"{work}/nets.py:net", work / "images.npy", "--out", work / "y.npy")
+    assert code == 0, err
+    assert np.load(work / "y.npy").shape == (40, 5)
+    assert not (work / "y.npy.npz").exists()
+
+
+def test_pareto_begins_no_row_after_its_time(work: Path) -> None:
+    np.savez(work / "labelled.npz", x=np.load(work / "images.npy"), y=np.arange(40) % 5)
+    common = ("pareto", f"{work}/nets.py:net", "--input", "1x3x12x12", "--eval", work / "labelled.npz", "--methods", "ptq")
+    code, out, err = invoke(*common, "--out", work / "par", "--time", "0.001s", "-o", "json")
+    assert code == 0 or "nothing to draw" in err
+    code, out, err = invoke(*common, "--out", work / "par", "--time", "10m", "--grid", "8/8", "-o", "json")
+    assert code == 0, err
+    assert "ptq 8/8: " in err
+    assert all(row["status"] == "ok" for row in json.loads(out)["rows"])
+    assert "expected a number with its unit" in invoke(*common, "--time", "soon")[2]
 
 
 OMPQ = ("--method", "ompq", "--budget-bits", "5", "--candidates", "4/8,6/8,8/8", "--keep", "0=4/8")
@@ -157,7 +185,7 @@ def test_version_is_the_packages() -> None:
 
 MISTAKES = [
     (("inspect", "{work}/missing.pqi"), "missing.pqi"),
-    (("inspect", "{work}/images.npy"), "expected a .pqi file"),
+    (("verify", "{work}/images.npy"), "expected a .pqi file"),
     (("convert", "model.pt", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "never opened"),
     (("convert", "{work}/nets.py:nett", "--input", "1x3x8x8", "--out", "{work}/a.pqi"), "has no 'nett'"),
     (("convert", "{work}/nets.py:net", "--out", "{work}/a.pqi"), "--input"),

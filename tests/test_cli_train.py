@@ -63,7 +63,7 @@ def test_a_network_is_trained_converted_and_measured(work: Path, method: str) ->
     assert code == 0, err
     rows = json.loads(out)["rows"]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    assert rows[-1]["val_top1"] > 80
+    assert rows[-1]["val_top1_percent"] > 80
     assert "torch with exact sums gives 100.00 %" in " ".join(err.split())
     model = pq.load(work / f"{method}.pqi")
     assert model.integer_share() == 1.0

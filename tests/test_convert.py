@@ -253,7 +253,7 @@ def test_samples_are_rows_of_the_examples_with_their_outputs(samples: int, expec
         ({"samples": -1}, ValueError, "samples"),
         ({"example_inputs": None}, TypeError, "example_inputs: needed"),
         ({"model": "net.pt"}, UnsupportedError, "net.pt: a file of torch, which can run code and is never opened here"),
-        ({"model": 5}, TypeError, "files can run code"),
+        ({"model": 5}, TypeError, "expected a torch.nn.Module, got int"),
     ],
 )
 # Holds K1.

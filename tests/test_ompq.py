@@ -288,7 +288,7 @@ def test_networks_without_batch_norm_and_of_linear_layers_are_allocated_too() ->
         ({"budget": None}, TypeError, r"expected a pq\.Budget"),
         ({"budget": 0.05}, TypeError, r"expected a pq\.Budget"),
         ({"method": pq.PTQ()}, TypeError, r"expected one that chooses bits, such as pq\.OMPQ\(\)"),
-        ({"model": "resnet20"}, TypeError, r"expected a torch\.nn\.Module"),
+        ({"model": 20}, TypeError, r"expected a torch\.nn\.Module"),
         ({"calibration": None}, ValueError, "compares layers on a batch"),
         ({"calibration": [torch.zeros(2, 3, 16, 16)]}, ValueError, "at least 4 samples, got 2"),
         ({"budget": pq.Budget(size_mb=0.001)}, InfeasibleError, "size_mb: 0.001 asked, but the least possible"),

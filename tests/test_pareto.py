@@ -172,7 +172,7 @@ def test_batches_cover_all_images_in_order() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((2, 3), np.float32)}, "arrays x and y"),
+        ({"x": np.zeros((2, 3), np.float32)}, r"x \(images\) and y"),
         ({"x": np.zeros((2, 3)), "y": np.zeros(2, np.int64)}, "float32"),
         ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "integers"),
         ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(3, np.int64)}, "as many labels"),
@@ -332,7 +332,7 @@ ROWS = [
 
 def test_the_table_shows_what_is_known_and_why_the_rest_is_not() -> None:
     report = study_report("net", ROWS, {"cpu": "X"})
-    assert [row.get("top1") for row in report.rows] == [95.0, 94.0, 93.5, None]
+    assert [row.get("top1_percent") for row in report.rows] == [95.0, 94.0, 93.5, None]
     assert "zeroq 8/8: no BatchNorm" in report.table()
     assert report.facts["cpu"] == "X"
 

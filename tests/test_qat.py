@@ -84,8 +84,8 @@ def test_a_network_without_batch_norm_and_one_of_several_inputs_train() -> None:
     labels = (x[:, 0] + y[:, 0] > 0).long()
     method = pq.QAT(4, 4, first_last=None, epochs=60, lr=0.2)
     graph = pq.quantize(Two(), method, example_inputs=(x, y), train=[(x, y, labels)])
-    assert graph.meta["training"].rows[-1]["top1"] > 95
-    assert graph.meta["training"].rows[0]["top1"] < 70
+    assert graph.meta["training"].rows[-1]["top1_percent"] > 95
+    assert graph.meta["training"].rows[0]["top1_percent"] < 70
     engine = np.asarray(pq.Session(pq.convert(graph, example_inputs=(x, y)))(x.numpy(), y.numpy()))
     assert (engine.argmax(1) == graph(x, y).argmax(1).numpy()).mean() > 0.97
 

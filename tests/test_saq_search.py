@@ -117,7 +117,7 @@ def super_net(net: nn.Module) -> Any:
     names = ["c1", "c2", "c3", "down"]
     parts = SwitchableParts(Settings(equalize=False, bias_correction=False), dict.fromkeys(names, WIDTHS), (2, 3, 4, 5, 8))
     config = {"stem": parse_bits("8/8"), **dict.fromkeys(names, parse_bits("5/5")), "fc": parse_bits("8/8")}
-    task = Task(net, (X[:1],), [X])
+    task = Task(net, (X[:1],), [(X,)])
     return prepare(task, lambda found: BitConfig({name: config[name] for name in found}), parts), config
 
 

@@ -334,7 +334,7 @@ def test_training_gains_at_low_bits_and_reports_each_epoch() -> None:
     graph = train(pq.QAT(2, 4, epochs=3, lr=0.02), train=loader(512), val=validation)
     rows = graph.meta["training"].rows
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert rows[-1]["val_top1"] == pytest.approx(digits_net.accuracy(graph), abs=0.6)
+    assert rows[-1]["val_top1_percent"] == pytest.approx(digits_net.accuracy(graph), abs=0.6)
     start = train(pq.QAT(2, 4, epochs=0))
     assert digits_net.accuracy(graph) > max(digits_net.accuracy(start) + 10, 85)
 
@@ -356,7 +356,7 @@ def test_a_loss_of_ones_own_gets_all_targets() -> None:
         return F.cross_entropy(outputs, classes) + F.mse_loss(outputs[:, :2], corners)
 
     graph = train(pq.QAT(8, 8, epochs=1, loss=loss), train=[(images, labels, boxes)])
-    assert graph.meta["training"].rows[0]["top1"] is None
+    assert graph.meta["training"].rows[0]["top1_percent"] is None
 
 
 def test_batches_that_can_be_read_only_once_are_kept() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,27 @@ def test_the_command_says_which_extra_is_missing(environment: Path) -> None:
     done = subprocess.run([environment / "empty/bin/pyqinfer", "doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'pyqinfer[cli]'" in done.stderr
+
+
+def test_config_needs_no_other_package(environment: Path) -> None:
+    command = environment / "empty/bin/pyqinfer"
+    directory = run(command, "config", "--cmakedir", cwd=environment).strip()
+    assert Path(directory, "pyqinferConfig.cmake").is_file()
+    lines = dict(line.split(": ") for line in run(command, "config", cwd=environment).splitlines())
+    assert lines["cmakedir"] == directory
+    assert Path(lines["pkgconfigdir"], "pyqinfer.pc").is_file()
+    assert Path(lines["includedir"], "pyqinfer", "pyqinfer.h").is_file()
+
+
+def test_a_missing_torch_is_told_with_the_extra(environment: Path) -> None:
+    code = "import pyqinfer as pq\ntry:\n    pq.quantize\nexcept ImportError as error:\n    print(error)"
+    said = run(environment / "empty/bin/python", "-c", code, cwd=environment)
+    assert said == "pyqinfer.quantize: this needs torch: pip install 'pyqinfer[torch]'\n"
+
+
+def test_the_wheel_holds_no_more_than_it_must(environment: Path) -> None:
+    (wheel,) = environment.glob("pyqinfer-*.whl")
+    assert wheel.stat().st_size < 5_000_000
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.endswith(".a")]
+    assert [Path(name).stem for name in names if name.endswith(".npz")] == ["resnet20_glyphs"]

@@ -2,24 +2,35 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string>
 #include <thread>
 
 namespace pqi {
 namespace {
 
-// CPUs by the quota of the process's cgroup, rounded up; 0 if there is no limit or no cgroup v2. The file says "max 100000" or "50000
-// 100000", quota and period in microseconds.
-int CgroupCpus() {
-  std::FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "re");
+// Reads up to `count` numbers from the start of a file; gives how many there were.
+int ReadNumbers(const std::string& path, long* numbers, int count) {
+  std::FILE* f = std::fopen(path.c_str(), "re");
   if (!f) return 0;
-  long quota = 0, period = 0;
-  const int fields = std::fscanf(f, "%ld %ld", &quota, &period);
+  int read = 0;
+  while (read < count && std::fscanf(f, "%ld", &numbers[read]) == 1) ++read;
   std::fclose(f);
-  if (fields != 2 || quota <= 0 || period <= 0) return 0;
-  return static_cast<int>((quota + period - 1) / period);
+  return read;
 }
 
 }  // namespace
+
+int QuotaCpus(const std::string& cgroup) {
+  long quota_and_period[2] = {0, 0};
+  if (ReadNumbers(cgroup + "/cpu.max", quota_and_period, 2) != 2 &&
+      (ReadNumbers(cgroup + "/cpu/cpu.cfs_quota_us", &quota_and_period[0], 1) != 1 ||
+       ReadNumbers(cgroup + "/cpu/cpu.cfs_period_us", &quota_and_period[1], 1) != 1)) {
+    return 0;
+  }
+  const long quota = quota_and_period[0], period = quota_and_period[1];
+  if (quota <= 0 || period <= 0) return 0;
+  return static_cast<int>(quota / period + (quota % period != 0));
+}
 
 int UsableCpus() {
   cpu_set_t set;
@@ -29,7 +40,7 @@ int UsableCpus() {
   } else {  // the machine has more CPUs than a cpu_set_t names
     cpus = static_cast<int>(std::thread::hardware_concurrency());
   }
-  if (const int quota = CgroupCpus(); quota > 0) cpus = std::min(cpus, quota);
+  if (const int quota = QuotaCpus("/sys/fs/cgroup"); quota > 0) cpus = std::min(cpus, quota);
   return std::max(cpus, 1);
 }
 

@@ -3,10 +3,16 @@
 
 #include <sched.h>
 
+#include <string>
+
 namespace pqi {
 
 // CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1.
 int UsableCpus();
+
+// CPUs by the quota of a cgroup whose files lie in this folder, rounded up; 0 if there is no limit. Version 2 says "max 100000" or "50000
+// 100000" in one file, quota and period in microseconds; version 1 has a file for each, and says -1 for no limit.
+int QuotaCpus(const std::string& cgroup);
 
 // The CPU that the calling thread runs on; -1 if the system does not say.
 int CurrentCpu();

@@ -12,11 +12,12 @@ from pyqinfer.allocation import dp
 from pyqinfer.allocation.latency import check_latency
 from pyqinfer.allocation.plot import plot_frontier
 from pyqinfer.allocation.problem import Problem, Solution
+from pyqinfer.arguments import explained
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.budget import COSTS, Budget
-from pyqinfer.frontend.export import check_examples
 from pyqinfer.model import Model
-from pyqinfer.quantization.api import Task
+from pyqinfer.quantization.api import Task, make_task
+from pyqinfer.quantization.batches import Calibration
 from pyqinfer.report import Column, Report
 
 
@@ -101,7 +102,7 @@ def allocate(
     *,
     budget: Budget,
     example_inputs: Any,
-    calibration: Iterable[Any] | None = None,
+    calibration: Calibration | None = None,
     keep: Mapping[str, LayerBits | str] | None = None,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | None = None,
@@ -113,7 +114,7 @@ def allocate(
         method: such as ``pq.ZeroQ()`` or ``pq.OMPQ()``: how it scores layers.
         budget: a :class:`pyqinfer.Budget`.
         example_inputs: tuple of float32 tensors; dimension 0 is the batch. Budgets in ms are for inputs of these shapes.
-        calibration: batches of inputs, for methods that look at data.
+        calibration: batches of inputs as :func:`pyqinfer.quantize` takes them, for methods that look at data.
         keep: layer names or glob patterns -> bits that are not up for choice, e.g. ``{"fc": "8/8", "stem.*": "float"}``.
         train, val: labelled batches, for methods that train to find out.
 
@@ -123,9 +124,10 @@ def allocate(
     Raises:
         TypeError, ValueError: arguments that do not fit. InfeasibleError (a ValueError): the budget is too small; says what is possible.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if not callable(getattr(method, "allocate", None)):
         raise TypeError(f"method: expected one that chooses bits, such as pq.OMPQ(), got {type(method).__name__}")
-    examples = check_examples(example_inputs)
-    return method.allocate(Task(model, examples, calibration, budget, dict(keep or {}), train, val))
+    if isinstance(method, type):
+        raise TypeError(f"method: expected an instance, pq.{method.__name__}(), got the class")
+    task = make_task(model, example_inputs, calibration, budget, keep, train, val)
+    with explained(task.model, task.example_inputs):
+        return method.allocate(task)

@@ -223,7 +223,7 @@ def _report(
     for node in nodes:
         i = position.get(node.name)
         row: dict[str, Cell] = {"name": node.name, "bits": str(config[node.name]), "kept": "kept" if node.name in fixed else ""}
-        row |= {"params": node.params, "macs": node.macs / 1e6, "bops": layer_bops(node, config[node.name]) / 1e9}
+        row |= {"params": node.params, "macs": node.macs, "bops": layer_bops(node, config[node.name])}
         if i is not None and LATENCY in problem.costs:
             row["ms"] = problem.costs[LATENCY][i][solution.choice[i]]
         row["loss"] = None if i is None else problem.scores[i][solution.choice[i]]
@@ -233,8 +233,8 @@ def _report(
         Column("bits", "bits w/a", numeric=False),
         Column("kept", "", numeric=False),
         Column("params", "weights", ",d"),
-        Column("macs", "MACs (M)", ",.2f"),
-        Column("bops", "BOPs (G)", ",.3f"),
+        Column("macs", "MACs (M)", ",.2f", scale=1e6),
+        Column("bops", "BOPs (G)", ",.3f", scale=1e9),
         *([Column("ms", "ms", ".4f")] if LATENCY in problem.costs else []),
         *findings.columns,
         Column("loss", "loss", ".4g"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pyqinfer.allocation.problem import Problem, Solution
 from pyqinfer.budget import COSTS
+from pyqinfer.plotting import label_points
 
 
 def plot_frontier(problem: Problem, solution: Solution, frontier: Sequence[Solution], name: str, path: str | os.PathLike[str]) -> None:
@@ -28,9 +30,8 @@ def plot_frontier(problem: Problem, solution: Solution, frontier: Sequence[Solut
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.step([s.costs[name] for s in frontier], [s.score for s in frontier], where="post", marker=".", label="Pareto frontier")
-    for text, (x, y) in uniform_choices(problem, name).items():
-        axes.plot(x, y, "x", color="tab:red")
-        axes.annotate(f" all {text}", (x, y))
+    uniform = [(x, y, f"all {text}") for text, (x, y) in uniform_choices(problem, name).items()]
+    axes.plot([x for x, _, _ in uniform], [y for _, y, _ in uniform], "x", color="tab:red")
     axes.plot(solution.costs[name], solution.score, "o", color="tab:green", markersize=9, label="allocation")
     if name in problem.limits:
         axes.axvline(problem.limits[name], color="grey", linestyle=":", label="budget")
@@ -39,6 +40,9 @@ def plot_frontier(problem: Problem, solution: Solution, frontier: Sequence[Solut
     axes.set_xlabel(next(cost.axis for cost in COSTS if cost.name == name))
     axes.set_ylabel("loss (sum over layers)")
     axes.legend()
+    corners = [(s.costs[name], s.score) for s in frontier]
+    steps = [place for (x, y), (right, _) in pairwise(corners) for place in ((x, y), (right, y))] + corners[-1:]
+    label_points(axes, uniform, [steps] if len(steps) > 1 else [])
     figure.savefig(path, format="png", dpi=120)
 
 

@@ -16,21 +16,17 @@ from pyqinfer.cli.common import (
     MaxMemoryOption,
     OutputOption,
     Style,
-    as_tensors,
-    example_tensors,
-    load_arrays,
     load_reference,
-    model_input_shapes,
     named_progress,
-    parameter_names,
     parse_list,
     parse_words,
     print_report,
     progress,
-    random_inputs,
     run_limits,
     stderr,
+    torch_reference,
 )
+from pyqinfer.cli.inputs import as_tensors, example_inputs, example_tensors, load_arrays
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.model import Model
 from pyqinfer.report import Column, Report
@@ -41,6 +37,8 @@ def command(
     models: list[str] = typer.Argument(help=MODEL_HELP),
     input: list[str] = InputOption,
     threads: str = typer.Option("1", "--threads", help="Numbers of threads, comma list: 1,2."),
+    batch: int | None = typer.Option(None, "--batch", min=1, help="Images per call. Default: that of --input, or 1."),
+    concurrency: int = typer.Option(1, "--concurrency", min=1, help="Callers at once, each with --threads of its own for torch."),
     min_time: float = typer.Option(1.0, "--min-time", help="Seconds per model and number of threads."),
     seed: int = typer.Option(0, "--seed", help="Seed of the random inputs."),
     isa: str = IsaOption,
@@ -67,19 +65,22 @@ def command(
     if len(candidates) != len(models):
         raise ValueError("two models have the same name: " + ", ".join(_name(m) for m in models))
     limits = run_limits(max_memory)
-    inputs = random_inputs(model_input_shapes(next(iter(candidates.values())), input), seed, limits)
-    rows = []
+    # A converted model knows the shapes of its inputs, which a torch model beside it then needs not be told.
+    known = next((model for model in candidates.values() if isinstance(model, Model)), next(iter(candidates.values())))
+    inputs = example_inputs(known, input, seed, limits, batch)
+    rows, notes = [], []
     report = None
     for count in parse_list(threads, "--threads"):
         with progress(f"bench, {count} threads") as update:
             timed = {name: _session(m, count, isa, algorithm, fip, limits) for name, m in candidates.items()}
-            report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, on_progress=update)
+            report = benchmark(timed, inputs, threads=count, min_time=min_time, isa=isa, concurrency=concurrency, on_progress=update)
         rows += [{"threads": count, **row} for row in report.rows]
+        notes += [note for note in report.notes if note not in notes]
     assert report is not None  # parse_list gives at least one number
     columns = [report.columns[0], Column("threads", "threads", "d"), *report.columns[1:]]
     shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     title = f"Latency on {shapes}: {report.facts['cpu']} ({report.facts['isa']})"
-    print_report(Report(title, columns, rows, report.facts, report.notes), output)
+    print_report(Report(title, columns, rows, report.facts, notes), output)
 
 
 def _session(model: Any, threads: int, isa: str, algorithm: str, fip: str, limits: RunOptions) -> Any:
@@ -98,18 +99,17 @@ def _bits(
     settings: tuple[float, int, str, str, str],
     output: Style,
 ) -> None:
+    from pyqinfer.arguments import input_names
     from pyqinfer.study.bits_grid import bits_grid, draw, peer_times
 
     min_time, seed, isa, algorithm, fip = settings
     counts = parse_list(threads, "--threads")
     if len(models) != 1 or len(counts) != 1:
         raise ValueError(f"--bits takes one model and one number of threads, got {len(models)} and {len(counts)}")
-    module = load_reference(models[0])
-    if isinstance(module, Model):
-        raise ValueError(f"--bits quantizes a torch model; {models[0]} is quantized already")
+    module = torch_reference(models[0])
     lines = peer_times(peers, _name(models[0]), counts[0]) if peers else None
     examples = example_tensors(module, input, seed)
-    batches = [examples] if calib is None else [as_tensors(load_arrays(calib, parameter_names(module, len(examples))))]
+    batches = [examples] if calib is None else [as_tensors(load_arrays(calib, input_names(module, len(examples))))]
     with named_progress("bits") as update:
         report = bits_grid(
             module,

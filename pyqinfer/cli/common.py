@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
-import math
 import os
-import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyqinfer.model import Model, load
 from pyqinfer.report import Report
-from pyqinfer.session import RunOptions
+from pyqinfer.session import RunOptions, Session
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 stderr = Console(stderr=True)
 
@@ -41,6 +38,7 @@ class Style(str, Enum):
 
 
 MODEL_HELP = "module:callable, file.py:callable, file.onnx or file.pqi"
+FLOAT_MODEL_HELP = "module:callable, file.py:callable or file.onnx"
 OutputOption = typer.Option(Style.table, "--output", "-o", help="How to print the result.")
 IsaOption = typer.Option("auto", "--isa", help="Instruction set: auto, or one that `pyqinfer doctor` lists.")
 AlgorithmOption = typer.Option(
@@ -65,15 +63,7 @@ def run_limits(max_memory: int | None) -> RunOptions:
 
 def print_report(report: Report, style: Style) -> None:
     """Print a result on stdout."""
-    typer.echo(report.render(style.value))
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """``1x3x224x224`` to a tuple. Raises ValueError."""
-    parts = text.lower().split("x")
-    if not all(part.isdigit() for part in parts):
-        raise ValueError(f"shape {text!r}: expected numbers joined by x, e.g. 1x3x224x224")
-    return tuple(int(part) for part in parts)
+    typer.echo(report.render(style.value).rstrip("\n"))
 
 
 def parse_list(text: str, option: str) -> list[int]:
@@ -97,6 +87,8 @@ def load_reference(reference: str, external_data: bool = False) -> Any:
     if reference.endswith(".pqi"):
         return load(reference)
     name, separator, attribute = reference.rpartition(":")
+    if not separator and reference.endswith(".py"):
+        raise ValueError(f"model {reference!r}: name the function or the module in it, such as {reference}:net")
     if not separator and Path(reference).suffix:
         from pyqinfer.frontend.files import load_model_file
 
@@ -107,7 +99,60 @@ def load_reference(reference: str, external_data: bool = False) -> Any:
     if not hasattr(module, attribute):
         raise ValueError(f"model {reference!r}: {name} has no {attribute!r}")
     found = getattr(module, attribute)
-    return found() if callable(found) and not hasattr(found, "state_dict") else found
+    if not callable(found) or hasattr(found, "state_dict"):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        if os.environ.get("PYQINFER_TRACEBACK"):
+            raise
+        line = (str(error).splitlines() or [""])[0]
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"model {reference!r}: {attribute}() raised {type(error).__name__}: {line} ({place.filename}, line {place.lineno})"
+        ) from None
+
+
+def torch_reference(reference: str) -> Any:
+    """A torch module, or that of an ONNX file. Raises ValueError for a ``.pqi`` file, and for what is no module."""
+    from torch import nn
+
+    model = load_reference(reference)
+    if isinstance(model, Model):
+        raise ValueError(f"model {reference!r}: is converted already; give the torch model or the ONNX file that it was made of")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {reference!r}: expected a torch module, got {type(model).__name__}")
+    return model
+
+
+def open_session(
+    model: Any,
+    inputs: Sequence[NDArray[Any]],
+    threads: int = 1,
+    isa: str = "auto",
+    algorithm: str = "auto",
+    fip: str = "auto",
+    limits: RunOptions | None = None,
+) -> Session:
+    """A session of what :func:`load_reference` gave; a torch module is converted for the inputs."""
+    if not isinstance(model, Model):
+        from pyqinfer.conversion import convert
+
+        model = convert(model, example_inputs=tuple(inputs), samples=0, check=False)
+    return Session(model, threads=threads, isa=isa, algorithm=algorithm, fip=fip, run_options=limits)
+
+
+def output_file(path: Path, suffix: str = ".pqi") -> Path:
+    """A file that is about to be made, checked before the work begins that it is for.
+
+    Raises:
+        ValueError: another suffix. FileNotFoundError: no such folder.
+    """
+    if path.suffix != suffix:
+        raise ValueError(f"--out {path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}")
+    return path
 
 
 def load_pqi(reference: str) -> Model:
@@ -129,71 +174,6 @@ def _load_file(path: Path) -> Any:
     return module
 
 
-def random_inputs(shapes: list[tuple[int, ...]], seed: int, limits: RunOptions | None = None) -> list[NDArray[np.float32]]:
-    """Normally distributed float32 inputs. Raises MemoryError if they alone take more than the runs may that they are for."""
-    total = sum(4 * math.prod(shape) for shape in shapes)
-    most = (limits or run_limits(None)).max_memory
-    if most is not None and total > most:
-        raise MemoryError(f"inputs of the shapes {', '.join(map(str, shapes))} take {total} bytes, more than --max-memory ({most} bytes)")
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-
-
-def model_input_shapes(model: Any, texts: list[str] | None) -> list[tuple[int, ...]]:
-    """Shapes from ``--input``, else the model's own with batch 1."""
-    given = [parse_shape(text) for text in texts or []]
-    if isinstance(model, Model):
-        named = dict(zip(model.inputs, given, strict=False))
-        return list(model.input_shapes(named).values())
-    if not given:
-        raise ValueError("a torch model needs --input SHAPE, e.g. --input 1x3x224x224")
-    return given
-
-
-def example_tensors(module: Any, texts: list[str] | None, seed: int) -> tuple[Tensor, ...]:
-    """Random inputs of the shapes of ``--input``; those of an ONNX file or a Model may be left out."""
-    from pyqinfer.frontend.sources.onnx import is_onnx
-
-    if is_onnx(module):
-        made: tuple[Tensor, ...] = module.example_inputs(seed, [parse_shape(text) for text in texts or []])
-        return made
-    return as_tensors(random_inputs(model_input_shapes(module, texts), seed))
-
-
-def load_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
-    """Arrays of a ``.npy`` or ``.npz`` file, one for each input; pickled objects are refused.
-
-    Args:
-        path: the file. Arrays of an ``.npz`` that are called like the inputs are taken by name, others in the order in which the file has
-            them, numbered ones (``arr_0``, ``arr_1``, as ``np.savez`` calls them) by their numbers.
-        names: what the inputs are called, as far as that is known.
-
-    Raises:
-        ValueError: some arrays are called like inputs, and others are missing.
-    """
-    data = np.load(path, allow_pickle=False)
-    if isinstance(data, np.ndarray):
-        return [data]
-    if set(names) & set(data.files):
-        missing = [name for name in names if name not in data.files]
-        if missing:
-            raise ValueError(f"{path}: has no array {', '.join(missing)} among {', '.join(data.files)}")
-        return [data[name] for name in names]
-    numbers = {name: int(match[1]) for name in data.files if (match := re.fullmatch(r"\D*(\d+)", name))}
-    one_stem = len({name.rstrip("0123456789") for name in data.files}) == 1
-    numbered = one_stem and len(numbers) == len(data.files)
-    return [data[name] for name in (sorted(numbers, key=numbers.__getitem__) if numbered else data.files)]
-
-
-def parameter_names(module: Any, count: int) -> list[str]:
-    """What a torch module, or the ONNX file that it was made of, calls its first ``count`` inputs."""
-    from pyqinfer.frontend.sources.onnx import is_onnx
-
-    if is_onnx(module):
-        return [port.name for port in module.inputs]
-    return list(inspect.signature(module.forward).parameters)[:count]
-
-
 @contextmanager
 def progress(text: str) -> Iterator[Any]:
     """A progress bar on stderr; yields ``update(done, total)``."""
@@ -205,13 +185,6 @@ def progress(text: str) -> Iterator[Any]:
             bar.update(task, completed=done, total=total)
 
         yield update
-
-
-def as_tensors(arrays: Sequence[NDArray[Any]]) -> tuple[Tensor, ...]:
-    """The arrays as torch tensors that share their memory."""
-    import torch
-
-    return tuple(torch.from_numpy(array) for array in arrays)
 
 
 @contextmanager

@@ -7,19 +7,12 @@ from typing import Any
 
 import typer
 
-from pyqinfer.cli.common import (
-    MODEL_HELP,
-    InputOption,
-    OutputOption,
-    Style,
-    example_tensors,
-    load_reference,
-    print_report,
-)
+from pyqinfer.cli.common import FLOAT_MODEL_HELP, InputOption, OutputOption, Style, load_reference, output_file, print_report
+from pyqinfer.cli.inputs import example_tensors
 
 
 def command(
-    model: str = typer.Argument(help=MODEL_HELP),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     out: Path | None = typer.Option(None, "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
     fallback: str = typer.Option("float", "--fallback", help="float: layers that are not quantized run in float; error: refuse them."),
@@ -43,6 +36,8 @@ def command(
 
     if out is None and not dry_run:
         raise ValueError("--out: say which file to write, or --dry-run")
+    if out is not None:
+        output_file(out)
     module = load_reference(model, external_data)
     examples = example_tensors(module, input, seed)
     options: dict[str, Any] = {"dynamic_batch": not static_batch, "dynamic_size": dynamic_size, "fallback": fallback}

@@ -13,7 +13,7 @@ from pyqinfer._core import __version__, cpu_info
 from pyqinfer.cli.common import OutputOption, Style, print_report
 from pyqinfer.install import get_cmake_dir, get_tool
 from pyqinfer.report import Column, Report
-from pyqinfer.session import default_threads
+from pyqinfer.threads import default_threads
 
 _PACKAGES = {
     "numpy": "needed",
@@ -32,7 +32,11 @@ def command(output: Style = OutputOption) -> None:
         {"what": "Python", "value": platform.python_version(), "note": platform.platform()},
         {"what": "CPU", "value": info["brand"], "note": platform.machine()},
         {"what": "instruction sets", "value": ", ".join(info["isas"]), "note": f"auto = {info['best']} {info['warning']}".rstrip()},
-        {"what": "threads", "value": str(info["threads"]), "note": f"default {default_threads()} (PYQINFER_NUM_THREADS)"},
+        {
+            "what": "threads",
+            "value": str(info["threads"]),
+            "note": f"default {default_threads()} (PYQINFER_NUM_THREADS, OMP_NUM_THREADS)",
+        },
         {"what": "load", "value": _load(), "note": "benchmarks want a quiet machine"},
         {"what": "pqi tool", "value": _present(get_tool()), "note": get_tool()},
         {"what": "CMake package", "value": _present(get_cmake_dir()), "note": get_cmake_dir()},

@@ -7,22 +7,24 @@ from pathlib import Path
 import typer
 
 from pyqinfer.cli.common import (
+    MODEL_HELP,
     AlgorithmOption,
     FipOption,
     InputOption,
     IsaOption,
     OutputOption,
     Style,
-    load_pqi,
-    model_input_shapes,
+    load_reference,
+    open_session,
     print_report,
 )
+from pyqinfer.cli.inputs import example_inputs, model_input_shapes
 from pyqinfer.model import Model
 from pyqinfer.session import Session
 
 
 def command(
-    model: str = typer.Argument(help="file.pqi or file.onnx"),
+    model: str = typer.Argument(help=MODEL_HELP),
     size: bool = typer.Option(False, "--size", help="Bytes by layer against 32-bit floats, two bits a weight, zlib, xz, entropy."),
     against: Path | None = typer.Option(None, "--against", help="The float network's file, for the ratio of --size.", exists=True),
     executed: bool = typer.Option(False, "--executed", help="The algorithm that runs each layer on this machine."),
@@ -32,8 +34,10 @@ def command(
     fip: str = FipOption,
     output: Style = OutputOption,
 ) -> None:
-    """Show the layers of a file: bits, MACs, BOPs, bytes. Of an ONNX file, those that its conversion gives."""
-    loaded = _converted(model) if model.endswith(".onnx") else load_pqi(model)
+    """Show the layers of a file: bits, MACs, BOPs, bytes. Of a torch model or an ONNX file, those that its conversion gives."""
+    loaded = load_reference(model)
+    if not isinstance(loaded, Model):
+        loaded = open_session(loaded, example_inputs(loaded, input, 0)).model
     if size:
         print_report(loaded.size_report(None if against is None else against.stat().st_size), output)
         return
@@ -42,9 +46,3 @@ def command(
         return
     shapes = dict(zip(loaded.inputs, model_input_shapes(loaded, input), strict=True))
     print_report(loaded.summary(shapes), output)
-
-
-def _converted(path: str) -> Model:
-    from pyqinfer.conversion import convert
-
-    return convert(path, samples=0, check=False)

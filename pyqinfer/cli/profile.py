@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from pyqinfer.cli.common import (
+    MODEL_HELP,
     AlgorithmOption,
     FipOption,
     InputOption,
@@ -12,18 +15,17 @@ from pyqinfer.cli.common import (
     MaxMemoryOption,
     OutputOption,
     Style,
-    load_pqi,
-    model_input_shapes,
+    load_reference,
+    open_session,
     print_report,
-    random_inputs,
     run_limits,
 )
+from pyqinfer.cli.inputs import example_inputs
 from pyqinfer.measure.profile import profile
-from pyqinfer.session import Session
 
 
 def command(
-    model: str = typer.Argument(help="file.pqi"),
+    model: str = typer.Argument(help=MODEL_HELP),
     input: list[str] = InputOption,
     threads: int = typer.Option(1, "--threads", help="Number of threads."),
     repeat: int = typer.Option(20, "--repeat", help="Runs; each layer's median is shown."),
@@ -32,8 +34,11 @@ def command(
     max_memory: int | None = MaxMemoryOption,
     algorithm: str = AlgorithmOption,
     fip: str = FipOption,
+    trace: Path | None = typer.Option(None, "--trace", help="Also write a Chrome trace (.json), which ui.perfetto.dev draws."),
     output: Style = OutputOption,
 ) -> None:
     """Show how long each layer takes and how it is executed."""
-    session = Session(load_pqi(model), threads=threads, isa=isa, algorithm=algorithm, fip=fip, run_options=run_limits(max_memory))
-    print_report(profile(session, random_inputs(model_input_shapes(session.model, input), seed, session.run_options), repeat), output)
+    limits, loaded = run_limits(max_memory), load_reference(model)
+    inputs = example_inputs(loaded, input, seed, limits)
+    session = open_session(loaded, inputs, threads, isa, algorithm, fip, limits)
+    print_report(profile(session, inputs, repeat, trace=trace), output)

@@ -11,20 +11,8 @@ import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
-from pyqinfer.cli.common import (
-    MODEL_HELP,
-    InputOption,
-    OutputOption,
-    Style,
-    as_tensors,
-    example_tensors,
-    load_arrays,
-    load_reference,
-    parameter_names,
-    print_report,
-    random_inputs,
-    stderr,
-)
+from pyqinfer.cli.common import FLOAT_MODEL_HELP, InputOption, OutputOption, Style, output_file, print_report, stderr, torch_reference
+from pyqinfer.cli.inputs import as_tensors, example_tensors, load_arrays, random_inputs
 from pyqinfer.methods.registry import METHODS, find_method
 from pyqinfer.model import Model, Shapes
 
@@ -44,10 +32,11 @@ _METHOD_OPTIONS = {"bits": "--bits", "bits_in": "--bits-in", "observer": "--obse
 
 def command(
     context: typer.Context,
-    model: str = typer.Argument(help=MODEL_HELP),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     input: list[str] = InputOption,
     method: str = typer.Option("ptq", "--method", help=_METHOD_HELP),
+    dynamic_size: bool = typer.Option(False, "--dynamic-size", help="Any height and width at run time."),
     output: Style = OutputOption,
     calib: Path | None = typer.Option(
         None,
@@ -85,9 +74,11 @@ def command(
     isa: str = typer.Option("auto", "--isa", help="Instruction set of the runs that --budget-ms is about.", rich_help_panel=_BUDGET),
 ) -> None:
     """Quantize a torch model, convert it and show its layers."""
+    from pyqinfer.arguments import input_names
     from pyqinfer.conversion import convert
     from pyqinfer.quantization import quantize
 
+    output_file(out)
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     given_limits = limits_of(budget_bops, budget_mb, budget_bits, budget_ms)
@@ -103,9 +94,9 @@ def command(
         "seed": seed,
     }
     configuration = _configuration(method, options, given, budget)
-    module = load_reference(model)
+    module = torch_reference(model)
     examples = example_tensors(module, input, seed)
-    needed, names = "calibration" in configuration.needs, parameter_names(module, len(examples))
+    needed, names = "calibration" in configuration.needs, input_names(module, len(examples))
     quantized = quantize(
         module,
         configuration,
@@ -113,11 +104,12 @@ def command(
         calibration=_calibration(calib, batch_size, examples, seed, needed, names),
         keep=parse_keep(keep),
         budget=budget,
+        dynamic_size=dynamic_size,
     )
     if (allocation := quantized.meta.get("allocation")) is not None:
         # A program that reads JSON or CSV wants one document on stdout.
         typer.echo(allocation.report.render(output.value) + "\n", err=output in (Style.json, Style.csv))
-    converted = convert(quantized, example_inputs=examples)
+    converted = convert(quantized, example_inputs=examples, dynamic_size=dynamic_size)
     shapes = {name: tuple(x.shape) for name, x in zip(converted.inputs, examples, strict=True)}
     if bits_out is not None:
         (allocation if allocation is not None else _bits_of(converted, shapes)).save(bits_out)

@@ -11,7 +11,18 @@ import typer
 
 from pyqinfer.bits import BitConfig, parse_bits
 from pyqinfer.budget import Budget
-from pyqinfer.cli.common import InputOption, OutputOption, Style, load_reference, model_input_shapes, named_progress, print_report, stderr
+from pyqinfer.cli.common import (
+    FLOAT_MODEL_HELP,
+    InputOption,
+    OutputOption,
+    Style,
+    named_progress,
+    output_file,
+    print_report,
+    stderr,
+    torch_reference,
+)
+from pyqinfer.cli.inputs import model_input_shapes
 from pyqinfer.cli.quantize import BUDGET_OPTIONS, limits_of, parse_keep
 from pyqinfer.methods.registry import METHODS, find_method
 
@@ -23,7 +34,7 @@ _METHOD_OPTIONS = {"rho": "--rho", "sparsity": "--sparsity"}
 
 
 def command(
-    model: str = typer.Argument(help="module:callable or file.py:callable of a torch model."),
+    model: str = typer.Argument(help=FLOAT_MODEL_HELP),
     out: Path = typer.Option(..., "--out", help="The file to write (.pqi)."),
     data: Path = typer.Option(
         ...,
@@ -86,6 +97,7 @@ def command(
     from pyqinfer.study.training_data import Augmentation, load_splits, training_batches, validation_batches
     from pyqinfer.train.generator import Search
 
+    output_file(out)
     if batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     wanted = None if bits is None else parse_bits(bits)
@@ -108,9 +120,7 @@ def command(
     if given_limits:
         options["search"] = Search(epochs=search_epochs, warmup=search_epochs // 3)
     configuration = _configuration(method, options)
-    module = load_reference(model)
-    if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"model {model!r}: expected a torch model, got {type(module).__name__}")
+    module = torch_reference(model)
     shapes = model_input_shapes(module, input)
     examples = tuple(torch.zeros(shape) for shape in shapes)
     images, seen = load_splits(data, val, shapes[0][-1])

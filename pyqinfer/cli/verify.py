@@ -29,14 +29,14 @@ def command(
         for name, index in sample["outputs"].items():
             expected, got = loaded.constant(index), result[name]
             different = int(np.count_nonzero(expected.view(np.uint8) != got.view(np.uint8)))
-            rows.append({"sample": number, "output": name, "elements": expected.size, "different": different})
+            rows.append({"sample": number, "output": name, "elements": expected.size, "different_bytes": different})
     columns = [
         Column("sample", "sample", "d"),
         Column("output", "output", numeric=False),
         Column("elements", "elements", ",d"),
-        Column("different", "bytes that differ", ",d"),
+        Column("different_bytes", "bytes that differ", ",d"),
     ]
-    failed = any(row["different"] for row in rows)
+    failed = any(row["different_bytes"] for row in rows)
     print_report(Report(f"Stored samples on {session.isa}: {'DIFFERENT' if failed else 'identical'}", columns, rows), output)
     if failed:
         raise typer.Exit(1)

@@ -1,15 +1,15 @@
-"""How far a session is from a torch model, layer by layer and at the outputs."""
+"""How far a session is from a torch model, or from another session, at the outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyqinfer.measure.candidates import as_session, is_torch, opened, positional_arrays
 from pyqinfer.report import Column, Report
-from pyqinfer.session import Session
 
 
 def sqnr_db(reference: NDArray[Any], value: NDArray[Any]) -> float:
@@ -21,50 +21,63 @@ def sqnr_db(reference: NDArray[Any], value: NDArray[Any]) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
 
 
-def compare(model: Any, session: Session, inputs: Sequence[Any]) -> Report:
-    """Run a torch model and a session on the same inputs and compare their outputs.
+def compare(model: Any, session: Any, inputs: Any) -> Report:
+    """Run a reference and a session on the same inputs and compare their outputs.
 
     Args:
-        model: torch module, run in evaluation mode and left as it was, or PT2E GraphModule, with the session's inputs and outputs: a
-            tensor, or tuples, lists and dicts of tensors, whose other leaves (None, numbers) are left aside.
-        session: the engine with the converted model.
-        inputs: positional inputs, numpy arrays or torch CPU tensors.
+        model: the reference. A torch module, run in evaluation mode and left as it was, or PT2E GraphModule, with the session's inputs
+            and outputs: a tensor, or tuples, lists and dicts of tensors, whose other leaves (None, numbers) are left aside. Or a Session,
+            a Model or the path of a file, such as the float network's.
+        session: what is compared with it: a Session, a Model, the path of a file, or a torch module, which is converted for the inputs.
+        inputs: positional inputs, numpy arrays or torch CPU tensors; one alone needs no tuple.
 
     Returns:
         One row per output: SQNR in dB, cosine, largest and mean absolute difference, share of equal elements in %, and for outputs of
         rank 2 the share of rows with the same argmax (top-1) in %.
     """
-    import torch
-
-    from pyqinfer.frontend.export import evaluation_mode
-
-    arrays = [np.asarray(x) for x in inputs]
-    with evaluation_mode(model), torch.inference_mode():
-        expected = model(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
-    expected_by_name = _by_name(expected, list(session.model.outputs))
-    got = session.run(dict(zip(session.model.inputs, arrays, strict=True)))
-    rows = [_row(name, expected_by_name[name], got[name]) for name in session.model.outputs]
+    arrays = positional_arrays(inputs)
+    session = as_session(session, arrays, threads=1)
+    names = list(session.model.outputs)
+    expected = dict(zip(names, _reference(opened(model), arrays, names), strict=True))
+    got = session.run(arrays)
+    rows = [_row(name, expected[name], got[name]) for name in names]
     columns = [
         Column("name", "output", numeric=False),
         Column("sqnr_db", "SQNR dB", ".2f"),
         Column("cosine", "cosine", ".6f"),
         Column("max_abs", "max |diff|", ".3g"),
         Column("mean_abs", "mean |diff|", ".3g"),
-        Column("equal", "equal %", ".3f"),
-        Column("top1", "same top-1 %", ".2f"),
+        Column("equal_percent", "equal %", ".3f"),
+        Column("top1_percent", "same top-1 %", ".2f"),
     ]
     facts = {"isa": session.isa, "inputs": {n: list(a.shape) for n, a in zip(session.model.inputs, arrays, strict=True)}}
-    return Report(f"torch against the engine ({session.isa})", columns, rows, facts)
+    return Report(f"{'torch' if is_torch(model) else 'the reference'} against the engine ({session.isa})", columns, rows, facts)
 
 
-def _by_name(outputs: Any, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    from torch import Tensor
+def _reference(model: Any, arrays: list[NDArray[Any]], names: Sequence[str]) -> list[NDArray[Any]]:
+    """The reference's outputs in the order of the session's, which are called ``names``."""
+    if is_torch(model):
+        outputs = _torch_outputs(model, arrays)
+    else:
+        reference = as_session(model, arrays, threads=1)
+        result = reference.run(arrays)
+        outputs = [result[name] for name in reference.model.outputs]
+    if len(outputs) != len(names):
+        raise ValueError(f"the reference gives {len(outputs)} outputs, the session {len(names)} ({', '.join(names)})")
+    return outputs
+
+
+def _torch_outputs(model: Any, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    import torch
     from torch.utils._pytree import tree_leaves
 
-    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-    if len(tensors) != len(names):
-        raise ValueError(f"the torch model gives {len(tensors)} outputs, the session {len(names)} ({', '.join(names)})")
-    return {name: tensor.detach().numpy() for name, tensor in zip(names, tensors, strict=True)}
+    from pyqinfer.arguments import explained
+    from pyqinfer.frontend.export import evaluation_mode
+
+    tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+    with explained(model, tensors, "inputs"), evaluation_mode(model), torch.inference_mode():
+        outputs = model(*tensors)
+    return [leaf.detach().numpy() for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
 
 
 def _row(name: str, expected: NDArray[Any], got: NDArray[Any]) -> dict[str, str | int | float | None]:
@@ -79,6 +92,6 @@ def _row(name: str, expected: NDArray[Any], got: NDArray[Any]) -> dict[str, str 
         "cosine": float(np.vdot(a, b)) / norms if norms else 1.0,
         "max_abs": float(difference.max(initial=0.0)),
         "mean_abs": float(difference.mean()) if difference.size else 0.0,
-        "equal": 100 * float(np.mean(expected == got)) if difference.size else 100.0,
-        "top1": 100 * float(np.mean(a.argmax(1) == b.argmax(1))) if a.ndim == 2 and len(a) else None,
+        "equal_percent": 100 * float(np.mean(expected == got)) if difference.size else 100.0,
+        "top1_percent": 100 * float(np.mean(a.argmax(1) == b.argmax(1))) if a.ndim == 2 and len(a) else None,
     }

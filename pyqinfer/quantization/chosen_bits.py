@@ -19,7 +19,7 @@ class ChosenBits:
         bits: layer name -> bits, e.g. from ``pq.allocate`` or ``BitConfig.load``; layers it does not name get the bits above.
 
     Raises:
-        ValueError: widths that do not exist.
+        TypeError, ValueError: widths that do not exist, or bits of layers that are no mapping.
     """
 
     weight_bits: WeightBits = 8
@@ -30,7 +30,17 @@ class ChosenBits:
     def __post_init__(self) -> None:
         LayerBits(self.weight_bits, self.act_bits)
         if self.first_last is not None:
-            parse_bits(self.first_last)
+            try:
+                parse_bits(self.first_last)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"first_last: {error}") from None
+        if self.bits is not None:
+            if not isinstance(self.bits, Mapping):
+                raise TypeError(
+                    f'bits: expected a mapping of layers to bits such as {{"fc": "4/8"}}, got {self.bits!r};'
+                    " weight_bits= and act_bits= are for all layers"
+                )
+            BitConfig(self.bits)
 
     def layer_bits(self, names: list[str], keep: Mapping[str, LayerBits | str]) -> BitConfig:
         """Bits of every layer: ``keep`` over ``bits`` over ``first_last`` over ``weight_bits``/``act_bits``."""

@@ -8,7 +8,6 @@ import operator
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,28 +101,20 @@ class TracedModel:
         use_linear_layers(self.module)
         split_transposed(self.module)
 
-    def batches(self, calibration: Iterable[Any]) -> list[tuple[Tensor, ...]]:
-        """Calibration batches as tuples of the model's inputs.
+    def batches(self, calibration: Iterable[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """Calibration batches in the sizes that the graph runs with.
 
         A batch of another size than those for which the graph is the model's is cut into batches of the examples' size, the last of which
         is filled up with its own samples.
 
         Raises:
-            TypeError, ValueError: a batch that does not fit, by its number.
+            ValueError: a batch that does not fit or is not finite, by its number.
         """
         result: list[tuple[Tensor, ...]] = []
-        for i, batch in enumerate(calibration):
-            items = (batch,) if isinstance(batch, Tensor) else batch
-            if not isinstance(items, (tuple, list)) or not all(isinstance(x, Tensor) for x in items[: self.input_count]):
-                raise TypeError(f"calibration batch {i}: expected a tensor or a tuple of tensors, got {type(batch).__name__}")
-            if len(items) < self.input_count:
-                raise ValueError(f"calibration batch {i}: the model has {self.input_count} inputs, got {len(items)}")
-            inputs = tuple(items[: self.input_count])
+        for i, inputs in enumerate(calibration):
             if not all(torch.isfinite(x).all() for x in inputs):
                 raise ValueError(f"calibration batch {i}: holds NaN or infinity")
             result += [inputs] if self.sizes.problem_of(inputs) is None else self._cut(inputs, f"calibration batch {i}")
-        if not result:
-            raise ValueError("calibration: no batches")
         return result
 
     def _cut(self, inputs: tuple[Tensor, ...], where: str) -> list[tuple[Tensor, ...]]:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyqinfer.bits import BitConfig, LayerBits
 from pyqinfer.frontend.naming import source_line
+from pyqinfer.options import check_types
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
@@ -67,7 +68,7 @@ class Settings:
         seed: decides the mini-batches of learned rounding.
 
     Raises:
-        ValueError: a choice that does not exist, or less than one iteration.
+        TypeError, ValueError: an option of another type, a choice that does not exist, or less than one iteration.
     """
 
     fold: bool = True
@@ -84,6 +85,7 @@ class Settings:
     def __post_init__(self) -> None:
         choices: dict[str, tuple[object, ...]] = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
         choices |= dict.fromkeys(("equalize", "bias_correction", "smooth"), _SWITCH)
+        check_types(self)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}")

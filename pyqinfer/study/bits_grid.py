@@ -18,6 +18,7 @@ from pyqinfer.conversion import convert
 from pyqinfer.measure.benchmark import benchmark
 from pyqinfer.methods.ptq import PTQ
 from pyqinfer.model import Model
+from pyqinfer.plotting import label_points
 from pyqinfer.quantization import quantize
 from pyqinfer.report import Cell, Column, Report
 from pyqinfer.session import Session
@@ -28,10 +29,10 @@ OnProgress = Callable[[str, int, int], None]  # is called with what is being don
 _INT8 = LayerBits(8, 8)
 _COLUMNS = [
     Column("name", "bits w/a", numeric=False),
-    Column("bops", "BOPs (G)", ".2f"),
-    Column("sparse_bops", "without zeros", ".2f"),
-    Column("zeros", "zeros %", ".1f"),
-    Column("kilobytes", "file (kB)", ",.0f"),
+    Column("bops", "BOPs (G)", ".2f", scale=1e9),
+    Column("sparse_bops", "without zeros", ".2f", scale=1e9),
+    Column("zeros_percent", "zeros %", ".1f"),
+    Column("file_bytes", "file (kB)", ",.0f", scale=1e3),
     Column("smaller", "smaller", ".2f"),
     Column("p50_ms", "p50 ms", ".3f"),
     Column("speedup", "x 8/8", ".2f"),
@@ -122,10 +123,10 @@ def _row(name: str, model: Model, session: Session, shapes: Mapping[str, tuple[i
     executed = Counter(layer["executed_as"].removesuffix(f"-{session.isa}") for layer in session.layers() if layer["weight_bits"])
     return {
         "name": name,
-        "bops": sum(cost.bops for cost in costs) / 1e9,
-        "sparse_bops": sparse / 1e9,
-        "zeros": 100 * zeros_of(model),
-        "kilobytes": model.nbytes / 1e3,
+        "bops": sum(cost.bops for cost in costs),
+        "sparse_bops": sparse,
+        "zeros_percent": 100 * zeros_of(model),
+        "file_bytes": model.nbytes,
         "smaller": 4 * sum(cost.params for cost in costs) / model.nbytes,
         "p50_ms": times[name],
         "speedup": times[str(_INT8)] / times[name],
@@ -162,20 +163,25 @@ def draw(report: Report, path: Path, peers: Mapping[str, float] | None = None) -
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
-    for axis, key, label, color in zip(axes, ("p50_ms", "kilobytes"), ("latency (ms)", "file (kB)"), ("#1f8a70", "#5d7a9c"), strict=True):
-        points = sorted((float(row["bops"] or 0), float(row[key] or 0), str(row["name"])) for row in report.rows)
+    drawn = []
+    panels = (("p50_ms", 1.0, "latency (ms)", "#1f8a70"), ("file_bytes", 1e3, "file (kB)", "#5d7a9c"))
+    for axis, (key, scale, label, color) in zip(axes, panels, strict=True):
+        points = sorted((float(row["bops"] or 0) / 1e9, float(row[key] or 0) / scale, str(row["name"])) for row in report.rows)
         axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=color)
-        for x, y, name in points:
-            axis.annotate(name, (x, y), textcoords="offset points", xytext=(6, 6), fontsize=9)
         axis.set_xlabel("BOPs (G)")
         axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
+        highest = max([y for _, y, _ in points] + (list((peers or {}).values()) if key == "p50_ms" else []))
+        axis.set_ylim(0, 1.12 * highest)
         axis.margins(x=0.12)
         axis.spines[["top", "right"]].set_visible(False)
+        drawn.append((axis, points))
     for (name, ms), color in zip((peers or {}).items(), ("#d35400", "#8e44ad", "#7f8c8d", "#c0392b"), strict=False):
         axes[0].axhline(ms, color=color, linestyle="--", linewidth=1, label=f"{name}, int8: {ms:.2f} ms")
     if peers:
         axes[0].legend(fontsize=8, frameon=False, loc="lower right")
+    for axis, points in drawn:
+        level = [[(axis.get_xlim()[0], ms), (axis.get_xlim()[1], ms)] for ms in (peers or {}).values()] if axis is axes[0] else []
+        label_points(axis, points, [[(x, y) for x, y, _ in points], *level], size=9)
     figure.suptitle(report.title)
     figure.savefig(path, dpi=110)
     plt.close(figure)

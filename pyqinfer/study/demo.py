@@ -111,27 +111,27 @@ def _report(engines: dict[str, Model], timing: Report, predictions: dict[str, ND
             {
                 "name": name,
                 "bits": "8/8" if name.endswith("int8") else "32/32",
-                "top1": 100 * float(np.mean(predictions[name] == labels)),
+                "top1_percent": 100 * float(np.mean(predictions[name] == labels)),
                 "p50_ms": timed["p50_ms"],
                 "p90_ms": timed["p90_ms"],
                 "speedup": timed["speedup"],
-                "bops": bops / 1e9,
-                "fewer": float_bops / bops,
-                "kilobytes": model.nbytes / 1e3 if name in engines else None,
-                "integer": 100 * model.integer_share(),
+                "bops": bops,
+                "fewer_bops": float_bops / bops,
+                "file_bytes": model.nbytes if name in engines else None,
+                "integer_macs_percent": 100 * model.integer_share(),
             }
         )
     columns = [
         Column("name", "model", numeric=False),
         Column("bits", "bits w/a", numeric=False),
-        Column("top1", "top-1 %", ".2f"),
+        Column("top1_percent", "top-1 %", ".2f"),
         Column("p50_ms", "p50 ms", ".3f"),
         Column("p90_ms", "p90 ms", ".3f"),
         Column("speedup", "speed-up", ".2f"),
-        Column("bops", "BOPs (G)", ".2f"),
-        Column("fewer", "x fewer", ".1f"),
-        Column("kilobytes", "file (kB)", ".0f"),
-        Column("integer", "integer MACs %", ".1f"),
+        Column("bops", "BOPs (G)", ".2f", scale=1e9),
+        Column("fewer_bops", "x fewer", ".1f"),
+        Column("file_bytes", "file (kB)", ".0f", scale=1e3),
+        Column("integer_macs_percent", "integer MACs %", ".1f"),
     ]
     same = predictions["engine int8"] == predictions["torch int8 graph"]
     notes = [

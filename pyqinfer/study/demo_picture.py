@@ -46,11 +46,15 @@ def _accuracy(result: DemoResult) -> float:
 
 
 def _draw_bars(figure: Any, report: Report) -> None:
-    panels = [("p50_ms", "Latency, ms per image (p50)", "{:.2f}"), ("bops", "BOPs, G", "{:.2f}"), ("kilobytes", "File, kB", "{:.0f}")]
-    for axis, (key, title, text) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    panels = [
+        ("p50_ms", 1.0, "Latency, ms per image (p50)", "{:.2f}"),
+        ("bops", 1e9, "BOPs, G", "{:.2f}"),
+        ("file_bytes", 1e3, "File, kB", "{:.0f}"),
+    ]
+    for axis, (key, scale, title, text) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         rows = [row for row in report.rows if row[key] is not None]
         names = [str(row["name"]) for row in rows]
-        values = [float(row[key] or 0) for row in rows]
+        values = [float(row[key] or 0) / scale for row in rows]
         bars = axis.barh(names, values, color=[_COLORS[name] for name in names])
         axis.bar_label(bars, labels=[text.format(value) for value in values], padding=4)
         axis.set_title(title, fontsize=11)

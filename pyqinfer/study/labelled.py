@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+_EXPECTED = "expected labelled images, an .npz file with x (images) and y (classes), or a folder with one folder per class"
+
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
@@ -144,8 +146,14 @@ def load_labelled(path: str | os.PathLike[str]) -> Arrays:
     Raises:
         OSError: it cannot be read. ValueError: not such a file; TypeError: another dtype.
     """
-    with np.load(path, allow_pickle=False) as data:
+    try:
+        data = np.load(path, allow_pickle=False)
+    except ValueError:
+        raise ValueError(f"{os.fspath(path)}: {_EXPECTED}; this is no file of numbers") from None
+    if isinstance(data, np.ndarray):
+        raise ValueError(f"{os.fspath(path)}: {_EXPECTED}; this is one array without labels: np.savez(path, x=images, y=classes)")
+    with data:
         missing = [name for name in ("x", "y") if name not in data.files]
         if missing:
-            raise ValueError(f"{os.fspath(path)}: expected arrays x and y, found {', '.join(data.files) or 'none'}")
+            raise ValueError(f"{os.fspath(path)}: {_EXPECTED}; found {', '.join(data.files) or 'none'}")
         return Arrays(data["x"], data["y"])

@@ -175,9 +175,28 @@ class Study:
         return content.hexdigest()
 
 
-def run_grid(study: Study, entries: Sequence[Entry], isas: Sequence[str] = ("auto",)) -> list[Row]:
-    """Every entry's row, with its latency on each instruction set, in the order given."""
-    rows = [study.row(entry) for entry in entries]
+def run_grid(
+    study: Study,
+    entries: Sequence[Entry],
+    isas: Sequence[str] = ("auto",),
+    seconds: float | None = None,
+    on_row: Callable[[Row, float, int], None] = lambda row, seconds, left: None,
+) -> list[Row]:
+    """Every entry's row, with its latency on each instruction set, in the order given.
+
+    Args:
+        seconds: once these are over no further row is begun; rows that are left out say so in their status. None: no bound.
+        on_row: called after each row with the row, the seconds that it took and how many are left.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    rows = []
+    for number, entry in enumerate(entries, 1):
+        start = time.monotonic()
+        if end is not None and start > end and study.known(entry) is None:
+            rows.append(Row(entry.name, entry.method, status=f"left out: the {seconds:.0f} s were over"))
+            continue
+        rows.append(study.row(entry))
+        on_row(rows[-1], time.monotonic() - start, len(entries) - number)
     return with_latency(rows, {isa: study.latency(entries, isa) for isa in isas})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pyqinfer.accounting import BOPS_CONVENTION
+from pyqinfer.plotting import label_points
 from pyqinfer.report import Cell, Column, Report
 from pyqinfer.study.grid import FLOAT_METHOD
 from pyqinfer.study.rows import Row
@@ -22,14 +23,14 @@ def study_report(title: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> R
         Column("name", "network", numeric=False),
         Column("weight_bits", "weight bits", ".2f"),
         Column("act_bits", "act. bits", ".2f"),
-        Column("top1", "top-1 %", ".2f"),
-        Column("torch_top1", "in torch", ".2f"),
-        Column("same", "same class %", ".3f"),
-        Column("margin", "margin", ".2f"),
-        Column("exact_same", "same class %, exact sums", ".3f"),
-        Column("bops", "BOPs (G)", ".3f"),
-        Column("kilobytes", "file (kB)", ".0f"),
-        *(Column(f"ms_{isa}", "ms" if isa == "auto" else f"ms ({isa})", ".3f") for isa in isas),
+        Column("top1_percent", "top-1 %", ".2f"),
+        Column("torch_top1_percent", "in torch", ".2f"),
+        Column("same_class_percent", "same class %", ".3f"),
+        Column("margin_steps", "margin", ".2f"),
+        Column("exact_same_class_percent", "same class %, exact sums", ".3f"),
+        Column("bops", "BOPs (G)", ".3f", scale=1e9),
+        Column("file_bytes", "file (kB)", ".0f", scale=1e3),
+        *(Column(_latency_key(isa), "ms" if isa == "auto" else f"ms ({isa})", ".3f") for isa in isas),
     ]
     cells = [_cells(row) for row in rows]
     failed = [f"{row.name}: {row.status}" for row in rows if not row.ok]
@@ -45,11 +46,15 @@ def _cells(row: Row) -> dict[str, Cell]:
     cells: dict[str, Cell] = {"name": row.name, "method": row.method, "status": row.status}
     if row.accuracy is not None:
         accuracy = row.accuracy
-        cells |= {"top1": accuracy.top1, "torch_top1": accuracy.torch_top1, "same": accuracy.agreement, "margin": accuracy.margin_steps}
-        cells["exact_same"] = accuracy.exact_agreement
+        cells |= {"top1_percent": accuracy.top1, "torch_top1_percent": accuracy.torch_top1, "margin_steps": accuracy.margin_steps}
+        cells |= {"same_class_percent": accuracy.agreement, "exact_same_class_percent": accuracy.exact_agreement}
     cells |= {"weight_bits": row.weight_bits, "act_bits": row.act_bits}
-    cells |= {"bops": None if row.bops is None else row.bops / 1e9, "kilobytes": None if row.bytes is None else row.bytes / 1e3}
-    return cells | {f"ms_{isa}": ms for isa, ms in row.latency_ms.items()}
+    cells |= {"bops": row.bops, "file_bytes": row.bytes}
+    return cells | {_latency_key(isa): ms for isa, ms in row.latency_ms.items()}
+
+
+def _latency_key(isa: str) -> str:
+    return "p50_ms" if isa == "auto" else f"p50_{isa}_ms"
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -80,7 +85,7 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> None:
     panels: list[tuple[str, Callable[[Row], float | None]]] = [
         ("BOPs (G)", lambda row: None if row.bops is None else row.bops / 1e9),
         ("file (kB)", lambda row: None if row.bytes is None else row.bytes / 1e3),
-        *((f"latency, ms ({isa})", _latency_of(isa)) for isa in isas),
+        *(("latency, ms" if isa == "auto" else f"latency, ms ({isa})", _latency_of(isa)) for isa in isas),
     ]
     columns = min(len(panels), 2 if len(panels) == 4 else 3)
     lines = -(-len(panels) // columns)
@@ -103,9 +108,8 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(methods) + 1, frameon=False)
     figure.suptitle(title)
-    figure.canvas.draw()
-    for axis in axes[: len(panels)]:
-        _hide_overlaps(axis)
+    for axis, (_, cost_of) in zip(axes, panels, strict=False):
+        _label(axis, [(row, cost) for row in quantized if (cost := cost_of(row)) is not None], float_top1)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -117,11 +121,6 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
         axis.scatter([x for x, _ in mine], [y for _, y in mine], s=34, label=method, zorder=3, **style)
     best = frontier([(cost, _top1(row)) for row, cost in points])
     axis.plot([points[i][1] for i in best], [_top1(points[i][0]) for i in best], color="#b0b0b0", linewidth=1.2, label="frontier")
-    for number, i in enumerate(best):
-        row, cost = points[i]
-        text = row.name.removeprefix(row.method).strip() or row.name
-        offset = (5, -10 if number % 2 else 5)
-        axis.annotate(text, (cost, _top1(row)), xytext=offset, textcoords="offset points", fontsize=7, color="#444444")
     costs = [cost for _, cost in points]
     if costs and max(costs) > 8 * min(costs):
         axis.set_xscale("log")
@@ -130,14 +129,16 @@ def _draw_panel(axis: Any, points: Sequence[tuple[Row, float]], methods: Sequenc
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _hide_overlaps(axis: Any) -> None:
-    """Hide every label that lies on an earlier one; the figure must have been drawn."""
-    kept: list[Any] = []
-    for label in axis.texts:
-        box = label.get_window_extent()
-        label.set_visible(not any(box.overlaps(other) for other in kept))
-        if label.get_visible():
-            kept.append(box)
+def _label(axis: Any, points: Sequence[tuple[Row, float]], float_top1: float | None) -> None:
+    """Label every point inside the axis with its bits or its budget; the legend has its method."""
+    low, high = axis.get_ylim()
+    shown = [(cost, _top1(row), row.name.removeprefix(row.method).strip() or row.name) for row, cost in points if low <= _top1(row) <= high]
+    best = frontier([(cost, top1) for cost, top1, _ in shown])
+    lines = [[(shown[i][0], shown[i][1]) for i in best]]
+    if float_top1 is not None:
+        lines.append([(axis.get_xlim()[0], float_top1), (axis.get_xlim()[1], float_top1)])
+    # Points of the frontier choose their places first.
+    label_points(axis, [shown[i] for i in best] + [point for i, point in enumerate(shown) if i not in best], lines, size=7)
 
 
 def _latency_of(isa: str) -> Callable[[Row], float | None]:

@@ -24,9 +24,9 @@ _COLUMNS = (
     Column("epoch", "epoch", "d"),
     Column("lr", "lr", ".5f"),
     Column("loss", "train loss", ".4f"),
-    Column("top1", "train top-1 %", ".2f"),
+    Column("top1_percent", "train top-1 %", ".2f"),
     Column("val_loss", "val loss", ".4f"),
-    Column("val_top1", "val top-1 %", ".2f"),
+    Column("val_top1_percent", "val top-1 %", ".2f"),
     Column("seconds", "s", ".1f"),
 )
 
@@ -75,7 +75,7 @@ class _Figures:
 
     def row(self, prefix: str) -> dict[str, Cell]:
         mean = self.loss / self.samples if self.samples else None
-        return {f"{prefix}loss": mean, f"{prefix}top1": 100 * self.right / self.judged if self.judged else None}
+        return {f"{prefix}loss": mean, f"{prefix}top1_percent": 100 * self.right / self.judged if self.judged else None}
 
     def __str__(self) -> str:
         accuracy = f", {100 * self.right / self.judged:.1f} %" if self.judged else ""
@@ -149,7 +149,7 @@ class Trainer:
             optimizer.step()
             bar.update(done + 1, f"epoch {epoch + 1} of {self.recipe.epochs}, {figures}")
         row: dict[str, Cell] = {"epoch": epoch + 1, "lr": rate, **figures.row("")}
-        row |= self.evaluate(self.val) if self.val is not None else {"val_loss": None, "val_top1": None}
+        row |= self.evaluate(self.val) if self.val is not None else {"val_loss": None, "val_top1_percent": None}
         return {**row, "seconds": time.monotonic() - start}
 
     def _step(self, batch: Any, figures: _Figures) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.fx import GraphModule
 
+from pyqinfer.arguments import explained, input_names
 from pyqinfer.bits import LayerBits
-from pyqinfer.frontend.export import check_examples, evaluation_mode
-from pyqinfer.quantization.api import Task
+from pyqinfer.frontend.export import evaluation_mode
+from pyqinfer.quantization.api import Task, make_task
+from pyqinfer.quantization.batches import Batch, Calibration, read_batches
 from pyqinfer.quantization.chosen_bits import ChosenBits
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.pipeline import Settings
@@ -77,7 +79,7 @@ class TrainingMethod(Recipe, ChosenBits):
         model: nn.Module,
         example_inputs: Any,
         *,
-        calibration: Iterable[Any] | None = None,
+        calibration: Calibration | None = None,
         keep: Mapping[str, LayerBits | str] | None = None,
     ) -> Prepared:
         """The model as a module to train in one's own loop: any optimizer, DistributedDataParallel, autocast, any device.
@@ -93,9 +95,9 @@ class TrainingMethod(Recipe, ChosenBits):
         Raises:
             TypeError, ValueError: arguments that do not fit the model.
         """
-        examples = check_examples(example_inputs)
-        data = [examples] if calibration is None else calibration
-        return self.prepare_task(Task(model, examples, data, keep=dict(keep or {})))
+        task = make_task(model, example_inputs, calibration, keep=keep)
+        with explained(task.model, task.example_inputs):
+            return self.prepare_task(task if task.calibration is not None else replace(task, calibration=[task.example_inputs]))
 
     def finish(self, prepared: Prepared) -> GraphModule:
         """The PT2E graph of a prepared module, as :func:`pyqinfer.quantize` gives it; the module is not changed.
@@ -151,7 +153,7 @@ class TrainingMethod(Recipe, ChosenBits):
         """A task's model as a module to train."""
         return prepare(task, lambda names: self.layer_bits(names, task.keep), self.parts())
 
-    def calibration_of(self, task: Task) -> Iterable[Any]:
+    def calibration_of(self, task: Task) -> Sequence[Batch]:
         """A task's calibration batches, or the first training batches in their place."""
         if task.calibration is not None:
             return task.calibration
@@ -165,7 +167,7 @@ class TrainingMethod(Recipe, ChosenBits):
                 samples += len(batch[0])
                 if samples >= _CALIBRATION_SAMPLES:
                     break
-        return found
+        return read_batches(found, task.example_inputs, input_names(task.model, len(task.example_inputs)))
 
 
 def _repeatable(batches: Iterable[Any]) -> Batches:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pyqinfer.options import check_types
+
 LossFunction = Callable[[Any, Any], Tensor]
 
 
@@ -39,7 +41,7 @@ class Recipe:
         progress: whether a progress bar may be shown.
 
     Raises:
-        ValueError: values out of range.
+        TypeError, ValueError: values of another type, or out of range.
     """
 
     epochs: int = 10
@@ -62,6 +64,7 @@ class Recipe:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.epochs < 0:
             raise ValueError(f"epochs: expected at least 0, got {self.epochs}")
         for name in ("lr", "frozen_lr", "temperature"):

@@ -33,7 +33,7 @@ def training_record(name: str) -> dict[str, Any]:
         ValueError: no such checkpoint; lists those there are.
     """
     if name not in trained_names():
-        raise ValueError(f"trained model {name!r}: expected one of {', '.join(trained_names())}")
+        raise ValueError(f"trained model {name!r}: expected one of {', '.join(trained_names())}; a source checkout has more than a wheel")
     record: dict[str, Any] = json.loads((WEIGHTS / f"{name}.json").read_text())
     return record
 

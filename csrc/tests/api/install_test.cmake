@@ -1,5 +1,5 @@
 # Installs the build to a fresh prefix, builds the examples against it with find_package, and runs them.
-# -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DWRITE_MODEL= -DLIBDIR= -DNM=
+# -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DWRITE_MODEL= -DLIBDIR= -DNM= -DVERSION= -DWHEEL=
 
 function(step)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
@@ -28,9 +28,54 @@ example(cpp -DCMAKE_CXX_COMPILER=${CXX})
 example(cpp -DCMAKE_CXX_COMPILER=${CXX} -DBUILD_SHARED_LIBS=ON)
 example(c)
 
-# A program that embeds the library sees pqi_* and nothing else.
+# component(<component> <whether find_package finds it>)
+function(component name found)
+  file(WRITE ${WORK_DIR}/${name}/CMakeLists.txt "
+cmake_minimum_required(VERSION 3.24)
+project(consumer LANGUAGES CXX)
+find_package(pyqinfer COMPONENTS ${name})
+if(NOT pyqinfer_FOUND STREQUAL \"${found}\")
+  message(FATAL_ERROR \"pyqinfer_FOUND is \${pyqinfer_FOUND}\")
+endif()
+if(pyqinfer_FOUND)
+  get_target_property(libraries pyqinfer::pyqinfer INTERFACE_LINK_LIBRARIES)
+  if(NOT libraries STREQUAL \"pyqinfer::${name}\")
+    message(FATAL_ERROR \"pyqinfer::pyqinfer is \${libraries}\")
+  endif()
+endif()
+")
+  step(${CMAKE_COMMAND} -S ${WORK_DIR}/${name} -B ${WORK_DIR}/${name}/build -DCMAKE_CXX_COMPILER=${CXX} -Dpyqinfer_ROOT=${WORK_DIR}/prefix)
+endfunction()
+
+component(shared 1)
+component(cuda 0)
+if(EXISTS ${WORK_DIR}/prefix/${LIBDIR}/libpyqinfer.a)  # not in the tree of a wheel
+  component(static 1)
+endif()
+
+find_program(PKG_CONFIG pkg-config)
+if(PKG_CONFIG)
+  set(ENV{PKG_CONFIG_PATH} ${WORK_DIR}/prefix/${LIBDIR}/pkgconfig)
+  step(${PKG_CONFIG} --modversion pyqinfer)
+  if(NOT output STREQUAL "${VERSION}\n")
+    message(FATAL_ERROR "pkg-config knows version ${output}")
+  endif()
+  step(${PKG_CONFIG} --cflags --libs pyqinfer)
+  separate_arguments(flags UNIX_COMMAND "${output}")
+  step(${CXX} -std=c++17 ${SOURCE_DIR}/examples/cpp/run.cpp -o ${WORK_DIR}/run ${flags} -Wl,-rpath,${WORK_DIR}/prefix/${LIBDIR})
+  step(${WORK_DIR}/run ${WORK_DIR}/model.pqi)
+  if(NOT output STREQUAL "0\n0\n0\n")
+    message(FATAL_ERROR "the example built with pkg-config printed ${output}")
+  endif()
+endif()
+
+# A program that embeds the library sees pqi_* and nothing else, but for the names that a wheel's library keeps for its own extension.
 step(${NM} -D --defined-only ${WORK_DIR}/prefix/${LIBDIR}/libpyqinfer.so)
-string(REGEX REPLACE "[^\n]* (pqi_[a-z_]+|PYQINFER_0)(@@?PYQINFER_0)?\n" "" others "${output}")
+string(REGEX REPLACE "[^\n]*PYQINFER_PRIVATE\n" "" others "${output}")
+if(NOT WHEEL AND NOT others STREQUAL output)
+  message(FATAL_ERROR "libpyqinfer.so exports private names outside a wheel")
+endif()
+string(REGEX REPLACE "[^\n]* (pqi_[a-z_]+|PYQINFER_0)(@@?PYQINFER_0)?\n" "" others "${others}")
 if(NOT others STREQUAL "")
   message(FATAL_ERROR "libpyqinfer.so exports more than pqi_*:\n${others}")
 endif()

@@ -9,6 +9,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -207,6 +209,25 @@ TEST(Fork, TheChildWorksAloneAndLetsTheParentsThreadsBe) {
   EXPECT_EQ(sum_to(1000), 499500);
 }
 #endif
+
+TEST(QuotaCpus, ReadsBothVersionsOfCgroupsAndRoundsUp) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / "quota_cpus";
+  fs::remove_all(folder);
+  fs::create_directories(folder / "cpu");
+  EXPECT_EQ(QuotaCpus(folder), 0) << "no files, no limit";
+  const auto write = [&](const char* name, const char* text) { std::ofstream(folder / name) << text; };
+  write("cpu/cpu.cfs_period_us", "100000\n");
+  write("cpu/cpu.cfs_quota_us", "-1\n");
+  EXPECT_EQ(QuotaCpus(folder), 0);
+  write("cpu/cpu.cfs_quota_us", "250000\n");
+  EXPECT_EQ(QuotaCpus(folder), 3);
+  write("cpu.max", "50000 100000\n");
+  EXPECT_EQ(QuotaCpus(folder), 1) << "version 2 goes first";
+  fs::remove(folder / "cpu/cpu.cfs_quota_us");
+  write("cpu.max", "max 100000\n");
+  EXPECT_EQ(QuotaCpus(folder), 0);
+}
 
 TEST(UsableCpus, IsAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
 
