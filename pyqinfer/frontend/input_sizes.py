@@ -17,6 +17,8 @@ from pyqinfer.terms import Condition, Term, holds, term_text, text_of
 
 # A size as torch's graph has it, a number or a symbol, and the number that it has in the example inputs.
 Size = tuple[Any, int]
+# Terms of up to so many operations are simplified.
+_SHORT = 12
 
 
 class InputSizes:
@@ -44,6 +46,7 @@ class InputSizes:
         pinned = pinned_symbols(traced)
         self._dims: dict[sympy.Expr, ir.Dim] = {}
         self._named: dict[tuple[Any, int], int | str] = {}
+        self._known: dict[sympy.Expr, Any] = {}
         self._shared: dict[tuple[int, int], str] = {}  # (axis, number in the examples) -> the first symbol there
         for shape in sizes:
             for axis, (size, number) in enumerate(shape):
@@ -77,7 +80,7 @@ class InputSizes:
         return self._named[known]
 
     def _new_name(self, size: Any, more: int) -> int | str:
-        value = sympy.simplify(self._value_of(size) + more)
+        value = self._value_of(size) + more
         if value.is_Integer:
             return int(value)
         if value.is_Symbol and value.name in self.numbers:
@@ -88,7 +91,14 @@ class InputSizes:
         return name
 
     def _value_of(self, size: Any) -> Any:
-        return sympy.Integer(int(size)) if is_concrete_int(size) else sympy.simplify(size.node.expr.subs(self._values))
+        if is_concrete_int(size):
+            return sympy.Integer(int(size))
+        expression = size.node.expr
+        if expression not in self._known:
+            value = expression.subs(self._values)
+            # torch has simplified what it says; only a substitution may leave more to do, and long terms take sympy seconds each.
+            self._known[expression] = sympy.simplify(value) if value.count_ops() <= _SHORT else value
+        return self._known[expression]
 
     def require(self, conditions: Sequence[Condition]) -> None:
         """Add conditions that the conversion of an operation rests on. Raises UnsupportedError where the examples break one."""
