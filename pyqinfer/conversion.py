@@ -73,8 +73,7 @@ def convert(
     if isinstance(model, (str, os.PathLike)):
         model = load_model_file(model, external_data)
     model = model if isinstance(model, ExportedProgram) else torch_module(model)
-    given = with_examples(model, example_inputs)
-    given = None if given is None else as_examples(given)
+    given = with_examples(model, None if example_inputs is None else as_examples(example_inputs))
     if image_inputs is not None and not isinstance(image_inputs, Mapping):
         raise TypeError(f'image_inputs: expected a mapping such as {{"x": pq.ImageInput()}}, got {type(image_inputs).__name__}')
     with explained(model, given):

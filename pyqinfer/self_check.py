@@ -88,7 +88,8 @@ class Check:
             resized = [_resized(x, _open_axes(shape), numerator, 4) for x, shape in zip(rows, shapes, strict=True)]
             if self._engine_takes(resized):
                 i = next(i for i, shape in enumerate(shapes) if _open_axes(shape))
-                yield f"inputs of {'x'.join(map(str, resized[i].shape[1:]))}", resized
+                sizes = resized[i].shape[2:] if resized[i].ndim == 4 else resized[i].shape[1:]
+                yield f"{'images' if resized[i].ndim == 4 else 'inputs'} of {'x'.join(map(str, sizes))}", resized
                 return
 
     def _engine_takes(self, inputs: Sequence[Tensor]) -> bool:

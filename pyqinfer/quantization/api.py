@@ -123,7 +123,7 @@ def make_task(
         raise ValueError("model: is quantized already; pq.convert(model, example_inputs=...) makes the engine's model of it")
     if keep is not None and not isinstance(keep, Mapping):
         raise TypeError(f'keep: expected a mapping of layers to bits such as {{"fc": "8/8"}}, got {type(keep).__name__}')
-    examples = as_examples(with_examples(module, example_inputs))
+    examples = as_examples(with_examples(module, None if example_inputs is None else as_examples(example_inputs)))
     batches = None if calibration is None else read_batches(calibration, examples, input_names(module, len(examples)))
     others = [] if batches is None else other_sizes(batches, examples)
     if others and not dynamic_size:
