@@ -13,7 +13,7 @@ from benchmarks.coverage.__main__ import main
 from benchmarks.coverage.case import Built, Case, Outcome
 from benchmarks.coverage.page import first_reason, page
 from benchmarks.coverage.sources import cases_of
-from benchmarks.coverage.trial import attempt
+from benchmarks.coverage.trial import attempt, without_folders
 
 ROWS = [
     Outcome("layers", "a", "float", "open", 3.0, 300),
@@ -76,3 +76,8 @@ def test_files_are_joined_and_later_rows_win(tmp_path: Path) -> None:
 def test_names_of_layers_rows_build_models_in_evaluation_mode() -> None:
     for case in cases_of("layers"):
         assert not case.build().model.training, case.name
+
+
+def test_a_reason_names_files_without_the_folders_of_a_machine() -> None:
+    text = 'head.sort: aten.sort: 1/2 of it (/home/me/a-b/net.py:22)\n  File "/usr/lib/torch/fx.py", line 3, in run'
+    assert without_folders(text) == 'head.sort: aten.sort: 1/2 of it (net.py:22)\n  File "fx.py", line 3, in run'

@@ -49,7 +49,7 @@ def _rotary(x: Tensor) -> Tensor:
     return x * angles.cos() + turned * angles.sin()
 
 
-# Of inputs [N, T, 8].
+# Each function takes one input [N, T, 8].
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "heads": lambda x: x.reshape(x.shape[0], x.shape[1], 2, 4).transpose(1, 2).reshape(x.shape[0] * 2, x.shape[1], 4) * 2,
     "all but the last": lambda x: x[:, :-1] - x[:, 1:],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import time
@@ -66,7 +67,12 @@ def attempt(case: Case, form: str, dynamic_size: bool = False) -> Outcome:
             reason = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
     seconds = time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MB
-    return Outcome(case.package, case.name, form, how, round(seconds, 2), round(peak), round(integers, 4), reason[:2000])
+    return Outcome(case.package, case.name, form, how, round(seconds, 2), round(peak), round(integers, 4), without_folders(reason)[:2000])
+
+
+def without_folders(text: str) -> str:
+    """A text whose absolute paths are names of files alone, because the folders are those of one machine."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/()\"']+/)+", "", text)
 
 
 def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
