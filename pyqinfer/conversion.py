@@ -187,25 +187,24 @@ def _require_examples(model: Model, examples: tuple[Tensor, ...], images: Mappin
         name: (x.shape[0], *x.shape[2:], x.shape[1]) if name in images else tuple(x.shape)
         for name, x in zip(model.inputs, examples, strict=True)
     }
+    if (refusal := _refusal(model, shapes)) is not None:
+        raise UnsupportedError(f"1 operation(s) cannot be converted:\n  - the engine refuses the examples: {refusal}")
+
+
+def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the engine does not take inputs of these shapes; None if it does."""
     try:
         model.native.infer_shapes(shapes)
     except ValueError as error:
-        raise UnsupportedError(f"1 operation(s) cannot be converted:\n  - the engine refuses the examples: {error}") from None
-
-
-def _accepts(model: Model, shapes: list[tuple[int, ...]]) -> bool:
-    try:
-        model.native.infer_shapes(dict(zip(model.inputs, shapes, strict=True)))
-    except ValueError:
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def _with_samples(engine: EngineGraph, session: Session, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
     """Store rows of the examples, or the examples as they are if the model does not take a batch of one."""
     model = session.model
     rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
-    if not _accepts(model, [a.shape for a in rows[0]]):
+    if _refusal(model, dict(zip(model.inputs, (a.shape for a in rows[0]), strict=True))) is not None:
         rows = [arrays]
     for row in rows:
         inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}

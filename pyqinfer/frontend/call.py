@@ -12,6 +12,13 @@ from pyqinfer import ir
 from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 
 Arguments = dict[str, Any]
+# Ops whose result shares memory with their operand under another shape.
+VIEWS = frozenset(
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
+)
+# Ops whose result is their operand.
+SAME_TENSOR = frozenset({"alias", "detach", "contiguous", "dropout"})
 
 # Where the functions come from that torch.export computes sizes with.
 _SIZE_MODULES = frozenset({"_operator", "math", "torch"})

@@ -16,12 +16,11 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
+from pyqinfer.frontend.call import SAME_TENSOR, VIEWS
+
 aten = torch.ops.aten
 # Ops whose results may share memory with their first operand.
-_VIEWS = frozenset(
-    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as", "slice", "select"}
-    | {"narrow", "split", "split_with_sizes", "chunk", "unbind", "alias", "detach", "contiguous", "dropout", "feature_dropout"}
-)
+_SHARE_MEMORY = VIEWS | SAME_TENSOR | {"feature_dropout"}
 # Ops that make a tensor of numbers alone.
 _NUMBERS = frozenset({"arange", "linspace", "full", "ones", "zeros", "eye", "tril_indices", "triu_indices"})
 _CASTS = frozenset({"to", "type_as"})
@@ -39,11 +38,7 @@ def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModul
             constants.add(node)
         elif node.op not in ("placeholder", "output") and not _is_known(node, known):
             return None
-    module = program.module()
-    assert isinstance(module, GraphModule)
-    for node in list(module.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            module.graph.erase_node(node)
+    module = module_of(program)
     roots: dict[Node, Node] = {}
     for node in list(module.graph.nodes):
         op = _op(node)
@@ -51,12 +46,22 @@ def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModul
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
             continue
-        if node.op == "call_function" and (node.target is operator.getitem or op in _VIEWS or _is_in_place(node)):
+        if node.op == "call_function" and (node.target is operator.getitem or op in _SHARE_MEMORY or _is_in_place(node)):
             roots[node] = roots.get(node.args[0], node.args[0])
         if _is_in_place(node) and not _made_functional(module, node, roots):
             return None
         if op == "batch_norm":
             _made_inference(module, node)
+    return module
+
+
+def module_of(program: ExportedProgram) -> GraphModule:
+    """The program as a module without its guards on shapes."""
+    module = program.module()
+    assert isinstance(module, GraphModule)
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and node.target == "_guards_fn":
+            module.graph.erase_node(node)
     return module
 
 

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from pyqinfer.frontend import aten
-from pyqinfer.frontend.direct import direct_graph
+from pyqinfer.frontend.direct import direct_graph, module_of
 from pyqinfer.frontend.export import export_program, sizes_are_sizes
 from pyqinfer.frontend.reader import IGNORED
 from pyqinfer.frontend.recurrent import unroll
@@ -48,12 +48,7 @@ def _decomposed(program: ExportedProgram) -> GraphModule:
         program = program.run_decompositions({})
         if any(node.target in _decompositions() for node in program.graph.nodes if isinstance(node.target, OpOverload)):
             program = program.run_decompositions(dict(_decompositions()))
-    module = program.module()
-    for node in list(module.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            module.graph.erase_node(node)
-    assert isinstance(module, GraphModule)
-    return module
+    return module_of(program)
 
 
 @cache

@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.call import (
+    SAME_TENSOR,
+    VIEWS,
     Arguments,
     all_constant,
     computes_sizes,
@@ -39,11 +41,6 @@ WeightFolder = Callable[[str, Arguments], QuantizedConstant | None]
 ModuleHandler = Callable[["GraphReader", Node, torch.nn.Module, Sequence[Any]], Any]
 
 IGNORED = frozenset({"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size"})
-# Ops whose result shares memory with their operand under another shape.
-_VIEWS = frozenset(
-    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
-    | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
-)
 # Ops that leave tensors without elements out.
 _JOINS = frozenset({"cat", "concat", "concatenate"})
 # Ops that make quantized weights of constants. Evaluating them would leave a float tensor and lose the codes.
@@ -368,13 +365,13 @@ class GraphReader:
 
     def _track_alias(self, node: Node, op: str, in_place: bool) -> None:
         base = node.args[0] if node.args and isinstance(node.args[0], Node) else None
-        if base is None or not (in_place or op in _VIEWS or op in ("alias", "detach", "contiguous", "dropout")):
+        if base is None or not (in_place or op in VIEWS or op in SAME_TENSOR):
             return
         root = self._root.get(base, base)
         self._root[node] = root
         if not self._same[root]:
             self._same[root].append(root)
-        (self._views if op in _VIEWS else self._same)[root].append(node)
+        (self._views if op in VIEWS else self._same)[root].append(node)
 
     def _rebind(self, node: Node, result: Any) -> None:
         root = self._root[node]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,12 +13,16 @@ from pyqinfer.frontend import recurrent
 
 
 class TracedAs(TorchFunctionMode):
-    """A context in which these functions are exchanged where that is possible."""
+    """A context in which functions are exchanged for others, where these do not answer NotImplemented."""
+
+    def __init__(self, exchanged: Mapping[Any, Callable[..., Any]]) -> None:
+        super().__init__()
+        self.exchanged = exchanged
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        other = _FUNCTIONS.get(func)
+        other = self.exchanged.get(func)
         result = NotImplemented if other is None else other(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if result is NotImplemented else result
 
@@ -51,4 +55,4 @@ def _bags(
     return total if mode == "sum" else total / counted.sum(1).clamp(min=1)
 
 
-_FUNCTIONS = {F.embedding_bag: _bags, **recurrent.FUNCTIONS}
+FUNCTIONS: Mapping[Any, Callable[..., Any]] = {F.embedding_bag: _bags, **recurrent.FUNCTIONS}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.overrides import TorchFunctionMode
 
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.functional import export_functional
 from pyqinfer.frontend.sources.registry import SOURCES
+from pyqinfer.frontend.traced_as import TracedAs
 from pyqinfer.frontend.values import NotSupportedHere
 
 
@@ -23,25 +22,13 @@ def trace(model: nn.Module, examples: tuple[Tensor, ...], dynamic_batch: bool = 
         UnsupportedError: all quantized modules that no stand-in takes the place of.
     """
     stand_ins = _StandIns()
-    with swapped(stand_ins.plain(model), stand_ins) as plain, _Functions():
+    exchanged = {function: other for source in SOURCES for function, other in source.functions.items()}
+    with swapped(stand_ins.plain(model), stand_ins) as plain, TracedAs(exchanged):
         stand_ins.raise_problems()
         exported = export_functional(plain, examples, dynamic_batch, dynamic_size)
     for source in SOURCES:
         source.refine(model, exported)
     return exported
-
-
-class _Functions(TorchFunctionMode):
-    """A context in which torch functions run as what a source traces in their place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.exchanged = {function: other for source in SOURCES for function, other in source.functions.items()}
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return self.exchanged.get(func, func)(*args, **(kwargs or {}))
 
 
 class _StandIns:

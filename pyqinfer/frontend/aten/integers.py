@@ -67,7 +67,7 @@ def as_kind(reader: GraphReader, node: Node, operand: Any, kind: str) -> ir.Valu
         return x
     name = reader.namer.name(node, "cast")
     if kind == "truth":
-        return _compared(reader, node, x, _constant(0, kind_of(x), len(x.shape)), "ne")
+        return compared(reader, node, x, constant_of(0, kind_of(x), len(x.shape)), "ne")
     if kind_of(x) == "truth" and kind == "float":
         return inner(reader.emit("dequantize", node, [x], x.shape, {"layout": "same"}, name=name))
     return inner(reader.emit("cast", node, [x], x.shape, name=name, integer=kind == "integer"))
@@ -78,7 +78,7 @@ def _value(reader: GraphReader, node: Node, operand: Any) -> ir.Value:
         return reader.tensor(operand)
     if isinstance(operand, Tensor) and operand.dtype == torch.bool:
         floats = tensor_of(reader, node, operand.to(torch.float32))
-        return _compared(reader, node, floats, _constant(0, "float", operand.ndim), "ne")
+        return compared(reader, node, floats, constant_of(0, "float", operand.ndim), "ne")
     if isinstance(operand, (bool, int, float)):
         return _value(reader, node, torch.tensor(operand))
     if isinstance(operand, SymbolicSize):
@@ -92,7 +92,7 @@ def _size(reader: GraphReader, node: Node, size: SymbolicSize) -> ir.Value:
     return inner(reshaped(reader, node, number, (), "size"))
 
 
-def _constant(operand: Any, kind: str, rank: int) -> np.ndarray[Any, Any]:
+def constant_of(operand: Any, kind: str, rank: int) -> np.ndarray[Any, Any]:
     """A number or a constant as an array of this rank: float32, or int32 where ``kind`` is "integer"."""
     tensor = operand if isinstance(operand, Tensor) else torch.tensor(operand)
     array = int32_array(tensor, "operand") if kind == "integer" else tensor.detach().to(torch.float32).numpy()
@@ -106,7 +106,8 @@ def _broadcast(x: ir.Shape, y: ir.Shape) -> ir.Shape:
     return shape
 
 
-def _compared(reader: GraphReader, node: Node, x: ir.Value, y: Any, function: str) -> ir.Value:
+def compared(reader: GraphReader, node: Node, x: ir.Value, y: Any, function: str) -> ir.Value:
+    """The truth values of a comparison; ``y`` is a value, or a constant as ``constant_of`` makes it."""
     name = reader.namer.name(node, function)
     attrs: dict[str, ir.Attr] = {"function": function}
     if isinstance(y, ir.Value):
@@ -136,11 +137,8 @@ def _compare(function: str) -> Handler:
         else:
             function_ = function
         x = as_kind(reader, node, x, kind)
-        if not isinstance(y, (ir.Value, Places)):
-            if isinstance(y, SymbolicSize):
-                return _compared(reader, node, x, as_kind(reader, node, y, kind), function_)
-            return _compared(reader, node, x, _constant(y, kind, len(x.shape)), function_)
-        return _compared(reader, node, x, as_kind(reader, node, y, kind), function_)
+        is_computed = isinstance(y, (ir.Value, Places, SymbolicSize))
+        return compared(reader, node, x, as_kind(reader, node, y, kind) if is_computed else constant_of(y, kind, len(x.shape)), function_)
 
     return run
 
@@ -159,7 +157,7 @@ def _arithmetic(function: str) -> Handler:
             kind = "integer" if a.get("rounding_mode") == "floor" and kind != "float" else "float"
         if kind == "float":
             return _on_floats(reader, node, a, x, y)
-        return _integers(reader, node, x, y, "floor_divide" if function == "div" else function)
+        return calculated(reader, node, x, y, "floor_divide" if function == "div" else function)
 
     return run
 
@@ -178,14 +176,15 @@ def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any) ->
     return reader.handlers[name](reader, node, {**a, "self": x, "other": y})
 
 
-def _integers(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
+def calculated(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
+    """Integers of two operands, each a value, a number, a constant, places, or a size of the input."""
     name = reader.namer.name(node, function)
     attrs: dict[str, ir.Attr] = {"function": function}
     if not isinstance(x, (ir.Value, Places)) and function in _COMMUTES:
         x, y = y, x
     x = as_kind(reader, node, x, "integer")
     if not isinstance(y, (ir.Value, Places, SymbolicSize)):
-        other = _constant(y, "integer", len(x.shape))
+        other = constant_of(y, "integer", len(x.shape))
         x = of_rank(reader, node, x, other.ndim) if other.ndim > len(x.shape) else x
         return reader.emit("integer", node, [x], _broadcast(x.shape, other.shape), attrs, {"other": other}, name=name, integer=True)
     y = as_kind(reader, node, y, "integer")
@@ -197,22 +196,22 @@ def _integers(reader: GraphReader, node: Node, x: Any, y: Any, function: str) ->
 def _negative(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if isinstance(a["self"], Places):
         return _moved(a["self"], "mul", -1)
-    return _integers(reader, node, a["self"], -1, "mul")
+    return calculated(reader, node, a["self"], -1, "mul")
 
 
 def _magnitude(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = as_kind(reader, node, a["self"], "integer")
-    return _integers(reader, node, x, inner(_integers(reader, node, x, -1, "mul")), "maximum")
+    return calculated(reader, node, x, inner(calculated(reader, node, x, -1, "mul")), "maximum")
 
 
 def _sign(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """1, 0 or -1, which torch gives in the operand's own type."""
     kind = "float" if kind_of(a["self"]) == "float" else "integer"
     x = as_kind(reader, node, a["self"], kind)
-    zero = _constant(0, kind, len(x.shape))
-    above, below = (as_kind(reader, node, inner(_compared(reader, node, x, zero, function)), kind) for function in ("gt", "lt"))
+    zero = constant_of(0, kind, len(x.shape))
+    above, below = (as_kind(reader, node, inner(compared(reader, node, x, zero, function)), kind) for function in ("gt", "lt"))
     if kind == "integer":
-        return _integers(reader, node, above, below, "sub")
+        return calculated(reader, node, above, below, "sub")
     return reader.emit("binary", node, [above, below], x.shape, {"function": "sub"}, name=reader.namer.name(node, "sign"))
 
 
@@ -231,7 +230,7 @@ def _clamped(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = as_kind(reader, node, a["self"], "integer")
     for key, function in (("min", "maximum"), ("max", "minimum")):
         if a.get(key) is not None:
-            x = _integers(reader, node, x, a[key], function)
+            x = calculated(reader, node, x, a[key], function)
     return x
 
 
@@ -248,7 +247,7 @@ def _logical(function: str) -> Handler:
             return _of_shape(reader, node, x, torch.as_tensor(constant).shape)
         x, y = (as_kind(reader, node, v, "truth") for v in values)
         if function == "xor":
-            return _compared(reader, node, x, y, "ne")
+            return compared(reader, node, x, y, "ne")
         rank = max(len(x.shape), len(y.shape))
         x, y = (of_rank(reader, node, v, rank) for v in (x, y))
         name = reader.namer.name(node, function)
@@ -270,7 +269,7 @@ def _of_shape(reader: GraphReader, node: Node, x: ir.Value, other: torch.Size) -
 
 def _not(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = as_kind(reader, node, a["self"], "truth")
-    return _compared(reader, node, x, _constant(0, "float", len(x.shape)), "eq")
+    return compared(reader, node, x, constant_of(0, "float", len(x.shape)), "eq")
 
 
 def _cast(reader: GraphReader, node: Node, a: Arguments) -> Any:

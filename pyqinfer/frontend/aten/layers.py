@@ -13,7 +13,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import image_operand, pair
-from pyqinfer.frontend.aten.lookup import rows_of
+from pyqinfer.frontend.aten.lookup import along
 from pyqinfer.frontend.aten.one_row import in_one_dimension, in_one_or_two_dimensions
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
@@ -131,7 +131,7 @@ def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if not x.integer:
         raise NotSupportedHere("its indices are no integers")
     if isinstance(a["weight"], ir.Value):
-        return rows_of(reader, node, reader.activation(a["weight"], "table"), x)
+        return along(reader, node, reader.activation(a["weight"], "table"), x, 0, "embedding")
     weight = weight_constant(reader, a["weight"])
     if isinstance(weight, ir.Weight) and weight.grouped:
         weight = weight.expand()

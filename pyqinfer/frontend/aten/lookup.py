@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -14,10 +13,10 @@ from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import inner, of_rank, reshaped, sliced, tensor_of
 from pyqinfer.frontend.aten.counting import covers
-from pyqinfer.frontend.aten.integers import as_kind, is_other
+from pyqinfer.frontend.aten.integers import as_kind, calculated, compared, constant_of, is_other
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere, Places
+from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
 
 def taken(reader: GraphReader, node: Node, x: ir.Value, index: ir.Value, axis: int) -> ir.Value:
@@ -64,28 +63,21 @@ def at_places(reader: GraphReader, node: Node, x: Any, indices: Sequence[Any]) -
     if isinstance(indices[axis], Places) or _may_be_negative(places):
         places = _from_the_front(reader, node, places, node.args[0], axis)
     if len(given) == 1:
-        flat = places if len(places.shape) == 1 else inner(reshaped(reader, node, places, [None], "places"))
-        index = inner(reshaped(reader, node, flat, (*(1,) * axis, flat.shape[0], *(1,) * (len(x.shape) - axis - 1)), "places"))
-        y = taken(reader, node, x, index, axis)
-        shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
-        return y if len(places.shape) == 1 else reshaped(reader, node, inner(y), shape, "index")
+        return along(reader, node, x, places, axis)
     if given == [0, 1] and covers(indices[0], x.shape[0]) == 0:
         return _in_each_row(reader, node, x, indices[0], places)
     return None
 
 
-def _in_each_row(reader: GraphReader, node: Node, x: ir.Value, rows: Any, places: ir.Value) -> ir.Value | None:
+def _in_each_row(reader: GraphReader, node: Node, x: ir.Value, rows: Any, places: ir.Value) -> ir.Value:
     """``x[rows, places]`` where ``rows`` counts through the first dimension along its own first axis, as ``places`` does."""
     rank = max(len(places.shape), rows.rank if isinstance(rows, Places) else rows.ndim)
     places = of_rank(reader, node, places, rank)
     behind = places.shape[1:]
-    shape = (places.shape[0], *behind, *x.shape[2:])
+    first = x.shape[0] if places.shape[0] == 1 else places.shape[0]
     flat = behind[0] if len(behind) == 1 else shapes.count(behind)
     index = inner(reshaped(reader, node, places, (places.shape[0], flat, *(1,) * (len(x.shape) - 2)), "places"))
-    if places.shape[0] == 1 and x.shape[0] != 1:
-        y = taken(reader, node, x, index, 1)
-        return reshaped(reader, node, inner(y), (x.shape[0], *shape[1:]), "index")
-    return reshaped(reader, node, inner(taken(reader, node, x, index, 1)), shape, "index")
+    return reshaped(reader, node, inner(taken(reader, node, x, index, 1)), (first, *behind, *x.shape[2:]), "index")
 
 
 def _may_be_negative(places: ir.Value) -> bool:
@@ -101,29 +93,20 @@ def _from_the_front(reader: GraphReader, node: Node, places: ir.Value, source: A
     traced = source.meta.get("val") if isinstance(source, Node) else None
     if not isinstance(traced, Tensor):
         raise NotSupportedHere("an index into a tensor whose shape is not known")
-    rank, size = len(places.shape), reader.named(traced.shape[axis])
-    zero = np.zeros((1,) * rank, np.int32)
-    truth = inner(
-        reader.emit("compare", node, [places], places.shape, {"function": "lt"}, {"other": zero}, ir.TRUTH, reader.namer.unique("negative"))
-    )
-    negative = as_kind(reader, node, truth, "integer")
-    if isinstance(size, int):
-        operands, constants = [negative], {"other": np.full((1,) * rank, size, np.int32)}
-    else:
-        operands, constants = [negative, of_rank(reader, node, inner(reader.counted(1, size, 0)), rank)], {}
-    attrs: dict[str, ir.Attr] = {"function": "mul"}
-    more = reader.emit(
-        "integer", node, operands, places.shape, attrs, dict(constants), name=reader.namer.unique("from_the_end"), integer=True
-    )
-    attrs = {"function": "add"}
-    return inner(reader.emit("integer", node, [places, inner(more)], places.shape, attrs, name=reader.namer.unique("places"), integer=True))
+    size = reader.named(traced.shape[axis])
+    below = inner(compared(reader, node, places, constant_of(0, "integer", len(places.shape)), "lt"))
+    length = size if isinstance(size, int) else SymbolicSize(size)
+    more = inner(calculated(reader, node, as_kind(reader, node, below, "integer"), length, "mul"))
+    return inner(calculated(reader, node, places, more, "add"))
 
 
-def rows_of(reader: GraphReader, node: Node, table: ir.Value, index: ir.Value) -> ir.Value:
-    """Rows of a table that is computed: an embedding of places that do not count from the end."""
-    flat = index if len(index.shape) == 1 else inner(reshaped(reader, node, index, [None], "places"))
-    y = taken(reader, node, table, inner(reshaped(reader, node, flat, (flat.shape[0], 1), "places")), 0)
-    return y if len(index.shape) == 1 else reshaped(reader, node, inner(y), (*index.shape, table.shape[1]), "embedding")
+def along(reader: GraphReader, node: Node, x: ir.Value, places: ir.Value, axis: int, op: str = "index") -> ir.Value:
+    """``x`` at places along an axis, which gets their shape; none of them counts from the end."""
+    flat = places if len(places.shape) == 1 else inner(reshaped(reader, node, places, [None], "places"))
+    index = inner(reshaped(reader, node, flat, (*(1,) * axis, flat.shape[0], *(1,) * (len(x.shape) - axis - 1)), "places"))
+    y = taken(reader, node, x, index, axis)
+    shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+    return y if len(places.shape) == 1 else reshaped(reader, node, inner(y), shape, op)
 
 
 def _argmax(function: str) -> Handler:

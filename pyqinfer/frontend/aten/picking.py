@@ -14,7 +14,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.aten.build import TO_END, any_operand, expanded, inner, known_size, operand, permuted, reshaped, sliced, tensor_of
 from pyqinfer.frontend.aten.counting import covers
 from pyqinfer.frontend.aten.integers import as_kind
-from pyqinfer.frontend.aten.lookup import at_places, taken
+from pyqinfer.frontend.aten.lookup import along, at_places
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
@@ -98,9 +98,7 @@ def _index_select(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x = any_operand(reader, a) if not isinstance(a["self"], Tensor) else tensor_of(reader, node, a["self"])
     axis = axis_of(a, len(x.shape))
     if not isinstance(a["index"], Tensor):
-        index = as_kind(reader, node, a["index"], "integer")
-        places = inner(reshaped(reader, node, index, (*(1,) * axis, index.shape[0], *(1,) * (len(x.shape) - axis - 1)), "places"))
-        return taken(reader, node, x, places, axis)
+        return along(reader, node, x, as_kind(reader, node, a["index"], "integer"), axis)
     return picked(reader, node, x, axis, [int(place) % known_size(x, axis) for place in a["index"].flatten()])
 
 
