@@ -129,7 +129,7 @@ ROWS = [
 
 
 def contest(*tries: Try, undisturbed: float | None = 201.0) -> Race:
-    return Race("net", 224, 1, 800_000_000, 0.5, undisturbed, ROWS, tries or [Try(199.0, 200.0, {}, {})])
+    return Race("net", [(1, 3, 224, 224)], 1, 800_000_000, 0.5, undisturbed, ROWS, tries or [Try(199.0, 200.0, {}, {})])
 
 
 def test_the_fastest_peer_is_right_and_not_pyqinfer() -> None:
@@ -280,7 +280,7 @@ def test_a_candidate_without_its_packages_is_told_how_to_install_them(tmp_path: 
 def test_cosine_of_outputs(output: list[float], expected: float, tmp_path: Path) -> None:
     case = Case("resnet20", 32, 0, tmp_path)
     case.__dict__["folder"] = tmp_path  # in place of a network's
-    np.save(tmp_path / "expected.npy", np.array([[1.0, 2.0, 2.0]], np.float32))
+    np.savez(tmp_path / "expected.npz", np.array([[1.0, 2.0, 2.0]], np.float32))
     assert case.cosine(np.array([output], np.float32)) == pytest.approx(expected)
 
 
@@ -290,7 +290,7 @@ def test_a_whole_race_on_a_small_network(tmp_path: Path, capsys: pytest.CaptureF
     out = tmp_path / "out.json"
     options = ["--models", "resnet20", "--size", "32", "--rounds", "1", "--calls", "2", "--tries", "1", "--skip", skipped]
     assert main([*options, "--json", str(out), "--root", str(tmp_path / "files")]) == 0
-    assert "resnet20, 32x32, batch 1, threads 1" in capsys.readouterr().out
+    assert "resnet20, 1x3x32x32, threads 1" in capsys.readouterr().out
     only = json.loads(out.read_text())["races"][0]
     assert [(c["name"], c["status"]) for c in only["candidates"]] == [(name, "ok") for name in raced]
     assert all(c["timing"]["calls"] >= 2 and c["cosine"] > 0.98 for c in only["candidates"])
@@ -298,7 +298,50 @@ def test_a_whole_race_on_a_small_network(tmp_path: Path, capsys: pytest.CaptureF
     assert only["macs"] == 40_813_184
 
 
-@pytest.mark.parametrize("options", [["--models", "nothing"], ["--variants", "fp64"], ["--skip", "nobody"]])
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.inner, self.last = nn.Embedding(50, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, words, values):
+        y = self.last(torch.relu(self.inner(self.words(words) + values)))
+        return {"y": y, "mean": y.mean(1)}
+
+def net():
+    torch.manual_seed(0)
+    return Net(), (torch.randint(0, 50, (1, 6)), torch.randn(1, 6, 16))
+"""
+
+
+def test_a_network_of_a_users_own_file_with_several_inputs_and_outputs_is_raced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    raced = ["torch eager", "pyqinfer fp32", "pyqinfer int8"]
+    skipped = ",".join(c.name for c in candidates(["fp32", "int8"]) if c.name not in raced)
+    out = tmp_path / "out.json"
+    options = ["--models", f"{tmp_path}/own.py:net", "--rounds", "1", "--calls", "2", "--tries", "1", "--skip", skipped]
+    assert main([*options, "--json", str(out), "--root", str(tmp_path / "files")]) == 0
+    assert "1x6 and 1x6x16, threads 1" in capsys.readouterr().out
+    only = json.loads(out.read_text())["races"][0]
+    assert [(c["name"], c["status"]) for c in only["candidates"]] == [(name, "ok") for name in raced]
+    shares = only["candidates"][2]["settings"]["percent_of_time"]
+    assert "linear" in shares and sum(shares.values()) == pytest.approx(100, abs=1)
+
+
+def test_a_network_that_cannot_be_built_is_named_and_the_others_are_raced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text("def net(): raise OSError('no weights')")
+    skipped = ",".join(c.name for c in candidates(["int8"]) if c.name != "pyqinfer int8")
+    options = ["--variants", "int8", "--size", "32", "--rounds", "1", "--calls", "1", "--tries", "1", "--skip", skipped]
+    assert main(["--models", f"{tmp_path}/own.py:net,resnet20", *options, "--root", str(tmp_path / "files")]) == 0
+    printed = capsys.readouterr()
+    assert "own.py:net: OSError: no weights" in printed.err
+    assert "resnet20, 1x3x32x32" in printed.out
+
+
+@pytest.mark.parametrize("options", [["--models", "nothing"], ["--models", "no.py:net"], ["--variants", "fp64"], ["--skip", "nobody"]])
 def test_wrong_options_are_refused_with_a_sentence(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*options, "--root", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")

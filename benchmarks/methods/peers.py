@@ -23,6 +23,7 @@ from pyqinfer.study.rows import Row, read_row, write_row
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 _BATCH = 64
+_INPUT = "x"  # the name of the input in every ONNX file made here
 
 
 class Peer(ABC):
@@ -98,14 +99,14 @@ class OnnxRuntime(Peer):
     def quantize(self, network: Network, folder: Path) -> list[Path]:
         exported, target = folder / "fp32.onnx", folder / "model.onnx"
         _export(network, exported)
-        onnx_files.quantize_u8s8(exported, target, (batch.numpy() for batch in network.calibration))
+        onnx_files.quantize_u8s8(exported, target, ({_INPUT: batch.numpy()} for batch in network.calibration))
         return [target]
 
     def open(self, folder: Path, threads: int, shape: tuple[int, ...] | None) -> Run:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), session_options(threads), providers=["CPUExecutionProvider"])
-        return lambda x: session.run(None, {onnx_files.INPUT: x})[0]  # type: ignore[no-any-return]
+        return lambda x: session.run(None, {_INPUT: x})[0]  # type: ignore[no-any-return]
 
 
 class Nncf(Peer):
@@ -149,7 +150,7 @@ def _export(network: Network, path: Path) -> None:
         network.model,
         (batch,),
         path,
-        input_names=[onnx_files.INPUT],
+        input_names=[_INPUT],
         output_names=["y"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,

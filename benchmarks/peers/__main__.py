@@ -17,6 +17,7 @@ from benchmarks.peers.candidate import Candidate, is_installed
 from benchmarks.peers.case import Case
 from benchmarks.peers.catalogue import candidates
 from benchmarks.peers.contest import prepare, run_race
+from benchmarks.peers.networks import exists
 from benchmarks.peers.peak import Peak, load_peak
 from benchmarks.peers.race import Protocol
 from benchmarks.peers.results import Race, save
@@ -25,6 +26,10 @@ from pyqinfer.cli.common import named_progress
 
 _ROOT = Path(__file__).parents[2] / "build" / "peers"
 _VERSIONS_OF = ("torch", "numpy")
+_MODELS = (
+    "comma list of functions of pyqinfer.zoo, torchvision:NAME, timm:NAME, transformers:CLASS[@TOKENS], path/file.py:FUNCTION "
+    "(gives a module, or a module and its inputs)"
+)
 _CAPS = ("PYQINFER_ISA", "ONEDNN_MAX_CPU_ISA")
 
 
@@ -41,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peak = load_peak(options.root)
     races: list[Race] = []
     for case in cases:
+        try:
+            case.macs()  # builds the network once
+        except Exception as error:  # whatever the package or the file of a network raises
+            print(f"error: {case.model}: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
         with named_progress() as on_progress:
             reasons = prepare(chosen, case, on_progress)
         for threads in options.threads:
@@ -53,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _case(model: str, options: argparse.Namespace) -> Case:
-    if not callable(getattr(pq.zoo, model, None)):
-        raise ValueError(f"--models: pyqinfer.zoo has no model {model!r}")
+    try:
+        exists(model)
+    except ValueError as error:
+        raise ValueError(f"--models: {error}") from None
     return Case(model, options.size, options.seed, options.root)
 
 
@@ -81,14 +93,14 @@ def _conditions(chosen: Sequence[Candidate], peak: Peak, options: argparse.Names
         # What caps an engine's instruction set: a race between equals where the CPU has more than the engines are to use.
         "environment": {name: os.environ[name] for name in _CAPS if name in os.environ},
         "seed": options.seed,
-        "weights": "random, with BatchNorm statistics of randomize_batchnorm",
+        "weights": "random, with BatchNorm statistics of randomize_batchnorm, but for networks whose file brings its own",
     }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--models", type=words, default=["resnet18", "resnet50", "mobilenet_v2"], help="functions of pyqinfer.zoo, comma list")
+    add("--models", type=words, default=["resnet18", "resnet50", "mobilenet_v2"], help=_MODELS)
     add(
         "--variants",
         type=words,

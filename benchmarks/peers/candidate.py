@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -22,11 +22,11 @@ class Loaded:
     """A candidate ready to be timed.
 
     Args:
-        run: one inference on the case's input; the output as a float32 array.
+        run: one inference on the case's inputs; its output as a float32 array, or a list of them.
         settings: what is in effect, as the engine itself reports it where it can (threads, precision, ISA, kinds of layers).
     """
 
-    run: Callable[[], NDArray[np.float32]]
+    run: Callable[[], NDArray[np.float32] | Sequence[NDArray[np.float32]]]
     settings: Mapping[str, Any]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.peers.candidate import FP32, INT8, Candidate
 from benchmarks.peers.engine import Engine
 from benchmarks.peers.ncnn_fp32 import NcnnFp32
-from benchmarks.peers.onnx_runtime import OnnxRuntime
+from benchmarks.peers.onnx_runtime import OnnxRuntime, OnnxRuntimeDynamic
 from benchmarks.peers.open_vino import OpenVino, OpenVinoOnnx
 from benchmarks.peers.torch_fp32 import TorchCompiled, TorchEager
 
@@ -19,6 +19,7 @@ _PEERS: tuple[Candidate, ...] = (
     OpenVino(FP32),
     NcnnFp32(),
     OnnxRuntime(INT8),
+    OnnxRuntimeDynamic(),
     OpenVino(INT8),
     OpenVinoOnnx(),
 )

@@ -64,7 +64,16 @@ def run_race(
         tries = _race(processes, threads, peak, protocol, f"{case.model}, threads {threads}", on_progress)
     if tries:
         rows = {name: _with_times(row, tries[-1]) for name, row in rows.items()}
-    return Race(case.model, case.size, threads, case.macs(), load_average, peak.undisturbed_gmacs(threads), list(rows.values()), tries)
+    return Race(
+        case.model,
+        [x.shape for x in case.inputs],
+        threads,
+        case.macs(),
+        load_average,
+        peak.undisturbed_gmacs(threads),
+        list(rows.values()),
+        tries,
+    )
 
 
 def _load(row: Row, candidate: Candidate, process: Worker, threads: int) -> Row:

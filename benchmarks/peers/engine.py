@@ -44,11 +44,11 @@ class Engine(Candidate):
     def _convert(self, case: Case, folder: Path) -> None:
         import torch
 
-        model, inputs = case.module(), (case.tensor(),)
+        model, inputs = case.module(), case.tensors()
         if self._bits is not None:
             model = pruned_inside(model, self._zeros)
             method = pq.PTQ(weight_bits=self._bits.weight, act_bits=self._bits.act)
-            samples = [torch.from_numpy(sample) for sample in case.calibration()]
+            samples = [tuple(torch.from_numpy(x) for x in sample) for sample in case.calibration()]
             model = pq.quantize(model, method, example_inputs=inputs, calibration=samples)
         pq.convert(model, example_inputs=inputs).save(folder / "model.pqi")
 
@@ -58,7 +58,7 @@ class Engine(Candidate):
     def load(self, case: Case, threads: int) -> Loaded:
         model = pq.load(self._file(case))
         session = pq.Session(model, threads=threads)
-        shapes = dict.fromkeys(model.inputs, case.shape)
+        shapes = dict(zip(model.inputs, (x.shape for x in case.inputs), strict=True))
         settings = {
             "threads": session.threads,
             "isa": session.isa,
@@ -68,5 +68,17 @@ class Engine(Candidate):
             "file_bytes": model.nbytes,
             "zeros": zeros_of(model),
             "executed_as": dict(Counter(layer["executed_as"] for layer in session.layers()).most_common()),
+            "percent_of_time": _percent_of_time(session, case),
         }
-        return Loaded(lambda: session(case.x), settings)
+        feed = dict(zip(model.inputs, case.inputs, strict=True))
+        return Loaded(lambda: list(session.run(feed).values()), settings)
+
+
+def _percent_of_time(session: pq.Session, case: Case) -> dict[str, float]:
+    """How the time of one inference is divided among kinds of ops, the largest share first."""
+    shares = Counter[str]()
+    for row in pq.profile(session, case.inputs).rows:
+        share = row["share_percent"]
+        assert isinstance(share, float)
+        shares[str(row["op"])] += share
+    return {op: round(share, 1) for op, share in shares.most_common()}

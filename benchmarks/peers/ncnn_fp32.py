@@ -40,11 +40,12 @@ class NcnnFp32(Candidate):
             setattr(net.opt, option, False)
         if net.load_param(str(folder / "model.ncnn.param")) != 0 or net.load_model(str(folder / "model.ncnn.bin")) != 0:
             raise RuntimeError("ncnn does not load the network that pnnx converted")
-        image = case.x[0]
+        images = [x[0] for x in case.inputs]
 
         def run() -> NDArray[np.float32]:
             extractor = net.create_extractor()
-            extractor.input("in0", ncnn.Mat(image))
+            for number, image in enumerate(images):
+                extractor.input(f"in{number}", ncnn.Mat(image))
             status, output = extractor.extract("out0")
             if status != 0:
                 raise RuntimeError(f"ncnn: extract returned {status}")
@@ -57,8 +58,8 @@ def _convert(case: Case, folder: Path) -> None:
     import pnnx
     import torch
 
-    torch.jit.trace(case.module(), case.tensor()).save(folder / "model.pt")  # type: ignore[no-untyped-call]
-    shape = "inputshape=[" + ",".join(map(str, case.shape)) + "]"
+    torch.jit.trace(case.module(), case.tensors()).save(folder / "model.pt")  # type: ignore[no-untyped-call]
+    shape = "inputshape=" + ",".join("[" + ",".join(map(str, x.shape)) + "]" for x in case.inputs)
     done = subprocess.run(
         [pnnx.EXEC_PATH, "model.pt", shape, "fp16=0"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -33,14 +33,25 @@ class OnnxRuntime(Candidate):
         path = self._file(case)
         options = session_options(threads)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        feed = {onnx_files.INPUT: case.x}
+        feed = case.feed()
         settings = {
             "threads": options.intra_op_num_threads,
             "providers": session.get_providers(),
             "graph_optimization": str(options.graph_optimization_level).rpartition(".")[2],
             "executed_ops": _executed_ops(path),
         }
-        return Loaded(lambda: session.run(None, feed)[0], settings)
+        return Loaded(lambda: session.run(None, feed), settings)
+
+
+class OnnxRuntimeDynamic(OnnxRuntime):
+    """``quantize_dynamic``, matrix products only: what is usual for transformers, and exact enough without calibration."""
+
+    def __init__(self) -> None:
+        super().__init__(INT8)
+        self.name = "ONNX Runtime dynamic"
+
+    def _file(self, case: Case) -> Path:
+        return onnx_files.dynamic_file(case)
 
 
 def session_options(threads: int) -> Any:

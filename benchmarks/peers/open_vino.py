@@ -55,7 +55,7 @@ class OpenVinoOnnx(Candidate):
 def _convert(case: Case, folder: Path) -> None:
     import openvino
 
-    model = openvino.convert_model(case.module(), example_input=case.tensor(), input=list(case.shape))
+    model = openvino.convert_model(case.module(), example_input=case.tensors(), input=[list(x.shape) for x in case.inputs])
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
@@ -63,7 +63,7 @@ def _quantize(case: Case, fp32: Path, folder: Path) -> None:
     import nncf
     import openvino
 
-    samples = case.calibration()
+    samples = [sample[0] if len(sample) == 1 else list(sample) for sample in case.calibration()]
     quantized = nncf.quantize(openvino.Core().read_model(fp32 / "model.xml"), nncf.Dataset(samples), subset_size=len(samples))
     openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
 
@@ -75,7 +75,8 @@ def _load(path: Path, case: Case, threads: int) -> Loaded:
     request = compiled.create_infer_request()
     settings: dict[str, Any] = {name.lower(): _text(compiled.get_property(name)) for name in _REPORTED}
     settings["convolutions"] = _convolutions(compiled)
-    return Loaded(lambda: request.infer([case.x], share_inputs=True)[0], settings)
+    feed = list(case.inputs)
+    return Loaded(lambda: list(request.infer(feed, share_inputs=True).values()), settings)
 
 
 def _text(value: Any) -> str | int | bool:

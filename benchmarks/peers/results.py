@@ -19,6 +19,7 @@ OK = "ok"
 
 # A steady peak below this share of the undisturbed one belongs to a machine that is steadily busy with something else.
 _QUIET = 0.93
+_SHOWN_PERCENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Race:
     """All candidates on one network with one number of threads."""
 
     model: str
-    size: int
+    inputs: Sequence[Sequence[int]]  # their shapes
     threads: int
     macs: int
     load_average: float
@@ -81,7 +82,7 @@ class Race:
             Column("status", "status", numeric=False),
         ]
         rows = [self._cells(row, peers, peak) for row in self.rows]
-        title = f"{self.model}, {self.size}x{self.size}, batch 1, threads {self.threads}"
+        title = f"{self.model}, {' and '.join('x'.join(map(str, shape)) for shape in self.inputs)}, threads {self.threads}"
         return Report(title, columns, rows, {"threads": self.threads}, self._notes(peers, protocol, peak_instruction))
 
     def _cells(self, row: Row, peers: Mapping[str, Row | None], peak: float | None) -> dict[str, Cell]:
@@ -102,6 +103,7 @@ class Race:
 
     def _notes(self, peers: Mapping[str, Row | None], protocol: Protocol, instruction: str) -> list[str]:
         notes = [f"{row.name}: {row.status}" for row in self.rows if not row.counts]
+        notes += [f"{row.name}: its time is {_shares(row)}" for row in self.rows if row.counts and "percent_of_time" in row.settings]
         for row in self.rows:
             kind = FP32 if row.variant == FP32 else INT8
             peer = peers[kind]
@@ -123,7 +125,7 @@ class Race:
         """Everything known about the race, for JSON. Times in ms, peaks in GMAC/s."""
         return {
             "model": self.model,
-            "input": [1, 3, self.size, self.size],
+            "inputs": [list(shape) for shape in self.inputs],
             "threads": self.threads,
             "macs": self.macs,
             "load_average_before": self.load_average,
@@ -137,6 +139,11 @@ class Race:
 
 def _median(row: Row) -> float:
     return row.timing.median if row.timing else float("inf")
+
+
+def _shares(row: Row) -> str:
+    """The kinds of ops that take the most of a candidate's time, such as ``conv2d 71 %, table 17 %``."""
+    return ", ".join(f"{op} {share:.0f} %" for op, share in row.settings["percent_of_time"].items() if share >= _SHOWN_PERCENT)
 
 
 def _ratio(row: Row, peer: Row | None) -> float | None:

@@ -54,13 +54,13 @@ class TorchCompiled(Candidate):
 
 def _runner(module: Any, case: Case) -> Any:
     import torch
+    from torch.utils._pytree import tree_leaves
 
-    x = case.tensor()
+    inputs = case.tensors()
 
-    def run() -> NDArray[np.float32]:
+    def run() -> list[NDArray[np.float32]]:
         with torch.no_grad():
-            output: NDArray[np.float32] = module(x).numpy()
-        return output
+            return [output.numpy() for output in tree_leaves(module(*inputs))]
 
     return run
 
