@@ -87,7 +87,7 @@ def _torchvision(name: str, size: int) -> _Made:
     if "weights_backbone" in parameters:
         options["weights_backbone"] = None
     if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False  # theirs draws from a truncated normal distribution, which takes a minute
+        options |= {"init_weights": False, "aux_logits": False}  # theirs are drawn for a minute; branches for training alone are left out
     return _First(models.get_model(name, **options)).eval(), _image(size)
 
 

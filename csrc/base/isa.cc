@@ -104,7 +104,8 @@ bool HasOwnFeatures(Isa isa, const Cpu& cpu) {
     case Isa::kAvx512Vnni:
       return Bit(cpu.leaf7.c, 11);
     case Isa::kAmx:
-      return cpu.tiles && Bit(cpu.leaf7.d, 24) && Bit(cpu.leaf7.d, 25) && MayUseTiles();  // AMX-TILE, AMX-INT8
+      // AMX-TILE, AMX-INT8, AVX512-VBMI
+      return cpu.tiles && Bit(cpu.leaf7.d, 24) && Bit(cpu.leaf7.d, 25) && Bit(cpu.leaf7.c, 1) && MayUseTiles();
     case Isa::kNeon:
     case Isa::kDotprod:
     case Isa::kI8mm:

@@ -1,4 +1,5 @@
 // concat: inputs behind each other along one axis. Codes of other parameters than the output's go through a table of 256 codes.
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -113,6 +114,7 @@ class ConcatStep : public Step {
         // Inputs are copied one after the other: a single long piece (outer = 1) is then one copy, many short ones are shared among
         // threads.
         ParallelFor(args.pool, outer, kGrain / piece + 1, [&](int64_t begin, int64_t end) {
+          if (!tables_[i].empty() && piece <= kBlock / 4) return Translate(args, i, piece, row, first, begin, end);
           for (int64_t r = begin; r < end; ++r) Copy(args, i, r * piece, r * row + first, static_cast<size_t>(piece));
         });
       }
@@ -121,6 +123,19 @@ class ConcatStep : public Step {
   }
 
  private:
+  static constexpr int64_t kBlock = 4096;  // bytes that stay in L1
+
+  // Rows [begin, end) of short pieces: blocks of the input go through the table at once, and are then put in their places.
+  void Translate(const RunArgs& args, size_t i, int64_t piece, int64_t row, int64_t first, int64_t begin, int64_t end) const {
+    uint8_t block[kBlock];
+    const int64_t most = kBlock / piece;
+    for (int64_t r = begin; r < end; r += most) {
+      const int64_t rows = std::min(most, end - r);
+      set_.table(args.in[i].u8() + r * piece, block, static_cast<size_t>(rows * piece), tables_[i].data());
+      for (int64_t k = 0; k < rows; ++k) conv::CopyRun(block + k * piece, piece, args.out.mutable_u8() + (r + k) * row + first);
+    }
+  }
+
   void Copy(const RunArgs& args, size_t i, int64_t from, int64_t to, size_t n) const {
     if (element_size_ == 4) {
       conv::CopyRun(args.in[i].f32() + from, static_cast<int64_t>(n), args.out.mutable_f32() + to);

@@ -4,12 +4,14 @@
 
 #include "kernels/generic/make_kernel_set.h"
 #include "kernels/x86/amx/simd.h"
+#include "kernels/x86/avx512/byte_table.h"
 
 namespace pqi::kernels {
 namespace {
 
 // Does what AmxTiles does, by the pseudocode of the manual. Use outside of Begin and End, a fault on the CPU, is one here too.
 struct EmulatedTiles {
+  using ByteTable = kernels::ByteTable;
   struct State {
     bool configured = false;
     int rows[8], bytes[8];

@@ -6,10 +6,11 @@
 namespace pqi::kernels {
 namespace {
 
-// M are the matrix registers, native (tiles.h) or emulated (tests/twins).
+// M are the matrix registers, native (tiles.h) or emulated (tests/twins), with the table of bytes that fits the CPU that runs them.
 template <class M>
 struct Amx : Avx512Vnni {
   using Matrix = M;
+  using ByteTable = typename M::ByteTable;
   static constexpr TileShape kU8S8 = {16, 64, 4};
   static constexpr int kNarrowUnpackedRows = 16;
 

@@ -6,11 +6,13 @@
 #include <cstdint>
 
 #include "kernels/generic/compiler.h"
+#include "kernels/x86/amx/byte_table.h"
 
 namespace pqi::kernels {
 namespace {
 
 struct AmxTiles {
+  using ByteTable = ByteTableOfHalves;
   // Configures all registers at full size. That takes a few hundred cycles and clears them, so it is done once for many tiles.
   static void Begin() noexcept { BeginPieces(64); }
   // Configures registers 4 and 5 for rows of `bytes` k-values, and 6 and 7 for a panel of as many.
