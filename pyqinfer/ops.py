@@ -152,7 +152,7 @@ OPS: Mapping[str, OpTraits] = {
     "add": OpTraits(Layout.ELEMENTWISE, Reads.EITHER, has_epilogue=True, has_activation=True, has_table=True, on_images=True),
     # The IR's clamp is relu, relu6, hardtanh and clamp: a layer in front of it takes it in as its activation.
     "clamp": OpTraits(Layout.ELEMENTWISE, Reads.FLOATS, has_table=True, on_images=True),
-    "affine": OpTraits(Layout.SPATIAL, Reads.FLOATS, Agreement.ROUNDS, from_frontend=False),
+    "affine": OpTraits(Layout.SPATIAL, Reads.EITHER, Agreement.ROUNDS, from_frontend=False, has_epilogue=True),
     "table": OpTraits(Layout.ELEMENTWISE, Reads.CODES),
     "max_pool2d": _movement(Layout.SPATIAL),
     "avg_pool2d": _average(Layout.SPATIAL),

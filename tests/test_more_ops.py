@@ -369,3 +369,39 @@ def test_what_is_changed_in_place_is_read_as_in_torch(program: list[tuple[str, i
     except pq.UnsupportedError:
         return  # refused is right too
     torch.testing.assert_close(session(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"), [(3, 2, 1, 1), (2, 2, 0, 1), (5, 1, 2, 1), (3, 3, 1, 2), (1, 2, 0, 1)]
+)
+@pytest.mark.parametrize("channels", [1, 5, 64])
+def test_the_largest_floats_of_windows_are_those_of_the_reference(
+    kernel: int, stride: int, padding: int, dilation: int, channels: int
+) -> None:
+    net = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=kernel == 3).eval()
+    x = torch.randn(2, channels, 9, 11)
+    model = pq.convert(net, example_inputs=(x,))
+    x.view(-1)[::7], x.view(-1)[::11], x.view(-1)[::13], x.view(-1)[::17] = torch.nan, -torch.inf, torch.inf, -0.0
+    expected = np.asarray(pq.Session(model, isa="reference")(x)).view(np.int32)
+    for isa in pq.cpu_info()["isas"]:
+        for threads in (1, 2):
+            np.testing.assert_array_equal(np.asarray(pq.Session(model, isa=isa, threads=threads)(x)).view(np.int32), expected)
+
+
+def test_a_norm_in_front_of_its_layer_writes_codes_in_one_step() -> None:
+    """Networks such as DenseNet normalize, rectify and then convolve: what rectifies is the bound of the codes."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    net[2].running_mean.uniform_(-1, 1)
+    net[2].weight.data.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 12, 12)
+    graph = pq.quantize(net, pq.PTQ(equalize=False, bias_correction=False), example_inputs=(x,), calibration=[x])
+    model = pq.convert(graph, example_inputs=(x,))
+    ops = [node["op"] for node in model.graph["nodes"]]
+    assert ops.count("affine") == 1
+    assert "clamp" not in ops
+    assert ops.count("quantize") == 1  # the network's input
+    torch.testing.assert_close(torch.as_tensor(pq.Session(model)(x)), graph(x), rtol=0, atol=0.05)
+    expected = np.asarray(pq.Session(model, isa="reference")(x))
+    for isa in pq.cpu_info()["isas"]:
+        np.testing.assert_array_equal(np.asarray(pq.Session(model, isa=isa)(x)), expected)

@@ -42,7 +42,7 @@ class ClampStep : public Step {
 // ---- affine
 
 Status CheckAffine(const NodeView& view) {
-  PQI_RETURN_IF_ERROR(CheckFloats(view));
+  PQI_RETURN_IF_ERROR(CheckArity(view, 1, 1));
   PQI_RETURN_IF_ERROR(CheckConstantKeys(view, {"scale", "shift"}));
   PQI_RETURN_IF_ERROR(CheckVector(view, "scale"));
   PQI_RETURN_IF_ERROR(CheckConstant(view, "shift", ConstType::kF32, view.constant("scale")->shape));
@@ -56,20 +56,51 @@ Status InferAffine(const NodeView& view, const std::vector<Shape>& inputs, std::
 class AffineStep : public Step {
  public:
   AffineStep(const NodeView& view, const kernels::KernelSet& set)
-      : set_(set), scale_(Elements<float>(view, "scale")), shift_(Elements<float>(view, "shift")) {
+      : set_(set),
+        scale_(Elements<float>(view, "scale")),
+        shift_(Elements<float>(view, "shift")),
+        is_u8_(view.input(0).dtype == DType::kU8),
+        affine_(AffineOf(view.graph, view.input(0))),
+        output_(OutputOf(view)) {
     info_ = {ElementwiseName(set), "", 0};
   }
   void Run(const RunArgs& args) const noexcept override {
     const int64_t channels = static_cast<int64_t>(scale_.size());
     ParallelFor(args.pool, args.out.count() / channels, kGrain / channels + 1, [&](int64_t begin, int64_t end) {
-      set_.affine(args.in[0].f32() + begin * channels, args.out.mutable_f32() + begin * channels, static_cast<size_t>(end - begin),
-                  scale_.size(), scale_.data(), shift_.data());
+      if (channels > kBlock) {
+        for (int64_t row = begin; row < end; ++row) {
+          for (int64_t c = 0; c < channels; c += kBlock) Compute(args, row * channels + c, 1, c, std::min(kBlock, channels - c));
+        }
+        return;
+      }
+      const int64_t most = kBlock / channels;
+      for (int64_t row = begin; row < end; row += most) Compute(args, row * channels, std::min(most, end - row), 0, channels);
     });
   }
 
  private:
+  static constexpr int64_t kBlock = 2048;  // floats that stay in L1 between the steps
+
+  // `rows` rows of `count` channels from channel c on, which lie behind one another from element `at` on.
+  void Compute(const RunArgs& args, int64_t at, int64_t rows, int64_t c, int64_t count) const {
+    float block[kBlock];
+    const size_t n = static_cast<size_t>(rows * count);
+    const float* x = block;
+    if (is_u8_) {
+      set_.dequantize(args.in[0].u8() + at, block, n, affine_);
+    } else {
+      x = args.in[0].f32() + at;
+    }
+    float* y = output_.f32 ? args.out.mutable_f32() + at : block;
+    set_.affine(x, y, static_cast<size_t>(rows), static_cast<size_t>(count), scale_.data() + c, shift_.data() + c);
+    if (!output_.f32) set_.quantize(block, args.out.mutable_u8() + at, n, output_);
+  }
+
   const kernels::KernelSet& set_;
   Span<const float> scale_, shift_;  // elements of the model's file
+  bool is_u8_;
+  kernels::Affine affine_;
+  kernels::Output output_;
 };
 
 // ---- table

@@ -1,4 +1,7 @@
 // max_pool2d over NHWC images.
+#include <algorithm>
+#include <limits>
+
 #include "kernels/reference/pool.h"
 #include "ops/families.h"
 #include "ops/max_pool_codes.h"
@@ -43,13 +46,51 @@ Status Infer(const NodeView& view, const std::vector<Shape>& inputs, std::vector
   return {};
 }
 
+// Floors a quotient whose divisor is positive.
+int64_t FloorDiv(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+// Output pixels [begin, end) of the largest floats, line by line: each position of the window is one pass of `maximum` over the pixels of a
+// line that have it inside the image. A number takes the place of the largest so far if it is greater or NaN (docs/numerics.md).
+void MaxPoolFloats(const kernels::KernelSet& set, const kernels::PoolShape& s, const float* x, float* y, int64_t begin, int64_t end) {
+  const kernels::Output floats = [] {
+    kernels::Output o;
+    o.f32 = true;
+    o.act_lo = -std::numeric_limits<float>::infinity();
+    o.act_hi = std::numeric_limits<float>::infinity();
+    return o;
+  }();
+  const size_t c = static_cast<size_t>(s.c);
+  for (int64_t row = begin; row < end;) {
+    const int64_t first = row % s.out_w, last = std::min(s.out_w, first + end - row), line = row / s.out_w;
+    const int64_t top = line % s.out_h * s.stride_h - s.pad_top, image = line / s.out_h * s.h;
+    float* out = y + row * s.c;
+    std::fill_n(out, (last - first) * s.c, -std::numeric_limits<float>::infinity());
+    for (int64_t kh = 0; kh < s.kh; ++kh) {
+      const int64_t ih = top + kh * s.dilation_h;
+      if (ih < 0 || ih >= s.h) continue;
+      for (int64_t kw = 0; kw < s.kw; ++kw) {
+        const int64_t shift = kw * s.dilation_w - s.pad_left;  // the window of output column v has it in column v * stride_w + shift
+        const int64_t from = std::max(first, -FloorDiv(shift, s.stride_w)), to = std::min(last, FloorDiv(s.w - 1 - shift, s.stride_w) + 1);
+        if (from >= to) continue;
+        kernels::BinaryOperand next, most;
+        next.f32 = x + ((image + ih) * s.w + from * s.stride_w + shift) * s.c;
+        next.row_step = static_cast<size_t>(s.stride_w) * c;
+        most.f32 = out + (from - first) * s.c;
+        most.row_step = c;
+        set.binary(kernels::BinaryFunction::kMaximum, next, most, static_cast<size_t>(to - from), c, floats, out + (from - first) * s.c);
+      }
+    }
+    row += last - first;
+  }
+}
+
 class MaxPoolStep : public Step {
  public:
   MaxPoolStep(const NodeView& view, const kernels::KernelSet& set) : set_(set), is_u8_(view.input(0).dtype == DType::kU8) {
     AttrReader attrs(view);
     const Attributes a = ReadAttributes(&attrs);
     shape_ = PoolShapeOf(a.rows, a.columns);
-    info_ = {is_u8_ ? ElementwiseName(set) : "reference", "", 0};
+    info_ = {ElementwiseName(set), "", 0};
   }
 
   size_t ScratchBytes(const ConcreteShape& in, const ConcreteShape& out) const override {
@@ -63,6 +104,8 @@ class MaxPoolStep : public Step {
         MaxPoolCodes(set_, s, args.in[0].u8(), args.out.mutable_u8(), begin, end, args.Scratch(part));
       } else if (is_u8_) {
         kernels::reference::MaxPoolU8(s, args.in[0].u8(), args.out.mutable_u8(), begin, end);
+      } else if (set_.isa != Isa::kReference) {
+        MaxPoolFloats(set_, s, args.in[0].f32(), args.out.mutable_f32(), begin, end);
       } else {
         kernels::reference::MaxPoolF32(s, args.in[0].f32(), args.out.mutable_f32(), begin, end);
       }

@@ -1,11 +1,14 @@
 """One node per layer: an op that ends in an epilogue takes in the dequantize in front of it and what follows in the epilogue.
 
 The epilogue's order is fixed (docs/numerics.md): bias, residual, activation, quantize. So a node absorbs an add, a clamp and a quantize,
-each only as the sole reader of what comes before, and only where the op's row in ``pyqinfer.ops`` says so. An op that reads codes of all
+each only as the sole reader of what comes before, and only where the op's row in ``pyqinfer.ops`` says so (a clamp also where the codes
+behind it have its bounds anyway). An op that reads codes of all
 operands or floats alone absorbs a quantize only if it reads codes.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from pyqinfer.ir import Graph, Node, Value, Weight
 from pyqinfer.ops import Reads
@@ -56,9 +59,20 @@ class _Fusion:
             node.attrs.update(reader.attrs)
             last = self._absorb(node, reader)
             reader = self._sole_reader(node.output)
+        elif reader is not None and reader.op == "clamp" and integer and self._implied(reader):
+            last = self._absorb(node, reader)
+            reader = self._sole_reader(node.output)
         if reader is not None and reader.op == "quantize" and integer:
             last = self._absorb(node, reader)
         return self.position[last]
+
+    def _implied(self, clamp: Node) -> bool:
+        """Whether a clamp changes nothing, because the quantize that alone reads it has no codes beyond its bounds."""
+        quantize = self._sole_reader(clamp.output)
+        if quantize is None or quantize.op != "quantize" or (quant := quantize.output.quant) is None:
+            return False
+        low, high = (np.float32(clamp.attrs[name]) * np.float32(1 / np.float32(quant.scale)) for name in ("lo", "hi"))
+        return bool(np.rint(low) <= quant.qmin - quant.zero_point and np.rint(high) >= quant.qmax - quant.zero_point)
 
     def _absorb(self, node: Node, reader: Node) -> Node:
         self.absorbed.add(reader)

@@ -53,8 +53,8 @@ def clamp_values(node: NodeArgs) -> Tensor:
 
 
 def affine(node: NodeArgs) -> Tensor:
-    x, scale, shift = (v.astype(np.float64) for v in (node.inputs[0].data, node.constants["scale"], node.constants["shift"]))
-    return Tensor(f32(fma(x, scale, shift)))
+    x, scale, shift = (v.astype(np.float64) for v in (dequantize(node.inputs[0]), node.constants["scale"], node.constants["shift"]))
+    return store(f32(fma(x, scale, shift)), node.output)
 
 
 def table(node: NodeArgs) -> Tensor:

@@ -111,6 +111,11 @@ _CASES = [
     Case("clamp: no upper bound", lambda d: OneOp("clamp", [(_SPECIAL, None)], attrs={"lo": 0, "hi": INF_BITS})),
     Case("affine", lambda d: OneOp("affine", [(d.floats(6, 5), None)], None, {"scale": d.floats(5), "shift": d.floats(5)})),
     Case(
+        "affine: codes to codes",
+        lambda d: OneOp("affine", [(d.codes(3, 4, 5), U8)], U4, {"scale": d.floats(5), "shift": d.floats(5)}),
+    ),
+    Case("affine: floats to codes", lambda d: OneOp("affine", [(d.floats(6, 5), None)], U8, {"scale": d.floats(5), "shift": d.floats(5)})),
+    Case(
         "affine: halfway between floats",
         lambda d: OneOp("affine", [(d.short_floats(30, 4), None)], None, {"scale": d.short_floats(4), "shift": d.short_floats(4)}),
     ),
@@ -152,7 +157,7 @@ def _nodes(draw: st.DrawFn) -> OneOp:
     rng = generator(draw)
     op = draw(st.sampled_from(["add", "clamp", "affine", "table", "unary", "prelu", "binary"]))
     shape = [draw(sizes) for _ in range(4)]
-    x_quant = {"table": quants(), "add": maybe_quants, "binary": maybe_quants}
+    x_quant = {"table": quants(), "add": maybe_quants, "binary": maybe_quants, "affine": maybe_quants}
     inputs = [tensor(rng, draw(x_quant.get(op, st.none())), *shape)]
     if op == "add":
         inputs.append(tensor(rng, draw(maybe_quants), *shape))
@@ -160,7 +165,8 @@ def _nodes(draw: st.DrawFn) -> OneOp:
     if op == "clamp":
         return OneOp(op, inputs, attrs={"lo": MINUS_1_BITS, "hi": draw(st.sampled_from([RELU6_BITS, INF_BITS]))})
     if op == "affine":
-        return OneOp(op, inputs, constants={key: rng.standard_normal(shape[-1]).astype(np.float32) for key in ("scale", "shift")})
+        vectors = {key: rng.standard_normal(shape[-1]).astype(np.float32) for key in ("scale", "shift")}
+        return OneOp(op, inputs, draw(maybe_quants), vectors)
     if op == "table":
         output = draw(quants())
         return OneOp(op, inputs, output, {"table": codes(rng, output, 256)})
