@@ -169,4 +169,4 @@ def test_the_list_of_layers_says_how_many_groups_run_as_how_many() -> None:
     session = pq.Session(pq.convert(graph, example_inputs=(x,)))
     first = next(layer for layer in session.layers() if layer["op"] == "conv2d")
     assert session.isa == "reference" or "16 groups run as" in first["reason"]
-    assert session.model.macs({name: (1, 64, 14, 14) for name in session.model.inputs}) == 14 * 14 * (64 * 4 * 9 + 64 * 8)
+    assert session.model.macs(dict.fromkeys(session.model.inputs, (1, 64, 14, 14))) == 14 * 14 * (64 * 4 * 9 + 64 * 8)
