@@ -74,7 +74,7 @@ class InputSizes:
 
     def named(self, size: Any, more: int = 0) -> int | str:
         """A number, a symbol, or a name for what ``size + more`` is computed from. Raises NotSupportedHere where a file cannot say it."""
-        known = (size if is_concrete_int(size) else size.node.expr, more)
+        known = (int(size) if is_concrete_int(size) else size.node.expr, more)
         if known not in self._named:
             self._named[known] = self._new_name(size, more)
         return self._named[known]

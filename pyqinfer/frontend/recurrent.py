@@ -55,6 +55,7 @@ def _layers(
     directions = 2 if both_ways else 1
     count = len(weights) // (layers * directions)
     x = x.transpose(0, 1) if batch_first else x
+    int(x.shape[0])  # the length of a sequence is a number from here on, because its steps are written out
     last: list[list[Tensor]] = [[] for _ in states]
     for layer in range(layers):
         outputs = []

@@ -8,7 +8,7 @@ from torch import float32
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.arithmetic import combined, with_constant
+from pyqinfer.frontend.aten.arithmetic import combined, extremum, with_constant
 from pyqinfer.frontend.aten.build import INFINITY, inner, known_size, operand, reshaped, scaled, sliced, unary
 from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.lookup import place_of_extreme
@@ -100,11 +100,15 @@ def _amin(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
-    """The largest element, of all or along one dimension; then torch gives its place too."""
+    """The largest element, of all or along one dimension; then torch gives its place too. With a second operand, the larger of two."""
+    if "other" in a:
+        return extremum(reader, node, a, True)
     return _with_place(reader, node, a, _reduce(reader, node, a, "amax"), "max")
 
 
 def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
+    if "other" in a:
+        return extremum(reader, node, a, False)
     return _with_place(reader, node, a, _amin(reader, node, a), "min")
 
 
