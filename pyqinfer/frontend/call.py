@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pyqinfer import ir
-from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Complex, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 
 Arguments = dict[str, Any]
 # Ops whose result shares memory with their operand under another shape.
@@ -51,7 +51,7 @@ def all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize, Places, RuntimeQuantized))
+        return not isinstance(value, (ir.Value, SymbolicSize, Places, Complex, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -26,7 +27,7 @@ def traced_function(function: Callable[..., Any], likes: Sequence[Tensor], node:
 def shape_only(operand: Any, mode: Any) -> Tensor:
     """What torch.export saw for an operand of its graph, or a constant as ``mode`` (a FakeTensorMode) has it.
 
-    What quantizers put into a graph has no such tensor; it has the shape of its own operand.
+    Complex numbers are read as their parts. What quantizers put into a graph has no such tensor; it has the shape of its own operand.
     """
     if isinstance(operand, Tensor):
         made: Tensor = mode.from_tensor(operand)
@@ -37,4 +38,4 @@ def shape_only(operand: Any, mode: Any) -> Tensor:
     found = node.meta.get("val") if isinstance(node, Node) else None
     if not isinstance(found, Tensor):
         raise NotSupportedHere("an operand whose shape is not known")
-    return found
+    return found.new_empty(found.shape, dtype=torch.float32) if found.is_complex() else found

@@ -15,7 +15,7 @@ from torch.fx.experimental import _config as config
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer.frontend.guards import hold_for, pinned_symbols
-from pyqinfer.frontend.traced_as import FUNCTIONS, TracedAs
+from pyqinfer.frontend.traced_as import FUNCTIONS, TracedAs, masks_as_given
 
 # Types of inputs that are int32 in the engine: indices, positions, masks.
 INTEGER_TYPES = (torch.int64, torch.int32, torch.bool)
@@ -55,7 +55,7 @@ def export_program(
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
     batch, sizes = ({0} if dynamic_batch else set()), (set(_SIZES) if dynamic_size else set())
-    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS):
+    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS), masks_as_given():
         attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
         program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
     _warn_of_fixed(program, batch, sizes)

@@ -31,7 +31,7 @@ from pyqinfer.frontend.call import (
 )
 from pyqinfer.frontend.composed import shape_only, traced_function
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
-from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Absent, Complex, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
 
@@ -76,7 +76,7 @@ class GraphReader:
         self.named: Callable[..., int | str] = unnamed
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
-        self._now = next(iter(module.graph.nodes))  # the node that is being read
+        self.now = next(iter(module.graph.nodes))  # the node that is being read
         self.masks: dict[ir.Value, ir.Value] = {}  # truth values -> what attention adds for them, which all layers share
         self.rows: dict[ir.Value, ir.Value] = {}  # truth values -> whether each row holds any
         self._problems: list[str] = []
@@ -128,7 +128,7 @@ class GraphReader:
         x = self.counted(places.dim, places.start, places.step)
         shape: ir.Shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
         return (
-            x if places.rank == 1 else self.emit("reshape", self._now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
+            x if places.rank == 1 else self.emit("reshape", self.now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
         )
 
     def counted(self, length: int | str, start: int | str, step: int) -> ir.Value:
@@ -138,12 +138,12 @@ class GraphReader:
             like, axis = inputs[0], inputs[0].shape.index(length)
         else:
             one: dict[str, ir.Constant] = {"value": np.ones(1, np.int32)}
-            like, axis = self.emit("constant", self._now, [], (1,), {}, one, name=self.namer.unique("arange.one"), integer=True), 0
+            like, axis = self.emit("constant", self.now, [], (1,), {}, one, name=self.namer.unique("arange.one"), integer=True), 0
             if length != 1:
                 name = self.namer.unique("arange.length")
-                like = self.emit("expand", self._now, [like], (length,), {"shape": (length,)}, name=name)
+                like = self.emit("expand", self.now, [like], (length,), {"shape": (length,)}, name=name)
         attrs: dict[str, ir.Attr] = {"axis": axis, "start": start, "step": step}
-        return self.emit("arange", self._now, [like], (length,), attrs, name=self.namer.unique("arange"), integer=True)
+        return self.emit("arange", self.now, [like], (length,), attrs, name=self.namer.unique("arange"), integer=True)
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """``operand``, which has to be a float32 value of the graph; ``what`` names it where it is refused."""
@@ -249,7 +249,7 @@ class GraphReader:
         return outputs
 
     def _call(self, node: Node) -> Any:
-        self._now = node
+        self.now = node
         if node.target is operator.getitem:
             operand, index = node.args
             assert isinstance(operand, Node)
@@ -271,6 +271,10 @@ class GraphReader:
         arguments: Arguments = {}
         try:
             arguments = self._bind(node)
+            if self._is_complex(node, arguments):
+                handler = self.handlers.get(f"complex::{op}")
+                if handler is None:
+                    raise NotSupportedHere("of complex numbers: no such operation in the engine")
             if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
                 raise NotSupportedHere(f"reads {absent.what}")
             if in_place and all_constant(arguments):
@@ -298,6 +302,13 @@ class GraphReader:
             if not self._problems:
                 raise
         return self._unknown(node)
+
+    def _is_complex(self, node: Node, arguments: Arguments) -> bool:
+        """Whether an op that is computed in a run reads or gives complex numbers."""
+        given = node.meta.get("val")
+        if isinstance(given, Tensor) and given.is_complex() and not all_constant(arguments):
+            return True
+        return any(isinstance(leaf, Complex) for leaf in tree_leaves(arguments))
 
     def _call_module(self, node: Node) -> Any:
         module = self.module.get_submodule(str(node.target))
@@ -408,10 +419,12 @@ class GraphReader:
         map_arg(node.args[0], lambda n: flat.append(self.env[n]))
         return flat
 
-    def _unknown(self, node: Node) -> ir.Value:
+    def _unknown(self, node: Node) -> ir.Value | Complex:
         """A stand-in for the output of an unsupported op, so that the walk can list the others."""
         meta = node.meta.get("val")
         shape = tuple(d if isinstance(d, int) else None for d in meta.shape) if isinstance(meta, Tensor) else ()
+        if isinstance(meta, Tensor) and meta.is_complex():
+            return Complex(ir.Value(f"{node.name}.real", shape), ir.Value(f"{node.name}.imag", shape))
         return ir.Value(node.name, shape)
 
     def _problem(self, node: Node, op: str, reason: str) -> None:

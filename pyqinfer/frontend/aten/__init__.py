@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyqinfer.frontend.aten import (
     activations,
     arithmetic,
+    complex_numbers,
     counting,
     functions,
     integers,
@@ -51,7 +52,10 @@ FAMILIES = (
     scatter,
     ordering,
     functions,
+    complex_numbers,
     windows,
 )
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}
+# What reads or gives complex numbers, by the same names.
+PAIRS: dict[str, Handler] = complex_numbers.PAIRS

@@ -34,7 +34,7 @@ def _atan(self: Tensor) -> Tensor:
     return torch.where(self < 0, -1.0, 1.0) * (torch.where(far, math.pi / 2, torch.where(near, math.pi / 4, 0.0)) + series)
 
 
-def _atan2(self: Tensor, other: Tensor) -> Tensor:
+def angle_of(self: Tensor, other: Tensor) -> Tensor:
     """The angle of the point (other, self). Where ``other`` is 0, that is a right angle, and 0 for the origin."""
     angle = _atan(self / torch.where(other == 0, 1.0, other))
     turned = angle + torch.where(other < 0, torch.where(self < 0, -math.pi, math.pi), 0.0)
@@ -111,9 +111,9 @@ HANDLERS: dict[str, Handler] = {
     "atanh": _made_of(lambda self: ((1 + self) / (1 - self)).log() * 0.5),
     "atan": _made_of(_atan),
     "arctan": _made_of(_atan),
-    "atan2": _made_of(_atan2),
-    "asin": _made_of(lambda self: _atan2(self, (1 - self * self).sqrt())),
-    "acos": _made_of(lambda self: _atan2((1 - self * self).sqrt(), self)),
+    "atan2": _made_of(angle_of),
+    "asin": _made_of(lambda self: angle_of(self, (1 - self * self).sqrt())),
+    "acos": _made_of(lambda self: angle_of((1 - self * self).sqrt(), self)),
     "sinc": _made_of(lambda self: torch.where(self == 0, 1.0, (self * math.pi).sin() / (torch.where(self == 0, 1.0, self) * math.pi))),
     "hypot": _made_of(lambda self, other: (self * self + other * other).sqrt()),
     "frac": _made_of(lambda self: self - torch.where(self < 0, self.ceil(), self.floor())),

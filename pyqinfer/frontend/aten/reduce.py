@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 
-from torch import float32
+from torch import Tensor, float32
 from torch.fx import Node
 
 from pyqinfer import ir
@@ -54,7 +56,7 @@ def _cumsum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
-    """The variance, sum((x - mean)^2) / (n - correction), or its root, over dimensions whose sizes are known."""
+    """The variance, sum((x - mean)^2) / (n - correction), or its root."""
     x = operand(reader, a)
     dims, keep = a.get("dim"), bool(a.get("keepdim", False))
     # torch's var(x, unbiased) has True for a correction of 1, its var.correction has None.
@@ -66,7 +68,7 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     for axis in axes:
         size = x.shape[axis]
         if not isinstance(size, int):
-            raise NotSupportedHere("over a dimension that is not known while converting")
+            return reader.composed(node, lambda self: _open_variance(self, axes, keep, correction, root), {"self": a["self"]})
         count *= size
     if count <= correction:
         raise NotSupportedHere(f"over {count} elements with a correction of {correction:g}")
@@ -76,6 +78,13 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     total = _reduce(reader, node, {"self": squares, "dim": axes, "keepdim": keep}, "sum")
     y = with_constant(reader, node, inner(total), count - correction, "div")
     return unary(reader, node, inner(y), "sqrt") if root else y
+
+
+def _open_variance(x: Tensor, axes: Sequence[int], keep: bool, correction: float, root: bool) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    y = (centred * centred).sum(axes, keepdim=keep) / (count - int(correction))
+    return y.sqrt() if root else y
 
 
 def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -162,6 +171,9 @@ _FLOATS: dict[str, Handler] = {
     "cumsum": _cumsum,
     "var": lambda r, n, a: _variance(r, n, a, False),
     "std": lambda r, n, a: _variance(r, n, a, True),
+    "var_mean": lambda r, n, a: (inner(_variance(r, n, a, False)), inner(_reduce(r, n, {**a, "dtype": None}, "mean"))),
+    "std_mean": lambda r, n, a: (inner(_variance(r, n, a, True)), inner(_reduce(r, n, {**a, "dtype": None}, "mean"))),
+    "aminmax": lambda r, n, a: (inner(_amin(r, n, a)), inner(_reduce(r, n, a, "amax"))),
     "linalg_vector_norm": _vector_norm,
     "norm": _vector_norm,
 }
