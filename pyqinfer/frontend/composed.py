@@ -10,15 +10,25 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyqinfer.frontend.export import sizes_are_sizes
 from pyqinfer.frontend.values import NotSupportedHere
 
 # Metadata by which a node is named in messages.
 _ORIGIN = ("nn_module_stack", "stack_trace")
 
 
-def traced_function(function: Callable[..., Any], likes: Sequence[Tensor], node: Node) -> GraphModule:
-    """The graph of a function over tensors without elements, whose nodes are named like ``node``."""
-    graph: GraphModule = make_fx(function, pre_dispatch=True)(*likes)
+def traced_function(function: Callable[..., Any], likes: Sequence[Tensor], mode: Any, node: Node) -> GraphModule:
+    """The graph of a function over tensors without elements of ``mode``, whose nodes are named like ``node``.
+
+    Raises:
+        NotSupportedHere: the function is another one for other sizes than those of the examples.
+    """
+    sizes = mode.shape_env
+    known = 0 if sizes is None else len(sizes.guards)
+    with mode, sizes_are_sizes():
+        graph: GraphModule = make_fx(function, pre_dispatch=True)(*likes)
+    if sizes is not None and len(sizes.guards) > known:
+        raise NotSupportedHere(f"holds only for sizes of which {sizes.guards[known].expr}")
     for inside in graph.graph.nodes:
         inside.meta.update({key: node.meta[key] for key in _ORIGIN if key in node.meta})
     return graph

@@ -194,7 +194,7 @@ class GraphReader:
                 rest[name] = value
         mode = self._fake_mode()
         operands = [shape_only(value if isinstance(value, Tensor) else given[name], mode) for name, value in zip(names, values, strict=True)]
-        graph = traced_function(lambda *tensors: function(**dict(zip(names, tensors, strict=True)), **rest), operands, node)
+        graph = traced_function(lambda *tensors: function(**dict(zip(names, tensors, strict=True)), **rest), operands, mode, node)
         result = self._read_inside(graph, values)
         for value in tree_leaves(result):
             if isinstance(value, ir.Value) and not (self._composing or value.integer or value.quant == ir.TRUTH):

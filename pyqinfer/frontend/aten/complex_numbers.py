@@ -29,7 +29,7 @@ _LONGEST = 4096
 _BY_PARTS = (
     *("slice", "select", "narrow", "view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),
     *("expand", "clone", "contiguous", "alias", "detach", "index", "index_select", "flip", "roll", "unfold", "repeat", "copy"),
-    *("cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "slice_scatter", "select_scatter", "sum", "mean", "neg", "t", "diagonal"),
+    *("cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "slice_scatter", "select_scatter", "sum", "mean", "neg", "t", "diagonal", "pad", "constant_pad_nd"),
 )
 
 
