@@ -68,7 +68,9 @@ FUNCTIONS: dict[str, Any] = {
     "distances": lambda x: torch.cdist(x, x + 1) + torch.cdist(x, x, 1.0),
     "distances from many": lambda x: torch.cdist(x, CODEBOOK),
     "rows added": lambda x: torch.zeros(x.shape[0], 6, 5).index_add(1, EDGES[1], x[:, EDGES[0]]),
-    "rows added by scatter": lambda x: torch.zeros(x.shape[0], 6, 5).scatter_add(1, EDGES[1][None, :, None].expand(x.shape[0], 7, 5), x[:, EDGES[0]]),
+    "rows added by scatter": lambda x: torch.zeros(x.shape[0], 6, 5).scatter_add(
+        1, EDGES[1][None, :, None].expand(x.shape[0], 7, 5), x[:, EDGES[0]]
+    ),
     "largest by scatter": lambda x: torch.zeros(x.shape[0], 6, 5).scatter_reduce(1, x.argsort(1), x, "amax"),
     "elements added": lambda x: x.scatter_add(1, x.argsort(1)[:, :4], x[:, :4]),
     "elements written": lambda x: x.scatter(2, x.argsort(2)[..., :2], 7.0) + x.scatter(1, x.argsort(1), x),
@@ -79,8 +81,12 @@ FUNCTIONS: dict[str, Any] = {
     "rows written": lambda x: changed(x, lambda y: y.__setitem__((slice(None), torch.tensor([4, 1])), x[:, :2] * 2)),
     "every other row written": lambda x: changed(x, lambda y: y[:, ::2].mul_(-2)),
     "places in no order": lambda x: x.flatten(1)[:, torch.randperm(30, generator=torch.Generator().manual_seed(0)).repeat(20)],
-    "turned as complex numbers": lambda x: torch.view_as_real(torch.view_as_complex(x[..., :4].unflatten(-1, (2, 2)).clone()) * TURNS).flatten(2),
-    "complex arithmetic": lambda x: (lambda z: ((z + 1j) / (z.conj() * 2 + 3)).exp().abs() + (z @ z.mT).angle().sum(-1, keepdim=True))(torch.complex(x, x.flip(1)) * 0.3),
+    "turned as complex numbers": lambda x: torch.view_as_real(
+        torch.view_as_complex(x[..., :4].unflatten(-1, (2, 2)).clone()) * TURNS
+    ).flatten(2),
+    "complex arithmetic": lambda x: (lambda z: ((z + 1j) / (z.conj() * 2 + 3)).exp().abs() + (z @ z.mT).angle().sum(-1, keepdim=True))(
+        torch.complex(x, x.flip(1)) * 0.3
+    ),
     "fft2": lambda x: torch.fft.fft2(x).real,
     "rfft, irfft": lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=1)[:, :3], n=6, dim=1),
     "ifft, scaled": lambda x: torch.view_as_real(torch.fft.ifft(x, norm="ortho").resolve_conj()),

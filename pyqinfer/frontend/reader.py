@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map
@@ -29,7 +28,6 @@ from pyqinfer.frontend.call import (
     schema_call,
     unnamed,
 )
-from pyqinfer.frontend.composed import shape_only, traced_function
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
 from pyqinfer.frontend.values import Absent, Complex, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
@@ -80,7 +78,7 @@ class GraphReader:
         self.masks: dict[ir.Value, ir.Value] = {}  # truth values -> what attention adds for them, which all layers share
         self.rows: dict[ir.Value, ir.Value] = {}  # truth values -> whether each row holds any
         self._problems: list[str] = []
-        self._composing = False  # whether nodes of an operation's own graph are read
+        self.composing = False  # whether nodes of an operation's own graph are read
         self._position = {node: i for i, node in enumerate(module.graph.nodes)}
         self._same: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that are that very tensor
         self._views: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that share its memory under another shape
@@ -105,7 +103,7 @@ class GraphReader:
         label = name or self.namer.name(node, op)
         if OPS[op].picks_elements and inputs:
             quant, integer = quant or inputs[0].quant, inputs[0].integer
-        is_inner = self._composing or integer or quant == ir.TRUTH
+        is_inner = self.composing or integer or quant == ir.TRUTH
         value = ir.Value(label, shape, quant, origin="" if is_inner else node.name, integer=integer)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
         return value
@@ -173,56 +171,6 @@ class GraphReader:
         traced = node.meta.get("val") if isinstance(node, Node) else None
         return [self.named(size) for size in traced.shape] if isinstance(traced, Tensor) else None
 
-    def composed(self, node: Node, function: Callable[..., Any], arguments: Arguments, nodes: Mapping[str, Any] | None = None) -> Any:
-        """What a torch function gives for the node's arguments, which it gets by their names: its operations are read in the node's place.
-
-        Args:
-            arguments: what ``function`` reads of the node's; those that are no tensors, it gets as they are.
-            nodes: for arguments that are called otherwise in the op's schema, the node of torch's graph or its name there.
-        """
-        given, names, values = self._named_arguments(node), [], []
-        for name, source in (nodes or {}).items():
-            given[name] = given.get(source) if isinstance(source, str) else source
-        rest: dict[str, Any] = {}
-        for name, value in arguments.items():
-            if isinstance(value, (ir.Value, Places, Tensor)):
-                names.append(name)
-                values.append(value)
-            elif isinstance(value, SymbolicSize):
-                raise NotSupportedHere("an argument that is computed from the inputs' sizes")
-            else:
-                rest[name] = value
-        mode = self._fake_mode()
-        operands = [shape_only(value if isinstance(value, Tensor) else given[name], mode) for name, value in zip(names, values, strict=True)]
-        graph = traced_function(lambda *tensors: function(**dict(zip(names, tensors, strict=True)), **rest), operands, mode, node)
-        result = self._read_inside(graph, values)
-        for value in tree_leaves(result):
-            if isinstance(value, ir.Value) and not (self._composing or value.integer or value.quant == ir.TRUTH):
-                value.origin = value.origin or node.name
-        return result
-
-    def _fake_mode(self) -> Any:
-        """What holds the tensors without elements that torch.export saw."""
-        seen = (node.meta.get("val") for node in self.module.graph.nodes)
-        found = next((value for value in seen if isinstance(value, FakeTensor)), None)
-        if found is None:
-            raise NotSupportedHere("a graph that does not say the shapes of its tensors")
-        return found.fake_mode
-
-    def _read_inside(self, graph: GraphModule, operands: Sequence[Any]) -> Any:
-        outer, self._composing, left, result = self._composing, True, list(operands), None
-        for node in graph.graph.nodes:
-            if node.op == "placeholder":
-                self.env[node] = left.pop(0)
-            elif node.op == "get_attr":
-                self.env[node] = attribute_of(graph, node)
-            elif node.op == "call_function":
-                self.env[node] = self._call(node)
-            else:
-                result = map_arg(node.args[0], lambda n: self.env[n])
-        self._composing = outer
-        return result
-
     # -- the walk -----------------------------------------------------------------------------------------------------
 
     def read_nodes(self) -> list[Any]:
@@ -235,7 +183,7 @@ class GraphReader:
             if node.op == "get_attr":
                 self.env[node] = self._attribute(node)
             elif node.op == "call_function":
-                self.env[node] = self._call(node)
+                self.env[node] = self.call(node)
             elif node.op == "output":
                 outputs = self._outputs(node)
             elif node.op == "call_module" and node.target != "_guards_fn":
@@ -248,7 +196,8 @@ class GraphReader:
             raise UnsupportedError(f"{len(self._problems)} operation(s) cannot be converted:{lines}")
         return outputs
 
-    def _call(self, node: Node) -> Any:
+    def call(self, node: Node) -> Any:
+        """What a call of a function stands for; where it cannot be read, a stand-in, and a problem is noted."""
         self.now = node
         if node.target is operator.getitem:
             operand, index = node.args
@@ -272,8 +221,7 @@ class GraphReader:
         try:
             arguments = self._bind(node)
             if self._is_complex(node, arguments):
-                handler = self.handlers.get(f"complex::{op}")
-                if handler is None:
+                if (handler := self.handlers.get(f"complex::{op}")) is None:
                     raise NotSupportedHere("of complex numbers: no such operation in the engine")
             if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
                 raise NotSupportedHere(f"reads {absent.what}")
@@ -305,10 +253,8 @@ class GraphReader:
 
     def _is_complex(self, node: Node, arguments: Arguments) -> bool:
         """Whether an op that is computed in a run reads or gives complex numbers."""
-        given = node.meta.get("val")
-        if isinstance(given, Tensor) and given.is_complex() and not all_constant(arguments):
-            return True
-        return any(isinstance(leaf, Complex) for leaf in tree_leaves(arguments))
+        given, reads = node.meta.get("val"), any(isinstance(leaf, Complex) for leaf in tree_leaves(arguments))
+        return reads or (isinstance(given, Tensor) and given.is_complex() and not all_constant(arguments))
 
     def _call_module(self, node: Node) -> Any:
         module = self.module.get_submodule(str(node.target))
@@ -338,9 +284,10 @@ class GraphReader:
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
-        return {name: map_arg(value, lambda n: self.env[n]) for name, value in self._named_arguments(node).items()}
+        return {name: map_arg(value, lambda n: self.env[n]) for name, value in self.named_arguments(node).items()}
 
-    def _named_arguments(self, node: Node) -> Arguments:
+    def named_arguments(self, node: Node) -> Arguments:
+        """Arguments by schema name, defaults filled in, as torch's graph has them."""
         schema = getattr(node.target, "_schema", None)
         if schema is None:
             raise NotSupportedHere("not an aten operator")

@@ -122,8 +122,10 @@ def make_task(
     module = torch_module(model)
     in_graph = isinstance(module, GraphModule) and any("quantized_decomposed" in str(node.target) for node in module.graph.nodes)
     if in_graph or is_quantized_eagerly(module):
-        raise ValueError("model: is quantized already; pq.convert(model, example_inputs=...) makes the engine's model of it, and pq.quantize reads the"
-            " float model that it was made from")
+        raise ValueError(
+            "model: is quantized already; pq.convert(model, example_inputs=...) makes the engine's model of it, and pq.quantize reads the"
+            " float model that it was made from"
+        )
     if keep is not None and not isinstance(keep, Mapping):
         raise TypeError(f'keep: expected a mapping of layers to bits such as {{"fc": "8/8"}}, got {type(keep).__name__}')
     examples = as_examples(with_examples(module, None if example_inputs is None else as_examples(example_inputs)))

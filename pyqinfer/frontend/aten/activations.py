@@ -45,7 +45,9 @@ def _function(name: str) -> Handler:
 def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
     """Between two bounds, each a number, a tensor, a size of the input, or None."""
     lo, hi = (float(bound) if isinstance(bound, Tensor) and bound.numel() == 1 else bound for bound in (lo, hi))
-    bounds = [(bound, function) for bound, function in ((lo, "maximum"), (hi, "minimum")) if isinstance(bound, (ir.Value, Tensor, SymbolicSize))]
+    bounds = [
+        (bound, function) for bound, function in ((lo, "maximum"), (hi, "minimum")) if isinstance(bound, (ir.Value, Tensor, SymbolicSize))
+    ]
     x = operand(reader, a)
     if not bounds:
         return clamped(reader, node, x, lo, hi)

@@ -18,6 +18,7 @@ from pyqinfer import ir
 from pyqinfer.frontend.aten.build import expanded, inner, tensor_of
 from pyqinfer.frontend.aten.functions import angle_of
 from pyqinfer.frontend.call import Arguments, all_constant, schema_call
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import Complex, NotSupportedHere
 
@@ -27,9 +28,38 @@ _Parts = tuple[Tensor, Tensor | None]
 _LONGEST = 4096
 # Ops that do the same to both parts.
 _BY_PARTS = (
-    *("slice", "select", "narrow", "view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),
+    *(
+        "slice",
+        "select",
+        "narrow",
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "permute",
+        "transpose",
+    ),
     *("expand", "clone", "contiguous", "alias", "detach", "index", "index_select", "flip", "roll", "unfold", "repeat", "copy"),
-    *("cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "slice_scatter", "select_scatter", "sum", "mean", "neg", "t", "diagonal", "pad", "constant_pad_nd"),
+    *(
+        "cat",
+        "stack",
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "unbind",
+        "slice_scatter",
+        "select_scatter",
+        "sum",
+        "mean",
+        "neg",
+        "t",
+        "diagonal",
+        "pad",
+        "constant_pad_nd",
+    ),
 )
 
 
@@ -39,7 +69,9 @@ def _by_parts(op: str) -> Handler:
     def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
         found = []
         for imaginary in (False, True):
-            part = tree_map(lambda leaf, imaginary=imaginary: _part(reader, node, leaf, imaginary), a, is_leaf=lambda leaf: isinstance(leaf, Complex))
+            part = tree_map(
+                lambda leaf, imaginary=imaginary: _part(reader, node, leaf, imaginary), a, is_leaf=lambda leaf: isinstance(leaf, Complex)
+            )
             if all_constant(part):
                 target: Any = node.target
                 found.append(target(**schema_call(target, part)))
@@ -57,7 +89,7 @@ def _part(reader: GraphReader, node: Node, leaf: Any, imaginary: bool) -> Any:
     if isinstance(leaf, Tensor) and leaf.is_complex():
         return (leaf.imag if imaginary else leaf.real).contiguous()
     if imaginary and isinstance(leaf, ir.Value) and not leaf.integer and leaf.quant is None:
-        return reader.composed(node, lambda x: x * 0.0, {"x": leaf}, {"x": next(n for n in node.all_input_nodes if reader.env[n] is leaf)})
+        return composed(reader, node, lambda x: x * 0.0, {"x": leaf}, {"x": next(n for n in node.all_input_nodes if reader.env[n] is leaf)})
     return leaf
 
 
@@ -86,7 +118,7 @@ def _computed(function: Callable[..., Any]) -> Handler:
                     arguments[name] = (value, None) if isinstance(value, Tensor) else value
             return function(**arguments)
 
-        result = reader.composed(node, joined, operands, nodes)
+        result = composed(reader, node, joined, operands, nodes)
         return Complex(*result) if isinstance(result, (list, tuple)) else result
 
     return run
@@ -149,7 +181,7 @@ def _cast(reader: GraphReader, node: Node, a: Arguments) -> Any:
             raise NotSupportedHere("drops imaginary parts")
         return a["self"]
     x = tensor_of(reader, node, a["self"])
-    return Complex(x, reader.composed(node, lambda self: self * 0.0, {"self": x}))
+    return Complex(x, composed(reader, node, lambda self: self * 0.0, {"self": x}))
 
 
 def _filled(value: float | None) -> Handler:
@@ -182,18 +214,21 @@ def _fourier(kind: str) -> Handler:
             if not isinstance(size, int) or size > _LONGEST:
                 raise NotSupportedHere(f"a Fourier transform of {size} elements: the number must be known and at most {_LONGEST}")
             one_side = is_real and (kind == "c2r" or bool(a["onesided"]))
-            matrices[f"cos{d}"], matrices[f"sin{d}"] = _matrices(size, one_side, is_real and kind == "c2r", forward, int(a["normalization"]))
+            matrices[f"cos{d}"], matrices[f"sin{d}"] = _matrices(
+                size, one_side, is_real and kind == "c2r", forward, int(a["normalization"])
+            )
 
         def transformed(self: Any, **tables: Any) -> Any:
-            parts = _parts_of(self)
+            parts: tuple[Any, Any] = _parts_of(self)
             for d in order:
                 (cos, _), (sin, _) = tables[f"cos{d}"], tables[f"sin{d}"]
-                real, imag = (None if x is None else x.transpose(d, -1) for x in parts)
+                turned: list[Any] = [None if x is None else x.transpose(d, -1) for x in parts]
+                real, imag = turned
                 if kind == "c2r" and d == dims[-1]:
                     bins = cos.shape[0]
                     return (torch.matmul(real.narrow(-1, 0, bins), cos) - torch.matmul(imag.narrow(-1, 0, bins), sin)).transpose(d, -1)
                 both = _products((real, imag), (cos, sin), torch.matmul)
-                parts = tuple(x.transpose(d, -1) for x in both)
+                parts = (both[0].transpose(d, -1), both[1].transpose(d, -1))
             return parts
 
         return _computed(transformed)(reader, node, {"self": a["self"], **matrices})
@@ -202,7 +237,7 @@ def _fourier(kind: str) -> Handler:
 
 
 def _matrices(size: int, one_side: bool, to_real: bool, forward: bool, normalization: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of a transform, in float64 first. ``to_real``: of half the frequencies, those whose mirror is left out count twice."""
+    """Cosines and sines of a transform. ``to_real``: of half the frequencies, those whose mirror is left out count twice."""
     places = torch.arange(size, dtype=torch.int64)
     frequencies = places[: size // 2 + 1] if one_side else places
     angle = (places.unsqueeze(1) * frequencies % size).to(torch.float64) * (2 * math.pi / size)
@@ -229,7 +264,7 @@ def _stacked(self: _Parts) -> Tensor:
 
 def _of_real_parts(function: Callable[..., Any]) -> Handler:
     """The handler of a function of real tensors alone that gives the parts of a complex one."""
-    return lambda reader, node, a: Complex(*reader.composed(node, function, a))
+    return lambda reader, node, a: Complex(*composed(reader, node, function, a))
 
 
 def _same(reader: GraphReader, node: Node, a: Arguments) -> Any:

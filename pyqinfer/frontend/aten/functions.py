@@ -12,6 +12,7 @@ from torch.fx import Node
 
 from pyqinfer.frontend.aten.activations import HANDLERS as ACTIVATIONS
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -21,7 +22,7 @@ _FEW_ROWS = 25
 
 
 def _made_of(function: Callable[..., Any]) -> Handler:
-    return lambda reader, node, a: reader.composed(node, function, a)
+    return lambda reader, node, a: composed(reader, node, function, a)
 
 
 def _atan(self: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ def _nan_to_num(self: Tensor, nan: float | None, posinf: float | None, neginf: f
 def _rest(self: Tensor, other: Any) -> Tensor:
     """What a division leaves, with the sign of the dividend."""
     quotient = self / other
-    return self - torch.where(quotient < 0, quotient.ceil(), quotient.floor()) * other
+    rest: Tensor = self - torch.where(quotient < 0, quotient.ceil(), quotient.floor()) * other
+    return rest
 
 
 def _distances(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None) -> Tensor:
@@ -69,7 +71,7 @@ def _distances(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None) -> Te
 def _cdist(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if a["p"] not in (1, 2, math.inf):
         raise NotSupportedHere(f"a distance of order {a['p']:g}")
-    return reader.composed(node, _distances, a)
+    return composed(reader, node, _distances, a)
 
 
 def _rrelu(reader: GraphReader, node: Node, a: Arguments) -> Any:
@@ -87,11 +89,10 @@ def _whole(function: str) -> Handler:
 
         def tested(self: Tensor) -> Tensor:
             axes = list(range(self.ndim)) if dims is None else [dims] if isinstance(dims, int) else list(dims)
-            x = (self if self.dtype == torch.float32 else (self != 0).to(torch.float32)) if self.dtype != torch.bool else self.to(torch.float32)
-            x = (x != 0).to(torch.float32) if self.dtype == torch.float32 else x
+            x = (self if self.dtype == torch.bool else self != 0).to(torch.float32)
             return (x.amax(axes, keep) if function == "any" else x.amin(axes, keep)) > 0
 
-        return reader.composed(node, tested, {"self": a["self"]})
+        return composed(reader, node, tested, {"self": a["self"]})
 
     return run
 

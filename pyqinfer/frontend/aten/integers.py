@@ -18,6 +18,7 @@ from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, sliced, tensor_of
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
@@ -178,7 +179,7 @@ def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any, fu
     """The op of floats, once what is none is cast."""
     x, y = (as_kind(reader, node, v, "float") if is_other(v) or isinstance(v, SymbolicSize) else v for v in (x, y))
     if function in _OF_QUOTIENTS:
-        return reader.composed(node, _OF_QUOTIENTS[function], {"self": x, "other": y})
+        return composed(reader, node, _OF_QUOTIENTS[function], {"self": x, "other": y})
     name = node.target._schema.name.removesuffix("_")  # type: ignore[union-attr]
     return reader.handlers[name](reader, node, {**a, "self": x, "other": y})
 
@@ -350,7 +351,11 @@ _SHARED: dict[str, Handler] = {
 HANDLERS: dict[str, Handler] = {
     **{function: _compare(function) for function in _MIRRORED},
     **{function: _arithmetic(function) for function in ("floor_divide", "remainder")},
-    **{name: _logical(function) for function in ("and", "or", "xor") for name in (f"bitwise_{function}", f"logical_{function}", f"__{function}__")},
+    **{
+        name: _logical(function)
+        for function in ("and", "or", "xor")
+        for name in (f"bitwise_{function}", f"logical_{function}", f"__{function}__")
+    },
     "bitwise_not": _not,
     "logical_not": _not,
     "_to_copy": _cast,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -36,7 +37,7 @@ def _in_order(reader: GraphReader, node: Node, a: Arguments, dim: int, k: int | 
     if not isinstance(size, int) or size > _MOST:
         raise NotSupportedHere(f"orders {size} elements, and the engine at most {_MOST} (order them outside of the model)")
     count = size if k is None else k
-    return reader.composed(node, lambda self: _ordered(self, count, dim, largest), {"self": a["self"]})
+    return composed(reader, node, lambda self: _ordered(self, count, dim, largest), {"self": a["self"]})
 
 
 def _sort(reader: GraphReader, node: Node, a: Arguments) -> Any:
@@ -62,7 +63,7 @@ def _cumprod(reader: GraphReader, node: Node, a: Arguments) -> Any:
             found.append(found[-1] * self.narrow(dim, i, 1))
         return torch.cat(found, dim)
 
-    return reader.composed(node, products, {"self": a["self"]})
+    return composed(reader, node, products, {"self": a["self"]})
 
 
 HANDLERS: dict[str, Handler] = {

@@ -130,7 +130,7 @@ def _copy(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return expanded(reader, node, source, sizes)
 
 
-def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """``x`` with a slice of one dimension replaced: what stands in front of it, the new part, what stands behind it."""
     x = operand(reader, a)
     axis = axis_of(a, len(x.shape))

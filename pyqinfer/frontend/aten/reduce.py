@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
 
 from torch import Tensor, float32
 from torch.fx import Node
@@ -16,6 +15,7 @@ from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.lookup import place_of_extreme
 from pyqinfer.frontend.aten.pooling import PLACES
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import Absent, NotSupportedHere
 
@@ -68,7 +68,8 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     for axis in axes:
         size = x.shape[axis]
         if not isinstance(size, int):
-            return reader.composed(node, lambda self: _open_variance(self, axes, keep, correction, root), {"self": a["self"]})
+            found: ir.Value = composed(reader, node, lambda self: _open_variance(self, axes, keep, correction, root), {"self": a["self"]})
+            return found
         count *= size
     if count <= correction:
         raise NotSupportedHere(f"over {count} elements with a correction of {correction:g}")
@@ -80,11 +81,12 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     return unary(reader, node, inner(y), "sqrt") if root else y
 
 
-def _open_variance(x: Tensor, axes: Sequence[int], keep: bool, correction: float, root: bool) -> Tensor:
+def _open_variance(x: Tensor, axes: list[int], keep: bool, correction: float, root: bool) -> Tensor:
     centred = x - x.mean(axes, keepdim=True)
     count = math.prod(x.shape[axis] for axis in axes)
     y = (centred * centred).sum(axes, keepdim=keep) / (count - int(correction))
-    return y.sqrt() if root else y
+    result: Tensor = y.sqrt() if root else y
+    return result
 
 
 def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:

@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from pyqinfer.frontend.aten.linear_maps import sampled_at_constants
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -23,13 +24,15 @@ def _grid_sample(reader: GraphReader, node: Node, a: Arguments) -> Any:
         return found
     if len(reader.activation(a["input"], "input").shape) != 4 or a["interpolation_mode"] not in (_BILINEAR, _NEAREST):
         raise NotSupportedHere("reads volumes, or bicubically, at places that are computed from the input")
-    return reader.composed(node, _sampled, a)
+    return composed(reader, node, _sampled, a)
 
 
 def _sampled(input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
     """torch's grid_sample over images [N, C, H, W] at places [N, rows, columns, 2] between -1 and 1, horizontal first."""
     height, width = input.shape[2:]
-    x, y = (_inside(_in_pixels(grid[..., i], size, align_corners), size, padding_mode, align_corners) for i, size in ((0, width), (1, height)))
+    x, y = (
+        _inside(_in_pixels(grid[..., i], size, align_corners), size, padding_mode, align_corners) for i, size in ((0, width), (1, height))
+    )
     flat = input.flatten(2)
     if interpolation_mode == _NEAREST:
         return _looked_up(flat, y.round(), x.round(), height, width, padding_mode)

@@ -15,6 +15,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend.aten.integers import kind_of
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places
 
@@ -23,7 +24,7 @@ _MOST_WRITES = 64
 
 
 def _index_add(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    return reader.composed(node, _rows_added, a)
+    return composed(reader, node, _rows_added, a)
 
 
 def _rows_added(self: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
@@ -41,7 +42,7 @@ def _rows_added(self: Tensor, dim: int, index: Tensor, source: Tensor, alpha: fl
 def _scatter_add(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """Adds whole rows where the places are the same all along a row, else each element by itself."""
     axis = int(a["dim"]) % max(1, _shape(node, "self", 0).ndim)
-    return reader.composed(node, _equal_rows_added if _is_equal_along_rows(a["index"], axis) else _elements_added, a)
+    return composed(reader, node, _equal_rows_added if _is_equal_along_rows(a["index"], axis) else _elements_added, a)
 
 
 def _shape(node: Node, name: str, at: int) -> Any:
@@ -55,7 +56,9 @@ def _shape(node: Node, name: str, at: int) -> Any:
 def _is_equal_along_rows(index: Any, axis: int) -> bool:
     """Whether places differ along one axis alone."""
     if isinstance(index, Tensor):
-        return torch.equal(index, index.movedim(axis, 0).flatten(1)[:, :1].reshape([-1 if i == axis else 1 for i in range(index.ndim)]).expand_as(index))
+        return torch.equal(
+            index, index.movedim(axis, 0).flatten(1)[:, :1].reshape([-1 if i == axis else 1 for i in range(index.ndim)]).expand_as(index)
+        )
     producer = index.producer if isinstance(index, ir.Value) else None
     if producer is None or producer.op != "expand":
         return isinstance(index, ir.Value) and len(index.shape) == 1
@@ -93,7 +96,7 @@ def _scatter_reduce(reader: GraphReader, node: Node, a: Arguments) -> Any:
         found = sources.amax(axis + 1) if largest else sources.amin(axis + 1)
         return torch.maximum(self, found) if largest else torch.minimum(self, found)
 
-    return reader.composed(node, reduced, {key: a[key] for key in ("self", "dim", "index", "src")})
+    return composed(reader, node, reduced, {key: a[key] for key in ("self", "dim", "index", "src")})
 
 
 def _scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
@@ -103,7 +106,13 @@ def _scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
     index = _shape(node, "index", 2)
     if not isinstance(count := index.shape[int(a["dim"])], int) or count > _MOST_WRITES:
         raise NotSupportedHere(f"writes {count} elements along a dimension, more than {_MOST_WRITES}")
-    return reader.composed(node, _written_in_order, {"source": a.get("src", a.get("value")), **{k: a[k] for k in ("self", "dim", "index")}}, {"source": "src"})
+    return composed(
+        reader,
+        node,
+        _written_in_order,
+        {"source": a.get("src", a.get("value")), **{k: a[k] for k in ("self", "dim", "index")}},
+        {"source": "src"},
+    )
 
 
 def _written_in_order(self: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
@@ -128,11 +137,13 @@ def _index_put(reader: GraphReader, node: Node, a: Arguments) -> Any:
         rank = index.ndim if isinstance(index, Tensor) else len(index.shape)
         if a["accumulate"] or (values.numel() != 1 and values.ndim > x.ndim - axis - rank):
             raise NotSupportedHere("writes different values at the places of a mask")
-        return reader.composed(node, lambda self, index, values: _masked(self, index, values, axis), operands, sources)
+        return composed(reader, node, lambda self, index, values: _masked(self, index, values, axis), operands, sources)
     if not isinstance(index, Tensor | ir.Value | Places) or nodes[axis].meta["val"].ndim != 1:
         raise NotSupportedHere("writes at places of several dimensions")
     if a["accumulate"]:
-        return reader.composed(node, lambda self, index, values: _rows_added(self, axis, index, _rows(self, index, values, axis)), operands, sources)
+        return composed(
+            reader, node, lambda self, index, values: _rows_added(self, axis, index, _rows(self, index, values, axis)), operands, sources
+        )
     if isinstance(index, Tensor):
         return replaced_rows(reader, node, operands, axis, index)
     if not isinstance(count := nodes[axis].meta["val"].shape[0], int) or count > _MOST_WRITES:
@@ -142,7 +153,7 @@ def _index_put(reader: GraphReader, node: Node, a: Arguments) -> Any:
         places = index.reshape([-1 if i == axis else 1 for i in range(self.ndim)])
         return _written_in_order(self, axis, places, _rows(self, index, values, axis))
 
-    return reader.composed(node, written, operands, sources)
+    return composed(reader, node, written, operands, sources)
 
 
 def _masked(self: Tensor, mask: Tensor, values: Tensor, axis: int) -> Tensor:
@@ -155,7 +166,9 @@ def _rows(self: Tensor, index: Tensor, values: Tensor, axis: int) -> Tensor:
     return values.expand([*self.shape[:axis], index.shape[0], *self.shape[axis + 1 :]])
 
 
-def replaced_rows(reader: GraphReader, node: Node, operands: Arguments, axis: int, index: Tensor, nodes: Mapping[str, Any] | None = None) -> Any:
+def replaced_rows(
+    reader: GraphReader, node: Node, operands: Arguments, axis: int, index: Tensor, nodes: Mapping[str, Any] | None = None
+) -> Any:
     """``self`` with ``values`` at constant places of an axis: both behind one another, of which rows are picked."""
     x: Any = _shape(node, "self", 0)
     if not isinstance(size := x.shape[axis], int):
@@ -166,7 +179,7 @@ def replaced_rows(reader: GraphReader, node: Node, operands: Arguments, axis: in
     def replaced(self: Tensor, index: Tensor, values: Tensor, order: Tensor) -> Tensor:
         return torch.cat([self, _rows(self, index, values, axis)], axis).index_select(axis, order)
 
-    return reader.composed(node, replaced, {**operands, "index": index, "order": order}, nodes)
+    return composed(reader, node, replaced, {**operands, "index": index, "order": order}, nodes)
 
 
 HANDLERS: dict[str, Handler] = {

@@ -11,6 +11,7 @@ from pyqinfer.frontend.aten.layers import conv_transpose
 from pyqinfer.frontend.aten.movement import concatenated
 from pyqinfer.frontend.aten.picking import picked
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -71,7 +72,8 @@ def _windows(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     x, size, step = operand(reader, a), int(a["size"]), int(a["step"])
     axis = int(a["dimension"]) % len(x.shape)
     if not isinstance(x.shape[axis], int):
-        return reader.composed(node, lambda self: _looked_up(self, axis, size, step), {"self": a["self"]})
+        found: ir.Value = composed(reader, node, lambda self: _looked_up(self, axis, size, step), {"self": a["self"]})
+        return found
     count = (known_size(x, axis) - size) // step + 1
     flat = picked(reader, node, x, axis, [i * step + j for i in range(count) for j in range(size)])
     flat = flat if flat is x else inner(flat)
