@@ -220,9 +220,8 @@ class GraphReader:
         arguments: Arguments = {}
         try:
             arguments = self._bind(node)
-            if self._is_complex(node, arguments):
-                if (handler := self.handlers.get(f"complex::{op}")) is None:
-                    raise NotSupportedHere("of complex numbers: no such operation in the engine")
+            if self._is_complex(node, arguments) and (handler := self.handlers.get(f"complex::{op}")) is None:
+                raise NotSupportedHere("of complex numbers: no such operation in the engine")
             if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
                 raise NotSupportedHere(f"reads {absent.what}")
             if in_place and all_constant(arguments):

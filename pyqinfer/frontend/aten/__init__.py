@@ -45,7 +45,6 @@ FAMILIES = (
     padding,
     picking,
     resample,
-    sampling,
     volumes,
     linear_maps,
     sampling,
