@@ -78,5 +78,5 @@ def without_folders(text: str) -> str:
 def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
     source: Any = built.model
     if form == "static":
-        source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples])
+        source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples], dynamic_size=dynamic_size)
     return pq.convert(source, example_inputs=built.examples, samples=0, dynamic_size=dynamic_size)

@@ -8,7 +8,19 @@ from typing import Any
 
 import sympy
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
-from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod, PythonMod
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    FloatTrueDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Max,
+    Min,
+    Mod,
+    PythonMod,
+    ToFloat,
+    TruncToInt,
+)
 
 from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.terms import Condition, Term
@@ -169,11 +181,28 @@ def term_of(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
     for kind, op in _FOLDS.items():
         if isinstance(expression, kind):
             return _folded(op, [term_of(a, names) for a in expression.args])
+    if isinstance(expression, (CeilToInt, FloorToInt, TruncToInt)):
+        return _rounded(expression, names)
     for kind, op in _FUNCTIONS.items():
         if isinstance(expression, kind):
             numerator, divisor = expression.args
             return (op, term_of(numerator, names), term_of(divisor, names))
     raise NotSupportedHere(f"the model computes with {expression}, which a file cannot say")
+
+
+def _rounded(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
+    """A quotient of whole numbers, or of a whole number plus a constant, that is rounded up or down. Sizes are not negative."""
+    quotient, up = expression.args[0], isinstance(expression, CeilToInt)
+    top, bottom = quotient.args if isinstance(quotient, (IntTrueDiv, FloatTrueDiv)) else (quotient, sympy.Integer(1))
+    whole = [part.args[0] if isinstance(part, ToFloat) else part for part in sympy.Add.make_args(top)]
+    constant = sum((part for part in whole if part.is_number), sympy.Integer(0))
+    rest = sympy.Add(*(part for part in whole if not part.is_number))
+    divisor = bottom.args[0] if isinstance(bottom, ToFloat) else sympy.nsimplify(bottom)
+    if any(isinstance(part, ToFloat) or not part.is_integer for part in [*sympy.Add.make_args(rest), divisor]):
+        raise NotSupportedHere(f"the model computes with {expression}, which a file cannot say")
+    # ceil((n + c) / d) is ceil((n + ceil(c)) / d) for whole n and d, and floor alike.
+    numerator = rest + (sympy.ceiling(constant) + divisor - 1 if up else sympy.floor(constant))
+    return term_of(numerator if divisor == 1 else FloorDiv(numerator, divisor), names)
 
 
 def _folded(op: str, terms: list[Term]) -> Term:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.build import TO_END, inner, known_size, operand, padded, sliced
+from pyqinfer.frontend.aten.arithmetic import combined
+from pyqinfer.frontend.aten.build import TO_END, inner, known_size, operand, padded, reshaped, sliced
+from pyqinfer.frontend.aten.integers import as_kind, calculated, compared
+from pyqinfer.frontend.aten.lookup import along
 from pyqinfer.frontend.aten.movement import concatenated
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
@@ -52,7 +56,7 @@ def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
     x = operand(reader, a)
     amounts: Any = a.get("pad", a.get("padding"))
     if any(isinstance(n, SymbolicSize) for n in amounts):
-        raise NotSupportedHere("padding that depends on the input's size")
+        return _padded_by_sizes(reader, node, x, amounts, mode, a.get("value") or 0.0)
     before, after = [0] * len(x.shape), [0] * len(x.shape)
     for i in range(len(amounts) // 2):
         before[-1 - i], after[-1 - i] = int(amounts[2 * i]), int(amounts[2 * i + 1])
@@ -65,6 +69,35 @@ def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
         return x
     value = float(np.float32(a.get("value") or 0.0)) if mode == "constant" else 0.0
     return padded(reader, node, x, before, after, mode, value)
+
+
+def _padded_by_sizes(reader: GraphReader, node: Node, x: ir.Value, amounts: Sequence[Any], mode: str, value: float) -> ir.Value:
+    """Padding by computed amounts: each place of the result is looked up, the nearest one for those outside, which are 0 then."""
+    shape = reader.named_shape(node)
+    if shape is None or mode not in ("constant", "replicate") or value:
+        raise NotSupportedHere("padding that depends on the input's size, by reflection or with a number")
+    source: Any = node.args[0]
+    sizes = reader.named_shape(source) or list(x.shape)
+    for i in range(len(amounts) // 2):
+        axis, before = len(shape) - 1 - i, amounts[2 * i]
+        if amounts[2 * i : 2 * i + 2] == [0, 0]:
+            continue
+        place = inner(reader.counted(shape[axis], 0, 1))
+        if before != 0:
+            place = inner(calculated(reader, node, place, before, "sub"))
+        last = calculated(reader, node, _size_value(sizes[axis]), -1, "add") if isinstance(sizes[axis], str) else int(sizes[axis]) - 1
+        nearest = inner(calculated(reader, node, inner(calculated(reader, node, place, 0, "maximum")), last, "minimum"))
+        x = inner(along(reader, node, x, nearest, axis))
+        if mode == "constant":
+            inside = as_kind(reader, node, inner(compared(reader, node, inner(calculated(reader, node, nearest, place, "sub")), np.zeros(1, np.int32), "eq")), "float")
+            inside = inner(reshaped(reader, node, inside, (shape[axis], *(1,) * i), "inside"))
+            x = inner(combined(reader, node, x, inside, "mul"))
+    x.origin = node.name
+    return x
+
+
+def _size_value(name: int | str) -> SymbolicSize:
+    return SymbolicSize(str(name))
 
 
 def _pad_around(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
