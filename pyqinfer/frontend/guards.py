@@ -31,6 +31,8 @@ _NO_BOUND = 2**31 - 1
 _LEAST_SAID = 2
 # Where torch computes what an operation gives, as opposed to its modules and functions, which belong to a model.
 _TRACING = ("_ops.py", "_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
+# Fractions with larger denominators are taken for rounded ones.
+_LARGEST_DENOMINATOR = 1024
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
@@ -166,8 +168,41 @@ def _sides(difference: Any) -> tuple[Any, Any]:
     return sympy.Add(*positive), sympy.Add(*(-term for term in negative))
 
 
+def simplified(expression: Any) -> Any:
+    """Torch's arithmetic on sizes without what makes it nest: rounding up to a multiple, and quotients of quotients.
+
+    ``y + (w - y % w) % w`` is ``w`` times ``(y + w - 1) // w``, and ``(x // a + c) // b`` is ``(x + a * c) // (a * b)``.
+    """
+    if not expression.has(Mod, PythonMod, FloorDiv):
+        return expression
+    if expression.args:
+        parts = [simplified(part) for part in expression.args]
+        expression = expression.func(*parts) if parts != list(expression.args) else expression
+    if isinstance(expression, (Mod, PythonMod)) and (missing := _to_a_multiple(expression)) is not None:
+        return missing
+    if isinstance(expression, FloorDiv) and expression.args[1].is_Integer:
+        numerator, divisor = expression.args
+        inside = [part for part in sympy.Add.make_args(numerator) if isinstance(part, FloorDiv) and part.args[1].is_Integer]
+        rest = numerator - sympy.Add(*inside)
+        if len(inside) == 1 and rest.is_Integer:
+            x, first = inside[0].args
+            return simplified(FloorDiv(x + rest * first, first * divisor))
+    return expression
+
+
+def _to_a_multiple(expression: Any) -> Any:
+    """What lacks a size to the next multiple, if ``expression`` is ``(w - y % w) % w``; else None."""
+    difference, width = expression.args
+    rest = width - difference
+    if not width.is_Integer or not isinstance(rest, (Mod, PythonMod)) or rest.args[1] != width:
+        return None
+    y = rest.args[0]
+    return width * simplified(FloorDiv(y + width - 1, width)) - y
+
+
 def term_of(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
     """Integer arithmetic of torch's as a term of the file. Raises NotSupportedHere for what the file cannot say."""
+    expression = simplified(expression)
     if expression.is_Integer and expression >= 0:
         return int(expression)
     if expression.is_Symbol and expression in names:
@@ -191,18 +226,25 @@ def term_of(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
 
 
 def _rounded(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
-    """A quotient of whole numbers, or of a whole number plus a constant, that is rounded up or down. Sizes are not negative."""
-    quotient, up = expression.args[0], isinstance(expression, CeilToInt)
-    top, bottom = quotient.args if isinstance(quotient, (IntTrueDiv, FloatTrueDiv)) else (quotient, sympy.Integer(1))
-    whole = [part.args[0] if isinstance(part, ToFloat) else part for part in sympy.Add.make_args(top)]
-    constant = sum((part for part in whole if part.is_number), sympy.Integer(0))
-    rest = sympy.Add(*(part for part in whole if not part.is_number))
-    divisor = bottom.args[0] if isinstance(bottom, ToFloat) else sympy.nsimplify(bottom)
-    if any(isinstance(part, ToFloat) or not part.is_integer for part in [*sympy.Add.make_args(rest), divisor]):
+    """A quotient that is rounded up or down, of whole numbers plus a fraction that is exact in binary. Sizes are not negative."""
+    numerator, divisor = sympy.fraction(sympy.together(_exact(expression.args[0])))
+    if not divisor.is_Integer or not numerator.is_integer:
         raise NotSupportedHere(f"the model computes with {expression}, which a file cannot say")
-    # ceil((n + c) / d) is ceil((n + ceil(c)) / d) for whole n and d, and floor alike.
-    numerator = rest + (sympy.ceiling(constant) + divisor - 1 if up else sympy.floor(constant))
+    numerator = sympy.expand(numerator) + (divisor - 1 if isinstance(expression, CeilToInt) else 0)
     return term_of(numerator if divisor == 1 else FloorDiv(numerator, divisor), names)
+
+
+def _exact(expression: Any) -> Any:
+    """Torch's arithmetic on floats as arithmetic on fractions, where no step of it rounds."""
+    if expression.is_Float:
+        fraction = sympy.Rational(float(expression))
+        return fraction if fraction.q <= _LARGEST_DENOMINATOR else expression
+    parts = [_exact(part) for part in expression.args]
+    if isinstance(expression, ToFloat):
+        return parts[0]
+    if isinstance(expression, (IntTrueDiv, FloatTrueDiv)):
+        return parts[0] / parts[1]
+    return expression.func(*parts) if isinstance(expression, (sympy.Add, sympy.Mul)) else expression
 
 
 def _folded(op: str, terms: list[Term]) -> Term:

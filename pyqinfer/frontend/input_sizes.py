@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.guards import conditions_of, pinned_symbols, term_of
+from pyqinfer.frontend.guards import conditions_of, pinned_symbols, simplified, term_of
 from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.names import unique_name
 from pyqinfer.terms import Condition, Term, holds, term_text, text_of
@@ -95,7 +95,7 @@ class InputSizes:
             return sympy.Integer(int(size))
         expression = size.node.expr
         if expression not in self._known:
-            value = expression.subs(self._values)
+            value = simplified(expression.subs(self._values))
             # torch has simplified what it says; only a substitution may leave more to do, and long terms take sympy seconds each.
             self._known[expression] = sympy.simplify(value) if value.count_ops() <= _SHORT else value
         return self._known[expression]

@@ -89,7 +89,12 @@ def _padded_by_sizes(reader: GraphReader, node: Node, x: ir.Value, amounts: Sequ
         nearest = inner(calculated(reader, node, inner(calculated(reader, node, place, 0, "maximum")), last, "minimum"))
         x = inner(along(reader, node, x, nearest, axis))
         if mode == "constant":
-            inside = as_kind(reader, node, inner(compared(reader, node, inner(calculated(reader, node, nearest, place, "sub")), np.zeros(1, np.int32), "eq")), "float")
+            inside = as_kind(
+                reader,
+                node,
+                inner(compared(reader, node, inner(calculated(reader, node, nearest, place, "sub")), np.zeros(1, np.int32), "eq")),
+                "float",
+            )
             inside = inner(reshaped(reader, node, inside, (shape[axis], *(1,) * i), "inside"))
             x = inner(combined(reader, node, x, inside, "mul"))
     x.origin = node.name
