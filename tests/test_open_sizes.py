@@ -178,7 +178,7 @@ COMPUTED = {
     "windows of windows": lambda x: windows_of_four(windows_of_four(x)[:, :, ::2, ::2] + F.avg_pool2d(x, 2, ceil_mode=True)),
     "centred": lambda x: F.pad(x, ((12 - x.shape[3] % 12) // 2, 3, x.shape[2] // 2, 1)),
     "edges repeated": lambda x: F.pad(x, (0, x.shape[3] % 3, x.shape[2] % 5, 0), mode="replicate"),
-    "half, rounded up": lambda x: F.interpolate(x, size=(math.ceil(x.shape[2] / 2), int(x.shape[3] * 1.5)), mode="bilinear"),
+    "half, rounded up": lambda x: F.interpolate(x, size=(math.ceil(x.shape[2] / 2), x.shape[3] * 3 // 2), mode="bilinear"),
     "places between pixels": lambda x: x * torch.arange(0.5, x.shape[3]) / x.shape[3],
     "variance": lambda x: x.var((2, 3), keepdim=True) + x.std(2, unbiased=False, keepdim=True),
     "windows of a line": lambda x: x.mean(2).unfold(-1, 4, 3).amax(-1),
@@ -199,7 +199,13 @@ def test_sizes_are_simplified_without_a_change(size: int, width: int, stride: in
     x = sympy.Symbol("x", integer=True, positive=True)
     y = FloorDiv(x + 3, stride)
     padded = y + Mod(width - Mod(y, width), width)
-    for expression in (padded, FloorDiv(padded, width), FloorDiv(FloorDiv(padded, width) + 1, 2), FloorDiv(y - 1, 2)):
+    for expression in (
+        padded,
+        FloorDiv(padded, width),
+        FloorDiv(FloorDiv(padded, width) + 1, 2),
+        FloorDiv(y - 1, 2),
+        FloorDiv(20 - Mod(x, 12), 3),
+    ):
         assert simplified(expression).subs({x: size}) == expression.subs({x: size})
 
 

@@ -135,7 +135,8 @@ def _condition(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Cond
     if comparison is None:
         raise NotSupportedHere(f"the model was traced for {expression}, which a file cannot say")
     # Both sides get what the other one subtracts, so that no number is negative.
-    left, right = _sides(expression.lhs - expression.rhs)
+    difference, divisor = sympy.fraction(sympy.together(_exact(expression.lhs) - _exact(expression.rhs)))
+    left, right = _sides(difference if divisor.is_Integer else expression.lhs - expression.rhs)
     return (comparison, term_of(left, names), term_of(right, names))
 
 
@@ -182,6 +183,8 @@ def simplified(expression: Any) -> Any:
         return missing
     if isinstance(expression, FloorDiv) and expression.args[1].is_Integer:
         numerator, divisor = expression.args
+        if all(part.as_coeff_Mul()[0] < 0 for part in sympy.Add.make_args(numerator)):  # a file has no negative numbers
+            return -simplified(FloorDiv(divisor - 1 - numerator, divisor))
         inside = [part for part in sympy.Add.make_args(numerator) if isinstance(part, FloorDiv) and part.args[1].is_Integer]
         rest = numerator - sympy.Add(*inside)
         if len(inside) == 1 and rest.is_Integer:

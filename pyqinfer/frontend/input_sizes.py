@@ -86,6 +86,8 @@ class InputSizes:
         if value.is_Symbol and value.name in self.numbers:
             return str(value.name)
         term = term_of(value, {symbol: symbol.name for symbol in value.free_symbols if symbol.name in self.numbers})
+        if isinstance(term, (int, str)):
+            return term
         name = term_text(term)
         self.computed[name] = term
         return name
