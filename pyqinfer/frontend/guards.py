@@ -194,12 +194,17 @@ def simplified(expression: Any) -> Any:
 
 
 def _to_a_multiple(expression: Any) -> Any:
-    """What lacks a size to the next multiple, if ``expression`` is ``(w - y % w) % w``; else None."""
+    """What lacks a size to the next multiple, if ``expression`` is ``(w - y % w) % w`` or ``-y % w``; else None."""
     difference, width = expression.args
     rest = width - difference
-    if not width.is_Integer or not isinstance(rest, (Mod, PythonMod)) or rest.args[1] != width:
+    if not width.is_Integer:
         return None
-    y = rest.args[0]
+    if isinstance(rest, (Mod, PythonMod)) and rest.args[1] == width:
+        y = rest.args[0]
+    elif isinstance(expression, PythonMod) and all(part.as_coeff_Mul()[0] < 0 for part in sympy.Add.make_args(difference)):
+        y = -difference
+    else:
+        return None
     return width * simplified(FloorDiv(y + width - 1, width)) - y
 
 

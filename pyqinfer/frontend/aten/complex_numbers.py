@@ -210,7 +210,7 @@ def _fourier(kind: str) -> Handler:
         order = dims[::-1] if kind == "r2c" else dims
         for d in order:
             is_real = kind != "c2c" and d == dims[-1]
-            size = int(a["last_dim_size"]) if is_real and kind == "c2r" else shape[d]
+            size = int(a["last_dim_size"]) if is_real and kind == "c2r" else reader.named(shape[d])
             if not isinstance(size, int) or size > _LONGEST:
                 raise NotSupportedHere(f"a Fourier transform of {size} elements: the number must be known and at most {_LONGEST}")
             one_side = is_real and (kind == "c2r" or bool(a["onesided"]))

@@ -74,10 +74,10 @@ def _pad(reader: GraphReader, node: Node, a: Arguments, mode: str) -> ir.Value:
 def _padded_by_sizes(reader: GraphReader, node: Node, x: ir.Value, amounts: Sequence[Any], mode: str, value: float) -> ir.Value:
     """Padding by computed amounts: each place of the result is looked up, the nearest one for those outside, which are 0 then."""
     shape = reader.named_shape(node)
-    if shape is None or mode not in ("constant", "replicate") or value:
-        raise NotSupportedHere("padding that depends on the input's size, by reflection or with a number")
     source: Any = node.args[0]
-    sizes = reader.named_shape(source) or list(x.shape)
+    sizes = reader.named_shape(source)
+    if shape is None or sizes is None or mode not in ("constant", "replicate") or value:
+        raise NotSupportedHere("padding that depends on the input's size, by reflection or with a number")
     for i in range(len(amounts) // 2):
         axis, before = len(shape) - 1 - i, amounts[2 * i]
         if amounts[2 * i : 2 * i + 2] == [0, 0]:

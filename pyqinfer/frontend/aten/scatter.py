@@ -104,7 +104,7 @@ def _scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
     if a.get("reduce") is not None:
         raise NotSupportedHere("scatter with reduce")
     index = _shape(node, "index", 2)
-    if not isinstance(count := index.shape[int(a["dim"])], int) or count > _MOST_WRITES:
+    if not isinstance(count := reader.named(index.shape[int(a["dim"])]), int) or count > _MOST_WRITES:
         raise NotSupportedHere(f"writes {count} elements along a dimension, more than {_MOST_WRITES}")
     return composed(
         reader,
@@ -118,7 +118,7 @@ def _scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
 def _written_in_order(self: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
     axis = dim % self.ndim
     places = torch.arange(self.shape[axis]).reshape([-1 if i == axis else 1 for i in range(self.ndim)])
-    for i in range(index.shape[axis]):
+    for i in range(int(index.shape[axis])):
         self = torch.where(places == index.narrow(axis, i, 1), source.narrow(axis, i, 1) if isinstance(source, Tensor) else source, self)
     return self
 
@@ -146,7 +146,7 @@ def _index_put(reader: GraphReader, node: Node, a: Arguments) -> Any:
         )
     if isinstance(index, Tensor):
         return replaced_rows(reader, node, operands, axis, index)
-    if not isinstance(count := nodes[axis].meta["val"].shape[0], int) or count > _MOST_WRITES:
+    if not isinstance(count := reader.named(nodes[axis].meta["val"].shape[0]), int) or count > _MOST_WRITES:
         raise NotSupportedHere(f"writes {count} rows, more than {_MOST_WRITES}")
 
     def written(self: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def replaced_rows(
 ) -> Any:
     """``self`` with ``values`` at constant places of an axis: both behind one another, of which rows are picked."""
     x: Any = _shape(node, "self", 0)
-    if not isinstance(size := x.shape[axis], int):
+    if not isinstance(size := reader.named(x.shape[axis]), int):
         raise NotSupportedHere("writes at places of an open dimension")
     order = torch.arange(size)
     order[index] = size + torch.arange(len(index))
