@@ -132,6 +132,16 @@ def test_edges_that_are_inputs_add_to_nodes() -> None:
     torch.testing.assert_close(session(nodes, edges), model(nodes, edges), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(8, 9), (6, 12)])
+def test_elements_return_to_the_places_of_the_largest(size: tuple[int, int]) -> None:
+    class SegNet(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y, places = F.max_pool2d(x, (2, 3), return_indices=True)
+            return F.max_unpool2d(y * 2, places, (2, 3), output_size=x.shape[2:]) + places.float().amax((2, 3), keepdim=True)
+
+    assert_runs(SegNet(), seeded(2, 4, *size))
+
+
 def test_heads_that_share_keys() -> None:
     model = Op(lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, 2:], enable_gqa=True))
     assert_runs(model, seeded(2, 4, 7, 8))

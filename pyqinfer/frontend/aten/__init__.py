@@ -24,6 +24,7 @@ from pyqinfer.frontend.aten import (
     resample,
     sampling,
     scatter,
+    unpooling,
     volumes,
     windows,
 )
@@ -52,6 +53,7 @@ FAMILIES = (
     ordering,
     functions,
     complex_numbers,
+    unpooling,
     windows,
 )
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
