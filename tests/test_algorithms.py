@@ -132,3 +132,41 @@ def test_resnet18_with_four_bit_activations_is_one_answer_everywhere(weight_bits
                 np.testing.assert_array_equal(session(x.numpy()), expected, err_msg=f"{isa}, fip {fip}, {threads} threads")
                 if isa in MEASURED:
                     assert sum("winograd" in (run := layer["executed_as"]) or "sparse" in run for layer in session.layers()) >= 12
+
+
+# Channels, outputs, groups, size of the image, stride and dilation: groups of 1 to 32 channels, in numbers that divide well and badly.
+GROUPED = [
+    (32, 32, 8, 9, 1, 1),
+    (24, 48, 24, 6, 1, 1),
+    (64, 64, 2, 7, 2, 1),
+    (104, 104, 13, 5, 1, 1),
+    (88, 44, 11, 6, 1, 2),
+    (256, 256, 32, 6, 2, 1),
+    (30, 20, 10, 8, 1, 1),
+]
+
+
+@pytest.mark.parametrize(("channels", "outputs", "groups", "size", "stride", "dilation"), GROUPED)
+def test_groups_that_run_as_one_give_the_bytes_of_the_reference(
+    channels: int, outputs: int, groups: int, size: int, stride: int, dilation: int
+) -> None:
+    torch.manual_seed(channels)
+    conv = nn.Conv2d(channels, outputs, 3, stride, dilation, dilation, groups)
+    net = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(outputs, 8, 1)).eval()
+    x = torch.randn(2, channels, size, size)
+    graph = pq.quantize(net, pq.PTQ(equalize=False, bias_correction=False), example_inputs=(x,), calibration=[x])
+    model = pq.convert(graph, example_inputs=(x,))
+    expected = np.asarray(pq.Session(model, isa="reference")(x))
+    for isa in pq.cpu_info()["isas"]:
+        for threads in (1, 3):
+            np.testing.assert_array_equal(np.asarray(pq.Session(model, isa=isa, threads=threads)(x)), expected)
+
+
+def test_the_list_of_layers_says_how_many_groups_run_as_how_many() -> None:
+    net = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=16), nn.Conv2d(64, 8, 1)).eval()
+    x = torch.randn(1, 64, 14, 14)
+    graph = pq.quantize(net, pq.PTQ(equalize=False, bias_correction=False), example_inputs=(x,), calibration=[x])
+    session = pq.Session(pq.convert(graph, example_inputs=(x,)))
+    first = next(layer for layer in session.layers() if layer["op"] == "conv2d")
+    assert session.isa == "reference" or "16 groups run as" in first["reason"]
+    assert session.model.macs({name: (1, 64, 14, 14) for name in session.model.inputs}) == 14 * 14 * (64 * 4 * 9 + 64 * 8)

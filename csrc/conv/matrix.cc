@@ -3,7 +3,7 @@
 //
 // A register holds 16 rows that are evenly spaced in memory. Bands of the input are copied into a padded image whose rows run on, so that
 // output positions are a constant stride apart, across the ends of image rows too; the few positions that fall between two rows are
-// computed and thrown away. 1x1 layers are read in place. Grouped layers and weights with a base go to the tiles.
+// computed and thrown away. 1x1 layers are read in place. Groups of few channels and weights with a base go to the tiles.
 #include "kernels/contract/matrix.h"
 
 #include <algorithm>
@@ -41,10 +41,10 @@ constexpr int64_t kBandBytes = 512 << 10;
 constexpr int64_t kCallPositions = 192, kMostPositions = 1 << 20, kWeightsInL2 = 1 << 20;
 
 // Do the taps of a window row form one run?
-bool Runs(const ConvShape& s) { return s.dilation_w == 1; }
+bool Runs(const ConvShape& s) { return s.dilation_w == 1 && s.groups == 1; }
 
 // Are rows of the input rows of the matrix as they are? A short piece that is no multiple of four bytes would read beyond its pixel.
-bool InPlace(const ConvShape& s) { return s.pointwise() && (s.c >= kMatrixBytes || s.c % 4 == 0); }
+bool InPlace(const ConvShape& s) { return s.pointwise() && (s.group_inputs() >= kMatrixBytes || s.c % 4 == 0); }
 
 // The padded copy of a band: input rows by their remainder modulo stride_h ("phases"), so that each next output row reads the next row of
 // each. Columns beyond the output's width, `pitch` - out_w of them, give no output.
@@ -140,20 +140,52 @@ void ForEachCall(int64_t n, int64_t most, Fn&& fn) {
   }
 }
 
+// Panels of one group: the rest of a part has to be read from another channel on.
+struct Panels {
+  int64_t begin, end;
+  int64_t input, channel, channels;  // the first input channel, the first output channel, and how many of these there are
+};
+
+// Calls fn(panels) for the groups of a part.
+template <typename Fn>
+void ForEachGroup(const ConvLayout& layout, const ConvShape& s, const ConvPart& part, Fn&& fn) {
+  for (int64_t p = part.panel_begin; p < part.panel_end;) {
+    const int64_t group = p / layout.panels_per_group, end = std::min(part.panel_end, (group + 1) * layout.panels_per_group);
+    const int64_t first = (p - group * layout.panels_per_group) * kMatrixChannels;
+    fn(Panels{p, end, group * s.group_inputs(), group * s.group_outputs() + first,
+              std::min((end - p) * kMatrixChannels, s.group_outputs() - first)});
+    p = end;
+  }
+}
+
+// Everything of a call that depends on its panels alone.
+void SetPanels(const LayerU8& layer, const Panels& panels, kernels::TileMatrixU8S8* band) {
+  const ConvLayout& layout = layer.layout;
+  const int64_t parameter = panels.begin * kMatrixChannels;  // each group's last panel is filled up
+  band->w = layer.weights() + static_cast<size_t>(panels.begin) * layout.panel_bytes;
+  kernels::TileU8S8& t = band->epilogue;
+  t.n = static_cast<uint32_t>(panels.channels);
+  t.init = layer.init() + parameter;
+  t.scale = layer.scale() + parameter;
+  t.bias = layout.has_bias ? layer.bias() + parameter : nullptr;
+}
+
 // Rows [begin, end) of the input are the band's positions.
-void RunInPlace(const LayerU8& layer, const ConvRun<uint8_t>& run, int64_t begin, int64_t end, int64_t channel, uint8_t* copy,
+void RunInPlace(const LayerU8& layer, const ConvRun<uint8_t>& run, int64_t begin, int64_t end, const Panels& panels, uint8_t* copy,
                 kernels::TileMatrixU8S8* band) {
   const ConvShape& s = run.shape;
-  const int64_t rows = end - begin;
-  band->a = run.x + begin * s.c;
+  const int64_t rows = end - begin, channel = panels.channel;
+  const uint8_t* x = run.x + begin * s.c;
   band->stride = static_cast<size_t>(s.c);
   int32_t pixels[kMatrixRows];
+  band->pixel = nullptr;
   if (rows < kMatrixRows) {
-    std::memcpy(copy, band->a, static_cast<size_t>(rows * s.c));
-    band->a = copy;
+    std::memcpy(copy, x, static_cast<size_t>(rows * s.c));
+    x = copy;
     for (int i = 0; i < kMatrixRows; ++i) pixels[i] = i < rows ? i : -1;
     band->pixel = pixels;
   }
+  band->a = x + panels.input;
   band->positions = static_cast<uint32_t>(std::max<int64_t>(rows, kMatrixRows));
   band->epilogue.residual = ResidualAt(run.residual, s, begin, channel);
   band->epilogue.out = OutputAt(run.y, run.output.f32, run.y_stride, begin, channel);
@@ -161,17 +193,18 @@ void RunInPlace(const LayerU8& layer, const ConvRun<uint8_t>& run, int64_t begin
 }
 
 bool Suits(const Request& request) {
-  return request.codes != nullptr && request.direct() && request.set.u8s8_matrix != nullptr && request.shape.groups == 1 &&
-         !request.has_base();
+  return request.codes != nullptr && request.direct() && request.set.u8s8_matrix != nullptr && !request.has_base() &&
+         (request.shape.groups == 1 || request.shape.group_outputs() >= kMatrixRows);
 }
 
-// k is that of a window row (kw * c) where its pixels are neighbours, else that of one tap.
+// k is that of a window row (kw * c) where its pixels are neighbours, else that of one tap of a group.
 void Layout(const Request& request, ConvLayout* layout) {
   const ConvShape& s = request.shape;
   layout->taps = Runs(s) ? s.kh : s.taps();
-  layout->k = Runs(s) ? s.kw * s.c : s.c;
+  layout->k = Runs(s) ? s.kw * s.c : s.group_inputs();
   layout->tile = {2 * kMatrixRows, kMatrixChannels, static_cast<int>(PieceBytes(layout->k))};
-  layout->panels_per_group = layout->panels = CeilDiv(s.oc, kMatrixChannels);
+  layout->panels_per_group = CeilDiv(s.group_outputs(), kMatrixChannels);
+  layout->panels = layout->panels_per_group * s.groups;
   layout->panel_bytes = static_cast<size_t>(layout->taps * Pieces(layout->k) * PieceBytes(layout->k) * kMatrixChannels);
   layout->channels = static_cast<size_t>(layout->panels * kMatrixChannels);
 }
@@ -201,19 +234,13 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
   const Offsets offsets(layout, s);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
   ptrdiff_t* offset = At<ptrdiff_t>(memory, offsets.offset);
-  const int64_t channel = part.panel_begin * kMatrixChannels;
 
   kernels::TileMatrixU8S8 band = {};
   band.offset = offset;
   band.pieces = static_cast<uint32_t>(layout.taps * Pieces(layout.k));
   band.bytes = static_cast<uint32_t>(PieceBytes(layout.k));
   band.panel_bytes = layout.panel_bytes;
-  band.w = layer.weights() + static_cast<size_t>(part.panel_begin) * layout.panel_bytes;
   kernels::TileU8S8& t = band.epilogue;
-  t.n = static_cast<uint32_t>(std::min(s.oc, part.panel_end * kMatrixChannels) - channel);
-  t.init = layer.init() + channel;
-  t.scale = layer.scale() + channel;
-  t.bias = layout.has_bias ? layer.bias() + channel : nullptr;
   t.step = layer.step;
   t.output = layer.output;
   t.out_stride = run.y_stride;
@@ -221,7 +248,10 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
   if (InPlace(s)) {
     for (int64_t i = 0; i < band.pieces; ++i) offset[i] = static_cast<ptrdiff_t>(PieceAt(layout.k, i));
     ForEachCall(part.row_end - part.row_begin, CallPositions(layout), [&](int64_t begin, int64_t end) {
-      RunInPlace(layer, run, part.row_begin + begin, part.row_begin + end, channel, memory + offsets.image, &band);
+      ForEachGroup(layout, s, part, [&](const Panels& panels) {
+        SetPanels(layer, panels, &band);
+        RunInPlace(layer, run, part.row_begin + begin, part.row_begin + end, panels, memory + offsets.image, &band);
+      });
     });
     return;
   }
@@ -239,13 +269,16 @@ void RunU8(const LayerU8& layer, const ConvRun<uint8_t>& run, const ConvPart& pa
       const int64_t line = p / shape.pitch, x = p % shape.pitch;
       pixel[p] = line < shape.rows && x < out_w ? static_cast<int32_t>(line * out_w + x) : -1;
     }
-    t.residual = ResidualAt(run.residual, s, row * out_w, channel);
-    t.out = OutputAt(run.y, run.output.f32, run.y_stride, row * out_w, channel);
     ForEachCall(shape.positions, CallPositions(layout), [&](int64_t begin, int64_t end) {
-      band.a = copy + static_cast<size_t>(begin) * band.stride;
       band.pixel = pixel + begin;
       band.positions = static_cast<uint32_t>(end - begin);
-      layer.set.u8s8_matrix(band);
+      ForEachGroup(layout, s, part, [&](const Panels& panels) {
+        SetPanels(layer, panels, &band);
+        band.a = copy + static_cast<size_t>(begin) * band.stride + panels.input;
+        t.residual = ResidualAt(run.residual, s, row * out_w, panels.channel);
+        t.out = OutputAt(run.y, run.output.f32, run.y_stride, row * out_w, panels.channel);
+        layer.set.u8s8_matrix(band);
+      });
     });
     row += shape.rows;
   }

@@ -29,20 +29,16 @@ inline constexpr float kSmallestNormal = 0x1p-126f, kLargestFloat = 0x1.fffffep+
 // A subnormal number times kLogRaise is normal, and its logarithm is kLogRaiseBits * ln(2) too large.
 inline constexpr float kLogRaise = 0x1p+23f, kLogRaiseBits = 23;
 
-// Constants of the functions that are computed in binary64.
-inline constexpr double kWideExpEnd = 708;  // 2^n stays normal up to here
-inline constexpr double kWideLog2E = 0x1.71547652b82fep+0, kWideLn2 = 0x1.62e42fefa39efp-1;
-// Fits (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, ascending powers of r; the relative error of e^r - 1 is below 2^-31.
-inline constexpr double kWideExpPolynomial[6] = {0x1.00000027f85d1p-1, 0x1.555555890b86ap-3,  0x1.5554ad8d1b6ebp-5,
-                                                 0x1.11108f8a6d83fp-7, 0x1.6d74cf34ae11ep-10, 0x1.a1a181b3b5a5fp-13};
-inline constexpr double kWideTanhEnd = -100;  // e^x - 1 is -1 below
-// Fits (1 - Phi(t)) * e^(t*t/2) for 0 <= t <= kTailEnd, Phi the normal distribution, ascending powers of (t - kTailPole) / (t + kTailPole);
-// the relative error is below 2^-29. Beyond the end x * (1 - Phi(|x|)) is 0 as a float32.
-inline constexpr double kTailEnd = 15, kTailPole = 3.5;
-inline constexpr double kTail[11] = {0x1.b396f9d1c5649p-4,  -0x1.7f4318dcd6e8cp-3,  0x1.01c06552e7854p-3,   -0x1.f8f365a70e650p-5,
-                                     0x1.385f5d7966bacp-6,  -0x1.9927288a548d9p-10, -0x1.6a3909282c997p-10, 0x1.96dfe5f69849dp-12,
-                                     0x1.17ff2c1cb980ap-13, -0x1.a03c6129a86dcp-15, -0x1.45fe5265e9a66p-16};
-inline constexpr double kGeluTanhScale = -0x1.9884533d43651p+0;  // -2 * sqrt(2 / pi)
-inline constexpr double kGeluTanhCube = 0.044715;
+// x * e^x is 0 below -kGateEnd.
+inline constexpr float kGateEnd = 120.0f;
+// Fits (1 - Phi(t)) * e^(t*t/2) for 0 <= t <= kTailEnd, Phi the normal distribution, ascending powers of (t - kTailPole) / (t + kTailPole).
+// Beyond the end x * (1 - Phi(|x|)) is 0 as a float32.
+inline constexpr float kTailEnd = 15.0f, kTailPole = 3.5f;
+inline constexpr float kTail[11] = {0x1.b396fap-4f,   -0x1.7f4318p-3f, 0x1.01c066p-3f,  -0x1.f8f366p-5f,  0x1.385f5ep-6f,  -0x1.992728p-10f,
+                                    -0x1.6a390ap-10f, 0x1.96dfe6p-12f, 0x1.17ff2cp-13f, -0x1.a03c60p-15f, -0x1.45fe4ep-16f};
+// 2 sqrt(2 / pi) and 0.044715 times it, each the sum of two floats. Beyond kGeluTanhEnd both sides of the function have ended.
+inline constexpr float kGeluTanhEnd = 16.0f;
+inline constexpr float kGeluTanhLinear = 0x1.988454p+0f, kGeluTanhLinearLow = -0x1.857936p-25f;
+inline constexpr float kGeluTanhCubic = 0x1.2444f2p-4f, kGeluTanhCubicLow = 0x1.49b16ap-29f;
 
 }  // namespace pqi::kernels::constants

@@ -109,10 +109,6 @@ Status InferGrid(const NodeView& view, const std::vector<Shape>& inputs, std::ve
 
 // ---- running
 
-using PoolU8Fn = void (*)(const kernels::PoolShape&, const uint8_t*, const kernels::Affine&, const kernels::Output&, void*, int64_t,
-                          int64_t) noexcept;
-using PoolF32Fn = void (*)(const kernels::PoolShape&, const float*, const kernels::Output&, void*, int64_t, int64_t) noexcept;
-
 class AverageStep : public Step {
  public:
   // Windows of an adaptive pool come from out_h and out_w alone.
@@ -123,9 +119,7 @@ class AverageStep : public Step {
         is_u8_(view.input(0).dtype == DType::kU8),
         affine_(AffineOf(view.graph, view.input(0))) {
     output_ = OutputOf(view);
-    global_ = adaptive && shape.out_h == 1 && shape.out_w == 1;
-    const bool vectorized = is_u8_ && global_ && set.isa != Isa::kReference;
-    info_ = {vectorized ? ElementwiseName(set) : "reference", vectorized ? "one window over the image" : "", 0};
+    info_ = {ElementwiseName(set), "", 0};
   }
 
   void Run(const RunArgs& args) const noexcept override {
@@ -140,45 +134,85 @@ class AverageStep : public Step {
     }
     const int64_t window = adaptive_ ? LongestPiece(s.h, s.out_h) * LongestPiece(s.w, s.out_w) : s.kh * s.kw;
     ParallelFor(args.pool, s.rows(), kGrain / (s.c * window) + 1, [&](int64_t begin, int64_t end) {
-      if (!is_u8_) {
-        const PoolF32Fn pool = adaptive_ ? kernels::reference::AdaptiveAvgPoolF32 : kernels::reference::AvgPoolF32;
-        pool(s, args.in[0].f32(), output_, args.out.data, begin, end);
-      } else if (global_ && set_.isa != Isa::kReference) {
-        for (int64_t image = begin; image < end; ++image) GlobalMean(s, args.in[0].u8(), args.out.data, image);
-      } else {
-        const PoolU8Fn pool = adaptive_ ? kernels::reference::AdaptiveAvgPoolU8 : kernels::reference::AvgPoolU8;
-        pool(s, args.in[0].u8(), affine_, output_, args.out.data, begin, end);
+      if (set_.isa == Isa::kReference) return Plain(s, args, begin, end);
+      for (int64_t row = begin; row < end; ++row) {
+        const kernels::reference::PoolBox box = adaptive_ ? kernels::reference::AdaptiveBox(s, row) : kernels::reference::AvgBox(s, row);
+        for (int64_t c = 0; c < s.c; c += kChunk) {
+          float mean[kChunk];
+          const int64_t count = std::min(kChunk, s.c - c);
+          if (is_u8_) {
+            MeanOfCodes(s, args.in[0].u8() + c, box, mean, count);
+          } else {
+            MeanOfFloats(s, args.in[0].f32() + c, box, mean, count);
+          }
+          void* to = OutputAt(args.out.data, output_, row * s.c + c);
+          if (output_.f32) {
+            std::copy_n(mean, count, static_cast<float*>(to));
+          } else {
+            set_.quantize(mean, static_cast<uint8_t*>(to), static_cast<size_t>(count), output_);
+          }
+        }
       }
     });
   }
 
  private:
-  static constexpr int64_t kChunk = 256;
+  static constexpr int64_t kChunk = 64;  // channels whose sums stay in L1
 
-  // Takes channels side by side: sums of codes, then f32(f32(sum - n*z) * f32(s/n)).
-  void GlobalMean(const kernels::PoolShape& s, const uint8_t* x, void* y, int64_t image) const {
-    const int64_t n = s.h * s.w;
-    const float factor = static_cast<float>(static_cast<double>(affine_.scale) / static_cast<double>(n));
-    const int32_t offset = static_cast<int32_t>(n) * affine_.zero_point;  // n <= 2^23
-    for (int64_t c = 0; c < s.c; c += kChunk) {
-      const int64_t count = std::min(kChunk, s.c - c);
-      int32_t sum[kChunk] = {};
-      float mean[kChunk];
-      const uint8_t* from = x + image * n * s.c + c;
-      for (int64_t i = 0; i < n; ++i) set_.sum_u8(from + i * s.c, sum, static_cast<size_t>(count));
-      for (int64_t i = 0; i < count; ++i) mean[i] = static_cast<float>(sum[i] - offset) * factor;
-      void* to = OutputAt(y, output_, image * s.c + c);
-      if (output_.f32) {
-        std::copy_n(mean, count, static_cast<float*>(to));
-      } else {
-        set_.quantize(mean, static_cast<uint8_t*>(to), static_cast<size_t>(count), output_);
-      }
+  void Plain(const kernels::PoolShape& s, const RunArgs& args, int64_t begin, int64_t end) const {
+    namespace reference = kernels::reference;
+    if (is_u8_) {
+      const auto pool = adaptive_ ? reference::AdaptiveAvgPoolU8 : reference::AvgPoolU8;
+      pool(s, args.in[0].u8(), affine_, output_, args.out.data, begin, end);
+    } else {
+      const auto pool = adaptive_ ? reference::AdaptiveAvgPoolF32 : reference::AvgPoolF32;
+      pool(s, args.in[0].f32(), output_, args.out.data, begin, end);
     }
+  }
+
+  // Calls fn(positions, their number, number of the first) for each line of a window. x points to the first channel of the first image.
+  template <class T, class Fn>
+  static void ForEachLine(const kernels::PoolShape& s, const T* x, const kernels::reference::PoolBox& box, Fn&& fn) {
+    const int64_t width = box.x1 - box.x0;
+    for (int64_t y = box.y0; y < box.y1; ++y) {
+      fn(x + ((box.image * s.h + y) * s.w + box.x0) * s.c, static_cast<size_t>(std::max<int64_t>(width, 0)),
+         static_cast<size_t>((y - box.y0) * width));
+    }
+  }
+
+  // f32(f32(sum - k*z) * f32(s/n)) of k positions inside the image.
+  void MeanOfCodes(const kernels::PoolShape& s, const uint8_t* x, const kernels::reference::PoolBox& box, float* mean,
+                   int64_t count) const {
+    int32_t sum[kChunk] = {};
+    int64_t inside = 0;
+    ForEachLine(s, x, box, [&](const uint8_t* line, size_t positions, size_t) {
+      inside += static_cast<int64_t>(positions);
+      set_.sum_u8(line, static_cast<size_t>(s.c), positions, sum, static_cast<size_t>(count));
+    });
+    const float factor = static_cast<float>(static_cast<double>(affine_.scale) / static_cast<double>(box.n));
+    const int32_t offset = static_cast<int32_t>(inside) * affine_.zero_point;  // inside <= 2^23
+    for (int64_t i = 0; i < count; ++i) mean[i] = static_cast<float>(sum[i] - offset) * factor;
+  }
+
+  // f32(sum16 / n).
+  void MeanOfFloats(const kernels::PoolShape& s, const float* x, const kernels::reference::PoolBox& box, float* mean, int64_t count) const {
+    const int64_t inside = std::max<int64_t>((box.y1 - box.y0) * (box.x1 - box.x0), 0);
+    const int64_t used = std::clamp<int64_t>(inside, 1, 16);  // the other lanes stay +0, and to add that changes nothing
+    float lanes[16 * kChunk];
+    std::fill_n(lanes, used * count, 0.0f);
+    ForEachLine(s, x, box, [&](const float* line, size_t positions, size_t first) {
+      set_.sum_lanes(line, static_cast<size_t>(s.c), positions, first, lanes, static_cast<size_t>(count));
+    });
+    for (int64_t half = 8; half >= 1; half /= 2) {
+      const int64_t added = std::min(half, used - half);  // lanes from `used` on are not there
+      for (int64_t i = 0; i < added * count; ++i) lanes[i] += lanes[half * count + i];
+    }
+    for (int64_t i = 0; i < count; ++i) mean[i] = lanes[i] / static_cast<float>(box.n);
   }
 
   const kernels::KernelSet& set_;
   kernels::PoolShape shape_;
-  bool adaptive_, is_u8_, global_ = false;
+  bool adaptive_, is_u8_;
   kernels::Affine affine_;
   kernels::Output output_;
 };

@@ -7,6 +7,7 @@
 #include "conv/packed_conv.h"
 #include "ops/step_util.h"
 #include "ops/weighted.h"
+#include "pack/merge_groups.h"
 #include "plan/algorithm.h"
 
 namespace pqi::ops {
@@ -154,11 +155,21 @@ Result<std::unique_ptr<Step>> MakeConvStep(const PrepareContext& context, const 
     weights.zero_point = quant.zero_point;
     weights.qmin = quant.qmin;
     weights.qmax = quant.qmax;
-    const kernels::ConvShape typical = TypicalShape(view, geometry);
+    ConvGeometry merged = geometry;
+    if (const int64_t groups = plan::GroupsToMerge(context.kernels, TypicalShape(view, geometry), weights); groups > 1) {
+      codes = pack::MergedCodes(geometry.shape, codes, groups);
+      weights.codes = codes.data();
+      merged.shape = pack::MergedShape(geometry.shape, groups);
+    }
+    const kernels::ConvShape typical = TypicalShape(view, merged);
     Result<plan::CodePlan> plan = plan::PlanCodes(context.kernels, typical, weights, context.plan);
     if (!plan.ok()) return Status(plan.status().code(), "layer " + Quoted(view.node.name) + ": " + plan.status().message());
     conv::PackedConvU8 packed(context.kernels, typical, weights, plan.value().algorithm);
-    return Finish(context, geometry, activation, std::move(packed), conv::Arithmetic::kInteger, plan.value().reason);
+    std::string why = plan.value().reason;
+    if (merged.shape.groups != geometry.shape.groups) {
+      why += (why.empty() ? "" : "; ") + std::to_string(geometry.shape.groups) + " groups run as " + std::to_string(merged.shape.groups);
+    }
+    return Finish(context, merged, activation, std::move(packed), conv::Arithmetic::kInteger, why);
   }
   PQI_ASSIGN_OR_RETURN(const std::vector<float> expanded, FloatWeights(view));
   const bool coded = view.constant("weight")->type == ConstType::kCode;

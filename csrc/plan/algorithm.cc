@@ -1,6 +1,8 @@
 #include "plan/algorithm.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -8,6 +10,8 @@
 #include "base/text.h"
 #include "conv/exact.h"
 #include "conv/method.h"
+#include "pack/arrange.h"
+#include "pack/merge_groups.h"
 #include "plan/cost.h"
 
 namespace pqi::plan {
@@ -159,6 +163,33 @@ Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvSha
     if (c.name() == options.algorithm) return Force(set, layer, options, c);
   }
   return plan;
+}
+
+int64_t GroupsToMerge(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights) {
+  // Wider groups than this are mostly zeros, and their weights leave the caches.
+  constexpr int64_t kMostChannels = 128;
+  // A base is added to the sum of the activations of its own group.
+  if (set.u8s8.mr == 0 || shape.groups == 1 || weights.base != nullptr) return 1;
+  if (conv::Request{set, shape, &weights, weights.bias != nullptr, {}}.depthwise()) return 1;
+  int64_t best = 1;
+  double least = std::numeric_limits<double>::infinity();
+  for (int64_t merged = 1; merged <= shape.groups && merged <= kMostChannels; ++merged) {
+    if (shape.groups % merged != 0) continue;
+    const kernels::ConvShape s = pack::MergedShape(shape, merged);
+    if (merged > 1 && std::max(s.group_inputs(), s.group_outputs()) > kMostChannels) break;
+    double cycles;
+    if (IsaHasCosts(set.isa)) {
+      cycles = Estimate(set, s, weights, "off")({});
+    } else {  // as many whole or begun vectors of channels as there are
+      cycles = static_cast<double>(s.groups * pack::CeilDiv(s.group_outputs(), set.u8s8.nr)) *
+               static_cast<double>(s.group_inputs() * s.taps() + set.u8s8.nr);
+    }
+    if (cycles < least) {
+      least = cycles;
+      best = merged;
+    }
+  }
+  return best;
 }
 
 }  // namespace pqi::plan

@@ -30,4 +30,8 @@ struct CodePlan {
 Result<CodePlan> PlanCodes(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights,
                            const Options& options);
 
+// How many groups of a convolution are best made one (pack/merge_groups.h): 1 for those that are wide enough. Narrow groups leave most of a
+// kernel's lanes without a channel, which zeros between groups fill at no cost. Only the shape of the weights is read.
+int64_t GroupsToMerge(const kernels::KernelSet& set, const kernels::ConvShape& shape, const pack::WeightsU8& weights);
+
 }  // namespace pqi::plan

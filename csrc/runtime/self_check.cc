@@ -74,7 +74,17 @@ std::string FindWrongElementwise(const KernelSet& set) {
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.table(a.data(), y, kCount, table.data()); })) return "table";
   const uint8_t* const rows[] = {a.data(), b.data()};
   if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.max_u8({rows, 2, 0, 1, kCount, y}); })) return "max";
-  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.sum_u8(a.data(), reinterpret_cast<int32_t*>(y), kCount); })) return "sum";
+  if (!Agrees(set, false, [&](const KernelSet& s, Bytes y) { s.sum_u8(a.data(), 1, 3, reinterpret_cast<int32_t*>(y), kCount - 2); })) {
+    return "sum";
+  }
+  std::vector<float> lanes(16 * kCount);
+  if (!Agrees(set, true, [&](const KernelSet& s, Bytes y) {
+        std::fill(lanes.begin(), lanes.end(), 0.0f);
+        s.sum_lanes(z.data(), 1, 3, 15, lanes.data(), kCount - 2);
+        for (size_t i = 0; i < kCount; ++i) as_floats(y)[i] = lanes[i] + lanes[15 * (kCount - 2) + i];
+      })) {
+    return "sum in lanes";
+  }
   return "";
 }
 

@@ -98,26 +98,28 @@ ConvShape Square(int64_t size, int64_t channels, int64_t outputs, int64_t groups
 
 std::string FindWrongConv(const KernelSet& set) {
   ConvCheck check(set);
-  // Matrix registers take layers of one group; tiles are still there for all others.
-  const int64_t groups = set.u8s8_matrix != nullptr ? 2 : 1;
-  for (int m = 1; m <= set.u8s8.mr; ++m) {                 // a whole panel and a narrow one
-    if (groups > 1 && m > 3 && m < set.u8s8.mr) continue;  // a set with matrix registers has one loop nest for all of these
-    if (!check.Codes(Linear(m, 21 * groups, (set.u8s8.nr + 3) * groups, groups), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2),
-                     m % 3 == 0)) {
+  // Matrix registers take most layers; tiles are still there for the others.
+  const bool matrix = set.u8s8_matrix != nullptr;
+  conv::Algorithm tiles, lines;
+  tiles.method = matrix ? &conv::kTilesMethod : nullptr;
+  lines.method = matrix ? &conv::kLinesMethod : nullptr;
+  for (int m = 1; m <= set.u8s8.mr; ++m) {             // a whole panel and a narrow one
+    if (matrix && m > 3 && m < set.u8s8.mr) continue;  // a set with matrix registers has one loop nest for all of these
+    if (!check.Codes(Linear(m, 21, set.u8s8.nr + 3), Codes(m % 2 * 9, m % 2 == 0 ? 0 : -kInfinity, m % 4 < 2), m % 3 == 0, tiles)) {
       return "u8s8 tile of " + std::to_string(m) + " rows";
     }
   }
   for (int m = 1; m <= set.f32.mr; ++m) {
     if (!check.Floats(Linear(m, 7, set.f32.nr + 3))) return "f32 tile of " + std::to_string(m) + " rows";
   }
-  if (!check.Codes(Square(2, 80 * groups, 5 * groups, groups, 1), Floats(), false)) return "u8s8 tile under a 3x3 window";
-  if (!check.Codes(Square(5, 3 * groups, 5 * groups, groups, 2), Codes(4, 0), true)) return "u8s8 tile over padded lines";
+  if (!check.Codes(Square(2, 80, 5, 1, 1), Floats(), false, tiles)) return "u8s8 tile under a 3x3 window";
+  if (!check.Codes(Square(5, 3, 5, 1, 2), Codes(4, 0), true, lines)) return "u8s8 tile over padded lines";
   if (!check.Floats(Square(5, 3, 5, 1, 2))) return "f32 tile over padded lines";
   if (set.u8s8_matrix != nullptr) {  // one row, two runs and a piece, and images with borders
     const bool rows =
         check.Codes(Linear(1, 70, 35), Codes(9, -kInfinity), false) && check.Codes(Linear(37, 12, 35), Codes(0, 0, true), false);
     if (!rows || !check.Codes(Square(6, 24, 20, 1, 1), Codes(0, 0, true), false) ||
-        !check.Codes(Square(6, 24, 20, 1, 2), Floats(), false)) {
+        !check.Codes(Square(6, 24, 20, 1, 2), Floats(), false) || !check.Codes(Square(6, 24, 72, 2, 1), Codes(3, 0), false)) {
       return "u8s8 matrix";
     }
   }

@@ -56,7 +56,7 @@ def _arithmetic(graph: GraphModule) -> Iterator[tuple[str, str, int, bool]]:
 
 
 def _is_dequantized(value: Any) -> bool:
-    return isinstance(value, Node) and "dequantize" in str(value.target)
+    return isinstance(value, Node) and "dequantize" in str(value.target)  # the one of codes that are chosen at run time too
 
 
 def _macs(node: Node, op: str) -> int:

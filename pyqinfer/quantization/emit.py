@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
 from torch.fx import Node
 
-from pyqinfer.quantization.graph import Layer, TracedModel, readers_of_values
+from pyqinfer.bits import FLOAT, BitConfig
+from pyqinfer.frontend.sources.dynamic import QUANTIZE_DEQUANTIZE
+from pyqinfer.quantization.graph import Layer, TracedModel, operand, readers_of_values
 from pyqinfer.quantization.observers import ActivationParams
 from pyqinfer.quantization.placement import Placement
 from pyqinfer.quantization.weights import WeightCodes
 
+_SMALLEST_STEP = float(torch.finfo(torch.float32).eps)  # of a row that is all zeros
 _META = ("nn_module_stack", "stack_trace", "source_fn_stack")
 
 
@@ -37,6 +40,22 @@ def emit_activations(traced: TracedModel, placement: Placement, params: Mapping[
         _quantize_behind(traced, node, params[node])
     for node, source in placement.shared.items():
         _quantize_behind(traced, node, params[source])
+
+
+def emit_dynamic_activations(traced: TracedModel, layers: Sequence[Layer], config: BitConfig) -> None:
+    """The layers read activations that are quantized row by row while the model runs; layers of one tensor and width share its codes."""
+    found: dict[tuple[Node, int], Node] = {}
+    for layer in layers:
+        node, bits = operand(layer.node), config[layer.name].act
+        if bits == FLOAT:
+            continue
+        if (node, bits) not in found:
+            with traced.module.graph.inserting_after(node):
+                found[node, bits] = traced.module.graph.call_function(
+                    QUANTIZE_DEQUANTIZE, (node, "asymmetric", "row", 0, 2**bits - 1, _SMALLEST_STEP)
+                )
+            _copy_meta(node, found[node, bits])
+        layer.node.update_arg(0, found[node, bits])
 
 
 def _quantize_behind(traced: TracedModel, node: Node, params: ActivationParams) -> None:

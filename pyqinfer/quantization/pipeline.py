@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from pyqinfer.bits import BitConfig, LayerBits
+from pyqinfer.bits import FLOAT, BitConfig, LayerBits
 from pyqinfer.frontend.naming import source_line
 from pyqinfer.options import check_types
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
-from pyqinfer.quantization.emit import emit_activations, emit_weight
+from pyqinfer.quantization.emit import emit_activations, emit_dynamic_activations, emit_weight
 from pyqinfer.quantization.equalize import equalize, find_pairs
 from pyqinfer.quantization.fold import FoldedNorm, fold_batch_norm
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
@@ -35,6 +35,7 @@ from pyqinfer.quantization.weights import WeightCodes, quantize_weight
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
 _SWITCH = (True, False, "auto")
+_ACTIVATIONS = ("static", "dynamic")
 # A step set to "auto" is taken if it lowers the error on this many calibration images to this share.
 _TRIAL_IMAGES = 128
 _CLEAR_GAIN = {"equalize": 0.5, "bias_correction": 0.9}
@@ -52,6 +53,10 @@ class Settings:
     """How the pipeline quantizes: its steps as switches.
 
     Args:
+        activations: "static": one range for each activation, from calibration. "dynamic": linear layers read activations that are quantized
+            row by row (token by token) while the model runs, each row by its own range, and what lies between layers stays float. That is
+            slower, needs no calibration where the model has no convolutions, and keeps rare large values exact, which transformers have.
+            Convolutions are quantized as with "static".
         fold: fold BatchNorm into the layer in front of it.
         equalize: make neighbouring layers' channel ranges equal (ReLU6 becomes ReLU where it hardly ever acts). "auto": where that
             halves the error of the quantized network's outputs on held-out calibration images.
@@ -71,6 +76,7 @@ class Settings:
         TypeError, ValueError: an option of another type, a choice that does not exist, or less than one iteration.
     """
 
+    activations: Literal["static", "dynamic"] = "static"
     fold: bool = True
     equalize: bool | Literal["auto"] = "auto"
     observer: str = "mse"
@@ -84,6 +90,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[object, ...]] = {"observer": tuple(OBSERVERS), "weight_range": _WEIGHT_RANGES, "rounding": _ROUNDINGS}
+        choices["activations"] = _ACTIVATIONS
         choices |= dict.fromkeys(("equalize", "bias_correction", "smooth"), _SWITCH)
         check_types(self)
         for name, allowed in choices.items():
@@ -140,7 +147,7 @@ def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings
     original = {layer.name: layer.weight for layer in traced.layers}
     config = bits(list(original))
     data = None if task.calibration is None else traced.batches(task.calibration)
-    if data is None and any(layer.is_integer for layer in config.values()):
+    if data is None and any(layer.is_integer for layer in _calibrated(traced, config, settings).values()):
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
     norms = fold_batch_norm(traced) if settings.fold else {}
     settings = _decided(traced, config, data, settings)
@@ -152,7 +159,9 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
     """``traced``, with quantizers put into its graph."""
     steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
     reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
-    placement = place(traced, config, settings.relu_only, smooth)
+    calibrated = _calibrated(traced, config, settings)
+    dynamic = [layer for layer in traced.layers if calibrated[layer.name] != config[layer.name]]
+    placement = place(traced, calibrated, settings.relu_only, smooth)
     params = activation_params(traced, placement, data, settings.observer)
     layers = []
     for layer in with_progress(traced.layers, "quantizing weights"):
@@ -164,9 +173,18 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, WeightCodes(codes, scale, *bits.weight_range))))
     emit_activations(traced, placement, params)
+    emit_dynamic_activations(traced, dynamic, config)
     if data is not None and reference is not None and layers:
         refine(reference, traced, layers, data, steps)
     return traced
+
+
+def _calibrated(traced: TracedModel, config: BitConfig, settings: Settings) -> BitConfig:
+    """The bits of layers as far as calibration has to find ranges: linear layers that quantize while they run read floats."""
+    if settings.activations == "static":
+        return config
+    linear = {layer.name for layer in traced.layers if layer.op == "linear"}
+    return BitConfig({name: LayerBits(bits.weight, FLOAT) if name in linear else bits for name, bits in config.items()})
 
 
 def activation_params(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, ActivationParams]:
@@ -254,7 +272,7 @@ def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | No
     """In front of which functions a folded and equalized model gets quantizers."""
     if settings.smooth != "auto" or data is None or settings.relu_only:
         return settings.smooth is True
-    placement = place(traced, config)
+    placement = place(traced, _calibrated(traced, config, settings))
     if not placement.functions:
         return False
     seen, held_out = _split(traced, data)

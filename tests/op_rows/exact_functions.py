@@ -15,16 +15,12 @@ _NEAR = [*map(_HEX, ("0x1.06eba6p-3", "-0x1.8126dcp-2", "0x1.ce1908p-4", "-0x1.b
 _FAR_TEXT = ("-0x1.bb22fcp-13", "-0x1.20ab22p+0", "-0x1.464aecp-1", "-0x1.a950f4p-4", "0x1.6b6b9ep-6", "-0x1.8d634ap-9", "0x1.987afep-13")
 _FAR = [*map(_HEX, _FAR_TEXT)]
 _SPLIT = round_f32(Fraction(93, 100))
-_WIDE_LOG2_E, _WIDE_LN2 = map(_HEX, ("0x1.71547652b82fep+0", "0x1.62e42fefa39efp-1"))
-_WIDE_EXP_TEXT = (
-    "0x1.00000027f85d1p-1 0x1.555555890b86ap-3 0x1.5554ad8d1b6ebp-5 0x1.11108f8a6d83fp-7 0x1.6d74cf34ae11ep-10 0x1.a1a181b3b5a5fp-13"
-)
 _TAIL_TEXT = (
-    "0x1.b396f9d1c5649p-4 -0x1.7f4318dcd6e8cp-3 0x1.01c06552e7854p-3 -0x1.f8f365a70e650p-5 0x1.385f5d7966bacp-6 -0x1.9927288a548d9p-10 "
-    "-0x1.6a3909282c997p-10 0x1.96dfe5f69849dp-12 0x1.17ff2c1cb980ap-13 -0x1.a03c6129a86dcp-15 -0x1.45fe5265e9a66p-16"
+    "0x1.b396fap-4 -0x1.7f4318p-3 0x1.01c066p-3 -0x1.f8f366p-5 0x1.385f5ep-6 -0x1.992728p-10 "
+    "-0x1.6a390ap-10 0x1.96dfe6p-12 0x1.17ff2cp-13 -0x1.a03c60p-15 -0x1.45fe4ep-16"
 )
-_WIDE_EXP, _TAIL = ([*map(_HEX, text.split())] for text in (_WIDE_EXP_TEXT, _TAIL_TEXT))
-_GELU_SCALE, _GELU_CUBE = _HEX("-0x1.9884533d43651p+0"), 0.044715
+_TAIL = [*map(_HEX, _TAIL_TEXT.split())]
+_LINEAR, _LINEAR_LOW, _CUBIC, _CUBIC_LOW = map(_HEX, ("0x1.988454p+0", "-0x1.857936p-25", "0x1.2444f2p-4", "0x1.49b16ap-29"))
 _SQRT_TWO = _HEX("0x1.6a09e6p+0")
 _LOG = [
     _HEX(text)
@@ -49,15 +45,19 @@ def _polynomial(coefficients: Sequence[float], x: float) -> float:
     return y
 
 
-def _reduce(x: float) -> tuple[int, float]:
+def _reduce(x: float, low: float = 0.0) -> tuple[int, float]:
     n = 0 if math.isnan(x) else round(Fraction(mul(x, _LOG2_E)))
-    r = fma(float(n), -_LN2_LOW, fma(float(n), -_LN2_HIGH, x))
+    r = add(fma(float(n), -_LN2_LOW, fma(float(n), -_LN2_HIGH, x)), low)
     return n, fma(mul(r, r), _polynomial(_EXP, r), r)
+
+
+def _scaled(v: float, n: int) -> float:
+    return mul(mul(v, 2.0 ** (n // 2)), 2.0 ** (n - n // 2))
 
 
 def exp(x: float) -> float:
     n, e = _reduce(clamp(x, -104.0, 89.0))
-    return mul(mul(add(1.0, e), 2.0 ** (n // 2)), 2.0 ** (n - n // 2))
+    return _scaled(add(1.0, e), n)
 
 
 def expm1(x: float) -> float:
@@ -65,54 +65,57 @@ def expm1(x: float) -> float:
     return fma(2.0**n, e, add(2.0**n, -1.0))
 
 
-# Python's float is binary64 and rounds each operation once; only the result needs rounding to binary32.
+def _gate(x: float, high: float, low: float = 0.0) -> float:
+    n, e = _reduce(-high, -low)
+    factor = add(1.0, e)
+    return divide(_scaled(mul(x, factor), n) if x < 0 else x, add(1.0, _scaled(factor, n)))
 
 
-def _narrow(x: float) -> float:
-    return round_f32(Fraction(x), x) if math.isfinite(x) else x
+def _magnitude(x: float, end: float) -> float:
+    return x if math.isnan(x) else min(abs(x), end)
 
 
-def _wide_polynomial(c: Sequence[float], x: float) -> float:
-    pairs = [c[i + 1] * x + c[i] if i + 1 < len(c) else c[i] for i in range(0, len(c), 2)]
-    y = pairs[-1]
-    for pair in reversed(pairs[:-1]):
-        y = y * (x * x) + pair
-    return y
+def _at_least(low: float, x: float) -> float:
+    return low if x < low else x
 
 
-def _wide_reduce(y: float) -> tuple[float, float]:
-    n = 0 if math.isnan(y) else round(y * _WIDE_LOG2_E)
-    r = y - n * _WIDE_LN2
-    return 2.0**n, r + (r * r) * _wide_polynomial(_WIDE_EXP, r)
-
-
-def _wide_exp(y: float) -> float:
-    power, e = _wide_reduce(y if math.isnan(y) else min(max(y, -708.0), 708.0))
-    return (1.0 + e) * power
-
-
-def _gate(x: float, y: float) -> float:
-    return _narrow((-708.0 if x < -708.0 else x) / (1.0 + _wide_exp(y)))
+def _below(a: float, b: float, product: float) -> float:
+    return fma(a, b, -product)
 
 
 def sigmoid(x: float) -> float:
-    return _narrow(1.0 / (1.0 + _wide_exp(-x)))
+    n, e = _reduce(-_magnitude(x, 120.0))
+    power = _scaled(add(1.0, e), n)
+    return divide(power if x < 0 else 1.0, add(1.0, power))
+
+
+def _silu(x: float) -> float:
+    return _gate(_at_least(-120.0, x), _magnitude(x, 120.0))
 
 
 def tanh(x: float) -> float:
-    power, e = _wide_reduce(x if math.isnan(x) else max(-2.0 * abs(x), -100.0))
-    t = power * e + (power - 1.0)
-    return math.copysign(_narrow(t / (t + 2.0)), x)
+    e = expm1(mul(-2.0, abs(x)))
+    return math.copysign(divide(e, add(e, 2.0)), x)
 
 
 def _gelu(x: float) -> float:
-    t = x if math.isnan(x) else min(abs(x), 15.0)
-    tail = _wide_polynomial(_TAIL, (t - 3.5) / (t + 3.5)) * _wide_exp(-0.5 * (t * t))
-    return _narrow((-15.0 if x < -15.0 else x) * (tail if x < 0 else 1.0 - tail))
+    t = _magnitude(x, 15.0)
+    square = mul(t, t)
+    n, e = _reduce(-mul(0.5, square), -mul(0.5, _below(t, t, square)))
+    v = _scaled(mul(mul(t, _polynomial(_TAIL, divide(add(t, -3.5), add(t, 3.5)))), add(1.0, e)), n)
+    return add(0.0, -v) if x < 0 else add(x, -v)
 
 
 def _gelu_tanh(x: float) -> float:
-    return _gate(x, _GELU_SCALE * (x + _GELU_CUBE * ((x * x) * x)))
+    t = _magnitude(x, 16.0)
+    square = mul(t, t)
+    term = mul(_CUBIC, square)
+    total = add(_LINEAR, term)
+    part = add(total, -_LINEAR)
+    lost = add(add(_LINEAR, -add(total, -part)), add(term, -part))
+    low = add(lost, fma(_CUBIC_LOW, square, fma(_CUBIC, _below(t, t, square), add(_below(_CUBIC, square, term), _LINEAR_LOW))))
+    y = mul(t, total)
+    return _gate(_at_least(-16.0, x), _magnitude(y, 120.0), add(_below(t, total, y), mul(t, low)))
 
 
 def erf(x: float) -> float:
@@ -211,7 +214,7 @@ FUNCTIONS: dict[str, Callable[[float, float], float]] = {
     "sigmoid": lambda x, _: sigmoid(x),
     "tanh": lambda x, _: tanh(x),
     "erf": lambda x, _: erf(x),
-    "silu": lambda x, _: _gate(x, -x),
+    "silu": lambda x, _: _silu(x),
     "gelu": lambda x, _: _gelu(x),
     "gelu_tanh": lambda x, _: _gelu_tanh(x),
     "hardsigmoid": lambda x, _: divide(_hard_gate(x), 6.0),

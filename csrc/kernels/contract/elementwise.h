@@ -97,8 +97,11 @@ struct ElementwiseSet {
   // y[i] = table256[x[i]].
   void (*table)(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noexcept;
   void (*max_u8)(const MaxU8& m) noexcept;
-  // acc[c] += x[c].
-  void (*sum_u8)(const uint8_t* x, int32_t* acc, size_t n) noexcept;
+  // Sums over positions: acc[c] += x[i*stride + c] for i < count, c < n.
+  void (*sum_u8)(const uint8_t* x, size_t stride, size_t count, int32_t* acc, size_t n) noexcept;
+  // The 16 lanes of sum16 for n channels side by side: lanes[(first + i) % 16 * n + c] += x[i*stride + c] for i < count, in ascending
+  // order.
+  void (*sum_lanes)(const float* x, size_t stride, size_t count, size_t first, float* lanes, size_t n) noexcept;
 };
 
 }  // namespace pqi::kernels

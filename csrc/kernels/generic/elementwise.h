@@ -221,10 +221,36 @@ void MaxU8Kernel(const MaxU8& m) noexcept {
   MaxRows<S>(m, m.x, m.count);
 }
 
+// Four vectors of channels at a time stay in registers over all positions.
 template <class S>
-void SumU8Kernel(const uint8_t* x, int32_t* acc, size_t n) noexcept {
-  ForEachVector<S>(
-      n, [&](size_t i, auto lanes) { S::StoreInt(acc + i, S::AddInt(S::LoadInt(acc + i, lanes), S::LoadU8(x + i, lanes)), lanes); });
+void SumU8Kernel(const uint8_t* x, size_t stride, size_t count, int32_t* acc, size_t n) noexcept {
+  constexpr size_t kVectors = 4;
+  size_t c = 0;
+  for (; c + kVectors * S::kLanes <= n; c += kVectors * S::kLanes) {
+    typename S::Int sums[kVectors];
+    PQI_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[v] = S::LoadInt(acc + c + v * S::kLanes);
+    for (size_t i = 0; i < count; ++i) {
+      const uint8_t* at = x + i * stride + c;
+      PQI_UNROLL for (size_t v = 0; v < kVectors; ++v) sums[v] = S::AddInt(sums[v], S::LoadU8(at + v * S::kLanes, typename S::All()));
+    }
+    PQI_UNROLL for (size_t v = 0; v < kVectors; ++v) S::StoreInt(acc + c + v * S::kLanes, sums[v]);
+  }
+  ForEachVector<S>(n - c, [&](size_t j, auto lanes) {
+    typename S::Int sum = S::LoadInt(acc + c + j, lanes);
+    for (size_t i = 0; i < count; ++i) sum = S::AddInt(sum, S::LoadU8(x + i * stride + c + j, lanes));
+    S::StoreInt(acc + c + j, sum, lanes);
+  });
+}
+
+template <class S>
+void SumLanesKernel(const float* x, size_t stride, size_t count, size_t first, float* lanes16, size_t n) noexcept {
+  for (size_t i = 0; i < count; ++i) {
+    float* acc = lanes16 + (first + i) % 16 * n;
+    const float* from = x + i * stride;
+    ForEachVector<S>(n, [&](size_t c, auto lanes) {
+      S::StoreFloat(acc + c, S::AddF(S::LoadFloat(acc + c, lanes), S::LoadFloat(from + c, lanes)), lanes);
+    });
+  }
 }
 
 }  // namespace

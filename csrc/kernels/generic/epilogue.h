@@ -24,7 +24,7 @@ struct OutputStage {
   using Float = typename S::Float;
   using Int = typename S::Int;
   Float inv_scale, lo, hi;  // bounds of x * inv_scale for codes, of x for floats
-  Int zero_point;
+  Int zero_point, short_zero_point, top;
   bool f32;
   uint8_t* codes;
   float* floats;
@@ -34,6 +34,8 @@ struct OutputStage {
         lo(S::SetFloat(o.f32 ? o.act_lo : Clamped(o.act_lo * o.inv_scale, o))),
         hi(S::SetFloat(o.f32 ? o.act_hi : Clamped(o.act_hi * o.inv_scale, o))),
         zero_point(S::SetInt(o.zero_point)),
+        short_zero_point(S::SetShort(o.zero_point)),
+        top(S::SetBytes(-1)),  // 255: the bounds have kept x from larger codes than the type may have
         f32(o.f32),
         codes(static_cast<uint8_t*>(out)),
         floats(static_cast<float*>(out)) {}
@@ -51,6 +53,12 @@ struct OutputStage {
     } else {
       S::StoreU8(codes + at, Quantize(x), lanes);
     }
+  }
+  // Codes of a whole vector of bytes: x(0) to x(3) give four vectors of floats.
+  template <class Fn>
+  PQI_INLINE void PutFour(size_t at, Fn&& x) const {
+    const Int first = Rounded(x(size_t{0})), second = Rounded(x(size_t{1})), third = Rounded(x(size_t{2})), fourth = Rounded(x(size_t{3}));
+    S::StoreInt(reinterpret_cast<int32_t*>(codes + at), S::PackBytes(first, second, third, fourth, short_zero_point, top));
   }
 
  private:

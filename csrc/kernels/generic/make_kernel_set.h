@@ -84,6 +84,7 @@ constexpr KernelSet MakeKernelSet(Isa isa) {
   set.table = &TableKernel<S>;
   set.max_u8 = &MaxU8Kernel<S>;
   set.sum_u8 = &SumU8Kernel<S>;
+  set.sum_lanes = &SumLanesKernel<S>;
   return set;
 }
 

@@ -6,7 +6,7 @@
 //
 // A vector is kLanes numbers of 32 bits, or 2 * kLanes of 16 bits, or kBytes bytes. The last argument of a load or store, `All` or a mask,
 // says whether it is about all lanes or about the first ones. Memory beyond the first ones is neither read nor written, and their lanes are
-// loaded as 0. Pointers need no alignment unless a row asks for it. Integer arithmetic wraps. Each operation on floats and doubles rounds
+// loaded as 0. Pointers need no alignment unless a row asks for it. Integer arithmetic wraps. Each operation on floats rounds
 // once, to the nearest number and between two to the even one, treats subnormal numbers like others, and is never contracted with another
 // (docs/numerics.md).
 #pragma once
@@ -91,12 +91,10 @@ constexpr bool OffersPrimitives() {
   // Types and sizes.
   PQI_TYPE(Int, "a vector of integers, or of 16-bit numbers or bytes")
   PQI_TYPE(Float, "a vector of kLanes floats")
-  PQI_TYPE(Wide, "a vector of kLanes / 2 doubles")
   PQI_TYPE(All, "an empty struct: all lanes")
   PQI_TYPE(ByteMask, "the first bytes of a vector or of a piece of one; may be the type that First gives")
   using Int = typename S::Int;
   using Float = typename S::Float;
-  using Wide = typename S::Wide;
   using All = typename S::All;
   using ByteMask = typename S::ByteMask;
   PQI_CONSTANT(int, kLanes, "lanes of 32 bits: 4, 8 or 16")
@@ -174,22 +172,6 @@ constexpr bool OffersPrimitives() {
   PQI_FUNCTION(ToFloat, Float(Int), "rounded to the nearest float")
   PQI_FUNCTION(ToIntNearest, Int(Float), "rounded to the nearest integer, which fits 32 bits; NaN gives 0")
   PQI_FUNCTION(ToIntPlain, Int(Float), "ToIntNearest where the caller has proved that there is no NaN")
-
-  // Arithmetic of doubles, for elementary functions (wide_functions.h).
-  PQI_FUNCTION(WidenLow, Wide(Float), "the lower half of the lanes")
-  PQI_FUNCTION(WidenHigh, Wide(Float), "the upper half of the lanes")
-  PQI_FUNCTION(Narrow, Float(Wide, Wide), "(low, high): both halves, rounded to floats")
-  PQI_FUNCTION(SetWide, Wide(double), "a number in all lanes")
-  PQI_FUNCTION(AddWide, Wide(Wide, Wide), "a + b")
-  PQI_FUNCTION(SubWide, Wide(Wide, Wide), "a - b")
-  PQI_FUNCTION(MulWide, Wide(Wide, Wide), "a * b")
-  PQI_FUNCTION(DivWide, Wide(Wide, Wide), "a / b")
-  PQI_FUNCTION(MaxWide, Wide(Wide, Wide), "as MaxF")
-  PQI_FUNCTION(MinWide, Wide(Wide, Wide), "as MinF")
-  PQI_FUNCTION(AbsWide, Wide(Wide), "as AbsF")
-  PQI_FUNCTION(RoundWide, Wide(Wide), "to the nearest whole number")
-  PQI_FUNCTION(PowerOfTwoWide, Wide(Wide), "2^n for whole n in -1022..1023")
-  PQI_FUNCTION(SelectNegative, Wide(Wide, Wide, Wide), "x < 0 ? a : b")
 
   // Whole bytes, for elementwise kernels (elementwise.h).
   PQI_TYPE(ByteTable,

@@ -6,7 +6,6 @@
 #include "kernels/generic/compiler.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/functions.h"
-#include "kernels/generic/wide_functions.h"
 
 namespace pqi::kernels {
 namespace {
@@ -20,7 +19,6 @@ __attribute__((noinline)) void ApplyEach(const float* x, size_t n, const Output&
 template <class S>
 void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void* y) noexcept {
   using F = Functions<S>;
-  using W = WideFunctions<S>;
   using Float = typename S::Float;
   const Float alpha = S::SetFloat(f.alpha);
   const auto each = [&](auto fn) { ApplyEach<S>(x, n, o, y, fn); };
@@ -28,17 +26,17 @@ void UnaryKernel(const float* x, size_t n, const Unary& f, const Output& o, void
     case UnaryFunction::kExp:
       return each([](Float v) { return F::Exp(v); });
     case UnaryFunction::kSigmoid:
-      return each([](Float v) { return W::Sigmoid(v); });
+      return each([](Float v) { return F::Sigmoid(v); });
     case UnaryFunction::kTanh:
-      return each([](Float v) { return W::Tanh(v); });
+      return each([](Float v) { return F::Tanh(v); });
     case UnaryFunction::kErf:
       return each([](Float v) { return F::Erf(v); });
     case UnaryFunction::kSilu:
-      return each([](Float v) { return W::Silu(v); });
+      return each([](Float v) { return F::Silu(v); });
     case UnaryFunction::kGelu:
-      return each([](Float v) { return W::Gelu(v); });
+      return each([](Float v) { return F::Gelu(v); });
     case UnaryFunction::kGeluTanh:
-      return each([](Float v) { return W::GeluTanh(v); });
+      return each([](Float v) { return F::GeluTanh(v); });
     case UnaryFunction::kHardsigmoid:
       return each([](Float v) { return S::DivF(F::HardGate(v), F::Set(6)); });
     case UnaryFunction::kHardswish:

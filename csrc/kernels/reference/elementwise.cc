@@ -74,8 +74,16 @@ void MaxU8(const kernels::MaxU8& m) noexcept {
   }
 }
 
-void SumU8(const uint8_t* x, int32_t* acc, size_t n) noexcept {
-  for (size_t i = 0; i < n; ++i) acc[i] += x[i];
+void SumU8(const uint8_t* x, size_t stride, size_t count, int32_t* acc, size_t n) noexcept {
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t c = 0; c < n; ++c) acc[c] += x[i * stride + c];
+  }
+}
+
+void SumLanes(const float* x, size_t stride, size_t count, size_t first, float* lanes, size_t n) noexcept {
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t c = 0; c < n; ++c) lanes[(first + i) % 16 * n + c] += x[i * stride + c];
+  }
 }
 
 }  // namespace pqi::kernels::reference

@@ -25,6 +25,7 @@ void Table(const uint8_t* x, uint8_t* y, size_t n, const uint8_t* table256) noex
 void AffineChannels(const float* x, float* y, size_t rows, size_t channels, const float* scale, const float* shift) noexcept;
 void Clamp(const float* x, float* y, size_t n, float lo, float hi) noexcept;
 void MaxU8(const kernels::MaxU8& m) noexcept;
-void SumU8(const uint8_t* x, int32_t* acc, size_t n) noexcept;
+void SumU8(const uint8_t* x, size_t stride, size_t count, int32_t* acc, size_t n) noexcept;
+void SumLanes(const float* x, size_t stride, size_t count, size_t first, float* lanes, size_t n) noexcept;
 
 }  // namespace pqi::kernels::reference

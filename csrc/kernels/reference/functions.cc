@@ -11,45 +11,6 @@ namespace {
 
 using namespace constants;
 
-// A polynomial by Horner's rule over x*x, on pairs c[i] + c[i+1]*x.
-template <size_t N>
-double PolynomialOfPairs(const double (&c)[N], double x) {
-  const auto pair = [&](size_t i) { return i + 1 < N ? c[i + 1] * x + c[i] : c[i]; };
-  size_t i = (N - 1) / 2 * 2;
-  double y = pair(i);
-  while (i > 0) {
-    i -= 2;
-    y = y * (x * x) + pair(i);
-  }
-  return y;
-}
-
-// Both bounds let NaN pass.
-double AtLeast(double lo, double x) { return x < lo ? lo : x; }
-double AtMost(double hi, double x) { return x > hi ? hi : x; }
-
-// Splits y = n*ln(2) + r, and gives 2^n and e^r - 1.
-struct WideReduced {
-  double power = 1, e;
-};
-
-WideReduced ReduceWide(double y) {
-  WideReduced result;
-  const double n = std::nearbyint(y * kWideLog2E);
-  const double r = y - n * kWideLn2;
-  if (!std::isnan(n)) result.power = std::ldexp(1.0, static_cast<int>(n));
-  result.e = r + (r * r) * PolynomialOfPairs(kWideExpPolynomial, r);
-  return result;
-}
-
-double WideExp(double y) {
-  const WideReduced p = ReduceWide(AtMost(kWideExpEnd, AtLeast(-kWideExpEnd, y)));
-  return (1.0 + p.e) * p.power;
-}
-
-// x / (1 + e^y).
-double WideGate(double x, double y) { return AtLeast(-kWideExpEnd, x) / (1.0 + WideExp(y)); }
-
 template <size_t N>
 float Horner(const float (&coefficients)[N], float x) {
   float y = coefficients[N - 1];
@@ -57,21 +18,39 @@ float Horner(const float (&coefficients)[N], float x) {
   return y;
 }
 
-// Splits x = n*ln(2) + r, and gives n and e^r - 1. x lies in [-104, 89] or is NaN.
+// Splits x + low = n*ln(2) + r, and gives n and e^r - 1. x lies in [-kGateEnd, 89] or is NaN.
 struct Reduced {
   int32_t n = 0;
   float e;
 };
 
-Reduced Reduce(float x) {
+Reduced Reduce(float x, float low = 0.0f) {
   Reduced result;
   const float v = x * kLog2E;
   if (!std::isnan(v)) result.n = RoundToNearestEven(v);
   const float n = static_cast<float>(result.n);
-  const float r = std::fma(n, -kLn2Low, std::fma(n, -kLn2High, x));
+  const float r = std::fma(n, -kLn2Low, std::fma(n, -kLn2High, x)) + low;
   result.e = std::fma(r * r, Horner(kExpPolynomial, r), r);
   return result;
 }
+
+// v * 2^n in two steps, because 2^n alone may be beyond the normal numbers.
+float Scaled(float v, int32_t n) {
+  const int32_t half = n >> 1;
+  return v * std::ldexp(1.0f, half) * std::ldexp(1.0f, n - half);
+}
+
+// x / (1 + e^-y) for y of the sign of x, |y| = high + low. A negative x is multiplied in front of the power of two, so that the tail keeps
+// its digits.
+float Gate(float x, float high, float low) {
+  const Reduced p = Reduce(0.0f - high, 0.0f - low);
+  const float factor = 1.0f + p.e;
+  return (x < 0.0f ? Scaled(x * factor, p.n) : x) / (1.0f + Scaled(factor, p.n));
+}
+
+// Both bounds let NaN pass.
+float AtLeast(float lo, float x) { return x < lo ? lo : x; }
+float AtMost(float hi, float x) { return x > hi ? hi : x; }
 
 // e^x - 1 for x <= 0; a positive x counts as 0.
 float Expm1(float x) {
@@ -93,30 +72,42 @@ float HardGate(float x) { return Activate(x + 3.0f, 0.0f, 6.0f); }
 
 float Exp(float x) noexcept {
   const Reduced p = Reduce(Activate(x, kExpLow, kExpHigh));
-  // 2^n alone may be beyond the normal numbers; its two halves are not.
-  const int32_t half = p.n >> 1;
-  return (1.0f + p.e) * std::ldexp(1.0f, half) * std::ldexp(1.0f, p.n - half);
+  return Scaled(1.0f + p.e, p.n);
 }
 
-float Sigmoid(float x) noexcept { return static_cast<float>(1.0 / (1.0 + WideExp(-static_cast<double>(x)))); }
+float Sigmoid(float x) noexcept {
+  if (std::isnan(x)) return x + x;
+  const Reduced p = Reduce(0.0f - AtMost(kGateEnd, std::fabs(x)));
+  const float e = Scaled(1.0f + p.e, p.n);
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
 
-float Silu(float x) noexcept { return static_cast<float>(WideGate(x, -static_cast<double>(x))); }
+float Silu(float x) noexcept { return Gate(AtLeast(-kGateEnd, x), AtMost(kGateEnd, std::fabs(x)), 0.0f); }
+
+float GeluTanh(float x) noexcept {
+  // y = t * (linear + cubic * t*t) to twice the digits: each `low` is what rounding took.
+  const float t = AtMost(kGeluTanhEnd, std::fabs(x));
+  const float square = t * t, square_low = std::fma(t, t, -square);
+  const float term = kGeluTanhCubic * square, term_low = std::fma(kGeluTanhCubic, square, -term);
+  const float sum = kGeluTanhLinear + term, part = sum - kGeluTanhLinear;
+  const float lost = (kGeluTanhLinear - (sum - part)) + (term - part);
+  const float low = lost + std::fma(kGeluTanhCubicLow, square, std::fma(kGeluTanhCubic, square_low, term_low + kGeluTanhLinearLow));
+  const float y = t * sum, y_low = std::fma(t, sum, -y) + t * low;
+  return Gate(AtLeast(-kGeluTanhEnd, x), AtMost(kGateEnd, y), y_low);
+}
 
 float Tanh(float x) noexcept {
-  const WideReduced p = ReduceWide(AtLeast(kWideTanhEnd, -2.0 * std::fabs(static_cast<double>(x))));
-  const double t = p.power * p.e + (p.power - 1.0);  // e^-2|x| - 1
-  return std::copysign(static_cast<float>(t / (t + 2.0)), x);
+  const float e = Expm1(-2.0f * std::fabs(x));
+  return std::copysign(e / (e + 2.0f), x);
 }
 
 float Gelu(float x) noexcept {
-  const double v = x, t = AtMost(kTailEnd, std::fabs(v));
-  const double tail = PolynomialOfPairs(kTail, (t - kTailPole) / (t + kTailPole)) * WideExp(-0.5 * (t * t));
-  return static_cast<float>(AtLeast(-kTailEnd, v) * (v < 0 ? tail : 1.0 - tail));
-}
-
-float GeluTanh(float x) noexcept {
-  const double v = x;
-  return static_cast<float>(WideGate(v, kGeluTanhScale * (v + kGeluTanhCube * ((v * v) * v))));
+  const float t = AtMost(kTailEnd, std::fabs(x));
+  const float square = t * t, square_low = std::fma(t, t, -square);
+  const Reduced p = Reduce(0.0f - 0.5f * square, 0.0f - 0.5f * square_low);
+  const float tail = Horner(kTail, (t - kTailPole) / (t + kTailPole));
+  const float v = Scaled(t * tail * (1.0f + p.e), p.n);  // |x| * (1 - Phi(|x|))
+  return x < 0.0f ? 0.0f - v : x - v;
 }
 
 float Erf(float x) noexcept {

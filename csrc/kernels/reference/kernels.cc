@@ -37,6 +37,7 @@ constexpr KernelSet MakeKernelSet() {
   set.table = &Table;
   set.max_u8 = &MaxU8;
   set.sum_u8 = &SumU8;
+  set.sum_lanes = &SumLanes;
   return set;
 }
 

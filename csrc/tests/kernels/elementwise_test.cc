@@ -274,15 +274,23 @@ TEST_P(ElementwiseTest, FindsMaximaOfRows) {
   });
 }
 
-TEST_P(ElementwiseTest, AccumulatesSums) {
+TEST_P(ElementwiseTest, AccumulatesSumsOverPositions) {
   ForEachLength([&](size_t n, GuardedBytes::Placement place) {
-    const int64_t length = static_cast<int64_t>(n);
-    const Guarded<uint8_t> x(random.Ints<uint8_t>(length, 0, 255), place);
-    const std::vector<int32_t> sums = random.Ints<int32_t>(length, -100000, 100000);
+    const size_t count = 1 + n % 37, stride = n + n % 3, first = n % 16;
+    const int64_t read = static_cast<int64_t>((count - 1) * stride + n);
+    const Guarded<uint8_t> x(random.Ints<uint8_t>(read, 0, 255), place);
+    const std::vector<int32_t> sums = random.Ints<int32_t>(static_cast<int64_t>(n), -100000, 100000);
     const Guarded<int32_t> got_sum(sums, place), want_sum(sums, place);
-    set->sum_u8(x.data(), got_sum.data(), n);
-    kernels::reference::SumU8(x.data(), want_sum.data(), n);
+    set->sum_u8(x.data(), stride, count, got_sum.data(), n);
+    kernels::reference::SumU8(x.data(), stride, count, want_sum.data(), n);
     ExpectSame(got_sum, want_sum, "sum_u8");
+
+    const Guarded<float> z(random.Floats(read, -4, 4), place);
+    const std::vector<float> lanes = random.Floats(static_cast<int64_t>(16 * n), -4, 4);
+    const Guarded<float> got_lanes(lanes, place), want_lanes(lanes, place);
+    set->sum_lanes(z.data(), stride, count, first, got_lanes.data(), n);
+    kernels::reference::SumLanes(z.data(), stride, count, first, want_lanes.data(), n);
+    ExpectSame(got_lanes, want_lanes, "sum_lanes");
   });
 }
 

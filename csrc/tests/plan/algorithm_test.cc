@@ -7,6 +7,7 @@
 #include "base/isa.h"
 #include "conv/method.h"
 #include "conv/winograd_filter.h"
+#include "pack/merge_groups.h"
 #include "tests/plan/layer.h"
 
 namespace pqi::test {
@@ -26,6 +27,38 @@ std::string Name(const Result<plan::CodePlan>& plan) {
   if (a.product == conv::Product::kInnerProduct) name += "+fip";
   if (a.product == conv::Product::kDeferred) name += "+deferred";
   return name;
+}
+
+// A 3x3 layer of `groups` groups of the given width.
+int64_t MergedGroups(Isa isa, int64_t groups, int64_t width, const int32_t* base = nullptr) {
+  CodeLayer layer(width, groups * width, 3, 28, 255, 7);
+  layer.shape.c = groups * width;
+  layer.shape.groups = groups;
+  layer.weights.base = base;
+  return plan::GroupsToMerge(*kernels::GetKernelSet(isa), layer.shape, layer.weights);
+}
+
+TEST(Planner, NarrowGroupsAreMergedAndWideOnesAreNot) {
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx, Isa::kNeon}) {
+    if (kernels::GetKernelSet(isa) == nullptr) continue;
+    EXPECT_GE(MergedGroups(isa, 32, 4), 2) << IsaName(isa);
+    EXPECT_EQ(MergedGroups(isa, 4, 128), 1) << IsaName(isa);
+    EXPECT_EQ(MergedGroups(isa, 64, 1), 1) << IsaName(isa) << " has kernels for depthwise layers";
+    EXPECT_EQ(MergedGroups(isa, 1, 4), 1) << IsaName(isa);
+    const std::vector<int32_t> base(128);
+    EXPECT_EQ(MergedGroups(isa, 32, 4, base.data()), 1) << IsaName(isa) << " would add the activations of other groups to the base's sum";
+  }
+  EXPECT_EQ(MergedGroups(Isa::kReference, 32, 4), 1);
+}
+
+TEST(Planner, MergedCodesAreZeroBetweenGroups) {
+  kernels::ConvShape s;  // two groups of two inputs and one output, 1x2
+  s.c = 4;
+  s.oc = s.groups = s.kw = 2;
+  const std::vector<int8_t> codes = {1, 2, 3, 4, 5, 6, 7, 8};
+  EXPECT_EQ(pack::MergedShape(s, 2).groups, 1);
+  EXPECT_EQ(pack::MergedCodes(s, codes, 2), (std::vector<int8_t>{1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8}));
+  EXPECT_EQ(pack::MergedCodes(s, codes, 1), codes);
 }
 
 #if defined(__x86_64__)

@@ -207,9 +207,16 @@ const Breakage kBreakages[] = {
      }},
     {"sum",
      [](KernelSet* s) {
-       s->sum_u8 = [](const uint8_t* x, int32_t* acc, size_t n) noexcept {
-         original->sum_u8(x, acc, n);
+       s->sum_u8 = [](const uint8_t* x, size_t stride, size_t count, int32_t* acc, size_t n) noexcept {
+         original->sum_u8(x, stride, count, acc, n);
          Spoil(acc);
+       };
+     }},
+    {"sum in lanes",
+     [](KernelSet* s) {
+       s->sum_lanes = [](const float* x, size_t stride, size_t count, size_t first, float* lanes, size_t n) noexcept {
+         original->sum_lanes(x, stride, count, first, lanes, n);
+         Spoil(lanes);
        };
      }},
     {"u8s8 tile over padded lines", [](KernelSet* s) { BreakTilesOverLines(s); }},

@@ -66,6 +66,10 @@ def _(x: Tensor, mapping: str, granularity: str, quant_min: int, quant_max: int,
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+# What graphs call.
+QUANTIZE_DEQUANTIZE = torch.ops.pyqinfer.quantize_dequantize_dynamic.default
+
+
 def _quantize_dequantize(reader: GraphReader, node: Node, a: Arguments) -> RuntimeQuantized:
     x = reader.activation(a["x"], "input")
     return runtime_quantized(x, a["mapping"], a["granularity"], a["quant_min"], a["quant_max"], a["eps"], "values")

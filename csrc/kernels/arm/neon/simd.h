@@ -230,25 +230,6 @@ struct Neon {
     PutBytes8(p + 8, vget_high_u8(v), Mask{m.count - 8});
   }
 
-  // Arithmetic of doubles.
-  using Wide = float64x2_t;
-  PQI_INLINE static Wide WidenLow(Float a) { return vcvt_f64_f32(vget_low_f32(a)); }
-  PQI_INLINE static Wide WidenHigh(Float a) { return vcvt_high_f64_f32(a); }
-  PQI_INLINE static Float Narrow(Wide low, Wide high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
-  PQI_INLINE static Wide SetWide(double v) { return vdupq_n_f64(v); }
-  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return vaddq_f64(a, b); }
-  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return vsubq_f64(a, b); }
-  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return vmulq_f64(a, b); }
-  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return vdivq_f64(a, b); }
-  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
-  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
-  PQI_INLINE static Wide AbsWide(Wide a) { return vabsq_f64(a); }
-  PQI_INLINE static Wide RoundWide(Wide a) { return vrndnq_f64(a); }
-  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
-    return vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
-  }
-  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) { return vbslq_f64(vcltzq_f64(x), a, b); }
-
   // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: a register holds, in its lower half, one pixel of four
   // channels.
   static constexpr int kColumnVectors = 2;

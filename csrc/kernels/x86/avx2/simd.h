@@ -208,27 +208,6 @@ struct Avx2 : Transposes {
     PutPiece(p, piece * Bytes % 16 == 0 ? bytes : _mm_srli_si128(bytes, 8), Bytes, lanes);
   }
 
-  // Arithmetic of doubles.
-  using Wide = __m256d;
-  PQI_INLINE static Wide WidenLow(Float a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
-  PQI_INLINE static Wide WidenHigh(Float a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }
-  PQI_INLINE static Float Narrow(Wide low, Wide high) { return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)); }
-  PQI_INLINE static Wide SetWide(double v) { return _mm256_set1_pd(v); }
-  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return _mm256_add_pd(a, b); }
-  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return _mm256_sub_pd(a, b); }
-  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return _mm256_mul_pd(a, b); }
-  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return _mm256_div_pd(a, b); }
-  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return _mm256_max_pd(a, b); }
-  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return _mm256_min_pd(a, b); }
-  PQI_INLINE static Wide AbsWide(Wide a) { return _mm256_andnot_pd(SetWide(-0.0), a); }
-  PQI_INLINE static Wide RoundWide(Wide a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
-    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
-  }
-  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) {
-    return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ));
-  }
-
   // Columns of pixels (kernels/generic/depthwise_columns.h), widened to 16 bits: each dword lane holds two pixels of one channel, or a last
   // one.
   static constexpr int kColumnVectors = 1;

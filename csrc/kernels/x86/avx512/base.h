@@ -172,29 +172,6 @@ struct Avx512Base : Transposes {
     }
   }
 
-  // Arithmetic of doubles.
-  using Wide = __m512d;
-  PQI_INLINE static Wide WidenLow(Float a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
-  PQI_INLINE static Wide WidenHigh(Float a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
-  PQI_INLINE static Float Narrow(Wide low, Wide high) {
-    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
-  }
-  PQI_INLINE static Wide SetWide(double v) { return _mm512_set1_pd(v); }
-  PQI_INLINE static Wide AddWide(Wide a, Wide b) { return _mm512_add_pd(a, b); }
-  PQI_INLINE static Wide SubWide(Wide a, Wide b) { return _mm512_sub_pd(a, b); }
-  PQI_INLINE static Wide MulWide(Wide a, Wide b) { return _mm512_mul_pd(a, b); }
-  PQI_INLINE static Wide DivWide(Wide a, Wide b) { return _mm512_div_pd(a, b); }
-  PQI_INLINE static Wide MaxWide(Wide a, Wide b) { return _mm512_max_pd(a, b); }
-  PQI_INLINE static Wide MinWide(Wide a, Wide b) { return _mm512_min_pd(a, b); }
-  PQI_INLINE static Wide AbsWide(Wide a) { return _mm512_abs_pd(a); }
-  PQI_INLINE static Wide RoundWide(Wide a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  PQI_INLINE static Wide PowerOfTwoWide(Wide n) {
-    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(AddWide(n, SetWide(0x1.8p52 + 1023))), 52));
-  }
-  PQI_INLINE static Wide SelectNegative(Wide x, Wide a, Wide b) {
-    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
-  }
-
   using ByteMask = __mmask64;
   PQI_INLINE static ByteMask FirstBytes(size_t n) { return (ByteMask{1} << n) - 1; }
 
