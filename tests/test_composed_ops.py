@@ -25,6 +25,7 @@ MASK = seeded(6, 5, seed=3) > 0
 CODEBOOK = seeded(40, 5, seed=4)
 TURNS = torch.polar(torch.ones(6, 2), seeded(6, 2, seed=5))
 SIGNAL = seeded(2, 48)
+BOUNDS = torch.arange(-2.0, 3)
 
 
 def changed(x: Tensor, change: Any) -> Tensor:
@@ -65,6 +66,15 @@ FUNCTIONS: dict[str, Any] = {
     "sort, places": lambda x: torch.sort(x.round(), stable=True, dim=-1).indices.float(),
     "argsort": lambda x: torch.argsort(x, 1).float(),
     "topk": lambda x: torch.cat([*(part.float() for part in torch.topk(x, 3, -1))], 1),
+    "median, kthvalue": lambda x: x.median(1).values + x.kthvalue(2, 1).values,
+    "cummax": lambda x: torch.cummax(x, 1).values - torch.cummin(x, -1).values,
+    "logcumsumexp": lambda x: torch.logcumsumexp(x, 1),
+    "buckets": lambda x: (
+        torch.bucketize(x.round(), torch.arange(-2.0, 3)).float() + torch.searchsorted(torch.arange(-2.0, 3), x, right=True)
+    ),
+    "norm of order 3": lambda x: x.norm(p=3, dim=1),
+    "xlogy": lambda x: torch.xlogy(x.relu(), x.abs() + 1) + torch.special.entr(x.relu()),
+    "flip of a long dimension": lambda x: x.repeat(1, 1, 20).flip(2),
     "distances": lambda x: torch.cdist(x, x + 1) + torch.cdist(x, x, 1.0),
     "distances from many": lambda x: torch.cdist(x, CODEBOOK),
     "rows added": lambda x: torch.zeros(x.shape[0], 6, 5).index_add(1, EDGES[1], x[:, EDGES[0]]),
@@ -140,6 +150,13 @@ def test_elements_return_to_the_places_of_the_largest(size: tuple[int, int]) -> 
             return F.max_unpool2d(y * 2, places, (2, 3), output_size=x.shape[2:]) + places.float().amax((2, 3), keepdim=True)
 
     assert_runs(SegNet(), seeded(2, 4, *size))
+
+
+def test_a_constant_output_is_given_as_it_is() -> None:
+    model = Op(lambda x: (x * 2, torch.arange(5), torch.ones(2, 3) * 0.5))
+    got = pq.Session(pq.convert(model, example_inputs=(ROWS,))).run({"inputs_0": ROWS.numpy()})
+    for a, b in zip(got.values(), model(ROWS), strict=True):
+        torch.testing.assert_close(torch.as_tensor(a), b, check_dtype=False)
 
 
 def test_heads_that_share_keys() -> None:

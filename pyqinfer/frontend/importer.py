@@ -15,6 +15,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
+from pyqinfer.frontend.aten.build import tensor_of
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.export import INTEGER_TYPES, check_examples
 from pyqinfer.frontend.functional import functional_graph
@@ -159,7 +160,10 @@ def _is_integer(node: Node, example: Tensor | None) -> bool:
 
 
 def _as_numbers(reader: GraphReader, value: Any) -> Any:
-    """An output, which is integers 0 and 1 where the model gives truth values."""
+    """An output, which is integers 0 and 1 where the model gives truth values, and a node of its own where it is a constant."""
+    if isinstance(value, Tensor) and not value.is_complex():
+        kept = value.to(torch.int64) if value.dtype == torch.bool else value
+        return tensor_of(reader, reader.now, kept)
     if not isinstance(value, ir.Value) or value.quant != ir.TRUTH or value.producer is None:
         return value
     name = reader.namer.unique(f"{value.name}.number")

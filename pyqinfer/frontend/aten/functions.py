@@ -120,6 +120,8 @@ HANDLERS: dict[str, Handler] = {
     "frac": _made_of(lambda self: self - torch.where(self < 0, self.ceil(), self.floor())),
     "trunc": _made_of(lambda self: torch.where(self < 0, self.ceil(), self.floor())),
     "fmod": _made_of(_rest),
+    "xlogy": _made_of(lambda self, other: torch.where(self == 0, 0.0, self * torch.where(self == 0, 1.0, other).log())),
+    "special_entr": _made_of(lambda self: torch.where(self == 0, 0.0, -self * torch.where(self == 0, 1.0, self).log())),
     "isnan": _made_of(lambda self: self != self),
     "isinf": _made_of(lambda self: self.abs() > _LARGEST),
     "isfinite": _made_of(lambda self: self.abs() <= _LARGEST),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from pyqinfer.frontend.aten.pooling import PLACES
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
@@ -15,7 +17,7 @@ from pyqinfer.frontend.values import NotSupportedHere
 
 # More elements would take too many comparisons, whose number is their square.
 _MOST = 512
-_LONGEST_PRODUCT = 128
+_LONGEST_RUN = 128
 
 
 def _ordered(x: Tensor, k: int, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
@@ -50,25 +52,77 @@ def _topk(reader: GraphReader, node: Node, a: Arguments) -> Any:
     return _in_order(reader, node, a, int(a["dim"]), a["k"], bool(a["largest"]))
 
 
-def _cumprod(reader: GraphReader, node: Node, a: Arguments) -> Any:
-    """Running products along one short dimension."""
-    x, dim = reader.activation(a["self"], "input"), int(a["dim"])
-    size = x.shape[dim] if x.shape else None
-    if not isinstance(size, int) or size > _LONGEST_PRODUCT:
-        raise NotSupportedHere(f"running products of {size} elements, more than {_LONGEST_PRODUCT}")
+def _nth(reader: GraphReader, node: Node, a: Arguments, dim: int, k: int | None) -> Any:
+    """The k-th element in ascending order, from 1, and its place; the median, the lower of two, without ``k``."""
+    x, keep = reader.activation(a["self"], "input"), bool(a.get("keepdim", False))
+    size = x.shape[dim] if x.shape else 1
+    if not isinstance(size, int) or size > _MOST:
+        raise NotSupportedHere(f"orders {size} elements, and the engine at most {_MOST} (order them outside of the model)")
+    at = (size - 1) // 2 if k is None else k - 1
 
-    def products(self: Tensor) -> Tensor:
-        found = [self.narrow(dim, 0, 1)]
-        for i in range(1, size):
-            found.append(found[-1] * self.narrow(dim, i, 1))
-        return torch.cat(found, dim)
+    def picked(self: Tensor) -> list[Tensor]:
+        parts = [part.narrow(dim, at, 1) for part in _ordered(self, size, dim, False)]
+        return parts if keep else [part.squeeze(dim) for part in parts]
 
-    return composed(reader, node, products, {"self": a["self"]})
+    return composed(reader, node, picked, {"self": a["self"]})
 
 
+def _median(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    if "dim" not in a:
+        raise NotSupportedHere("the median of all elements")
+    return _nth(reader, node, a, int(a["dim"]), None)
+
+
+def _running(function: Callable[[Tensor, Tensor], Tensor]) -> Handler:
+    """Running products, or largest elements, along one short dimension."""
+
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        x, dim = reader.activation(a["self"], "input"), int(a["dim"])
+        size = x.shape[dim] if x.shape else None
+        if not isinstance(size, int) or size > _LONGEST_RUN:
+            raise NotSupportedHere(f"runs over {size} elements, more than {_LONGEST_RUN}")
+
+        def results(self: Tensor) -> Tensor:
+            found = [self.narrow(dim, 0, 1)]
+            for i in range(1, size):
+                found.append(function(found[-1], self.narrow(dim, i, 1)))
+            return torch.cat(found, dim)
+
+        return composed(reader, node, results, {"self": a["self"]})
+
+    return run
+
+
+def _log_of_running_sums(self: Tensor, dim: int) -> Tensor:
+    largest = self.amax(dim, keepdim=True)
+    return (self - largest).exp().cumsum(dim).log() + largest
+
+
+def _place_among(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    """How many bounds lie below each element, or (``right``) not above it."""
+    bounds = a.get("boundaries", a.get("sorted_sequence"))
+    if not isinstance(bounds, Tensor) or bounds.ndim != 1 or a.get("sorter") is not None:
+        raise NotSupportedHere("looks among bounds that are computed, or differ from row to row")
+    right = bool(a["right"]) or a.get("side") == "right"
+
+    def counted(self: Tensor, bounds: Tensor) -> Tensor:
+        x = self.unsqueeze(-1)
+        return (bounds <= x if right else bounds < x).to(torch.float32).sum(-1).to(torch.int64)
+
+    return composed(reader, node, counted, {"self": a["self"], "bounds": bounds.float()})
+
+
+_LARGEST, _LEAST = (_running(function) for function in (torch.maximum, torch.minimum))
 HANDLERS: dict[str, Handler] = {
     "sort": _sort,
     "argsort": lambda r, n, a: _sort(r, n, a)[1],
     "topk": _topk,
-    "cumprod": _cumprod,
+    "median": _median,
+    "kthvalue": lambda r, n, a: _nth(r, n, a, int(a["dim"]), int(a["k"])),
+    "cumprod": _running(torch.mul),
+    "cummax": lambda r, n, a: (_LARGEST(r, n, a), PLACES),
+    "cummin": lambda r, n, a: (_LEAST(r, n, a), PLACES),
+    "logcumsumexp": lambda r, n, a: composed(r, n, _log_of_running_sums, a),
+    "bucketize": _place_among,
+    "searchsorted": _place_among,
 }

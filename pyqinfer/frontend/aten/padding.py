@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, arange
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined
-from pyqinfer.frontend.aten.build import TO_END, inner, known_size, operand, padded, reshaped, sliced
+from pyqinfer.frontend.aten.build import TO_END, inner, known_size, operand, padded, reshaped, sliced, tensor_of
 from pyqinfer.frontend.aten.integers import as_kind, calculated, compared
 from pyqinfer.frontend.aten.lookup import along
 from pyqinfer.frontend.aten.movement import concatenated
@@ -42,11 +42,13 @@ def _open_cut(reader: GraphReader, node: Node, axis: int, shift: int) -> int | s
 
 
 def _flip(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """A concatenation of slices of one element, last first; for short dimensions only."""
+    """A concatenation of slices of one element, last first; the elements of a long dimension are looked up."""
     x = operand(reader, a)
     for axis in {d % len(x.shape) for d in a["dims"]}:
         if known_size(x, axis) > 64:
-            raise NotSupportedHere(f"flips a dimension of {x.shape[axis]}, more than 64")
+            places = inner(tensor_of(reader, node, arange(known_size(x, axis) - 1, -1, -1)))
+            x = inner(along(reader, node, x, places, axis))
+            continue
         pieces = [inner(sliced(reader, node, x, axis, i, i + 1)) for i in reversed(range(known_size(x, axis)))]
         x = inner(concatenated(reader, node, pieces, axis))
     return x

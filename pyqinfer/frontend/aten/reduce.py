@@ -90,7 +90,7 @@ def _open_variance(x: Tensor, axes: list[int], keep: bool, correction: float, ro
 
 
 def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """The norm of order 1, 2 or infinity."""
+    """The norm of an order from 1 on, infinity among them."""
     order = a.get("ord", a.get("p"))
     order = 2.0 if order is None else float(order)
     over = {"dim": a.get("dim"), "keepdim": a.get("keepdim", False), "dtype": a.get("dtype")}
@@ -98,8 +98,13 @@ def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if order == 2:
         squares = inner(combined(reader, node, x, x, "mul"))
         return unary(reader, node, inner(_reduce(reader, node, {"self": squares, **over}, "sum")), "sqrt")
-    if order not in (1, INFINITY):
+    if not order >= 1:
         raise NotSupportedHere(f"a norm of order {order:g}")
+    if order not in (1, INFINITY):
+        sizes: ir.Value = composed(reader, node, lambda self: self.abs() ** order, {"self": a["self"]})
+        total = inner(_reduce(reader, node, {"self": inner(sizes), **over}, "sum"))
+        logarithm = inner(unary(reader, node, total, "log"))
+        return unary(reader, node, inner(scaled(reader, node, logarithm, 1 / order)), "exp")
     magnitude = inner(unary(reader, node, x, "abs"))
     return _reduce(reader, node, {"self": magnitude, **over}, "sum" if order == 1 else "amax")
 
