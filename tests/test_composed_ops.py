@@ -159,6 +159,27 @@ def test_a_constant_output_is_given_as_it_is() -> None:
         torch.testing.assert_close(torch.as_tensor(a), b, check_dtype=False)
 
 
+def test_convolutions_with_computed_weights() -> None:
+    def mixed(x: Tensor, w: Tensor) -> Tensor:
+        kernels = w.mean(0, keepdim=True).reshape(6, 2, 3, 3)
+        return F.conv2d(x, kernels, w.flatten()[:6], (2, 1), (1, 2), (1, 2), groups=2)
+
+    inputs = (X, seeded(2, 6, 2, 9))
+    session = pq.Session(pq.convert(Op(mixed), example_inputs=inputs))
+    torch.testing.assert_close(session(*inputs), mixed(*inputs), rtol=1e-4, atol=1e-5)
+    assert_runs(Op(lambda x: F.linear(x, x[0] * 0.5, x[0, :, 0])), ROWS, batches=(1, 3))
+
+
+def test_each_image_is_filtered_by_its_own_weights_at_the_batch_of_the_examples() -> None:
+    def correlated(x: Tensor) -> Tensor:
+        n = x.shape[0]
+        return F.conv2d(x.reshape(1, -1, 7, 9), x[:, :, 2:5, 3:6].reshape(-1, 1, 3, 3), groups=n * 4).reshape(n, 4, 5, 7)
+
+    with pytest.warns(UserWarning, match="the batch among them, are those of the examples only"):
+        converted = pq.convert(Op(correlated), example_inputs=(X,))
+    torch.testing.assert_close(pq.Session(converted)(X), correlated(X), rtol=1e-4, atol=1e-5)
+
+
 def test_heads_that_share_keys() -> None:
     model = Op(lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, 2:], enable_gqa=True))
     assert_runs(model, seeded(2, 4, 7, 8))

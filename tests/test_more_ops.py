@@ -226,9 +226,9 @@ def test_bags_of_other_lengths_are_refused() -> None:
 
 
 def test_results_that_are_not_computed_are_named_where_they_are_read() -> None:
-    unpool = Op(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2))
+    places = Op(lambda x: F.max_pool3d(x, 2, return_indices=True)[1].float())
     with pytest.raises(pq.UnsupportedError, match="the places of largest elements"):
-        pq.convert(unpool, example_inputs=(torch.randn(2, 3, 8, 8),))
+        pq.convert(places, example_inputs=(torch.randn(2, 3, 4, 8, 8),))
 
 
 @settings(max_examples=25, deadline=None)

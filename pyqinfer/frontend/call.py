@@ -14,7 +14,7 @@ from pyqinfer.frontend.values import Complex, NotSupportedHere, Places, Quantize
 Arguments = dict[str, Any]
 # Ops whose result shares memory with their operand under another shape.
 VIEWS = frozenset(
-    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "mT", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
 # Ops whose result is their operand.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import sympy
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
@@ -42,7 +44,7 @@ def composed(
         raise NotSupportedHere("an argument that is computed from the inputs' sizes")
     mode = _fake_mode(reader.module)
     likes = [_shape_only(value if isinstance(value, Tensor) else given[name], mode) for name, value in tensors.items()]
-    graph = _traced(lambda *values: function(**dict(zip(tensors, values, strict=True)), **rest), likes, mode, node)
+    graph = _traced(lambda *values: function(**dict(zip(tensors, values, strict=True)), **rest), likes, mode, node, _fixed_sizes(reader))
     result = _read(reader, graph, list(tensors.values()))
     for value in tree_leaves(result):
         if isinstance(value, ir.Value) and not (reader.composing or value.integer or value.quant == ir.TRUTH):
@@ -65,7 +67,7 @@ def _read(reader: GraphReader, graph: GraphModule, operands: list[Any]) -> Any:
     return result
 
 
-def _traced(function: Callable[..., Any], likes: Sequence[Tensor], mode: Any, node: Node) -> GraphModule:
+def _traced(function: Callable[..., Any], likes: Sequence[Tensor], mode: Any, node: Node, fixed: Mapping[Any, int]) -> GraphModule:
     """The graph of a function over tensors without elements of ``mode``, whose nodes are named like ``node``.
 
     Raises:
@@ -75,11 +77,20 @@ def _traced(function: Callable[..., Any], likes: Sequence[Tensor], mode: Any, no
     known = 0 if sizes is None else len(sizes.guards)
     with mode, sizes_are_sizes():
         graph: GraphModule = make_fx(function, pre_dispatch=True)(*likes)
-    if sizes is not None and len(sizes.guards) > known:
-        raise NotSupportedHere(f"holds only for sizes of which {sizes.guards[known].expr}")
+    for guard in () if sizes is None else sizes.guards[known:]:
+        if guard.expr.subs(fixed) != sympy.true:
+            raise NotSupportedHere(f"holds only for sizes of which {guard.expr}")
     for inside in graph.graph.nodes:
         inside.meta.update({key: node.meta[key] for key in _ORIGIN if key in node.meta})
     return graph
+
+
+def _fixed_sizes(reader: GraphReader) -> dict[Any, int]:
+    """The symbols of torch's graph that are numbers in this conversion."""
+    inputs = (node.meta.get("val") for node in reader.module.graph.nodes if node.op == "placeholder")
+    sizes: list[Any] = [size for x in inputs if isinstance(x, Tensor) for size in x.shape if not is_concrete_int(size)]
+    numbers = {size.node.expr: reader.dim_of(size) for size in sizes if size.node.expr.is_Symbol}
+    return {symbol: number for symbol, number in numbers.items() if isinstance(number, int)}
 
 
 def _shape_only(operand: Any, mode: Any) -> Tensor:
