@@ -148,14 +148,21 @@ def _is_other(found: Difference) -> bool:
 
 
 def _outputs(model: Any, inputs: Sequence[Tensor]) -> list[NDArray[Any]] | None:
-    """The model's outputs in evaluation mode; None where it does not take these inputs."""
+    """The model's outputs in evaluation mode; None where it does not take these inputs.
+
+    torch's transformers have a faster path that gives zeros for padding; the graph that torch.export makes of them computes it.
+    """
     if not isinstance(model, nn.Module):
         return None
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with evaluation_mode(model), torch.no_grad():
             leaves = tree_leaves(model(*inputs))
     except Exception:  # a model may refuse another batch or size in any way; the examples themselves it was traced with
         return None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return [leaf.detach().float().numpy() for leaf in leaves if isinstance(leaf, Tensor)]
 
 

@@ -13,6 +13,7 @@ from agreement import assert_converts_and_agrees
 from frontend_nets import FAMILIES, mlp
 from torch import Tensor, nn
 
+import pyqinfer as pq
 from pyqinfer.conversion import build_engine_graph, convert
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import import_module
@@ -190,6 +191,31 @@ def test_dynamic_recurrent_layers_give_torchs_numbers(kind: Any, options: dict[s
     assert engine.integer_share({"x": (3, 5, 8)}) == 1
     for got, expected in zip(Session(engine, threads=1)(x), model(x), strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_dynamic_cells_give_torchs_numbers(kind: Any) -> None:
+    class TwoSteps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cell = kind(8, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = self.cell(x, self.cell(x * 0.5))
+            return state[0] if isinstance(state, tuple) else state
+
+    x = torch.randn(3, 8)
+    model = tq.quantize_dynamic(TwoSteps().eval(), {kind})
+    converted = convert(model, example_inputs=(x,))
+    assert {node["op"] for node in converted.graph["nodes"]} >= {"linear_dynamic"}
+    torch.testing.assert_close(pq.Session(converted)(x), model(x), rtol=1e-3, atol=1e-3)
+
+
+def test_quantizing_what_quantize_dynamic_made_says_what_to_do() -> None:
+    model = tq.quantize_dynamic(LastStep(nn.LSTM(8, 16)).eval(), {nn.LSTM})
+    with pytest.raises(ValueError, match=r"is quantized already; pq\.convert\(model, example_inputs=\.\.\.\)"):
+        pq.quantize(model, pq.PTQ(), example_inputs=(torch.randn(5, 2, 8),), calibration=[torch.randn(5, 2, 8)])
 
 
 def test_other_dynamic_recurrent_layers_are_refused() -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.utils._sympy.functions import FloorDiv, Mod
 
 import pyqinfer as pq
 from pyqinfer import reference
 from pyqinfer.frontend import import_module
+from pyqinfer.frontend.guards import simplified
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -159,6 +163,53 @@ def test_random_models_that_read_sizes_are_right_or_refused(model: nn.Module, ex
         assert_right_or_refused(model, session, torch.randn(other[0], 3, *other[1:]))
 
 
+def windows_of_four(x: Tensor) -> Tensor:
+    """Attention's windows as Swin takes them: padded to whole ones, and cut again."""
+    n, c, height, width = x.shape
+    down, right = (4 - height % 4) % 4, (4 - width % 4) % 4
+    rows, columns = (height + down) // 4, (width + right) // 4
+    y = F.pad(x, (0, right, 0, down)).view(n, c, rows, 4, columns, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    y = y * y.mean(1, keepdim=True)
+    return y.view(n, rows, columns, 4, 4, c).permute(0, 5, 1, 3, 2, 4).reshape(n, c, rows * 4, columns * 4)[:, :, :height, :width]
+
+
+COMPUTED = {
+    "to a multiple": lambda x: F.pad(x, (0, -x.shape[3] % 4, -x.shape[2] % 3, 0)),
+    "windows": windows_of_four,
+    "windows of windows": lambda x: windows_of_four(windows_of_four(x)[:, :, ::2, ::2] + F.avg_pool2d(x, 2, ceil_mode=True)),
+    "centred": lambda x: F.pad(x, ((12 - x.shape[3] % 12) // 2, 3, x.shape[2] // 2, 1)),
+    "edges repeated": lambda x: F.pad(x, (0, x.shape[3] % 3, x.shape[2] % 5, 0), mode="replicate"),
+    "half, rounded up": lambda x: F.interpolate(x, size=(math.ceil(x.shape[2] / 2), x.shape[3] * 3 // 2), mode="bilinear"),
+    "places between pixels": lambda x: x * torch.arange(0.5, x.shape[3]) / x.shape[3],
+    "variance": lambda x: x.var((2, 3), keepdim=True) + x.std(2, unbiased=False, keepdim=True),
+    "windows of a line": lambda x: x.mean(2).unfold(-1, 4, 3).amax(-1),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_amounts_that_are_computed_from_sizes_stay_open(name: str) -> None:
+    model = Head(COMPUTED[name])
+    session = quietly(model, X, dynamic_size=True)
+    taken = [assert_right_or_refused(model, session, torch.randn(2, 3, *size)) for size in ((8, 8), (7, 9), (13, 10), (16, 5))]
+    assert taken == [True] * 4, session.model.inputs
+
+
+@given(st.integers(1, 300), st.sampled_from([2, 3, 4, 7]), st.sampled_from([2, 4, 8]))
+@settings(max_examples=40)
+def test_sizes_are_simplified_without_a_change(size: int, width: int, stride: int) -> None:
+    x = sympy.Symbol("x", integer=True, positive=True)
+    y = FloorDiv(x + 3, stride)
+    padded = y + Mod(width - Mod(y, width), width)
+    for expression in (
+        padded,
+        FloorDiv(padded, width),
+        FloorDiv(FloorDiv(padded, width) + 1, 2),
+        FloorDiv(y - 1, 2),
+        FloorDiv(20 - Mod(x, 12), 3),
+    ):
+        assert simplified(expression).subs({x: size}) == expression.subs({x: size})
+
+
 def test_ranges_of_an_exported_program_are_the_files() -> None:
     model = Head(BRANCHES["none"]).eval()
     program = torch.export.export(model, (X,), dynamic_shapes=({0: Dim("batch", min=1, max=16)},))
@@ -196,7 +247,7 @@ def test_equal_batches_of_two_inputs_share_a_symbol() -> None:
 
 def test_what_stands_in_the_way_of_open_sizes_is_named() -> None:
     with pytest.warns(UserWarning, match=r"heights and widths are those of the examples only.*padding that depends on the input's size"):
-        pq.convert(Head(SIZED["padding to a multiple"]).eval(), example_inputs=(X,), dynamic_size=True)
+        pq.convert(Head(lambda y: F.pad(y, (0, -y.shape[3] % 3, 0, 1), mode="reflect")).eval(), example_inputs=(X,), dynamic_size=True)
     with pytest.warns(UserWarning, match="fixes its heights or widths: it is traced for 8x8 only"):
         pq.convert(Head(SIZED["global average pool"]).eval(), example_inputs=(X,), dynamic_size=True)
     with pytest.warns(UserWarning, match="the batch among them.*splits dimension 0, which is not known"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 
 from benchmarks.coverage.case import Outcome
@@ -35,12 +35,12 @@ def _head() -> list[str]:
         "# Coverage",
         "",
         "Written by `python -m benchmarks.coverage --page docs/coverage.md`, by no hand. Networks that were not written for this engine,",
-        "with random weights, in small configurations where a package has any. Each is converted in float and with `pq.PTQ()` (8 bits),",
-        "with the self-check of `pq.convert`, on one thread, in a process of its own.",
+        "with random weights, in small configurations where a package has any. Each is converted in float, with `pq.PTQ()` (8 bits), and",
+        'many with `pq.PTQ(activations="dynamic")`, with the self-check of `pq.convert`, on one thread, in a process of its own.',
         "",
-        "- **float**, **PTQ**: it converts and agrees with torch. PTQ says the share of multiply-adds that run in integers.",
+        "- **float**, **PTQ**, **dynamic**: it converts and agrees with torch. The last two say the share of multiply-adds in integers.",
         "- **batch**: `any`, or `fixed` where only the examples' batch can be had.",
-        "- **seconds**, **MB**: of both conversions, the larger one: processor time, and memory of the whole process, torch included.",
+        "- **seconds**, **MB**: of all conversions, the largest one: processor time, and memory of the whole process, torch included.",
         "",
         f"Versions: {', '.join(_versions())}.",
         "",
@@ -58,13 +58,14 @@ def _versions() -> list[str]:
 
 
 def _totals(packages: Mapping[str, Mapping[str, _Row]]) -> list[str]:
-    lines = ["| package | models | float | PTQ | any batch | over 60 s | over 4 GB |", "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = ["| package | models | float | PTQ | dynamic | any batch | over 60 s | over 4 GB |", "|---|---:|---:|---:|---:|---:|---:|---:|"]
     for package, rows in packages.items():
         tried = [outcome for row in rows.values() for outcome in row.values()]
         counts = (
             len(rows),
             sum(_converts(row, "float") for row in rows.values()),
             sum(_converts(row, "static") for row in rows.values()),
+            _of_tried(row.get("dynamic") for row in rows.values()),
             sum(_batch(row) == "any" for row in rows.values()),
             sum(outcome.seconds > _MOST_SECONDS for outcome in tried),
             sum(outcome.peak_mb > _MOST_MB for outcome in tried),
@@ -74,13 +75,21 @@ def _totals(packages: Mapping[str, Mapping[str, _Row]]) -> list[str]:
 
 
 def _package(package: str, rows: Mapping[str, _Row]) -> list[str]:
-    lines = [f"## {_TITLES[package]}", "", "| model | float | PTQ | batch | seconds | MB |", "|---|---|---|---|---:|---:|"]
+    lines = [f"## {_TITLES[package]}", "", "| model | float | PTQ | dynamic | batch | seconds | MB |", "|---|---|---|---|---|---:|---:|"]
     for name, row in rows.items():
-        floats, static = (row.get(form) for form in ("float", "static"))
-        share = f"{100 * static.integers:.0f} %" if static is not None and static.how in _OK else _word(static)
+        shares = " | ".join(_share(row.get(form)) for form in ("static", "dynamic"))
         seconds, memory = max(o.seconds for o in row.values()), max(o.peak_mb for o in row.values())
-        lines.append(f"| {name} | {_word(floats)} | {share} | {_batch(row)} | {seconds:.0f} | {memory:.0f} |")
+        lines.append(f"| {name} | {_word(row.get('float'))} | {shares} | {_batch(row)} | {seconds:.0f} | {memory:.0f} |")
     return [*lines, ""]
+
+
+def _share(outcome: Outcome | None) -> str:
+    return f"{100 * outcome.integers:.0f} %" if outcome is not None and outcome.how in _OK else _word(outcome)
+
+
+def _of_tried(outcomes: Iterable[Outcome | None]) -> str:
+    tried = [outcome for outcome in outcomes if outcome is not None]
+    return f"{sum(outcome.how in _OK for outcome in tried)} of {len(tried)} tried"
 
 
 def _converts(row: _Row, form: str) -> bool:

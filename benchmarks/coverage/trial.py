@@ -20,8 +20,8 @@ from benchmarks.coverage.case import Built, Case, Outcome
 from benchmarks.coverage.sources import cases_of
 from pyqinfer.errors import ConversionError, UnsupportedError
 
-# float: as it is. static: pq.PTQ at 8 bits.
-FORMS = ("float", "static")
+# float: as it is. static: pq.PTQ at 8 bits. dynamic: pq.PTQ with activations that are quantized when the model runs.
+FORMS = ("float", "static", "dynamic")
 _UNITS_PER_MB = 1024 if sys.platform != "darwin" else 1024 * 1024
 
 
@@ -77,6 +77,7 @@ def without_folders(text: str) -> str:
 
 def _converted(built: Built, form: str, dynamic_size: bool) -> Any:
     source: Any = built.model
-    if form == "static":
-        source = pq.quantize(built.model, pq.PTQ(), example_inputs=built.examples, calibration=[built.examples])
+    if form != "float":
+        method = pq.PTQ() if form == "static" else pq.PTQ(activations="dynamic")
+        source = pq.quantize(built.model, method, example_inputs=built.examples, calibration=[built.examples], dynamic_size=dynamic_size)
     return pq.convert(source, example_inputs=built.examples, samples=0, dynamic_size=dynamic_size)

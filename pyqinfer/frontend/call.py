@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pyqinfer import ir
-from pyqinfer.frontend.values import NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Complex, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 
 Arguments = dict[str, Any]
 # Ops whose result shares memory with their operand under another shape.
 VIEWS = frozenset(
-    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "numpy_T", "expand", "expand_as"}
+    {"view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "mT", "numpy_T", "expand", "expand_as"}
     | {"slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"}
 )
 # Ops whose result is their operand.
@@ -51,7 +51,7 @@ def all_constant(arguments: Arguments) -> bool:
     def plain(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
             return all(plain(v) for v in value)
-        return not isinstance(value, (ir.Value, SymbolicSize, Places, RuntimeQuantized))
+        return not isinstance(value, (ir.Value, SymbolicSize, Places, Complex, RuntimeQuantized))
 
     return all(plain(value) for value in arguments.values())
 

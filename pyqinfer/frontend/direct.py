@@ -50,7 +50,7 @@ def direct_graph(program: ExportedProgram, known: Collection[str]) -> GraphModul
             roots[node] = roots.get(node.args[0], node.args[0])
         if _is_in_place(node) and not _made_functional(module, node, roots):
             return None
-        if op == "batch_norm":
+        if op == "batch_norm" and node.args[5] is False:
             _made_inference(module, node)
     return module
 

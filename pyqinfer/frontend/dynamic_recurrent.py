@@ -63,6 +63,29 @@ class DynamicRecurrent(nn.Module):
         return torch.cat(rows[::-1] if reverse else rows, 0), states
 
 
+class DynamicCell(nn.Module):
+    """Takes the place of one step of a recurrent layer that was dynamically quantized; ``linear`` makes its linear layers."""
+
+    def __init__(self, module: Any, linear: DynamicLinear) -> None:
+        super().__init__()
+        self.kind = type(module).__name__
+        weights, biases = module.get_weight(), module.get_bias()
+        if weights["weight_ih"].dtype != torch.qint8:
+            raise NotSupportedHere(f"a dynamically quantized {self.kind} of {weights['weight_ih'].dtype}")
+        self.width, self.function = module.hidden_size, getattr(torch, getattr(module, "nonlinearity", "tanh"))
+        self.of_input, self.of_state = (linear(weights[f"weight_{of}"], biases[f"bias_{of}"]) for of in ("ih", "hh"))
+
+    def forward(self, x: Tensor, state: Any = None) -> Any:
+        zero = x.new_zeros(x.shape[0], self.width)
+        states = list(state) if isinstance(state, (tuple, list)) else [zero, zero] if state is None else [state]
+        inputs, own = self.of_input(x), self.of_state(states[0])
+        if self.kind == "RNNCell":
+            return self.function(inputs + own)
+        step = _lstm if self.kind == "LSTMCell" else _gru
+        ends = [end.squeeze(0) for end in step(inputs.unsqueeze(0), own.unsqueeze(0), [s.unsqueeze(0) for s in states])]
+        return tuple(ends) if self.kind == "LSTMCell" else ends[0]
+
+
 def _lstm(x: Tensor, own: Tensor, states: list[Tensor]) -> list[Tensor]:
     enter, forget, new, leave = (own + x).chunk(4, 2)
     c = forget.sigmoid() * states[1] + enter.sigmoid() * new.tanh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch.fx.experimental import _config as config
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer.frontend.guards import hold_for, pinned_symbols
-from pyqinfer.frontend.traced_as import FUNCTIONS, TracedAs
+from pyqinfer.frontend.traced_as import FUNCTIONS, TracedAs, masks_as_given
 
 # Types of inputs that are int32 in the engine: indices, positions, masks.
 INTEGER_TYPES = (torch.int64, torch.int32, torch.bool)
@@ -54,7 +55,7 @@ def export_program(
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
     batch, sizes = ({0} if dynamic_batch else set()), (set(_SIZES) if dynamic_size else set())
-    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS):
+    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS), masks_as_given():
         attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
         program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
     _warn_of_fixed(program, batch, sizes)
@@ -78,13 +79,27 @@ def _export_open(model: nn.Module, examples: tuple[Tensor, ...], axes: set[int])
         # A size of 1 behind the batch is one token or one channel, which models treat in another way than several.
         shapes[x] = {axis: Dim.AUTO for axis in axes if axis < x.ndim and _may_be_open(axis, x.ndim) and (axis == 0 or x.shape[axis] != 1)}
     try:
-        with sizes_are_sizes():
+        with sizes_are_sizes(), _quiet_attempt():
             program = torch.export.export(model, batched, dynamic_shapes=shapes)
     except Exception:  # torch raises many types here; the static export that follows reports what is truly wrong
         return None
     pairs = [pair for shape, x in zip(_input_shapes(program), examples, strict=True) for pair in zip(shape, x.shape, strict=True)]
     fits = hold_for([(size, number) for size, number in pairs if not is_concrete_int(size)])
     return program if fits and 0 not in axes & _fixed_axes(program) else None
+
+
+@contextmanager
+def _quiet_attempt() -> Iterator[None]:
+    """Keeps torch from writing errors to its log that only say that these sizes cannot be open."""
+    loggers = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _may_be_open(axis: int, rank: int) -> bool:
@@ -125,7 +140,7 @@ def _warn_of_fixed(program: ExportedProgram, batch: set[int], sizes: set[int]) -
         numbers = ", ".join(f"{shape[2]}x{shape[3]}" for shape in images)
         warnings.warn(f"the model fixes its heights or widths: it is traced for {numbers} only", stacklevel=4)
     elif sizes and not any(map(is_open, shapes)):
-        numbers = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        numbers = ", ".join("x".join(str(size) if is_concrete_int(size) else "N" for size in shape) for shape in shapes)
         warnings.warn(f"the model fixes the sizes of its inputs: it is traced for {numbers} only", stacklevel=4)
 
 

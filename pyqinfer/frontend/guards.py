@@ -8,7 +8,19 @@ from typing import Any
 
 import sympy
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
-from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod, PythonMod
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    FloatTrueDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Max,
+    Min,
+    Mod,
+    PythonMod,
+    ToFloat,
+    TruncToInt,
+)
 
 from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.terms import Condition, Term
@@ -19,6 +31,8 @@ _NO_BOUND = 2**31 - 1
 _LEAST_SAID = 2
 # Where torch computes what an operation gives, as opposed to its modules and functions, which belong to a model.
 _TRACING = ("_ops.py", "_meta_registrations", "_decomp", "_refs", "_prims", "_subclasses", "_export", "_higher_order_ops")
+# Fractions with larger denominators are taken for rounded ones.
+_LARGEST_DENOMINATOR = 1024
 _COMPARISONS: dict[Any, str] = {sympy.Eq: "==", sympy.Ne: "!=", sympy.Lt: "<", sympy.Le: "<="}
 _FUNCTIONS: dict[Any, str] = {FloorDiv: "//", Mod: "%", PythonMod: "%"}
 _FOLDS: dict[Any, str] = {sympy.Add: "+", sympy.Mul: "*", Max: "max", sympy.Max: "max", Min: "min", sympy.Min: "min"}
@@ -121,7 +135,8 @@ def _condition(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Cond
     if comparison is None:
         raise NotSupportedHere(f"the model was traced for {expression}, which a file cannot say")
     # Both sides get what the other one subtracts, so that no number is negative.
-    left, right = _sides(expression.lhs - expression.rhs)
+    difference, divisor = sympy.fraction(sympy.together(_exact(expression.lhs) - _exact(expression.rhs)))
+    left, right = _sides(difference if divisor.is_Integer else expression.lhs - expression.rhs)
     return (comparison, term_of(left, names), term_of(right, names))
 
 
@@ -154,8 +169,48 @@ def _sides(difference: Any) -> tuple[Any, Any]:
     return sympy.Add(*positive), sympy.Add(*(-term for term in negative))
 
 
+def simplified(expression: Any) -> Any:
+    """Torch's arithmetic on sizes without what makes it nest: rounding up to a multiple, and quotients of quotients.
+
+    ``y + (w - y % w) % w`` is ``w`` times ``(y + w - 1) // w``, and ``(x // a + c) // b`` is ``(x + a * c) // (a * b)``.
+    """
+    if not expression.has(Mod, PythonMod, FloorDiv):
+        return expression
+    if expression.args:
+        parts = [simplified(part) for part in expression.args]
+        expression = expression.func(*parts) if parts != list(expression.args) else expression
+    if isinstance(expression, (Mod, PythonMod)) and (missing := _to_a_multiple(expression)) is not None:
+        return missing
+    if isinstance(expression, FloorDiv) and expression.args[1].is_Integer:
+        numerator, divisor = expression.args
+        if all(part.as_coeff_Mul()[0] < 0 for part in sympy.Add.make_args(numerator)):  # a file has no negative numbers
+            return -simplified(FloorDiv(divisor - 1 - numerator, divisor))
+        inside = [part for part in sympy.Add.make_args(numerator) if isinstance(part, FloorDiv) and part.args[1].is_Integer]
+        rest = numerator - sympy.Add(*inside)
+        if len(inside) == 1 and rest.is_Integer:
+            x, first = inside[0].args
+            return simplified(FloorDiv(x + rest * first, first * divisor))
+    return expression
+
+
+def _to_a_multiple(expression: Any) -> Any:
+    """What lacks a size to the next multiple, if ``expression`` is ``(w - y % w) % w`` or ``-y % w``; else None."""
+    difference, width = expression.args
+    rest = width - difference
+    if not width.is_Integer:
+        return None
+    if isinstance(rest, (Mod, PythonMod)) and rest.args[1] == width:
+        y = rest.args[0]
+    elif isinstance(expression, PythonMod) and all(part.as_coeff_Mul()[0] < 0 for part in sympy.Add.make_args(difference)):
+        y = -difference
+    else:
+        return None
+    return width * simplified(FloorDiv(y + width - 1, width)) - y
+
+
 def term_of(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
     """Integer arithmetic of torch's as a term of the file. Raises NotSupportedHere for what the file cannot say."""
+    expression = simplified(expression)
     if expression.is_Integer and expression >= 0:
         return int(expression)
     if expression.is_Symbol and expression in names:
@@ -169,11 +224,35 @@ def term_of(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
     for kind, op in _FOLDS.items():
         if isinstance(expression, kind):
             return _folded(op, [term_of(a, names) for a in expression.args])
+    if isinstance(expression, (CeilToInt, FloorToInt, TruncToInt)):
+        return _rounded(expression, names)
     for kind, op in _FUNCTIONS.items():
         if isinstance(expression, kind):
             numerator, divisor = expression.args
             return (op, term_of(numerator, names), term_of(divisor, names))
     raise NotSupportedHere(f"the model computes with {expression}, which a file cannot say")
+
+
+def _rounded(expression: Any, names: Mapping[sympy.Symbol, int | str]) -> Term:
+    """A quotient that is rounded up or down, of whole numbers plus a fraction that is exact in binary. Sizes are not negative."""
+    numerator, divisor = sympy.fraction(sympy.together(_exact(expression.args[0])))
+    if not divisor.is_Integer or not numerator.is_integer:
+        raise NotSupportedHere(f"the model computes with {expression}, which a file cannot say")
+    numerator = sympy.expand(numerator) + (divisor - 1 if isinstance(expression, CeilToInt) else 0)
+    return term_of(numerator if divisor == 1 else FloorDiv(numerator, divisor), names)
+
+
+def _exact(expression: Any) -> Any:
+    """Torch's arithmetic on floats as arithmetic on fractions, where no step of it rounds."""
+    if expression.is_Float:
+        fraction = sympy.Rational(float(expression))
+        return fraction if fraction.q <= _LARGEST_DENOMINATOR else expression
+    parts = [_exact(part) for part in expression.args]
+    if isinstance(expression, ToFloat):
+        return parts[0]
+    if isinstance(expression, (IntTrueDiv, FloatTrueDiv)):
+        return parts[0] / parts[1]
+    return expression.func(*parts) if isinstance(expression, (sympy.Add, sympy.Mul)) else expression
 
 
 def _folded(op: str, terms: list[Term]) -> Term:

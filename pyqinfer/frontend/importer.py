@@ -15,6 +15,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend import aten
+from pyqinfer.frontend.aten.build import tensor_of
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.export import INTEGER_TYPES, check_examples
 from pyqinfer.frontend.functional import functional_graph
@@ -26,6 +27,7 @@ from pyqinfer.frontend.tracing import trace
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant
 
 _ATEN: dict[str, Handler] = {f"aten::{op}": handler for op, handler in aten.HANDLERS.items()}
+_ATEN |= {f"complex::{op}": handler for op, handler in aten.PAIRS.items()}
 _HANDLERS = _ATEN | {op: handler for source in SOURCES for op, handler in source.handlers.items()}
 
 
@@ -124,7 +126,7 @@ def import_graph(
         reader.env[node] = reader.truth_of(node, value) if _is_truth(node) else value
     values = reader.read_nodes()
     sizes.require(reader.conditions)
-    outputs = list(zip(_output_names(module, len(values)), values, strict=True))
+    outputs = [(name, _as_numbers(reader, value)) for name, value in zip(_output_names(module, len(values)), values, strict=True)]
     for name, value in outputs:
         _check_output(name, value)
     return ir.Graph(list(sizes.numbers), inputs, outputs, reader.nodes, sizes.conditions, sizes.computed)
@@ -155,6 +157,17 @@ def _is_integer(node: Node, example: Tensor | None) -> bool:
     if example is not None and (example.dtype in INTEGER_TYPES) != (kind in INTEGER_TYPES):
         raise ValueError(f"input {node.name!r}: the graph expects {kind}, example_inputs has {example.dtype}")
     return kind in INTEGER_TYPES
+
+
+def _as_numbers(reader: GraphReader, value: Any) -> Any:
+    """An output, which is integers 0 and 1 where the model gives truth values, and a node of its own where it is a constant."""
+    if isinstance(value, Tensor) and not value.is_complex():
+        kept = value.to(torch.int64) if value.dtype == torch.bool else value
+        return tensor_of(reader, reader.now, kept)
+    if not isinstance(value, ir.Value) or value.quant != ir.TRUTH or value.producer is None:
+        return value
+    name = reader.namer.unique(f"{value.name}.number")
+    return reader.emit("cast", reader.now, [value], value.shape, name=name, integer=True)
 
 
 def _check_output(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pyqinfer import ir
 from pyqinfer.errors import UnsupportedError
-from pyqinfer.frontend.guards import conditions_of, pinned_symbols, term_of
+from pyqinfer.frontend.guards import conditions_of, pinned_symbols, simplified, term_of
 from pyqinfer.frontend.values import NotSupportedHere
 from pyqinfer.names import unique_name
 from pyqinfer.terms import Condition, Term, holds, term_text, text_of
@@ -74,7 +74,7 @@ class InputSizes:
 
     def named(self, size: Any, more: int = 0) -> int | str:
         """A number, a symbol, or a name for what ``size + more`` is computed from. Raises NotSupportedHere where a file cannot say it."""
-        known = (size if is_concrete_int(size) else size.node.expr, more)
+        known = (int(size) if is_concrete_int(size) else size.node.expr, more)
         if known not in self._named:
             self._named[known] = self._new_name(size, more)
         return self._named[known]
@@ -86,6 +86,8 @@ class InputSizes:
         if value.is_Symbol and value.name in self.numbers:
             return str(value.name)
         term = term_of(value, {symbol: symbol.name for symbol in value.free_symbols if symbol.name in self.numbers})
+        if isinstance(term, (int, str)):
+            return term
         name = term_text(term)
         self.computed[name] = term
         return name
@@ -95,7 +97,7 @@ class InputSizes:
             return sympy.Integer(int(size))
         expression = size.node.expr
         if expression not in self._known:
-            value = expression.subs(self._values)
+            value = simplified(expression.subs(self._values))
             # torch has simplified what it says; only a substitution may leave more to do, and long terms take sympy seconds each.
             self._known[expression] = sympy.simplify(value) if value.count_ops() <= _SHORT else value
         return self._known[expression]

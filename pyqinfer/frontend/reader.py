@@ -29,7 +29,7 @@ from pyqinfer.frontend.call import (
     unnamed,
 )
 from pyqinfer.frontend.naming import Namer, attribute_of, source_line
-from pyqinfer.frontend.values import Absent, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
+from pyqinfer.frontend.values import Absent, Complex, NotSupportedHere, Places, QuantizedConstant, RuntimeQuantized, SymbolicSize
 from pyqinfer.ops import OPS
 from pyqinfer.terms import Condition
 
@@ -74,10 +74,11 @@ class GraphReader:
         self.named: Callable[..., int | str] = unnamed
         self.namer = Namer()
         self.env: dict[Node, Any] = {}
-        self._now = next(iter(module.graph.nodes))  # the node that is being read
+        self.now = next(iter(module.graph.nodes))  # the node that is being read
         self.masks: dict[ir.Value, ir.Value] = {}  # truth values -> what attention adds for them, which all layers share
         self.rows: dict[ir.Value, ir.Value] = {}  # truth values -> whether each row holds any
         self._problems: list[str] = []
+        self.composing = False  # whether nodes of an operation's own graph are read
         self._position = {node: i for i, node in enumerate(module.graph.nodes)}
         self._same: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that are that very tensor
         self._views: dict[Node, list[Node]] = defaultdict(list)  # root -> nodes that share its memory under another shape
@@ -102,7 +103,8 @@ class GraphReader:
         label = name or self.namer.name(node, op)
         if OPS[op].picks_elements and inputs:
             quant, integer = quant or inputs[0].quant, inputs[0].integer
-        value = ir.Value(label, shape, quant, origin="" if integer or quant == ir.TRUTH else node.name, integer=integer)
+        is_inner = self.composing or integer or quant == ir.TRUTH
+        value = ir.Value(label, shape, quant, origin="" if is_inner else node.name, integer=integer)
         self.nodes.append(ir.Node(op, label, list(inputs), value, attrs or {}, constants or {}, source_line(node)))
         return value
 
@@ -124,7 +126,7 @@ class GraphReader:
         x = self.counted(places.dim, places.start, places.step)
         shape: ir.Shape = (*(1,) * places.axis, places.dim, *(1,) * (places.rank - places.axis - 1))
         return (
-            x if places.rank == 1 else self.emit("reshape", self._now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
+            x if places.rank == 1 else self.emit("reshape", self.now, [x], shape, {"shape": shape}, name=self.namer.unique("arange.shape"))
         )
 
     def counted(self, length: int | str, start: int | str, step: int) -> ir.Value:
@@ -134,12 +136,12 @@ class GraphReader:
             like, axis = inputs[0], inputs[0].shape.index(length)
         else:
             one: dict[str, ir.Constant] = {"value": np.ones(1, np.int32)}
-            like, axis = self.emit("constant", self._now, [], (1,), {}, one, name=self.namer.unique("arange.one"), integer=True), 0
+            like, axis = self.emit("constant", self.now, [], (1,), {}, one, name=self.namer.unique("arange.one"), integer=True), 0
             if length != 1:
                 name = self.namer.unique("arange.length")
-                like = self.emit("expand", self._now, [like], (length,), {"shape": (length,)}, name=name)
+                like = self.emit("expand", self.now, [like], (length,), {"shape": (length,)}, name=name)
         attrs: dict[str, ir.Attr] = {"axis": axis, "start": start, "step": step}
-        return self.emit("arange", self._now, [like], (length,), attrs, name=self.namer.unique("arange"), integer=True)
+        return self.emit("arange", self.now, [like], (length,), attrs, name=self.namer.unique("arange"), integer=True)
 
     def activation(self, operand: Any, what: str = "operand") -> ir.Value:
         """``operand``, which has to be a float32 value of the graph; ``what`` names it where it is refused."""
@@ -181,7 +183,7 @@ class GraphReader:
             if node.op == "get_attr":
                 self.env[node] = self._attribute(node)
             elif node.op == "call_function":
-                self.env[node] = self._call(node)
+                self.env[node] = self.call(node)
             elif node.op == "output":
                 outputs = self._outputs(node)
             elif node.op == "call_module" and node.target != "_guards_fn":
@@ -194,8 +196,9 @@ class GraphReader:
             raise UnsupportedError(f"{len(self._problems)} operation(s) cannot be converted:{lines}")
         return outputs
 
-    def _call(self, node: Node) -> Any:
-        self._now = node
+    def call(self, node: Node) -> Any:
+        """What a call of a function stands for; where it cannot be read, a stand-in, and a problem is noted."""
+        self.now = node
         if node.target is operator.getitem:
             operand, index = node.args
             assert isinstance(operand, Node)
@@ -217,6 +220,8 @@ class GraphReader:
         arguments: Arguments = {}
         try:
             arguments = self._bind(node)
+            if self._is_complex(node, arguments) and (handler := self.handlers.get(f"complex::{op}")) is None:
+                raise NotSupportedHere("of complex numbers: no such operation in the engine")
             if op not in _JOINS and (absent := next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Absent)), None)):
                 raise NotSupportedHere(f"reads {absent.what}")
             if in_place and all_constant(arguments):
@@ -244,6 +249,11 @@ class GraphReader:
             if not self._problems:
                 raise
         return self._unknown(node)
+
+    def _is_complex(self, node: Node, arguments: Arguments) -> bool:
+        """Whether an op that is computed in a run reads or gives complex numbers."""
+        given, reads = node.meta.get("val"), any(isinstance(leaf, Complex) for leaf in tree_leaves(arguments))
+        return reads or (isinstance(given, Tensor) and given.is_complex() and not all_constant(arguments))
 
     def _call_module(self, node: Node) -> Any:
         module = self.module.get_submodule(str(node.target))
@@ -273,13 +283,17 @@ class GraphReader:
 
     def _bind(self, node: Node) -> Arguments:
         """Arguments by schema name, defaults filled in, nodes replaced by what they stand for."""
+        return {name: map_arg(value, lambda n: self.env[n]) for name, value in self.named_arguments(node).items()}
+
+    def named_arguments(self, node: Node) -> Arguments:
+        """Arguments by schema name, defaults filled in, as torch's graph has them."""
         schema = getattr(node.target, "_schema", None)
         if schema is None:
             raise NotSupportedHere("not an aten operator")
         values = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
         values.update(zip((a.name for a in schema.arguments), node.args, strict=False))
         values.update(node.kwargs)
-        return {name: map_arg(value, lambda n: self.env[n]) for name, value in values.items()}
+        return values
 
     def _fold(self, node: Node, arguments: Arguments, namespace: str, op: str, handler: Handler | None) -> Any:
         """Evaluate an op of constants, or refuse it."""
@@ -351,10 +365,12 @@ class GraphReader:
         map_arg(node.args[0], lambda n: flat.append(self.env[n]))
         return flat
 
-    def _unknown(self, node: Node) -> ir.Value:
+    def _unknown(self, node: Node) -> ir.Value | Complex:
         """A stand-in for the output of an unsupported op, so that the walk can list the others."""
         meta = node.meta.get("val")
         shape = tuple(d if isinstance(d, int) else None for d in meta.shape) if isinstance(meta, Tensor) else ()
+        if isinstance(meta, Tensor) and meta.is_complex():
+            return Complex(ir.Value(f"{node.name}.real", shape), ir.Value(f"{node.name}.imag", shape))
         return ir.Value(node.name, shape)
 
     def _problem(self, node: Node, op: str, reason: str) -> None:

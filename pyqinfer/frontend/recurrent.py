@@ -55,6 +55,7 @@ def _layers(
     directions = 2 if both_ways else 1
     count = len(weights) // (layers * directions)
     x = x.transpose(0, 1) if batch_first else x
+    int(x.shape[0])  # the length of a sequence is a number from here on, because its steps are written out
     last: list[list[Tensor]] = [[] for _ in states]
     for layer in range(layers):
         outputs = []
@@ -139,11 +140,7 @@ _STEPS: Mapping[str, Callable[..., list[Node]]] = {
 
 
 def unroll(module: GraphModule) -> None:
-    """Write the steps of every recurrent layer of a graph in its place.
-
-    Raises:
-        ValueError: a sequence whose length is open.
-    """
+    """Write the steps of every recurrent layer of a graph in its place."""
     for node in list(module.graph.nodes):
         if node.target is torch.ops.pyqinfer.steps.default:
             _unroll(module.graph, node)
@@ -156,11 +153,9 @@ def _unroll(graph: Graph, node: Node) -> None:
     inputs, h, c, w, b, projection, kind, reverse = arguments
     write, products = _Writer(graph, node), inputs.meta["val"]
     outputs, *_ = node.meta["val"]
-    if not isinstance(products.shape[0], int):
-        raise ValueError("a recurrent layer needs a sequence of a length that is known while converting")
     gates = products.new_empty((1, *products.shape[1:]))
     states, rows = [h] if c is None else [h, c], []
-    places = range(products.shape[0])
+    places = range(int(products.shape[0]))  # a number, or a computed size that `_layers` had torch fix
     for i in reversed(places) if reverse else places:
         x = write(aten.slice.Tensor, gates, inputs, 0, i, i + 1)
         states = _STEPS[kind](write, gates, x, states, w, b, projection)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, float32
+from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 from pyqinfer.frontend import recurrent
@@ -53,6 +55,20 @@ def _bags(
     counted = (input != padding_idx % len(weight)).to(float32).unsqueeze(-1)
     total = (rows * counted).sum(1)
     return total if mode == "sum" else total / counted.sum(1).clamp(min=1)
+
+
+@contextmanager
+def masks_as_given() -> Iterator[None]:
+    """A context in which torch's transformers do not look into a mask for a causal one.
+
+    What a mask holds is not known while tracing, and nothing but the choice of a kernel hangs on it: the mask is applied all the same.
+    """
+    look = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = look
 
 
 FUNCTIONS: Mapping[Any, Callable[..., Any]] = {F.embedding_bag: _bags, **recurrent.FUNCTIONS}

@@ -48,6 +48,14 @@ class Places:
 
 
 @dataclass(frozen=True, eq=False)
+class Complex:
+    """Complex numbers: their real and imaginary parts, each a value of the graph or a constant."""
+
+    real: Any
+    imag: Any
+
+
+@dataclass(frozen=True, eq=False)
 class QuantizedConstant:
     """A constant behind a dequantize op: codes, parameters on ``axis`` (None: per tensor), and the float tensor it stands for."""
 

@@ -16,6 +16,7 @@ from pyqinfer.arguments import as_examples, explained, input_names, torch_module
 from pyqinfer.bits import LayerBits
 from pyqinfer.budget import Budget
 from pyqinfer.frontend.files import with_examples
+from pyqinfer.frontend.sources.legacy import is_quantized_eagerly
 from pyqinfer.quantization.batches import Batch, Calibration, other_sizes, read_batches
 from pyqinfer.quantization.graph import TracedModel
 
@@ -119,8 +120,12 @@ def make_task(
     Warns where calibration images have another size than the examples: the model is then traced for any size.
     """
     module = torch_module(model)
-    if isinstance(module, GraphModule) and any("quantized_decomposed" in str(node.target) for node in module.graph.nodes):
-        raise ValueError("model: is quantized already; pq.convert(model, example_inputs=...) makes the engine's model of it")
+    in_graph = isinstance(module, GraphModule) and any("quantized_decomposed" in str(node.target) for node in module.graph.nodes)
+    if in_graph or is_quantized_eagerly(module):
+        raise ValueError(
+            "model: is quantized already; pq.convert(model, example_inputs=...) makes the engine's model of it, and pq.quantize reads the"
+            " float model that it was made from"
+        )
     if keep is not None and not isinstance(keep, Mapping):
         raise TypeError(f'keep: expected a mapping of layers to bits such as {{"fc": "8/8"}}, got {type(keep).__name__}')
     examples = as_examples(with_examples(module, None if example_inputs is None else as_examples(example_inputs)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pyqinfer.frontend.aten import (
     activations,
     arithmetic,
+    complex_numbers,
     counting,
+    functions,
     integers,
     layers,
     linear_maps,
@@ -14,11 +16,15 @@ from pyqinfer.frontend.aten import (
     matmul,
     movement,
     norms,
+    ordering,
     padding,
     picking,
     pooling,
     reduce,
     resample,
+    sampling,
+    scatter,
+    unpooling,
     volumes,
     windows,
 )
@@ -42,7 +48,15 @@ FAMILIES = (
     resample,
     volumes,
     linear_maps,
+    sampling,
+    scatter,
+    ordering,
+    functions,
+    complex_numbers,
+    unpooling,
     windows,
 )
 # Keys are names without namespace and overload, such as "conv2d". No two families have the same (tests/test_registries.py).
 HANDLERS: dict[str, Handler] = {op: handler for family in FAMILIES for op, handler in family.HANDLERS.items()}
+# What reads or gives complex numbers, by the same names.
+PAIRS: dict[str, Handler] = complex_numbers.PAIRS

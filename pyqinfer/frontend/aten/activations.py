@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend.aten.arithmetic import combined, with_constant
 from pyqinfer.frontend.aten.build import clamped, inner, operand, scaled, unary
-from pyqinfer.frontend.aten.integers import or_integers
+from pyqinfer.frontend.aten.integers import as_kind, or_integers
 from pyqinfer.frontend.aten.one_row import in_one_or_two_dimensions
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
-from pyqinfer.frontend.values import NotSupportedHere
+from pyqinfer.frontend.values import NotSupportedHere, SymbolicSize
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 # Functions without parameters that have the same name in torch and in the engine.
@@ -42,7 +43,20 @@ def _function(name: str) -> Handler:
 
 
 def _clamp(reader: GraphReader, node: Node, a: Arguments, lo: Any, hi: Any) -> ir.Value:
-    return clamped(reader, node, operand(reader, a), lo, hi)
+    """Between two bounds, each a number, a tensor, a size of the input, or None."""
+    lo, hi = (float(bound) if isinstance(bound, Tensor) and bound.numel() == 1 else bound for bound in (lo, hi))
+    bounds = [
+        (bound, function) for bound, function in ((lo, "maximum"), (hi, "minimum")) if isinstance(bound, (ir.Value, Tensor, SymbolicSize))
+    ]
+    x = operand(reader, a)
+    if not bounds:
+        return clamped(reader, node, x, lo, hi)
+    lo, hi = (bound if isinstance(bound, (int, float)) else None for bound in (lo, hi))
+    y = x if lo is None and hi is None else inner(clamped(reader, node, x, lo, hi))
+    for i, (bound, function) in enumerate(bounds):
+        other = as_kind(reader, node, bound, "float") if isinstance(bound, SymbolicSize) else bound
+        y = combined(reader, node, y if i == 0 else inner(y), other, function)
+    return y
 
 
 def _elu(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, from_numpy, tensor
+from torch import Tensor, float32, from_numpy, tensor
 from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import clamped, inner, of_rank, operand, scaled, unary
-from pyqinfer.frontend.aten.integers import or_integers
+from pyqinfer.frontend.aten.integers import as_kind, compared, constant_of, or_integers
 from pyqinfer.frontend.aten.masks import hides_scores, masked_sum
 from pyqinfer.frontend.aten.per_channel import or_per_channel
 from pyqinfer.frontend.call import Arguments
@@ -49,11 +49,20 @@ def _add(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _binary(reader: GraphReader, node: Node, a: Arguments, function: str) -> ir.Value:
     if a.get("rounding_mode") is not None:
-        raise NotSupportedHere(f"{function} with rounding_mode")
+        quotient = inner(_binary(reader, node, {**a, "rounding_mode": None}, function))
+        return unary(reader, node, quotient, "floor") if a["rounding_mode"] == "floor" else truncated(reader, node, quotient)
     if function == "rsub" and a.get("alpha", 1) != 1:
         raise NotSupportedHere(f"rsub with alpha={a['alpha']}")
     a = _with_alpha(reader, node, a)
     return combined(reader, node, a["self"], a["other"], function)
+
+
+def truncated(reader: GraphReader, node: Node, x: ir.Value) -> ir.Value:
+    """``x`` without what lies behind the point: floor of its size, with its sign."""
+    size = inner(unary(reader, node, inner(unary(reader, node, x, "abs")), "floor"))
+    negative = inner(compared(reader, node, x, constant_of(0, "float", len(x.shape)), "lt"))
+    sign = inner(with_constant(reader, node, inner(scaled(reader, node, as_kind(reader, node, negative, "float"), -2.0)), 1.0, "add"))
+    return combined(reader, node, size, sign, "mul")
 
 
 def combined(reader: GraphReader, node: Node, x: Any, y: Any, function: str) -> ir.Value:
@@ -92,9 +101,16 @@ def with_constant(reader: GraphReader, node: Node, x: ir.Value, constant: Any, f
 
 def _pow(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Small whole powers by multiplication, as torch computes a square and a cube; others are e^(exponent * log(x)), NaN below 0."""
-    x, exponent = reader.activation(a["self"], "base"), a["exponent"]
+    base, exponent = a["self"], a["exponent"]
+    if not isinstance(base, ir.Value) and isinstance(exponent, ir.Value):
+        base = base if isinstance(base, Tensor) else tensor(float(base))
+        return unary(reader, node, inner(combined(reader, node, exponent, base.to(float32).log(), "mul")), "exp")
+    x = reader.activation(base, "base")
+    if isinstance(exponent, Tensor) and exponent.numel() == 1 and exponent.ndim <= len(x.shape):
+        exponent = float(exponent)
     if not isinstance(exponent, (int, float)):
-        raise NotSupportedHere("a power that is computed")
+        logarithm = inner(combined(reader, node, inner(unary(reader, node, x, "log")), exponent, "mul"))
+        return unary(reader, node, logarithm, "exp")
     if exponent in (0.5, -0.5):
         return unary(reader, node, x, "sqrt" if exponent > 0 else "rsqrt")
     if exponent < 0:
@@ -125,7 +141,7 @@ def _lerp(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return combined(reader, node, step, start, "add")
 
 
-def _extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
+def extremum(reader: GraphReader, node: Node, a: Arguments, largest: bool) -> ir.Value:
     """The larger or smaller of two tensors; where one of them is a single number, it bounds the other."""
     x, bound = a["self"], a["other"]
     if not isinstance(x, ir.Value):
@@ -145,8 +161,8 @@ _FLOATS: dict[str, Handler] = {
     "div": or_per_channel("div", lambda r, n, a: _binary(r, n, a, "div")),
     "neg": lambda r, n, a: scaled(r, n, operand(r, a), -1.0),
     "reciprocal": lambda r, n, a: with_constant(r, n, operand(r, a), 1.0, "rdiv"),
-    "maximum": lambda r, n, a: _extremum(r, n, a, True),
-    "minimum": lambda r, n, a: _extremum(r, n, a, False),
+    "maximum": lambda r, n, a: extremum(r, n, a, True),
+    "minimum": lambda r, n, a: extremum(r, n, a, False),
     "pow": _pow,
 }
 HANDLERS = or_integers(_FLOATS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -19,6 +20,8 @@ from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 def _arange(reader: GraphReader, node: Node, a: Arguments) -> Any:
     start, step, dtype = a.get("start", 0), a.get("step", 1), node.meta["val"].dtype
     shape = reader.named_shape(node)
+    if isinstance(start, float) and step == 1 and shape is not None:
+        return _from_fraction(reader, node, shape[0], start)
     if shape is None or not isinstance(step, int) or not isinstance(start, (int, SymbolicSize)):
         raise NotSupportedHere("counts to a number that is computed from the input's sizes")
     length = shape[0]
@@ -27,6 +30,13 @@ def _arange(reader: GraphReader, node: Node, a: Arguments) -> Any:
         return as_kind(reader, node, counted, "float") if dtype.is_floating_point else counted
     places = Places(length, 1, 0, start, step)
     return as_kind(reader, node, places, "float") if dtype.is_floating_point else places
+
+
+def _from_fraction(reader: GraphReader, node: Node, length: int | str, start: float) -> ir.Value:
+    """start, start + 1, ... for a start between whole numbers."""
+    counted = as_kind(reader, node, reader.counted(length, 0, 1), "float")
+    other = np.full(1, start, np.float32)
+    return reader.emit("binary", node, [counted], counted.shape, {"function": "add"}, {"other": other})
 
 
 def view_of_places(a: Arguments, op: str) -> Places | None:

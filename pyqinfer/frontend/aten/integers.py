@@ -6,7 +6,7 @@ An op that torch has for floats as well comes here only with such an operand (``
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,17 @@ from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, sliced, tensor_of
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
 _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _COMMUTES = frozenset({"add", "mul", "maximum", "minimum"})
+# What torch makes of floats where integers have an op of their own.
+_OF_QUOTIENTS: dict[str, Callable[..., Tensor]] = {
+    "floor_divide": lambda self, other: (self / other).floor(),
+    "remainder": lambda self, other: self - (self / other).floor() * other,
+}
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -156,7 +162,7 @@ def _arithmetic(function: str) -> Handler:
         if function == "div":
             kind = "integer" if a.get("rounding_mode") == "floor" and kind != "float" else "float"
         if kind == "float":
-            return _on_floats(reader, node, a, x, y)
+            return _on_floats(reader, node, a, x, y, function)
         return calculated(reader, node, x, y, "floor_divide" if function == "div" else function)
 
     return run
@@ -169,9 +175,11 @@ def _moved(places: Places, function: str, number: int) -> Places:
     return Places(places.dim, places.rank, places.axis, start + (number if function == "add" else -number), step)
 
 
-def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any) -> Any:
+def _on_floats(reader: GraphReader, node: Node, a: Arguments, x: Any, y: Any, function: str) -> Any:
     """The op of floats, once what is none is cast."""
     x, y = (as_kind(reader, node, v, "float") if is_other(v) or isinstance(v, SymbolicSize) else v for v in (x, y))
+    if function in _OF_QUOTIENTS:
+        return composed(reader, node, _OF_QUOTIENTS[function], {"self": x, "other": y})
     name = node.target._schema.name.removesuffix("_")  # type: ignore[union-attr]
     return reader.handlers[name](reader, node, {**a, "self": x, "other": y})
 
@@ -343,7 +351,11 @@ _SHARED: dict[str, Handler] = {
 HANDLERS: dict[str, Handler] = {
     **{function: _compare(function) for function in _MIRRORED},
     **{function: _arithmetic(function) for function in ("floor_divide", "remainder")},
-    **{f"{kind}_{function}": _logical(function) for kind in ("bitwise", "logical") for function in ("and", "or", "xor")},
+    **{
+        name: _logical(function)
+        for function in ("and", "or", "xor")
+        for name in (f"bitwise_{function}", f"logical_{function}", f"__{function}__")
+    },
     "bitwise_not": _not,
     "logical_not": _not,
     "_to_copy": _cast,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
@@ -17,6 +18,7 @@ from pyqinfer.frontend.aten.lookup import along
 from pyqinfer.frontend.aten.one_row import in_one_dimension, in_one_or_two_dimensions
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, QuantizedConstant, RuntimeQuantized
 
@@ -139,12 +141,40 @@ def _embedding(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return reader.emit("embedding", node, [x], (*x.shape, width), {}, {"weight": weight})
 
 
+def _with_weights(handler: Handler, computed: Callable[..., Tensor]) -> Handler:
+    """A handler of a layer, which is made of others where its weights are computed in a run."""
+
+    def run(reader: GraphReader, node: Node, a: Arguments) -> Any:
+        return composed(reader, node, computed, a) if isinstance(a["weight"], ir.Value) else handler(reader, node, a)
+
+    return run
+
+
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = torch.matmul(input, weight.mT)
+    return y if bias is None else y + bias
+
+
+def _product_of_windows(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, **_: Any
+) -> Tensor:
+    """A convolution as products of windows, which are columns of a matrix for each group, with its weights."""
+    n, outputs, kernel = input.shape[0], weight.shape[0], weight.shape[2:]
+    top, left, bottom, right = _conv_padding(padding, kernel, pair(stride), pair(dilation))
+    x = F.pad(input, (left, right, top, bottom)) if top + left + bottom + right else input
+    rows, columns = ((x.shape[2 + i] - pair(dilation)[i] * (kernel[i] - 1) - 1) // pair(stride)[i] + 1 for i in (0, 1))
+    windows = F.unfold(x, kernel, dilation=pair(dilation), stride=pair(stride))
+    windows = windows.reshape(n, groups, windows.shape[1] // groups, rows * columns)
+    y = torch.matmul(weight.reshape(groups, outputs // groups, -1), windows).reshape(n, outputs, rows, columns)
+    return y if bias is None else y + bias.reshape(-1, 1, 1)
+
+
 HANDLERS: dict[str, Handler] = {
     "convolution": in_one_or_two_dimensions(convolution),
     "conv1d": in_one_dimension(convolution),
-    "conv2d": convolution,
+    "conv2d": _with_weights(convolution, _product_of_windows),
     "conv_transpose1d": in_one_dimension(conv_transpose),
     "conv_transpose2d": conv_transpose,
-    "linear": _linear,
+    "linear": _with_weights(_linear, _product),
     "embedding": _embedding,
 }

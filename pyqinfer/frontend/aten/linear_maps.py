@@ -86,17 +86,15 @@ def separable(rank: int) -> Handler:
     return run
 
 
-def _grid_sample(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """Elements between others, at places that are constants and the same for the whole batch."""
+def sampled_at_constants(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | None:
+    """``grid_sample`` at constant places that are the same for the whole batch, a product with a matrix; None at others, or many."""
     x, grid = operand(reader, a), constant_under(a["grid"])
-    if grid is None:
-        raise NotSupportedHere("reads at places that are computed from the input")
-    if len(x.shape) != 4 or (len(grid) > 1 and not torch.equal(grid, grid[:1].expand_as(grid))):
-        raise NotSupportedHere("places that differ from image to image")
-    n, (channels, height, width) = x.shape[0], (known_size(x, axis) for axis in (1, 2, 3))
+    if grid is None or len(x.shape) != 4 or (len(grid) > 1 and not torch.equal(grid, grid[:1].expand_as(grid))):
+        return None
+    n, channels, height, width = x.shape
     rows, columns = grid.shape[1:3]
-    if height * width * rows * columns > _LARGEST:
-        raise NotSupportedHere(f"reads {rows}x{columns} places of an image of {height}x{width}: the matrix would be too large")
+    if not isinstance(height, int) or not isinstance(width, int) or height * width * rows * columns > _LARGEST:
+        return None
     image = torch.eye(height * width).reshape(1, height * width, height, width)
     modes = (a["interpolation_mode"], a["padding_mode"], a["align_corners"])
     matrix = torch.grid_sampler(image, grid[:1], *modes).reshape(height * width, -1).T.contiguous()
@@ -113,6 +111,4 @@ HANDLERS: dict[str, Handler] = {
     "upsample_trilinear3d": separable(3),
     "_upsample_nearest_exact3d": separable(3),
     "upsample_nearest3d": separable(3),
-    "grid_sampler_2d": _grid_sample,
-    "grid_sampler": _grid_sample,
 }

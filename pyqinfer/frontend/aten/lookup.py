@@ -34,7 +34,16 @@ def _gather(reader: GraphReader, node: Node, a: Arguments) -> Any:
     for d, (dim, count) in enumerate(zip(x.shape, index.shape, strict=True)):
         if d != axis and dim != count and isinstance(dim, int) and isinstance(count, int):
             x = inner(sliced(reader, node, x, d, 0, count))
-    return taken(reader, node, x, index, axis)
+    return taken(reader, node, x, _once(index, axis), axis)
+
+
+def _once(index: ir.Value, axis: int) -> ir.Value:
+    """An index without its repetitions along other dimensions than that of the lookup, which reads it for all of them."""
+    producer = index.producer
+    if producer is None or producer.op != "expand" or len(producer.inputs[0].shape) != len(index.shape):
+        return index
+    once = producer.inputs[0]
+    return once if once.shape[axis] == index.shape[axis] else index
 
 
 def _of_equal_rows(reader: GraphReader, node: Node, table: Tensor, index: ir.Value, axis: int) -> Any:

@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
-from pyqinfer.frontend.aten.build import inner, of_rank, reshaped, scaled, summed, tensor_of
+from pyqinfer.frontend.aten.build import expanded, inner, known_size, of_rank, reshaped, scaled, summed, tensor_of
 from pyqinfer.frontend.aten.masks import additive_mask, hides_scores, mask_of_scores, rows_that_see
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
@@ -97,8 +97,8 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if a["dropout_p"]:
         raise NotSupportedHere("attention with dropout")
     query, key, value = (reader.activation(a[name], name) for name in ("query", "key", "value"))
-    if a["enable_gqa"] and query.shape[-3] != key.shape[-3]:
-        raise NotSupportedHere("grouped-query attention")
+    if a["enable_gqa"]:
+        key, value = (_for_heads(reader, node, x, known_size(query, len(query.shape) - 3)) for x in (key, value))
     width = query.shape[-1]
     if not isinstance(width, int):
         raise NotSupportedHere("attention over heads of a size that is not known while converting")
@@ -119,6 +119,17 @@ def _attention(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     seen = of_rank(reader, node, rows_that_see(reader, node, mask), len(y.shape))
     name = reader.namer.unique(f"{node.name}.seen")
     return reader.emit("binary", node, [inner(y), seen], y.shape, {"function": "mul"}, name=name)
+
+
+def _for_heads(reader: GraphReader, node: Node, x: ir.Value, heads: int) -> ir.Value:
+    """Keys or values [..., own heads, tokens, width] of which each head serves neighbouring ones of the queries'."""
+    axis = len(x.shape) - 3
+    own = known_size(x, axis)
+    if own == heads:
+        return x
+    one = inner(reshaped(reader, node, x, (*x.shape[: axis + 1], 1, *x.shape[axis + 1 :]), "unsqueeze"))
+    many = inner(expanded(reader, node, one, [None] * (axis + 1) + [heads // own, None, None]))
+    return inner(reshaped(reader, node, many, (*x.shape[:axis], heads, *x.shape[axis + 1 :]), "flatten"))
 
 
 def _bilinear(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:

@@ -353,6 +353,7 @@ HANDLERS: dict[str, Handler] = {
     "transpose": lambda r, n, a: _swap(r, n, a, int(a["dim0"]), int(a["dim1"])),
     **dict.fromkeys(("swapaxes", "swapdims"), lambda r, n, a: _swap(r, n, a, *(v for k, v in a.items() if k != "self"))),
     "t": _t,
+    "mT": lambda r, n, a: _swap(r, n, a, -2, -1),
     "numpy_T": lambda r, n, a: permuted(r, n, any_operand(r, a), range(len(any_operand(r, a).shape))[::-1]),
     "cat": _cat,
     "concat": _cat,

@@ -16,11 +16,12 @@ from pyqinfer.frontend.aten.counting import covers
 from pyqinfer.frontend.aten.integers import as_kind
 from pyqinfer.frontend.aten.lookup import along, at_places
 from pyqinfer.frontend.aten.movement import axis_of, concatenated, position
+from pyqinfer.frontend.aten.scatter import replaced_rows
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere, Places, SymbolicSize
 
-# An index is cut into runs of places with one step between them; more of these would be a table lookup, not a rearrangement.
+# An index is cut into runs of places with one step between them; where there are more of these, elements are looked up.
 _MOST_RUNS = 256
 
 
@@ -53,6 +54,8 @@ def _index(reader: GraphReader, node: Node, a: Arguments) -> Any:
 
 def _at(reader: GraphReader, node: Node, x: ir.Value, axes: Sequence[int], indices: Sequence[Tensor]) -> ir.Value:
     """Elements at constant places of neighbouring dimensions, which become one dimension for it."""
+    if len(axes) == 1 and not isinstance(x.shape[axes[0]], int) and bool((indices[0] >= 0).all()):
+        return along(reader, node, x, inner(tensor_of(reader, node, indices[0])), axes[0])
     sizes = [known_size(x, axis) for axis in axes]
     first, last = axes[0], axes[-1] + 1
     flat = x
@@ -114,7 +117,7 @@ def picked(reader: GraphReader, node: Node, x: ir.Value, axis: int, places: Sequ
     if not runs:
         raise NotSupportedHere("an index without places")
     if len(runs) > _MOST_RUNS:
-        raise NotSupportedHere(f"an index of {len(places)} places in no order")
+        return along(reader, node, x, inner(tensor_of(reader, node, torch.tensor(places))), axis)
     pieces = [sliced(reader, node, x, axis, run[0], run[-1] + 1, run[1] - run[0] if len(run) > 1 else 1) for run in runs]
     return pieces[0] if len(pieces) == 1 else concatenated(reader, node, [inner(p) if p is not x else p for p in pieces], axis)
 
@@ -127,14 +130,15 @@ def _copy(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return expanded(reader, node, source, sizes)
 
 
-def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
+def _slice_scatter(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """``x`` with a slice of one dimension replaced: what stands in front of it, the new part, what stands behind it."""
     x = operand(reader, a)
     axis = axis_of(a, len(x.shape))
-    if a["step"] != 1:
-        raise NotSupportedHere("writes every other element")
     dim = x.shape[axis]
     start, end = (position(a[key], dim, default) for key, default in (("start", 0), ("end", TO_END)))
+    if a["step"] != 1:
+        places = torch.arange(start, min(end, known_size(x, axis)), int(a["step"]))
+        return replaced_rows(reader, node, {"self": x, "values": a["src"]}, axis, places, {"values": "src"})
     part = tensor_of(reader, node, a["src"])
     if start == 0 and (end == TO_END or (isinstance(dim, int) and end >= dim)):
         return expanded(reader, node, part, x.shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.fx import Node
 
 from pyqinfer import ir
@@ -32,10 +30,6 @@ def max_pool(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     }
     size = [shapes.window_output(x.shape[2 + i], kernel[i], stride[i], 2 * padding[i], dilation[i], ceil_mode) for i in (0, 1)]
     return reader.emit("max_pool2d", node, [x], (x.shape[0], x.shape[1], *size), attrs)
-
-
-def _max_pool_tuple(reader: GraphReader, node: Node, a: Arguments) -> tuple[Any, ...]:
-    return (max_pool(reader, node, a), PLACES)
 
 
 def adaptive_max_pool(reader: GraphReader, node: Node, a: Arguments) -> tuple[ir.Value, Absent]:
@@ -100,7 +94,6 @@ HANDLERS: dict[str, Handler] = {
     "max_pool1d": in_one_dimension(max_pool),
     "max_pool2d": max_pool,
     "adaptive_max_pool2d": adaptive_max_pool,
-    "max_pool2d_with_indices": _max_pool_tuple,
     "avg_pool1d": in_one_dimension(avg_pool),
     "avg_pool2d": avg_pool,
     "adaptive_avg_pool1d": in_one_dimension(adaptive_avg_pool),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
-from torch import float32
+from torch import Tensor, float32
 from torch.fx import Node
 
 from pyqinfer import ir
-from pyqinfer.frontend.aten.arithmetic import combined, with_constant
+from pyqinfer.frontend.aten.arithmetic import combined, extremum, with_constant
 from pyqinfer.frontend.aten.build import INFINITY, inner, known_size, operand, reshaped, scaled, sliced, unary
 from pyqinfer.frontend.aten.integers import or_integers
 from pyqinfer.frontend.aten.lookup import place_of_extreme
 from pyqinfer.frontend.aten.pooling import PLACES
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import Absent, NotSupportedHere
 
@@ -54,7 +56,7 @@ def _cumsum(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.Value:
-    """The variance, sum((x - mean)^2) / (n - correction), or its root, over dimensions whose sizes are known."""
+    """The variance, sum((x - mean)^2) / (n - correction), or its root."""
     x = operand(reader, a)
     dims, keep = a.get("dim"), bool(a.get("keepdim", False))
     # torch's var(x, unbiased) has True for a correction of 1, its var.correction has None.
@@ -66,7 +68,8 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     for axis in axes:
         size = x.shape[axis]
         if not isinstance(size, int):
-            raise NotSupportedHere("over a dimension that is not known while converting")
+            found: ir.Value = composed(reader, node, lambda self: _open_variance(self, axes, keep, correction, root), {"self": a["self"]})
+            return found
         count *= size
     if count <= correction:
         raise NotSupportedHere(f"over {count} elements with a correction of {correction:g}")
@@ -78,8 +81,16 @@ def _variance(reader: GraphReader, node: Node, a: Arguments, root: bool) -> ir.V
     return unary(reader, node, inner(y), "sqrt") if root else y
 
 
+def _open_variance(x: Tensor, axes: list[int], keep: bool, correction: float, root: bool) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    y = (centred * centred).sum(axes, keepdim=keep) / (count - int(correction))
+    result: Tensor = y.sqrt() if root else y
+    return result
+
+
 def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
-    """The norm of order 1, 2 or infinity."""
+    """The norm of an order from 1 on, infinity among them."""
     order = a.get("ord", a.get("p"))
     order = 2.0 if order is None else float(order)
     over = {"dim": a.get("dim"), "keepdim": a.get("keepdim", False), "dtype": a.get("dtype")}
@@ -87,8 +98,13 @@ def _vector_norm(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     if order == 2:
         squares = inner(combined(reader, node, x, x, "mul"))
         return unary(reader, node, inner(_reduce(reader, node, {"self": squares, **over}, "sum")), "sqrt")
-    if order not in (1, INFINITY):
+    if not order >= 1:
         raise NotSupportedHere(f"a norm of order {order:g}")
+    if order not in (1, INFINITY):
+        sizes: ir.Value = composed(reader, node, lambda self: self.abs() ** order, {"self": a["self"]})
+        total = inner(_reduce(reader, node, {"self": inner(sizes), **over}, "sum"))
+        logarithm = inner(unary(reader, node, total, "log"))
+        return unary(reader, node, inner(scaled(reader, node, logarithm, 1 / order)), "exp")
     magnitude = inner(unary(reader, node, x, "abs"))
     return _reduce(reader, node, {"self": magnitude, **over}, "sum" if order == 1 else "amax")
 
@@ -100,11 +116,15 @@ def _amin(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 
 def _max(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
-    """The largest element, of all or along one dimension; then torch gives its place too."""
+    """The largest element, of all or along one dimension; then torch gives its place too. With a second operand, the larger of two."""
+    if "other" in a:
+        return extremum(reader, node, a, True)
     return _with_place(reader, node, a, _reduce(reader, node, a, "amax"), "max")
 
 
 def _min(reader: GraphReader, node: Node, a: Arguments) -> ir.Value | tuple[ir.Value, ir.Value | Absent]:
+    if "other" in a:
+        return extremum(reader, node, a, False)
     return _with_place(reader, node, a, _amin(reader, node, a), "min")
 
 
@@ -158,6 +178,9 @@ _FLOATS: dict[str, Handler] = {
     "cumsum": _cumsum,
     "var": lambda r, n, a: _variance(r, n, a, False),
     "std": lambda r, n, a: _variance(r, n, a, True),
+    "var_mean": lambda r, n, a: (inner(_variance(r, n, a, False)), inner(_reduce(r, n, {**a, "dtype": None}, "mean"))),
+    "std_mean": lambda r, n, a: (inner(_variance(r, n, a, True)), inner(_reduce(r, n, {**a, "dtype": None}, "mean"))),
+    "aminmax": lambda r, n, a: (inner(_amin(r, n, a)), inner(_reduce(r, n, a, "amax"))),
     "linalg_vector_norm": _vector_norm,
     "norm": _vector_norm,
 }

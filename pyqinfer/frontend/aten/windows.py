@@ -11,6 +11,7 @@ from pyqinfer.frontend.aten.layers import conv_transpose
 from pyqinfer.frontend.aten.movement import concatenated
 from pyqinfer.frontend.aten.picking import picked
 from pyqinfer.frontend.call import Arguments
+from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
 from pyqinfer.frontend.values import NotSupportedHere
 
@@ -70,6 +71,9 @@ def _windows(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     """Windows along one dimension: their number takes its place, and what they hold comes last."""
     x, size, step = operand(reader, a), int(a["size"]), int(a["step"])
     axis = int(a["dimension"]) % len(x.shape)
+    if not isinstance(x.shape[axis], int):
+        found: ir.Value = composed(reader, node, lambda self: _looked_up(self, axis, size, step), {"self": a["self"]})
+        return found
     count = (known_size(x, axis) - size) // step + 1
     flat = picked(reader, node, x, axis, [i * step + j for i in range(count) for j in range(size)])
     flat = flat if flat is x else inner(flat)
@@ -78,6 +82,15 @@ def _windows(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     y = permuted(reader, node, y, [i for i in range(rank) if i != axis + 1] + [axis + 1])
     y.origin = node.name
     return y
+
+
+def _looked_up(x: torch.Tensor, axis: int, size: int, step: int) -> torch.Tensor:
+    """Windows along an open dimension, of which each element is looked up."""
+    count = (x.shape[axis] - size) // step + 1
+    places = torch.arange(count).unsqueeze(1) * step + torch.arange(size)
+    found = x.index_select(axis, places.reshape(-1))
+    found = found.reshape([*x.shape[:axis], count, size, *x.shape[axis + 1 :]])
+    return found.permute([i for i in range(found.ndim) if i != axis + 1] + [axis + 1])
 
 
 HANDLERS: dict[str, Handler] = {"unfold": _windows, "im2col": _unfold, "col2im": _fold}

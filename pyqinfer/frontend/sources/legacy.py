@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from pyqinfer.frontend.codes import FakeQuant
-from pyqinfer.frontend.dynamic_recurrent import DynamicRecurrent
+from pyqinfer.frontend.dynamic_recurrent import DynamicCell, DynamicRecurrent
 from pyqinfer.frontend.sources.dynamic import DynamicQuantizeDequantize, DynamicQuantizer
 from pyqinfer.frontend.sources.source import Source
 from pyqinfer.frontend.sources.stand_ins import CodedLinear, QuantizeDequantize, quantize_dequantize
@@ -33,9 +33,9 @@ _MOVES = frozenset({"max_pool2d", "view", "reshape", "flatten", "squeeze", "unsq
 _ROUNDS = frozenset({"relu", "relu6", "hardtanh", "clamp", "avg_pool2d", "adaptive_avg_pool2d", "mean"})
 
 
-def _is_legacy(model: nn.Module) -> bool:
-    """Whether a model was converted, in eager mode or by FX."""
-    return any(_is_quantized(module) for module in model.modules())
+def is_quantized_eagerly(model: object) -> bool:
+    """Whether a model was converted, in eager mode (``quantize_dynamic`` too) or by FX."""
+    return isinstance(model, nn.Module) and any(_is_quantized(module) for module in model.modules())
 
 
 def _is_quantized(module: nn.Module) -> bool:
@@ -62,7 +62,7 @@ def _plain(model: nn.Module) -> nn.Module | None:
         # every layer that has them would stay float.
         backend = get_qnnpack_backend_config() if _observes_signed(model) else get_native_backend_config()
         return _convert_to_reference_decomposed_fx(copy.deepcopy(model), backend_config=backend)
-    return _with_plain_functions(model) if _is_legacy(model) else None
+    return _with_plain_functions(model) if is_quantized_eagerly(model) else None
 
 
 def _only_observes(model: GraphModule) -> bool:
@@ -133,7 +133,9 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
         return None
     if ".dynamic." in path:
         if kind in ("LSTM", "GRU"):
-            return DynamicRecurrent(quantized, lambda weight, bias: _dynamic_coded(_codes(weight), bias, None))
+            return DynamicRecurrent(quantized, _dynamic_weights)
+        if kind in ("LSTMCell", "GRUCell", "RNNCell"):
+            return DynamicCell(quantized, _dynamic_weights)
         if kind not in ("Linear", "LinearReLU"):
             raise NotSupportedHere(f"a dynamically quantized {kind}")
         return _dynamic_linear(quantized, nn.ReLU() if kind == "LinearReLU" else None)
@@ -222,6 +224,10 @@ def _dynamic_linear(module: Any, after: nn.Module | None) -> nn.Module:
     return _dynamic_coded(_weight(module), module.bias(), after)
 
 
+def _dynamic_weights(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    return _dynamic_coded(_codes(weight), bias, None)
+
+
 def _dynamic_coded(weight: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, after: nn.Module | None) -> nn.Module:
     top = 255 if torch.backends.quantized.engine == "qnnpack" else 127
     before = DynamicQuantizeDequantize(DynamicQuantizer("asymmetric", "tensor", 0, top, _SMALLEST_DYNAMIC_SCALE))
@@ -253,7 +259,7 @@ class _Conv(nn.Module):
 
 def _round_like_codes(model: nn.Module, module: GraphModule) -> None:
     """In the exported graph of a converted model, put quantize and dequantize behind ops that keep the parameters of their input."""
-    if not _is_legacy(model):
+    if not is_quantized_eagerly(model):
         return
     _sign_like_inputs(module)
     parameters: dict[Node, Node] = {}  # a value -> the dequantize whose parameters its codes would have
