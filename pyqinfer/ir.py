@@ -6,6 +6,7 @@ step, into the ops of docs/format.md, which ``lower.emit`` writes down.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -122,6 +123,14 @@ class Node:
     def absorbs_quantize(self) -> bool:
         """Whether a quantize behind the node becomes part of it."""
         return self.traits.absorbs_quantize_with(self.attrs)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The bounds of a clamp, or of a layer's activation; infinities where there are none."""
+        low, high = self.attrs.get("lo", -math.inf), self.attrs.get("hi", math.inf)
+        assert isinstance(low, float)
+        assert isinstance(high, float)
+        return low, high
 
     def describe(self) -> str:
         """Name the node for messages: "layer1.0.conv1 (conv2d, model.py:12)"."""

@@ -200,7 +200,7 @@ def _attrs(node: Node) -> dict[str, Any]:
     bounds = ("lo", "hi") if node.traits.has_activation else ()
     attrs: dict[str, Any] = {key: _attr(value) for key, value in node.attrs.items() if key not in bounds}
     if bounds:
-        lo, hi = _bound(node, "lo"), _bound(node, "hi")
+        lo, hi = node.bounds
         activation = "none" if (lo, hi) == (-_INFINITY, _INFINITY) else "relu" if (lo, hi) == (0, _INFINITY) else "clamp"
         clamped = activation == "clamp"
         attrs.update(activation=activation, lo=float_bits(lo) if clamped else 0, hi=float_bits(hi) if clamped else 0)
@@ -219,12 +219,6 @@ def _pad_value(node: Node) -> int:
     code = code_of(value, quant)
     assert code is not None
     return code
-
-
-def _bound(node: Node, key: str) -> float:
-    value = node.attrs.get(key, -_INFINITY if key == "lo" else _INFINITY)
-    assert isinstance(value, float)
-    return value
 
 
 def _attr(value: Attr | None) -> Any:

@@ -71,7 +71,8 @@ class _Fusion:
         quantize = self._sole_reader(clamp.output)
         if quantize is None or quantize.op != "quantize" or (quant := quantize.output.quant) is None:
             return False
-        low, high = (np.float32(clamp.attrs[name]) * np.float32(1 / np.float32(quant.scale)) for name in ("lo", "hi"))
+        inverse = np.float32(1 / quant.scale)
+        low, high = (np.float32(bound) * inverse for bound in clamp.bounds)
         return bool(np.rint(low) <= quant.qmin - quant.zero_point and np.rint(high) >= quant.qmax - quant.zero_point)
 
     def _absorb(self, node: Node, reader: Node) -> Node:
