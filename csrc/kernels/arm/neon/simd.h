@@ -72,7 +72,8 @@ struct Neon {
     vst1q_u8(y, most);
   }
   PQI_INLINE static void Interleave3(const uint8_t* a, const uint8_t* b, const uint8_t* c, uint8_t* out) {
-    vst3q_u8(out, uint8x16x3_t{{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}});
+    const uint8x16x3_t planes = {{vld1q_u8(a), vld1q_u8(b), vld1q_u8(c)}};
+    vst3q_u8(out, planes);
   }
 
   // Arithmetic of integers.
