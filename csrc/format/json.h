@@ -16,7 +16,7 @@ enum class JsonKind : uint8_t { kObject, kArray, kString, kNumber };
 const char* JsonKindName(JsonKind kind);  // for messages: "an object", "a string"
 
 inline constexpr size_t kJsonMaxDepth = 16;
-inline constexpr size_t kJsonMaxTokens = 4'000'000;  // every brace, bracket, key and value counts one
+inline constexpr size_t kJsonMaxTokens = 1'000'000;  // every brace, bracket, key and value counts one
 
 class JsonDocument;
 
