@@ -65,7 +65,7 @@ def test_bytes_enter_the_first_layer_with_the_codes_of_the_float_path(pixels: np
 def test_float_layers_read_bytes_through_a_normalization_in_float(pixels: np.ndarray) -> None:
     net, x = Net().eval(), normalized(pixels)
     model = pq.convert(net, example_inputs=(x,), image_inputs=IMAGE)
-    assert [node["op"] for node in model.graph["nodes"]][:2] == ["dequantize", "affine"]
+    assert [node["op"] for node in model.graph["nodes"]][:2] == ["affine", "conv2d"]
     result = Session(model, threads=1)(pixels)
     np.testing.assert_allclose(result, net(x).detach().numpy(), rtol=1e-5, atol=1e-5)
     assert_engine_equals_twin(model, torch.from_numpy(pixels))

@@ -41,6 +41,7 @@ _BY_PARTS = (
         "unsqueeze",
         "permute",
         "transpose",
+        "mT",
     ),
     *("expand", "clone", "contiguous", "alias", "detach", "index", "index_select", "flip", "roll", "unfold", "repeat", "copy"),
     *(
