@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +28,8 @@ from pyqinfer.self_check import Check
 from pyqinfer.session import Session
 
 _Result = TypeVar("_Result")
+# A graph of fewer operations is not refused for their number.
+_MANY_NODES = 4000
 
 
 def convert(
@@ -134,6 +138,10 @@ def _engine_graph(
     return lower(import_graph(traced, examples, openness.batch, openness.sizes, openness.shared), image_inputs)
 
 
+class _TooLargeError(UnsupportedError):
+    """A graph of more operations than a file holds, which other openness does not change."""
+
+
 class Openness(NamedTuple):
     """Which sizes of the inputs stay open, and whether those of several inputs that are equal in the examples always are."""
 
@@ -153,6 +161,8 @@ def _as_open_as_possible(attempt: Callable[[Openness], _Result], dynamic_batch: 
     for openness in [*choices, Openness(False, False, False)]:
         try:
             result = attempt(openness)
+        except _TooLargeError:
+            raise
         except (UnsupportedError, ModelFormatError) as error:
             problem = str(error).splitlines()[-1].removeprefix("  - ") if openness.sizes or not problem else problem
             if not openness.batch and not openness.sizes:
@@ -178,7 +188,19 @@ def _check_floats(engine: EngineGraph, fallback: str) -> None:
 
 
 def _write(engine: EngineGraph) -> Model:
-    return Model.from_bytes(_core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}"))
+    written = _core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}")
+    try:
+        return Model.from_bytes(written)
+    except ModelFormatError as error:
+        nodes = engine.graph["nodes"]
+        if len(nodes) <= _MANY_NODES:
+            raise
+        # The operations of an unrolled layer are called as the layer is, and numbered.
+        [(module, most)] = Counter(re.sub(r"_\d+(\.[a-z]+)*$", "", node["name"]) for node in nodes).most_common(1)
+        raise _TooLargeError(
+            f"the network has {len(nodes):,} operations, which is more than a file may hold ({error}); {most:,} of them are in {module!r}:"
+            " recurrent layers are unrolled, a set of operations for each step, so shorten the sequence or convert a part of the network"
+        ) from error
 
 
 def _require_examples(model: Model, examples: tuple[Tensor, ...], images: Mapping[str, ImageInput]) -> None:
@@ -201,16 +223,29 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 
 def _with_samples(engine: EngineGraph, session: Session, arrays: list[NDArray[Any]], count: int) -> EngineGraph:
-    """Store rows of the examples, or the examples as they are if the model does not take a batch of one."""
+    """Store rows of the examples; or the examples as they are, if the model does not take a batch of one or makes no numbers of it."""
     model = session.model
     rows = [[a[i : i + 1] if a.ndim else a for a in arrays] for i in range(min([count, *(len(a) for a in arrays if a.ndim)]))]
     if _refusal(model, dict(zip(model.inputs, (a.shape for a in rows[0]), strict=True))) is not None:
         rows = [arrays]
-    for row in rows:
-        inputs = {name: np.asarray(a, order="C") for name, a in zip(model.inputs, row, strict=True)}
-        outputs = session.run(inputs)
-        for name, array in [*inputs.items(), *outputs.items()]:
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name!r} holds NaN or infinity for the example inputs: pass others, or samples=0")
+    samples = [_sample(session, row) for row in rows]
+    if not all(_not_finite(sample) is None for sample in samples):
+        samples = [_sample(session, arrays)]  # a variance over a batch of one is NaN
+    for inputs, outputs in samples:
+        if (name := _not_finite((inputs, outputs))) is not None:
+            raise ValueError(f"{name!r} holds NaN or infinity for the example inputs: pass others, or samples=0")
         engine = engine.with_sample(inputs, outputs)
     return engine
+
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+def _sample(session: Session, arrays: list[NDArray[Any]]) -> tuple[_Arrays, _Arrays]:
+    inputs = {name: np.asarray(a, order="C") for name, a in zip(session.model.inputs, arrays, strict=True)}
+    return inputs, session.run(inputs)
+
+
+def _not_finite(sample: tuple[_Arrays, _Arrays]) -> str | None:
+    """The first input or output that holds NaN or infinity."""
+    return next((name for arrays in sample for name, array in arrays.items() if not np.isfinite(array).all()), None)

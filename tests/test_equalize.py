@@ -13,7 +13,7 @@ from traces import traced_once
 
 import pyqinfer as pq
 from pyqinfer.quantization.aten_traits import op_name
-from pyqinfer.quantization.equalize import equalize, find_pairs
+from pyqinfer.quantization.equalize import acting_bounds, equalize, find_pairs
 from pyqinfer.quantization.graph import TracedModel
 
 
@@ -91,7 +91,7 @@ def test_a_pairs_function_stays_and_its_ranges_become_equal(name: str) -> None:
     middle, second = PAIRS[name]
     net = spread_out(Joined(middle, second))
     traced = TracedModel(net, (X,))
-    result = equalize(traced, None)
+    result = equalize(traced, acting_bounds(traced, None))
     assert result.pairs == (("first", "second"),)
     for r1, r2 in channel_ranges(traced):
         torch.testing.assert_close(r1, r2, rtol=3e-3, atol=0)
@@ -119,7 +119,7 @@ def test_a_channel_of_zeros_is_left_alone() -> None:
         net.first.weight[0] = 0
         net.second.weight[:, 1] = 0
         traced = TracedModel(net, (X,))
-        equalize(traced, None)
+        equalize(traced, acting_bounds(traced, None))
         torch.testing.assert_close(traced.finish()(X), net(X), rtol=0, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_relu6_becomes_relu_where_its_bound_does_not_act_else_the_pair_is_skippe
     net = Joined(bound, conv()).eval()
     x = scale * X
     traced = TracedModel(net, (x,))
-    result = equalize(traced, [(x,)])
+    result = equalize(traced, acting_bounds(traced, [(x,)]))
     assert result.replaced == replaced
     assert (result.pairs, result.skipped) == (((("first", "second"),), ()) if replaced else ((), (("first", "second"),)))
     assert ("relu" in {op_name(node) for node in traced.module.graph.nodes}) == bool(replaced)
@@ -144,7 +144,8 @@ def test_relu6_becomes_relu_where_its_bound_does_not_act_else_the_pair_is_skippe
 
 
 def test_without_calibration_a_pair_around_relu6_is_skipped() -> None:
-    result = equalize(TracedModel(Joined(F.relu6, conv()).eval(), (X,)), None)
+    traced = TracedModel(Joined(F.relu6, conv()).eval(), (X,))
+    result = equalize(traced, acting_bounds(traced, None))
     assert (result.pairs, result.skipped, result.replaced) == ((), (("first", "second"),), 0)
 
 
@@ -161,7 +162,7 @@ def imbalanced() -> TracedModel:
 @pytest.fixture(scope="module")
 def equalized(imbalanced: TracedModel) -> TracedModel:
     traced = imbalanced.copy()
-    equalize(traced, None)
+    equalize(traced, acting_bounds(traced, None))
     return traced
 
 

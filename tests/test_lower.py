@@ -285,6 +285,23 @@ def test_tables_equal_torchs_fake_quantized_chain(source: ir.Quant, target: ir.Q
     np.testing.assert_array_equal(code_table(source, [clamp], target), expected.numpy())
 
 
+def test_a_chain_of_functions_longer_than_pythons_stack_is_one_table() -> None:
+    b = Builder(2, 3)
+    x = b.dq(b.q(b.x))
+    for _ in range(1500):
+        x = b.clamp(x)
+    assert ops(b.lower(b.dq(b.q(x, Q2)))) == ["quantize", "table", "dequantize"]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_value_that_is_read_twice_is_followed_once_and_codes_of_two_values_make_no_table(twice: bool) -> None:
+    b = Builder(2, 3)
+    first, second = b.dq(b.q(b.x)), b.dq(b.q(b.x, Q2))
+    a = b.clamp(first)
+    x = b.add("add", a, a if twice else b.clamp(second))
+    assert ("table" in ops(b.lower(b.dq(b.q(x, ir.Quant(0.5, 0, 0, 255)))))) == twice
+
+
 class Flattening(nn.Module):
     def __init__(self, height: int, width: int) -> None:
         super().__init__()

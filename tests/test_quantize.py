@@ -21,7 +21,7 @@ from pyqinfer.quantization import quantize
 from pyqinfer.quantization.fold import fold_batch_norm
 from pyqinfer.quantization.graph import TracedModel
 from pyqinfer.quantization.observers import MinMaxObserver, MSEObserver, affine_params
-from pyqinfer.quantization.weights import quantize_weight
+from pyqinfer.quantization.weights import WeightSearch, quantize_weight
 
 
 class Block(nn.Module):
@@ -137,6 +137,27 @@ def test_mse_range_is_no_worse_than_min_max_and_clips_outliers_at_low_bits(bits:
         tops[type(observer)] = p.quant_max * p.scale
     assert errors[MSEObserver] <= errors[MinMaxObserver] * 1.001
     assert tops[MSEObserver] < tops[MinMaxObserver] or bits == 8
+
+
+def test_values_are_counted_as_torch_counts_them_but_for_those_on_the_edge_of_a_bin() -> None:
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(2_300_000) * torch.rand(1), torch.tensor([3.7, -3.7, 0.0])])  # more than is counted at once
+    observer = MSEObserver()
+    observer.observe(x.reshape(-1, 1))
+    counts = observer._counts
+    expected = torch.histc(x, len(counts), -3.7, 3.7).double().numpy()
+    assert counts.sum() == x.numel()
+    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 1e-4 * x.numel()
+
+
+def test_codes_that_are_known_are_the_callers_own() -> None:
+    weight, other = torch.randn(4, 3, 3, 3), torch.randn(4, 3, 3, 3)
+    search, bits = WeightSearch(), parse_bits("4/8")
+    codes, scale = search(weight, bits, search=True)
+    codes.zero_(), scale.zero_()
+    for tensor in (weight, other, weight.transpose(0, 1)):
+        for found, expected in zip(search(tensor, bits, search=True), quantize_weight(tensor, bits, search=True), strict=True):
+            assert torch.equal(found, expected)
 
 
 def test_an_observer_that_saw_nothing_says_so() -> None:

@@ -110,6 +110,41 @@ def test_outputs_that_are_not_finite_in_torch_may_be_so_in_the_engine() -> None:
     pq.convert(Log(), example_inputs=(X.clamp_min(0),), samples=0)
 
 
+def test_where_a_single_row_gives_no_number_the_examples_are_stored_as_they_are() -> None:
+    class Standardized(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x - x.mean(0)) / x.std(0)
+
+    model = pq.convert(Standardized(), example_inputs=(X.flatten(1),))
+    [sample] = model.graph["samples"]
+    shapes = [model.graph["constants"][index]["shape"] for index in sample["inputs"].values()]
+    assert shapes == [list(X.flatten(1).shape)]
+    with pytest.raises(ValueError, match="'output' holds NaN or infinity"):
+        pq.convert(Standardized(), example_inputs=(X[:1].flatten(1),), check=False)
+
+
+def test_a_network_of_too_many_operations_is_refused_by_the_layer_that_has_most() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    refusal = pq.ModelFormatError("graph: more than 1000000 tokens")
+    few = patch.object(conversion, "_MANY_NODES", 10)
+    with (
+        few,
+        patch.object(conversion.Model, "from_bytes", side_effect=refusal) as attempts,
+        pytest.raises(
+            pq.UnsupportedError, match=r"operations, which is more than a file may hold \(graph: more than .* of them are in 'rnn':"
+        ),
+    ):
+        pq.convert(Recurrent(), example_inputs=(torch.randn(2, 5, 3),))
+    assert attempts.call_count == 1
+
+
 def test_models_and_inputs_are_left_as_they_were() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -55,7 +55,9 @@ def export_program(
         if tensor.device.type != "cpu":
             raise ValueError(f"parameter {name!r} is on {tensor.device}: move the model to the CPU first (model.cpu())")
     batch, sizes = ({0} if dynamic_batch else set()), (set(_SIZES) if dynamic_size else set())
-    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS), masks_as_given():
+    with evaluation_mode(model), torch.no_grad(), TracedAs(FUNCTIONS), masks_as_given(), warnings.catch_warnings():
+        # torch's recurrent layers set a list of their parameters again when they run: nothing that a user could mend.
+        warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights", category=UserWarning)
         attempts = (_export_open(model, examples, axes) for axes in (batch | sizes, sizes, batch) if axes)
         program = next((program for program in attempts if program is not None), None) or torch.export.export(model, examples)
     _warn_of_fixed(program, batch, sizes)

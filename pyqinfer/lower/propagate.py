@@ -160,15 +160,21 @@ def _chain_behind_codes(value: Value) -> tuple[Value | None, list[Node]]:
     """
     chain: dict[Node, None] = {}  # in the order in which nodes were added, each followed once however many read it
     found: set[Value] = set()
-
-    def follow(x: Value) -> bool:
+    # A stack of its own: a recurrent layer's state goes through some operations in every step, thousands in all.
+    open_values = [value]
+    while open_values:
+        x = open_values[-1]
         codes, node = _codes_of(x), x.producer
         if codes is not None:
             found.add(codes)
+            if len(found) > 1:
+                return None, []
         elif node not in chain:
-            if node is None or not has_table(node) or not all(map(follow, node.inputs)):
-                return False
+            if node is None or not has_table(node):
+                return None, []
+            if ahead := [y for y in node.inputs if _codes_of(y) not in found and y.producer not in chain]:
+                open_values += reversed(ahead)
+                continue
             chain[node] = None
-        return True
-
-    return (found.pop(), list(chain)) if follow(value) and len(found) == 1 else (None, [])
+        open_values.pop()
+    return (found.pop(), list(chain)) if found else (None, [])

@@ -12,7 +12,7 @@ that the bound hardly ever acts it is replaced by ReLU; otherwise the pair is le
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,15 +61,14 @@ def find_pairs(traced: TracedModel) -> list[Pair]:
     return [pair for pair in found if pair is not None]
 
 
-def equalize(traced: TracedModel, data: Sequence[tuple[Tensor, ...]] | None) -> Equalization:
+def equalize(traced: TracedModel, acting: Collection[str]) -> Equalization:
     """Equalize every pair of a traced model with folded BatchNorm; its outputs change by rounding and by what replaced bounds cut off.
 
     Args:
-        data: calibration batches, which decide about ReLU6; None: pairs around one are skipped.
+        acting: see `acting_bounds`; pairs around one of them are skipped.
     """
     pairs = find_pairs(traced)
-    unsafe = _bounds_that_act(traced, [bound for pair in pairs for bound in pair.bounds], data)
-    chosen = [pair for pair in pairs if unsafe.isdisjoint(pair.bounds)]
+    chosen = [pair for pair in pairs if not any(bound.name in acting for bound in pair.bounds)]
     replaced = {bound for pair in chosen for bound in pair.bounds}
     for bound in replaced:
         bound.target, bound.args, bound.kwargs = torch.ops.aten.relu.default, (operand(bound),), {}
@@ -144,20 +143,26 @@ class _Excess:
         self._excess = self._kept = 0.0
 
     def observe(self, x: Tensor) -> None:
-        self._excess += float((x - self._bound).clamp_min(0).double().square().sum())
-        self._kept += float(x.clamp(0, self._bound).double().square().sum())
+        x = x.detach().float().flatten()
+        kept = x.clamp(0, self._bound)
+        self._kept += float(torch.dot(kept, kept))
+        if x.numel() and float(x.max()) > self._bound:
+            excess = x.sub(self._bound).clamp_min_(0)
+            self._excess += float(torch.dot(excess, excess))
 
     @property
     def share(self) -> float:
         return self._excess / self._kept if self._kept else self._excess
 
 
-def _bounds_that_act(traced: TracedModel, bounds: list[Node], data: Sequence[tuple[Tensor, ...]] | None) -> set[Node]:
+def acting_bounds(traced: TracedModel, data: Sequence[tuple[Tensor, ...]] | None) -> set[str]:
+    """Names of the bounds between layers, such as ReLU6, that cut something off on calibration batches; of all bounds without any."""
+    bounds = [bound for pair in find_pairs(traced) for bound in pair.bounds]
     if not bounds or data is None:
-        return set(bounds)
+        return {node.name for node in bounds}
     watched = {operand(node): _Excess(_upper_bound(node) or 0.0) for node in bounds}
     calibrate(traced.module, watched, data)
-    return {node for node in bounds if watched[operand(node)].share > _NEGLIGIBLE}
+    return {node.name for node in bounds if watched[operand(node)].share > _NEGLIGIBLE}
 
 
 def _peaks(pairs: Sequence[Pair]) -> dict[str, Tensor]:

@@ -174,13 +174,18 @@ class TracedModel:
         arguments[2] = self.add_constant(f"{layer.name}.bias", bias, layer.node)
         layer.node.args = tuple(arguments)
 
-    def copy(self) -> TracedModel:
-        """An independent copy; its nodes have the same names."""
+    def copy(self, share_tensors: bool = False) -> TracedModel:
+        """A copy of the graph; its nodes have the same names.
+
+        Args:
+            share_tensors: parameters and buffers stay the same tensors, which neither of the two may then change in place.
+        """
         other = TracedModel.__new__(TracedModel)
         with warnings.catch_warnings():
             # torch 2.13 copies its own deprecated classes here: nothing that a user could mend.
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec", category=FutureWarning)
-            other.module, other.input_count, other.sizes = copy.deepcopy(self.module), self.input_count, self.sizes
+            shared = {id(x): x for x in (*self.module.parameters(), *self.module.buffers())} if share_tensors else {}
+            other.module, other.input_count, other.sizes = copy.deepcopy(self.module, shared), self.input_count, self.sizes
         return other
 
     def add_constant(self, name: str, tensor: Tensor, before: Node) -> Node:

@@ -7,7 +7,7 @@ fold BatchNorm, equalize, find activation ranges, find weight ranges, place quan
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,14 +23,15 @@ from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.emit import emit_activations, emit_dynamic_activations, emit_weight
-from pyqinfer.quantization.equalize import equalize, find_pairs
+from pyqinfer.quantization.equalize import acting_bounds, equalize, find_pairs
 from pyqinfer.quantization.fold import FoldedNorm, fold_batch_norm
 from pyqinfer.quantization.graph import Layer, TracedModel, operand
 from pyqinfer.quantization.observers import OBSERVERS, SMALLEST_RANGE, ActivationParams, FunctionObserver, Observer
 from pyqinfer.quantization.placement import Placement, Smooth, place
 from pyqinfer.quantization.refine import QuantizedLayer, Refinement, is_low_bit, refine
 from pyqinfer.quantization.smooth import harmless
-from pyqinfer.quantization.weights import WeightCodes, quantize_weight
+from pyqinfer.quantization.weights import SMALLEST_RANGE as SMALLEST_CHANNEL
+from pyqinfer.quantization.weights import WeightCodes, WeightSearch
 
 _WEIGHT_RANGES = ("mse", "minmax")
 _ROUNDINGS = ("nearest", "learned")
@@ -115,7 +116,7 @@ def run_pipeline(task: Task, bits: Callable[[list[str]], BitConfig], settings: S
         ValueError: no calibration batches where activations are quantized; a layer or batch that holds NaN or infinity.
     """
     start = begin(task, bits, settings)
-    graph = _quantized(start.traced, start.config, start.data, start.settings, start.smooth).finish()
+    graph = _quantized(start.traced, start.config, start.data, start.settings, start.smooth, start.search).finish()
     if not settings.relu_only:
         warn_of_float_arithmetic(graph, start.config)
     return graph
@@ -129,6 +130,7 @@ class Start:
         original: weights before folding, by the layer's name.
         norms: the BatchNorms that were folded. divisors: see :class:`~pyqinfer.quantization.equalize.Equalization`.
         smooth: in front of which functions there are quantizers, see :func:`~pyqinfer.quantization.placement.place`.
+        search: knows codes that trials have found.
     """
 
     traced: TracedModel
@@ -139,6 +141,7 @@ class Start:
     norms: Mapping[str, FoldedNorm]
     divisors: Mapping[str, Tensor]
     smooth: Smooth
+    search: WeightSearch
 
 
 def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings) -> Start:
@@ -150,15 +153,20 @@ def begin(task: Task, bits: Callable[[list[str]], BitConfig], settings: Settings
     if data is None and any(layer.is_integer for layer in _calibrated(traced, config, settings).values()):
         raise ValueError("calibration: PTQ needs batches of typical inputs to find activation ranges")
     norms = fold_batch_norm(traced) if settings.fold else {}
-    settings = _decided(traced, config, data, settings)
-    divisors = equalize(traced, data).divisors if settings.equalize else {}
-    return Start(traced, config, data, settings, original, norms, divisors, _chosen_functions(traced, config, data, settings))
+    acting = acting_bounds(traced, data) if settings.equalize else set()
+    search = WeightSearch()
+    settings = _decided(traced, config, data, settings, acting, search)
+    divisors = equalize(traced, acting).divisors if settings.equalize else {}
+    smooth = _chosen_functions(traced, config, data, settings, search)
+    return Start(traced, config, data, settings, original, norms, divisors, smooth, search)
 
 
-def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings, smooth: Smooth) -> TracedModel:
+def _quantized(
+    traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings, smooth: Smooth, search: WeightSearch
+) -> TracedModel:
     """``traced``, with quantizers put into its graph."""
     steps = Refinement(settings.iterations if settings.rounding == "learned" else 0, settings.seed, settings.bias_correction is True)
-    reference = traced.copy() if data is not None and (steps.iterations or steps.bias_correction) else None
+    reference = traced.copy(share_tensors=True) if data is not None and (steps.iterations or steps.bias_correction) else None
     calibrated = _calibrated(traced, config, settings)
     dynamic = [layer for layer in traced.layers if calibrated[layer.name] != config[layer.name]]
     placement = place(traced, calibrated, settings.relu_only, smooth)
@@ -168,7 +176,7 @@ def _quantized(traced: TracedModel, config: BitConfig, data: Batches | None, set
         bits = config[layer.name]
         if not bits.is_float:
             try:
-                bits, codes, scale = _weight_codes(layer, bits, settings, _input_params(layer, placement, params))
+                bits, codes, scale = _weight_codes(layer, bits, settings, _input_params(layer, placement, params), search)
             except ValueError as error:
                 raise ValueError(f"layer {layer.name!r}: {error}") from None
             layers.append(QuantizedLayer(layer, bits, emit_weight(traced, layer, WeightCodes(codes, scale, *bits.weight_range))))
@@ -218,13 +226,16 @@ def _input_params(layer: Layer, placement: Placement, params: Mapping[Node, Acti
     return params.get(placement.shared.get(node, node))
 
 
-def _weight_codes(layer: Layer, bits: LayerBits, settings: Settings, read: ActivationParams | None) -> tuple[LayerBits, Tensor, Tensor]:
+def _weight_codes(
+    layer: Layer, bits: LayerBits, settings: Settings, read: ActivationParams | None, search: WeightSearch
+) -> tuple[LayerBits, Tensor, Tensor]:
     """A layer's codes and scales, and the bits that they have: fewer than asked for where its sums could leave int32."""
     smallest = 0.0 if read is None else _SMALLEST_PRODUCT / read.scale
-    search = settings.weight_range == "mse"
+    if smallest < SMALLEST_CHANNEL / 2**8:
+        smallest = 0.0  # no channel of which codes are made has so small a scale, and equal arguments need one search
     asked = bits
     while True:
-        codes, scale = quantize_weight(layer.weight, bits, search, smallest)
+        codes, scale = search(layer.weight, bits, settings.weight_range == "mse", smallest)
         magnitudes = codes.abs().double()
         if settings.rounding == "learned" and is_low_bit(bits):
             magnitudes = (magnitudes + 1).clamp_max(bits.weight_range[1])  # what learned rounding may still make of them
@@ -242,7 +253,9 @@ def _weight_codes(layer: Layer, bits: LayerBits, settings: Settings, read: Activ
     return bits, codes, scale
 
 
-def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Settings:
+def _decided(
+    traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings, acting: Collection[str], search: WeightSearch
+) -> Settings:
     """The settings with every "auto" decided: quantize a copy with and without, compare the outputs on images it was not calibrated on."""
     switches = {name: getattr(settings, name) for name in ("equalize", "bias_correction")}
     possible = {"equalize": bool(find_pairs(traced)), "bias_correction": any(map(is_low_bit, config.values()))}
@@ -251,24 +264,25 @@ def _decided(traced: TracedModel, config: BitConfig, data: Batches | None, setti
     chosen = replace(settings, rounding="nearest", **certain)
     if data is not None and open_ones and not all(bits.is_float for bits in config.values()):
         seen, held_out = _split(traced, data)
-        least = _trial_error(traced, config, chosen, seen, held_out)
+        outputs = _outputs(traced.module, held_out)
+
+        def error_of(tried: Settings) -> float:
+            trial = traced.copy(share_tensors=True)
+            if tried.equalize:
+                equalize(trial, acting)
+            return _distance(outputs, _outputs(_quantized(trial, config, seen, tried, tried.smooth is True, search).module, held_out))
+
+        least = error_of(chosen)
         for name in open_ones:
             taken: dict[str, Any] = {name: True}
             candidate = replace(chosen, **taken)
-            error = _trial_error(traced, config, candidate, seen, held_out)
+            error = error_of(candidate)
             if error < _CLEAR_GAIN[name] * least:
                 chosen, least = candidate, error
     return replace(chosen, rounding=settings.rounding)
 
 
-def _trial_error(traced: TracedModel, config: BitConfig, settings: Settings, seen: Batches, held_out: Batches) -> float:
-    trial = traced.copy()
-    if settings.equalize:
-        equalize(trial, seen)
-    return _output_error(traced.module, _quantized(trial, config, seen, settings, settings.smooth is True).module, held_out)
-
-
-def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings) -> Smooth:
+def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | None, settings: Settings, search: WeightSearch) -> Smooth:
     """In front of which functions a folded and equalized model gets quantizers."""
     if settings.smooth != "auto" or data is None or settings.relu_only:
         return settings.smooth is True
@@ -278,28 +292,37 @@ def _chosen_functions(traced: TracedModel, config: BitConfig, data: Batches | No
     seen, held_out = _split(traced, data)
     # How weights are rounded hardly matters here, and the search for their ranges would take most of the time.
     plain = replace(settings, weight_range="minmax", rounding="nearest", bias_correction=False)
-    trial = _quantized(traced.copy(), config, seen, plain, smooth=True)
+    trial = _quantized(traced.copy(share_tensors=True), config, seen, plain, True, search)
     return harmless(traced.module, trial.module, placement, held_out)
 
 
 def _split(traced: TracedModel, data: Batches) -> tuple[Batches, Batches]:
-    """Batches to calibrate a trial with, and others to judge it by: up to 128 of the images, three quarters of them and the rest (the same
-    ones if there are less than four). Where they do not go into one batch, the last batch judges."""
-    if traced.fixed_batch is not None or len({tuple(x.shape[1:] for x in batch) for batch in data}) != 1:
+    """Batches to calibrate a trial with, and others to judge it by: up to 128 of the images, three quarters of them and the rest.
+
+    Batches are no larger than the first, and less than four images do both. Where images differ in size, or inputs in their first axis,
+    which then is not the batch, the last batch judges.
+    """
+    same_images = len({tuple(x.shape[1:] for x in batch) for batch in data}) == 1
+    if traced.fixed_batch is not None or not same_images or any(len({len(x) for x in batch}) != 1 for batch in data):
         return data[:-1] or data, data[-1:]
-    joined = [torch.cat([batch[i] for batch in data])[:_TRIAL_IMAGES] for i in range(len(data[0]))]
+    size, joined = len(data[0][0]), [torch.cat([batch[i] for batch in data])[:_TRIAL_IMAGES] for i in range(len(data[0]))]
     count = len(joined[0])
     held_out = count // 4
-    return [tuple(x[: count - held_out] for x in joined)], [tuple(x[count - held_out :] if held_out else x for x in joined)]
+    seen = [x[: count - held_out] for x in joined]
+    others = [x[count - held_out :] if held_out else x for x in joined]
+    return _batches_of(size, seen), _batches_of(size, others)
 
 
-def _output_error(reference: GraphModule, module: GraphModule, data: Batches) -> float:
-    """Sum of squared differences of all outputs."""
-    total = 0.0
+def _batches_of(size: int, inputs: list[Tensor]) -> Batches:
+    return list(zip(*(torch.split(x, size) for x in inputs), strict=True))
+
+
+def _outputs(module: GraphModule, data: Batches) -> list[Tensor]:
+    module.recompile()
     with torch.no_grad():
-        reference.recompile()
-        module.recompile()
-        for batch in data:
-            for a, b in zip(tree_leaves(reference(*batch)), tree_leaves(module(*batch)), strict=True):
-                total += float((a - b).double().square().sum())
-    return total
+        return [leaf for batch in data for leaf in tree_leaves(module(*batch))]
+
+
+def _distance(expected: list[Tensor], got: list[Tensor]) -> float:
+    """Sum of squared differences of all outputs."""
+    return sum(float((a - b).double().square().sum()) for a, b in zip(expected, got, strict=True))

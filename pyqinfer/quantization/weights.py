@@ -10,7 +10,7 @@ from torch import Tensor
 from pyqinfer.bits import LayerBits
 
 # A channel this small counts as zero, so that products of scales stay normal float32 numbers.
-_SMALLEST_RANGE = 2.0**-40
+SMALLEST_RANGE = 2.0**-40
 _COARSE = [i / 10 for i in range(1, 11)]
 _FINE_STEP = 0.01
 # Rows are taken in blocks of about so many weights, which stay in a core's cache through all passes of the search.
@@ -38,7 +38,7 @@ class WeightCodes:
         """The codes of the weight with each output channel multiplied by ``gain`` [channels]; a channel's gain of 0 becomes a tiny one."""
         negative = (gain < 0).reshape(-1, *[1] * (self.codes.ndim - 1))
         codes = torch.where(negative, round(2 * self.zero_point) - self.codes, self.codes)
-        return WeightCodes(codes, (self.scale * gain.abs()).clamp_min(_SMALLEST_RANGE), self.low, self.high, self.zero_point)
+        return WeightCodes(codes, (self.scale * gain.abs()).clamp_min(SMALLEST_RANGE), self.low, self.high, self.zero_point)
 
 
 def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scale: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -65,9 +65,25 @@ def quantize_weight(weight: Tensor, bits: LayerBits, search: bool, smallest_scal
     return codes.reshape(weight.shape), scales
 
 
+class WeightSearch:
+    """`quantize_weight`, which searches once for one tensor: trials quantize most weights again."""
+
+    def __init__(self) -> None:
+        # With each tensor, so that no other can take its place in memory.
+        self._found: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, weight: Tensor, bits: LayerBits, search: bool, smallest_scale: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Arguments, result and errors: see `quantize_weight`. The codes are the caller's own."""
+        key = (weight.data_ptr(), weight.shape, weight.stride(), bits.weight, search, smallest_scale)
+        if key not in self._found:
+            self._found[key] = (weight, *quantize_weight(weight, bits, search, smallest_scale))
+        _, codes, scales = self._found[key]
+        return codes.clone(), scales.clone()
+
+
 def _quantize_rows(rows: Tensor, top: int, search: bool, smallest_scale: float) -> tuple[Tensor, Tensor]:
     largest = rows.abs().amax(1)
-    zero = (largest < _SMALLEST_RANGE) | (largest / top < smallest_scale)
+    zero = (largest < SMALLEST_RANGE) | (largest / top < smallest_scale)
     full = torch.where(zero, torch.ones_like(largest), largest / top)
     scale = full * _best_fraction(rows, full, top) if search else full
     codes = _codes(rows, scale, top)
