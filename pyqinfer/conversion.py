@@ -188,9 +188,8 @@ def _check_floats(engine: EngineGraph, fallback: str) -> None:
 
 
 def _write(engine: EngineGraph) -> Model:
-    written = _core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}")
     try:
-        return Model.from_bytes(written)
+        return Model.from_bytes(_core.write_model(engine.to_json(), engine.constants, f"pyqinfer {_core.__version__}"))
     except ModelFormatError as error:
         nodes = engine.graph["nodes"]
         if len(nodes) <= _MANY_NODES:
