@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import pyqinfer as pq
 from pyqinfer.cli.app import app
 
 onnx = pytest.importorskip("onnx", reason="needs the onnx package")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx.reference import ReferenceEvaluator  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
+from onnx_nets import model, module, node, normal, reference  # noqa: E402
 
 from pyqinfer.errors import ModelFormatError, UnsupportedError  # noqa: E402
 from pyqinfer.frontend.sources.onnx.module import OnnxModule  # noqa: E402
@@ -28,41 +28,11 @@ from pyqinfer.frontend.sources.onnx.table import REFUSED, TABLE  # noqa: E402
 F, U8, I8, I32, I64 = np.float32, np.uint8, np.int8, np.int32, np.int64
 
 
-def node(op: str, inputs: str, outputs: str, domain: str = "", **attributes: Any) -> Any:
-    """A node whose inputs and outputs are words of a text; "-" is one that is left out."""
-    names = [["" if name == "-" else name for name in text.split()] for text in (inputs, outputs)]
-    return helper.make_node(op, *names, domain=domain, name=f"{op.lower()}_{names[1][0]}", **attributes)
-
-
-def model(nodes: Sequence[Any], constants: dict[str, Any], shape: Sequence[Any], opset: int = 21, kind: int = TensorProto.FLOAT) -> Any:
-    """A model with input x and output y."""
-    tensors = [a if isinstance(a, TensorProto) else numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
-    for tensor, name in zip(tensors, constants, strict=True):
-        tensor.name = name
-    x, y = helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M"])
-    graph = helper.make_graph(list(nodes), "test", [x], [y], tensors)
-    domains = sorted({n.domain for n in nodes} - {""})
-    imports = [helper.make_opsetid("", opset), *[helper.make_opsetid(domain, 1) for domain in domains]]
-    return helper.make_model(graph, opset_imports=imports, ir_version=10)
-
-
-def module(proto: Any) -> OnnxModule:
-    return OnnxModule(read_bytes(proto.SerializeToString()))
-
-
 def run(proto: Any, x: Any) -> tuple[pq.Model, Any]:
     """The converted model and its output; the conversion checks itself against the torch module."""
     tensor = torch.from_numpy(x.astype(I64) if x.dtype == I32 else x)
     converted = pq.convert(module(proto), example_inputs=(tensor,), samples=0)
     return converted, pq.Session(converted, threads=1)(x)
-
-
-def reference(proto: Any, x: Any) -> Any:
-    return ReferenceEvaluator(proto).run(None, {"x": x})[0]
-
-
-def normal(*shape: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).standard_normal(shape).astype(F)
 
 
 def codes(low: int, high: int, *shape: int, dtype: Any = I8, seed: int = 1) -> Any:

@@ -92,7 +92,7 @@ def run(test: Any) -> Outcome:
             if want.shape != have.shape or not np.allclose(
                 have.astype(np.float64), want.astype(np.float64), relative, absolute, equal_nan=True
             ):
-                return Outcome(name, ops, counted, "wrong", f"shapes {want.shape}, {have.shape}")
+                return Outcome(name, ops, counted, "wrong", _difference(want, have))
         return Outcome(name, ops, counted, "passed", constants=bool(frozen))
     return Outcome(name, ops, counted, "refused", _short(reason))
 
@@ -130,7 +130,15 @@ def _example(array: Any) -> torch.Tensor:
 
 
 def _engine_input(array: Any, integers: Any = np.int32) -> Any:
-    return array.astype(integers if array.dtype.kind in "iub" else np.float32)
+    return array if array.dtype.kind == "b" else array.astype(integers if array.dtype.kind in "iu" else np.float32)
+
+
+def _difference(want: Any, have: Any) -> str:
+    if want.shape != have.shape:
+        return f"shapes {want.shape}, {have.shape}"
+    wanted = want.astype(np.float64)
+    apart, largest = np.nanmax(np.abs(have.astype(np.float64) - wanted)), np.nanmax(np.abs(wanted))
+    return f"differs by {apart / max(largest, 1e-300):.1e} of the largest element"
 
 
 def _short(reason: str) -> str:

@@ -11,8 +11,9 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import clamped, inner, of_rank, operand, scaled, unary
+from pyqinfer.frontend.aten.infinities import hides_scores, holds_infinity, with_infinities
 from pyqinfer.frontend.aten.integers import as_kind, compared, constant_of, or_integers
-from pyqinfer.frontend.aten.masks import hides_scores, masked_sum
+from pyqinfer.frontend.aten.masks import masked_sum
 from pyqinfer.frontend.aten.per_channel import or_per_channel
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader, Handler
@@ -89,6 +90,8 @@ def with_constant(reader: GraphReader, node: Node, x: ir.Value, constant: Any, f
         return masked_sum(reader, node, x, constant)
     if isinstance(constant, (int, float)):
         constant = tensor(float(constant))
+    if holds_infinity(constant):
+        return combined(reader, node, x, with_infinities(reader, node, constant), function)
     other = reader.constant(constant, "second operand")
     rank = max(len(x.shape), other.ndim)
     other = other.reshape((1,) * (rank - other.ndim) + other.shape)

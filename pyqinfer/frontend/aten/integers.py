@@ -17,6 +17,7 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import TO_END, inner, int32_array, of_rank, reshaped, sliced, tensor_of
+from pyqinfer.frontend.aten.infinities import LOWEST, hides_scores, holds_infinity, with_infinities
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.composed import composed
 from pyqinfer.frontend.reader import GraphReader, Handler
@@ -29,7 +30,6 @@ _OF_QUOTIENTS: dict[str, Callable[..., Tensor]] = {
     "floor_divide": lambda self, other: (self / other).floor(),
     "remainder": lambda self, other: self - (self / other).floor() * other,
 }
-_LOWEST = float(np.finfo(np.float32).min)
 
 
 def kind_of(operand: Any) -> str:
@@ -280,6 +280,11 @@ def _not(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     return compared(reader, node, x, constant_of(0, "float", len(x.shape)), "eq")
 
 
+def _inverted(reader: GraphReader, node: Node, a: Arguments) -> Any:
+    """Each bit of an integer the other way round is its negative less 1."""
+    return composed(reader, node, lambda self: -self - 1, a) if kind_of(a["self"]) == "integer" else _not(reader, node, a)
+
+
 def _cast(reader: GraphReader, node: Node, a: Arguments) -> Any:
     """A cast to the type that torch gives the result; all floats are float32 here, all integers int32."""
     dtype, x = node.meta["val"].dtype, a["self"]
@@ -295,7 +300,7 @@ def _where(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
 
 def _chosen(reader: GraphReader, node: Node, condition: ir.Value, x: Any, y: Any) -> ir.Value:
     kind = _common_kind(x, y)
-    x, y = (as_kind(reader, node, _finite(node, v), kind) for v in (x, y))
+    x, y = (as_kind(reader, node, _finite(reader, node, v), kind) for v in (x, y))
     rank = max(len(v.shape) for v in (condition, x, y))
     condition, x, y = (of_rank(reader, node, v, rank) for v in (condition, x, y))
     shape = _broadcast(_broadcast(condition.shape, x.shape), y.shape)
@@ -303,12 +308,14 @@ def _chosen(reader: GraphReader, node: Node, condition: ir.Value, x: Any, y: Any
     return reader.emit("where", node, [condition, x, y], shape, quant=quant, name=name, integer=kind == "integer")
 
 
-def _finite(node: Node, operand: Any) -> Any:
-    """An operand whose minus infinities, which hide positions from a softmax, are the lowest float32."""
+def _finite(reader: GraphReader, node: Node, operand: Any) -> Any:
+    """An operand without infinities: what hides positions from a softmax becomes the lowest float32."""
     if isinstance(operand, ir.Value | Places | SymbolicSize) or kind_of(operand) != "float":
         return operand
     tensor = torch.as_tensor(operand, dtype=torch.float32)
-    return tensor.masked_fill(tensor == -math.inf, _LOWEST) if (tensor == -math.inf).any() else tensor
+    if hides_scores(node, tensor):
+        tensor = tensor.masked_fill(tensor == -math.inf, LOWEST)
+    return with_infinities(reader, node, tensor) if holds_infinity(tensor) else tensor
 
 
 def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
@@ -356,7 +363,7 @@ HANDLERS: dict[str, Handler] = {
         for function in ("and", "or", "xor")
         for name in (f"bitwise_{function}", f"logical_{function}", f"__{function}__")
     },
-    "bitwise_not": _not,
+    "bitwise_not": _inverted,
     "logical_not": _not,
     "_to_copy": _cast,
     "to": _cast,

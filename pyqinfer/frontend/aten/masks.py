@@ -13,21 +13,11 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import inner, summed, tensor_of
+from pyqinfer.frontend.aten.infinities import LOWEST, hides_scores, holds_infinity, with_infinities
 from pyqinfer.frontend.aten.integers import kind_of, or_integers
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.reader import GraphReader
 from pyqinfer.frontend.values import NotSupportedHere
-
-# The lowest float32 stands for minus infinity, which a file cannot hold: a score that it is added to vanishes in the softmax.
-_LOWEST = np.finfo(np.float32).min
-_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
-
-
-def hides_scores(node: Node, addend: Any) -> bool:
-    """Whether a constant that is added here hides positions from the softmax that reads the sum."""
-    if not isinstance(addend, Tensor) or not (addend == -math.inf).any():
-        return False
-    return all(getattr(getattr(user.target, "_schema", None), "name", "") in _SOFTMAX for user in node.users)
 
 
 def masked_sum(reader: GraphReader, node: Node, scores: ir.Value, mask: Any) -> ir.Value:
@@ -42,9 +32,9 @@ def additive_mask(mask: Any) -> np.ndarray[Any, Any]:
     added = torch.zeros(mask.shape).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask.to(torch.float32)
     if added.isnan().any() or (added == math.inf).any():
         raise ValueError("the attention mask holds NaN or infinity")
-    if (added <= float(_LOWEST)).all(-1).any():
+    if (added <= float(LOWEST)).all(-1).any():
         raise NotSupportedHere("an attention mask that hides every position from a row")
-    array: np.ndarray[Any, Any] = added.clamp(min=float(_LOWEST)).numpy()
+    array: np.ndarray[Any, Any] = added.clamp(min=float(LOWEST)).numpy()
     return array
 
 
@@ -58,7 +48,7 @@ def mask_of_scores(reader: GraphReader, node: Node, mask: Any) -> ir.Value | np.
     if kind_of(mask) != "truth":
         return reader.activation(mask, "mask")
     if mask not in reader.masks:
-        seen, hidden = (inner(tensor_of(reader, node, torch.full((1,) * len(mask.shape), value))) for value in (0.0, float(_LOWEST)))
+        seen, hidden = (inner(tensor_of(reader, node, torch.full((1,) * len(mask.shape), value))) for value in (0.0, float(LOWEST)))
         name = reader.namer.unique(f"{node.name}.mask")
         reader.masks[mask] = inner(reader.emit("where", node, [mask, seen, hidden], mask.shape, name=name))
     return reader.masks[mask]
@@ -80,15 +70,14 @@ def _masked_fill(reader: GraphReader, node: Node, a: Arguments) -> ir.Value:
     filled = torch.zeros(mask.shape).masked_fill(mask, float(value))
     if hides_scores(node, filled):
         return masked_sum(reader, node, x, filled)
-    if not math.isfinite(float(value)):
-        raise NotSupportedHere(f"fills in {float(value)} where no softmax alone reads the result")
     kept, rank = (~mask).to(torch.float32).numpy(), len(x.shape)
     kept = kept.reshape((1,) * (rank - kept.ndim) + kept.shape)
     shape = shapes.broadcast(x.shape, kept.shape)
     if shape is None:
         raise NotSupportedHere(f"a mask of shape {kept.shape} for {x.shape}")
     y = reader.emit("binary", node, [x], shape, {"function": "mul"}, {"other": kept}, name=reader.namer.name(node, "mask"))
-    return summed(reader, node, inner(y), filled.numpy())
+    added = with_infinities(reader, node, filled) if holds_infinity(filled) else filled.numpy()
+    return summed(reader, node, inner(y), added)
 
 
 HANDLERS = or_integers({"masked_fill": _masked_fill})

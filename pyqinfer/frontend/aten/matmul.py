@@ -13,7 +13,8 @@ from torch.fx import Node
 from pyqinfer import ir
 from pyqinfer.frontend import shapes
 from pyqinfer.frontend.aten.build import expanded, inner, known_size, of_rank, reshaped, scaled, summed, tensor_of
-from pyqinfer.frontend.aten.masks import additive_mask, hides_scores, mask_of_scores, rows_that_see
+from pyqinfer.frontend.aten.infinities import hides_scores
+from pyqinfer.frontend.aten.masks import additive_mask, mask_of_scores, rows_that_see
 from pyqinfer.frontend.call import Arguments
 from pyqinfer.frontend.codes import weight_constant
 from pyqinfer.frontend.reader import GraphReader, Handler

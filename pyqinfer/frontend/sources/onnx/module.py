@@ -16,13 +16,25 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from pyqinfer.errors import UnsupportedError
 from pyqinfer.frontend.sources.onnx.call import Call, Handler, check_count, to_tensor
 from pyqinfer.frontend.sources.onnx.graph import Initializer, OnnxGraph, Operation, Port
+from pyqinfer.frontend.sources.onnx.ops.movement import MOVING_ROWS
 from pyqinfer.frontend.sources.onnx.ops.sizes import objects
 from pyqinfer.frontend.sources.onnx.table import REFUSED, TABLE
-from pyqinfer.frontend.sources.onnx.values import Const, Sizes, Value, as_tensor
+from pyqinfer.frontend.sources.onnx.values import Codes, Const, Sizes, Value, as_tensor
 from pyqinfer.frontend.values import NotSupportedHere
 
-_INPUT_TYPES = {"float": torch.float32, "float16": torch.float32, "bfloat16": torch.float32, "int64": torch.int64, "int32": torch.int32}
+# Integers of 8 and 16 bits are inputs of int32.
+_INPUT_TYPES = {
+    **dict.fromkeys(("float", "float16", "bfloat16"), torch.float32),
+    **dict.fromkeys(("uint8", "int8", "uint16", "int16", "int32"), torch.int32),
+    "int64": torch.int64,
+    "bool": torch.bool,
+}
 _KINDS = {torch.float32: "float", torch.int64: "int64", torch.int32: "int32", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool"}
+_NARROW = frozenset({"uint8", "int8", "uint16", "int16"})
+# Operators that read such numbers as they are, and those that give some of them again.
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+_READ_NARROW = _COMPARISONS | {"Cast", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "Shape", "Size", "ArgMax", "ArgMin"}
+_KEEP_NARROW = frozenset({*MOVING_ROWS, "Identity", "Where", "Min", "Max", "Clip", "ReduceMax", "ReduceMin"})
 # What an open dimension is in inputs that nobody gave, by its place in an input of rank 4, and in others.
 _BATCH, _IMAGE, _LENGTH = 2, 64, 16
 _MOST_INPUT = 1 << 26
@@ -43,7 +55,7 @@ class OnnxModule(nn.Module):
         super().__init__()
         unknown = [f"{op.describe()}: {problem}" for op in graph.operations if (problem := _problem_of(op))]
         kinds = [f"input {port.name}: of type {port.kind}" for port in graph.inputs if port.kind not in _INPUT_TYPES]
-        _refuse(unknown + kinds)
+        _refuse(unknown + kinds + _wrapping(graph))
         if not graph.inputs:
             raise UnsupportedError("the graph has no inputs")
         self.inputs, self.outputs = tuple(graph.inputs), tuple(graph.outputs)
@@ -71,7 +83,8 @@ class OnnxModule(nn.Module):
         outputs = {}
         for port in self.outputs:
             try:
-                y = to_tensor(env[port.name])
+                value = env[port.name]
+                y = value.numbers() if isinstance(value, Codes) else to_tensor(value)
                 # The engine writes every output itself, one that is an input unchanged too.
                 outputs[port.name] = y * 1.0 if any(y is x for x in inputs) and y.is_floating_point() else y
             except NotSupportedHere as reason:
@@ -248,6 +261,20 @@ def _handler(operation: Operation) -> Handler:
 def _problem_of(operation: Operation) -> str:
     key = (operation.domain, operation.op)
     return "" if key in TABLE else REFUSED.get(key, "no such operation in the engine")
+
+
+def _wrapping(graph: OnnxGraph) -> list[str]:
+    """Operations whose results may leave the 8 or 16 bits of the inputs that they read, where ONNX's numbers begin again."""
+    narrow = {port.name: port.kind for port in graph.inputs if port.kind in _NARROW}
+    problems = []
+    for operation in graph.operations:
+        found = next((narrow[name] for name in operation.inputs if name in narrow), None)
+        if found is None or operation.op in _READ_NARROW:
+            continue
+        if operation.op not in _KEEP_NARROW:
+            problems.append(f"{operation.describe()}: arithmetic in {found}; put a Cast in front")
+        narrow |= dict.fromkeys(operation.outputs, found)
+    return problems
 
 
 def _refuse(problems: list[str]) -> None:

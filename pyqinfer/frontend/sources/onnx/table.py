@@ -11,10 +11,13 @@ from pyqinfer.frontend.sources.onnx.ops import (
     integers,
     layers,
     movement,
+    places,
     pooling,
     qoperator,
     quantize,
+    recurrent,
     reductions,
+    sampling,
     sizes,
 )
 
@@ -28,6 +31,9 @@ _STANDARD: dict[str, Handler] = {
     **pooling.ROWS,
     **reductions.ROWS,
     **movement.ROWS,
+    **places.ROWS,
+    **sampling.ROWS,
+    **recurrent.ROWS,
     **sizes.ROWS,
     **quantize.ROWS,
     **integers.ROWS,
@@ -52,7 +58,6 @@ TABLE: Mapping[Key, Handler] = {
 _CONTROL = "control flow, which the engine does not run; fold it before (onnxsim, onnxslim)"
 _SEQUENCE = "sequences and optional values, which the engine does not have"
 _RANDOM = "random numbers, which give another result in every run"
-_RECURRENT = "recurrent layers; export the model with its steps unrolled"
 _DATA = "a result whose size depends on the data"
 REFUSED: Mapping[Key, str] = {
     ("", op): reason
@@ -73,7 +78,6 @@ REFUSED: Mapping[Key, str] = {
             "OptionalHasElement",
         ),
         _RANDOM: ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
-        _RECURRENT: ("LSTM", "GRU", "RNN"),
         _DATA: ("NonZero", "Unique", "Compress", "NonMaxSuppression"),
     }.items()
     for op in ops

@@ -89,6 +89,15 @@ class Codes:
         values = quantize_dequantize(self.x * spread, float(largest), int(s.zero_point[0]), s.low, s.high)
         return ChannelValues(values, ratio)
 
+    def numbers(self) -> Tensor:
+        """The codes themselves, int32. Raises NotSupportedHere for parameters per block."""
+        s = self.scales
+        if s.block:
+            raise NotSupportedHere("codes with parameters per block as numbers")
+        shape = [-1 if i == s.axis else 1 for i in range(self.x.ndim)] if s.axis is not None else []
+        scale, zero = (torch.tensor(v.astype(np.float32).reshape(-1).tolist()).reshape(shape) for v in (s.scale, s.zero_point))
+        return torch.clamp(torch.round(self.x / scale) + zero, s.low, s.high).to(torch.int32)
+
     def values(self) -> Tensor:
         """What the codes stand for. Raises NotSupportedHere for parameters per channel."""
         s = self.scales

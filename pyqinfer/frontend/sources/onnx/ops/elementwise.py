@@ -285,6 +285,7 @@ ROWS: dict[str, Handler] = {
     "Mish": _unary(F.mish),
     "Gelu": _gelu,
     "Swish": _swish,
+    "SwiGLU": lambda c: _swish(c) * c.tensor(1),
 }
 MICROSOFT_ROWS: dict[str, Handler] = {
     "Gelu": _unary(F.gelu),

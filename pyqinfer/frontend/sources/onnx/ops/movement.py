@@ -350,7 +350,6 @@ ROWS: dict[str, Handler] = {
     "Pad": _pad,
     "Resize": _resize,
     "Upsample": _resize,
-    "GatherElements": lambda c: torch.gather(c.tensor(0), c.axis(c.tensor(0).ndim, 0), c.tensor(1).to(torch.int64)),
     "OneHot": _one_hot,
     "Trilu": _trilu,
     "EyeLike": _eye,
