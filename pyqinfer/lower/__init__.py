@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pyqinfer.images import ImageInput
 from pyqinfer.ir import Graph
 from pyqinfer.lower.channels import renumber_channels
+from pyqinfer.lower.concats import read_earlier_concats
 from pyqinfer.lower.emit import EngineGraph, emit
 from pyqinfer.lower.fold import fold_batch_norm, fold_pads
 from pyqinfer.lower.fuse import fuse
@@ -23,6 +24,8 @@ def lower(graph: Graph, images: Mapping[str, ImageInput] | None = None) -> Engin
     keep_as_images(graph)
     fold_batch_norm(graph)
     propagate(graph)
+    read_earlier_concats(graph)
+    graph.drop_dead()
     fuse(graph)
     fold_pads(graph)
     graph.drop_dead()

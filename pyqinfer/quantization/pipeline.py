@@ -21,6 +21,7 @@ from pyqinfer.frontend.naming import source_line
 from pyqinfer.options import check_types
 from pyqinfer.quantization.api import Task
 from pyqinfer.quantization.calibrate import calibrate, with_progress
+from pyqinfer.quantization.concats import share_with_concats
 from pyqinfer.quantization.coverage import warn_of_float_arithmetic
 from pyqinfer.quantization.emit import emit_activations, emit_dynamic_activations, emit_weight
 from pyqinfer.quantization.equalize import acting_bounds, equalize, find_pairs
@@ -207,13 +208,17 @@ def activation_params(traced: TracedModel, placement: Placement, data: Batches |
             " scale the model's inputs or weights up",
             stacklevel=2,
         )
+    share_with_concats(params, placement.shared, {node for node in placement.functions if isinstance(observers[node], FunctionObserver)})
     return params
 
 
 def observed(traced: TracedModel, placement: Placement, data: Batches | None, observer: str) -> dict[Node, Observer]:
     """An observer for every tensor that has a quantizer of its own, which has seen all batches."""
-    functions = placement.functions
-    observers = {node: FunctionObserver(functions[node]) if node in functions else OBSERVERS[observer]() for node in placement.bits}
+    observers: dict[Node, Observer] = {}
+    for node in placement.bits:
+        functions = placement.functions.get(node, ())
+        uniform = functions and not any(function.is_by_channel for function in functions)
+        observers[node] = FunctionObserver(functions) if uniform else OBSERVERS[observer]()
     if observers:
         assert data is not None
         calibrate(traced.module, observers, data)

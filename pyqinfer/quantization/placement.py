@@ -7,11 +7,12 @@ operands in execution order and its own output stays float. Softmax, normalizati
 them.
 
 A function of each element (SiLU, GELU, sigmoid, ..., in one operation or in several) may have a quantizer in front as well as behind. The
-layer in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind.
+layer in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind. A
+BatchNorm that no layer in front could take in, as in networks that normalize before they convolve, is treated alike.
 
 Max-pools, reshapes and the like keep their input's parameters; other pools get their own. So does a concatenation: a layer in front of it
-writes codes of these parameters, a tensor that is quantized for others as well goes through a table. The last layer's output stays float
-by this rule.
+writes codes of these parameters, a tensor that is quantized for others as well goes through a table or takes the concatenation's
+parameters (``quantization/concats``). The last layer's output stays float by this rule.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch.fx import Node
 from pyqinfer.bits import LayerBits
 from pyqinfer.quantization.aten_traits import Kind, kind_of, op_name, traits_of
 from pyqinfer.quantization.graph import TracedModel, operand, readers_of_values, shared_source, sole_user
-from pyqinfer.quantization.pointwise import Pointwise, pointwise_of
+from pyqinfer.quantization.pointwise import Pointwise, norm_of, pointwise_of
 
 # A tensor that no layer multiplies costs no MACs, so it keeps 8 bits.
 _FREE_BITS = 8
@@ -172,7 +173,7 @@ class _Placer:
 
     def _reads_by_table(self, result: Node) -> bool:
         """Whether a tensor is a function of another one, which is then asked for once all its readers are known."""
-        function = pointwise_of(result, self.clamped)
+        function = pointwise_of(result, self.clamped) or norm_of(result)
         if function is None:
             return False
         self.functions.setdefault(function.source, []).append(function)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from operator import getitem
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from pyqinfer.frontend.naming import attribute_of
 from pyqinfer.quantization.aten_traits import Kind, kind_of, traits_of
-from pyqinfer.quantization.graph import readers_of_values
+from pyqinfer.quantization.graph import operand, readers_of_values, sole_user
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Pointwise:
 
     source: Node
     nodes: tuple[Node, ...]
+
+    @property
+    def is_by_channel(self) -> bool:
+        """Whether channels have functions of their own, so that the argument has to be images."""
+        return any(kind_of(node) is Kind.BATCH_NORM for node in self.nodes)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The function of a float32 tensor of any shape."""
@@ -62,6 +68,16 @@ def pointwise_of(result: Node, ends: Collection[Node]) -> Pointwise | None:
     if found is None or _shape(found.source) != _shape(result) or all(kind_of(node) is Kind.CLAMP for node in found.nodes):
         return None
     return found
+
+
+def norm_of(result: Node) -> Pointwise | None:
+    """The BatchNorm, with an activation behind it or without, that ``result`` is of an earlier tensor; None if it is none."""
+    bound = result if kind_of(result) is Kind.CLAMP else None
+    part = operand(result) if bound is not None else result
+    if part.target is not getitem or kind_of(operand(part)) is not Kind.BATCH_NORM or (bound is not None and sole_user(part) is not bound):
+        return None
+    norm = operand(part)
+    return Pointwise(operand(norm), (norm, part) if bound is None else (norm, part, bound))
 
 
 def _is_pointwise(node: Node) -> bool:

@@ -312,7 +312,7 @@ def _one_hot(c: Call) -> Tensor:
     check_count([*c.tensor(0).shape, depth])
     axis = int(c.attribute("axis", -1))
     indices = c.tensor(0).to(torch.int64)
-    hot = (indices % depth).unsqueeze(-1) == torch.arange(depth)
+    hot = torch.where(indices < 0, indices + depth, indices).unsqueeze(-1) == torch.arange(depth)
     y = torch.where(hot, torch.tensor(values.reshape(-1)[1].item()), torch.tensor(values.reshape(-1)[0].item()))
     return y.movedim(-1, axis_of(axis, y.ndim))
 

@@ -48,7 +48,8 @@ def _dft(c: Call) -> Tensor:
     if one_sided and inverse != (not is_real):
         raise NotSupportedHere("half of a transform of complex numbers, or of an inverse one of real ones")
     if one_sided and inverse:
-        return torch.fft.irfft(torch.view_as_complex(x), length, axis).unsqueeze(-1)
+        halved: Tensor = torch.fft.irfft(torch.view_as_complex(x), length, axis)
+        return halved.unsqueeze(-1)
     if one_sided:
         return torch.view_as_real(torch.fft.rfft(x[..., 0], length, axis))
     signal = torch.complex(x[..., 0], torch.zeros_like(x[..., 0])) if is_real else torch.view_as_complex(x)
