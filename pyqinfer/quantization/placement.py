@@ -7,8 +7,8 @@ operands in execution order and its own output stays float. Softmax, normalizati
 them.
 
 A function of each element (SiLU, GELU, sigmoid, ..., in one operation or in several) may have a quantizer in front as well as behind. The
-layer in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind. A
-BatchNorm that no layer in front could take in, as in networks that normalize before they convolve, is treated alike.
+layer in front then writes codes, and the function is a table from codes to codes. In front there are 8 bits, whatever is asked for behind.
+A BatchNorm that no layer in front could take in, as in networks that normalize before they convolve, is treated alike.
 
 Max-pools, reshapes and the like keep their input's parameters; other pools get their own. So does a concatenation: a layer in front of it
 writes codes of these parameters, a tensor that is quantized for others as well goes through a table or takes the concatenation's

@@ -35,6 +35,7 @@ class Task:
         targets: of scenes, one tensor or several. scores: names and values (percent) of what a network's outputs for scenes are worth.
         epochs: of the float network. learning_rate: peak of its one-cycle schedule.
         bfloat16: whether it is trained under autocast, twice as fast for large maps.
+        heads: layers that write outputs, beside the one that is executed last.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     epochs: int
     learning_rate: float
     bfloat16: bool = False
+    heads: tuple[str, ...] = ()
 
     def loader(self, data: Scenes) -> DataLoader[Any]:
         """Shuffled training batches of images and targets."""
@@ -90,6 +92,7 @@ TASKS = {
             _detection_scores,
             epochs=16,
             learning_rate=4e-3,
+            heads=("score", "box"),
         ),
         Task(
             "unet",

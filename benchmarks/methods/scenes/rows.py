@@ -30,12 +30,14 @@ class Entry:
     Args:
         name: printed. make: the method for a number of epochs and a loss; None: the float network.
         trains: whether it is given training batches. epochs: factor to the epochs of the command.
+        heads: bits of the layers that write outputs; None: as all others.
     """
 
     name: str
     make: Callable[[int, Any], Any] | None = None
     trains: bool = False
     epochs: int = 1
+    heads: str | None = None
 
     @property
     def slug(self) -> str:
@@ -49,6 +51,13 @@ ENTRIES = (
     Entry("zeroq 8/8", lambda epochs, loss: pq.ZeroQ(8, 8)),
     Entry("qat 4/4", lambda epochs, loss: pq.QAT(4, 4, epochs=epochs, loss=loss), trains=True),
     Entry("ternary t/32 88% zeros", lambda epochs, loss: pq.PrunedTernary(sparsity=0.88, epochs=epochs, loss=loss), trains=True, epochs=3),
+    Entry(
+        "ternary t/32 88% zeros and ends 8/32",
+        lambda epochs, loss: pq.PrunedTernary(sparsity=0.88, first_last="8/32", epochs=epochs, loss=loss),
+        trains=True,
+        epochs=3,
+        heads="8/32",
+    ),
 )
 
 
@@ -138,7 +147,8 @@ class SceneStudy:
         calibration = list(torch.from_numpy(self.train.images[:_CALIBRATION]).split(_CALIBRATION_BATCH))
         given = calibration if entry.trains or "calibration" in method.needs else None
         train = self.task.loader(self.train) if entry.trains else None
-        return pq.quantize(self.model, method, example_inputs=self.example, calibration=given, train=train).cpu()
+        keep = dict.fromkeys(self.task.heads, entry.heads) if entry.heads and self.task.heads else None
+        return pq.quantize(self.model, method, example_inputs=self.example, calibration=given, train=train, keep=keep).cpu()
 
     def _result(self, entry: Entry) -> Path:
         return self.folder / f"{entry.slug}.json"
