@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import benchmarks.methods.training as command
@@ -263,6 +266,16 @@ def test_the_detectors_loss_falls() -> None:
 
 
 @needs_fonts
+def test_the_example_of_a_detector_draws_what_it_found(tmp_path: Path) -> None:
+    root, picture = Path(__file__).parents[1], tmp_path / "found.png"
+    command = [sys.executable, str(root / "examples/detection/detect.py"), "--out", str(picture), "--scenes", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) >= 3
+    with Image.open(picture) as image:
+        assert image.width == 3 * image.height
+
+
 def test_a_row_of_scenes_is_made_once_and_says_what_torch_says(tmp_path: Path) -> None:
     task = replace(TASKS["detector"], make=lambda: detector.Detector(8))
     torch.manual_seed(0)
