@@ -28,6 +28,7 @@ from pyqinfer.self_check import Check
 from pyqinfer.session import Session
 
 _Result = TypeVar("_Result")
+_Arrays = dict[str, NDArray[Any]]
 # A graph of fewer operations is not refused for their number.
 _MANY_NODES = 4000
 
@@ -228,16 +229,13 @@ def _with_samples(engine: EngineGraph, session: Session, arrays: list[NDArray[An
     if _refusal(model, dict(zip(model.inputs, (a.shape for a in rows[0]), strict=True))) is not None:
         rows = [arrays]
     samples = [_sample(session, row) for row in rows]
-    if not all(_not_finite(sample) is None for sample in samples):
+    if any(_not_finite(sample) is not None for sample in samples):
         samples = [_sample(session, arrays)]  # a variance over a batch of one is NaN
     for inputs, outputs in samples:
         if (name := _not_finite((inputs, outputs))) is not None:
             raise ValueError(f"{name!r} holds NaN or infinity for the example inputs: pass others, or samples=0")
         engine = engine.with_sample(inputs, outputs)
     return engine
-
-
-_Arrays = dict[str, NDArray[Any]]
 
 
 def _sample(session: Session, arrays: list[NDArray[Any]]) -> tuple[_Arrays, _Arrays]:

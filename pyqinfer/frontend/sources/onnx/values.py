@@ -47,6 +47,14 @@ class Scales:
     axis: int | None = None
     block: int = 0
 
+    def broadcast(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point as floats that broadcast to a tensor of this rank. Raises NotSupportedHere for parameters per block."""
+        if self.block:
+            raise NotSupportedHere("codes with parameters per block as numbers")
+        shape = [-1 if i == self.axis else 1 for i in range(rank)] if self.axis is not None else []
+        scale, zero = (torch.tensor(v.astype(np.float32).reshape(-1).tolist()).reshape(shape) for v in (self.scale, self.zero_point))
+        return scale, zero
+
     def equals(self, other: Scales) -> bool:
         """Whether codes mean the same under both, wherever both have them."""
         return bool(
@@ -91,12 +99,8 @@ class Codes:
 
     def numbers(self) -> Tensor:
         """The codes themselves, int32. Raises NotSupportedHere for parameters per block."""
-        s = self.scales
-        if s.block:
-            raise NotSupportedHere("codes with parameters per block as numbers")
-        shape = [-1 if i == s.axis else 1 for i in range(self.x.ndim)] if s.axis is not None else []
-        scale, zero = (torch.tensor(v.astype(np.float32).reshape(-1).tolist()).reshape(shape) for v in (s.scale, s.zero_point))
-        return torch.clamp(torch.round(self.x / scale) + zero, s.low, s.high).to(torch.int32)
+        scale, zero = self.scales.broadcast(self.x.ndim)
+        return torch.clamp(torch.round(self.x / scale) + zero, self.scales.low, self.scales.high).to(torch.int32)
 
     def values(self) -> Tensor:
         """What the codes stand for. Raises NotSupportedHere for parameters per channel."""

@@ -94,9 +94,7 @@ def _reverse_sequence(c: Call) -> Tensor:
     x, lengths = c.tensor(0), c.tensor(1).to(torch.int64)
     batch, time = int(c.attribute("batch_axis", 1)), int(c.attribute("time_axis", 0))
     steps = torch.arange(x.shape[time])
-    shape = [1] * x.ndim
     steps, lengths = (v.reshape([-1 if i == a else 1 for i in range(x.ndim)]) for v, a in ((steps, time), (lengths, batch)))
-    shape[time], shape[batch] = x.shape[time], x.shape[batch]
     places = torch.where(steps < lengths, lengths - 1 - steps, steps + 0 * lengths)
     return torch.gather(x, time, places.expand(x.shape))
 

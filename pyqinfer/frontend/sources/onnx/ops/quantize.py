@@ -101,7 +101,8 @@ def read_codes(c: Call, at: int, scale_at: int, zero_at: int, axis: int = 1, blo
     if isinstance(x, LookedUp):
         return _values_of_table(x, scales_of(c, scale_at, zero_at, "uint8", ()))
     if isinstance(x, Tensor) and not x.is_floating_point():
-        return _values_of_integers(x, scales_of(c, scale_at, zero_at, "int32", x.shape, axis, block))
+        scale, zero = scales_of(c, scale_at, zero_at, "int32", x.shape, axis, block).broadcast(x.ndim)
+        return (x.to(torch.float32) - zero) * scale
     if not isinstance(x, Codes):
         raise NotSupportedHere("dequantizes something that no QuantizeLinear wrote")
     if not x.scales.equals(scales_of(c, scale_at, zero_at, "int64", x.x.shape, axis, block)):
@@ -115,15 +116,6 @@ def _values_of_table(x: LookedUp, s: Scales) -> Tensor:
     table = torch.tensor(x.table.tolist(), dtype=torch.uint8)
     y: Tensor = look_up(x.codes.values(), table, *numbers)
     return y
-
-
-def _values_of_integers(x: Tensor, s: Scales) -> Tensor:
-    """What codes that are the network's input stand for."""
-    if s.block:
-        raise NotSupportedHere("codes of the input with parameters per block")
-    shape = [-1 if i == s.axis else 1 for i in range(x.ndim)] if s.axis is not None else []
-    scale, zero = (torch.tensor(v.astype(np.float32).reshape(-1).tolist()).reshape(shape) for v in (s.scale, s.zero_point))
-    return (x.to(torch.float32) - zero) * scale
 
 
 def _coded(x: Const, s: Scales) -> Coded:
